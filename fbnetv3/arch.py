@@ -1,0 +1,247 @@
+"""What a network is: rows of blocks grouped in stages, and the released networks as such rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fbnetv3.errors import InputError, check_keys
+
+SCHEMA = 1
+BLOCKS = ("conv", "ir", "pool")
+ACTIVATIONS = ("hswish", "relu")
+SE_SOURCES = ("input", "expanded")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One row: `n` blocks in sequence, of which only the first has stride `s` (Table 2 of the paper).
+
+    `conv` is convolution (with bias), norm, activation; `ir` an inverted residual (MBConv); `pool` the efficient last
+    stage (MBPool): 1x1 expansion, global pooling, 1x1 convolution to `c`, no depthwise convolution, so `k` is 1.
+    """
+
+    block: str
+    c: int  # output channels as built: only a search space rounds
+    k: int = 1
+    e: int = 1  # expansion; the expanded width is `round_width(input * e)`
+    n: int = 1
+    s: int = 1
+    se: bool = False
+    act: str = "hswish"
+    pad: int | None = None  # padding of the k x k convolution; None is k // 2
+    se_from: str = "input"  # the squeeze is a quarter of the input or of the expanded width, rounded
+    dw_norm_act: bool = True  # norm and activation after the depthwise convolution
+
+    def __post_init__(self) -> None:
+        for name, low in (("c", 1), ("k", 1), ("e", 1), ("n", 1), ("s", 1), ("pad", 0)):
+            value = getattr(self, name)
+            if value is None and name == "pad":
+                continue
+            if type(value) is not int or value < low:
+                raise InputError(f"block row: {name} is {value!r}; allowed: whole numbers from {low}")
+        for name in ("se", "dw_norm_act"):
+            if type(getattr(self, name)) is not bool:
+                raise InputError(f"block row: {name} is {getattr(self, name)!r}; allowed: true, false")
+        for name, allowed in (("block", BLOCKS), ("act", ACTIVATIONS), ("se_from", SE_SOURCES)):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"block row: {name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
+        if self.k % 2 == 0:
+            raise InputError(f"block row: k is {self.k}; allowed: odd kernels")
+
+    @property
+    def padding(self) -> int:
+        """Padding of the k x k convolution."""
+        return self.k // 2 if self.pad is None else self.pad
+
+
+@dataclass(frozen=True)
+class Arch:
+    """An architecture: square input side `resolution`, a `conv` stem, stages of `conv`/`ir` rows, a `pool` head.
+
+    A stage is the rows at one resolution: stride 2 opens a stage. Without a head (None) the last row's channels are
+    pooled and classified.
+    """
+
+    name: str
+    resolution: int
+    stem: Block
+    stages: tuple[tuple[Block, ...], ...]
+    head: Block | None
+
+    def __post_init__(self) -> None:
+        if type(self.name) is not str or not self.name:
+            raise InputError(f"arch: name is {self.name!r}; allowed: a non-empty text")
+        if type(self.resolution) is not int or self.resolution < 1:
+            raise InputError(f"arch {self.name}: resolution is {self.resolution!r}; allowed: whole numbers from 1")
+        if self.stem.block != "conv":
+            raise InputError(f"arch {self.name}: the stem is a {self.stem.block!r} row; allowed: conv")
+        if self.head is not None and self.head.block != "pool":
+            raise InputError(f"arch {self.name}: the head is a {self.head.block!r} row; allowed: pool, or none")
+        if not self.stages or not all(self.stages):
+            raise InputError(f"arch {self.name}: needs at least one stage, and a row in every stage")
+        for row in self.rows:
+            if row.block == "pool":
+                raise InputError(f"arch {self.name}: a pool row in a stage; allowed there: conv, ir")
+
+    @property
+    def rows(self) -> tuple[Block, ...]:
+        """All rows between stem and head, in order."""
+        return tuple(row for stage in self.stages for row in stage)
+
+    @property
+    def features(self) -> int:
+        """Width of the vector that the classifier sees."""
+        return self.head.c if self.head is not None else self.rows[-1].c
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for YAML or JSON; row fields at their default are left out."""
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "resolution": self.resolution,
+            "stem": _row_dict(self.stem),
+            "stages": [[_row_dict(row) for row in stage] for stage in self.stages],
+            "head": None if self.head is None else _row_dict(self.head),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str = "arch") -> Arch:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            InputError: unknown or missing key, wrong type or value, or a schema newer than this version reads.
+        """
+        if not isinstance(data, Mapping):
+            raise InputError(f"{where}: expected a mapping, got {type(data).__name__}")
+        schema = data.get("schema", SCHEMA)
+        if schema != SCHEMA:
+            raise InputError(f"{where}: schema is {schema!r}; this version reads {SCHEMA}: update fbnetv3")
+        fields = check_keys({key: value for key, value in data.items() if key != "schema"}, cls, where)
+        if not isinstance(fields["stages"], list | tuple) or not all(
+            isinstance(s, list | tuple) for s in fields["stages"]
+        ):
+            raise InputError(f"{where}: stages must be a list of lists of rows")
+        stages = tuple(
+            tuple(_row(row, f"{where}: stages[{i}][{j}]") for j, row in enumerate(stage))
+            for i, stage in enumerate(fields["stages"])
+        )
+        head = None if fields["head"] is None else _row(fields["head"], f"{where}: head")
+        return cls(fields["name"], fields["resolution"], _row(fields["stem"], f"{where}: stem"), stages, head)
+
+
+def _row_dict(row: Block) -> dict[str, Any]:
+    required = ("block", "c")
+    return {
+        f.name: getattr(row, f.name)
+        for f in dataclasses.fields(row)
+        if f.name in required or getattr(row, f.name) != f.default
+    }
+
+
+def _row(data: Any, where: str) -> Block:
+    fields = check_keys(data, Block, where)
+    try:
+        return Block(**fields)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _released(name: str, resolution: int, stem: int, *stages: str, expansion: int = 6) -> Arch:
+    """An architecture from rows 'k e c s n' with the flags `se` and `pN` (padding N of the depthwise convolution)."""
+
+    def row(text: str) -> Block:
+        k, e, c, s, n, *flags = text.split()
+        pads = [int(flag[1:]) for flag in flags if flag[0] == "p"]
+        return Block("ir", int(c), int(k), int(e), int(n), int(s), "se" in flags, pad=pads[0] if pads else None)
+
+    return Arch(
+        name,
+        resolution,
+        Block("conv", stem, k=3, s=2),
+        tuple(tuple(row(text) for text in stage.split(",")) for stage in stages),
+        Block("pool", 1984, e=expansion),
+    )
+
+
+# The released networks (facebookresearch/mobile-vision), a stage a line, a row `k e c s n [se] [pPAD]`. The paddings are
+# those of the released code: 1 under a 5x5 kernel and 0 under a 3x3 one, which the published FLOPs and weights need.
+# fmt: off
+_A_STAGES = (
+    "3 1 16 1 2",
+    "5 4 24 2 1, 5 2 24 1 3",
+    "5 5 40 2 1 se, 5 3 40 1 4 se",
+    "5 5 72 2 1 p1, 3 3 72 1 4, 3 5 120 1 1 se, 5 3 120 1 5 se",
+    "3 6 184 2 1 se p0, 5 4 184 1 5 se, 5 6 224 1 1 se",
+)
+ARCHS: dict[str, Arch] = {arch.name: arch for arch in (
+    _released("fbnetv3_a", 224, 16, *_A_STAGES),
+    _released("fbnetv3_b", 248, 16, *_A_STAGES),
+    _released(
+        "fbnetv3_c", 248, 16,
+        "3 1 16 1 2",
+        "5 5 24 2 1, 3 3 24 1 4",
+        "5 5 48 2 1 se, 5 2 48 1 4 se",
+        "5 4 88 2 1 p1, 3 3 88 1 4, 3 4 120 1 1 se, 5 3 120 1 5 se",
+        "5 5 216 2 1 se p1, 5 5 216 1 5 se, 5 6 216 1 1 se",
+    ),
+    _released(
+        "fbnetv3_d", 248, 24,
+        "3 1 16 1 2",
+        "3 5 24 2 1, 3 2 24 1 5",
+        "5 4 40 2 1 se, 3 3 40 1 4 se",
+        "3 5 72 2 1, 3 3 72 1 4, 3 5 128 1 1 se, 5 3 128 1 6 se",
+        "3 6 208 2 1 se, 5 5 208 1 5 se, 5 6 240 1 1 se",
+    ),
+    _released(
+        "fbnetv3_e", 264, 24,
+        "3 1 16 1 3",
+        "5 4 24 2 1, 5 2 24 1 4",
+        "5 4 48 2 1 se, 5 3 48 1 4 se",
+        "5 5 80 2 1 p1, 3 3 80 1 4, 3 5 128 1 1 se, 5 3 128 1 7 se",
+        "3 6 216 2 1 se, 5 5 216 1 5 se, 5 6 240 1 1 se",
+    ),
+    _released(
+        "fbnetv3_f", 272, 24,
+        "3 1 24 1 3",
+        "5 4 32 2 1, 5 2 32 1 4",
+        "5 4 56 2 1 se, 5 3 56 1 4 se",
+        "5 5 88 2 1, 3 3 88 1 4, 3 5 144 1 1 se, 5 3 144 1 8 se",
+        "3 6 248 2 1 se p0, 5 5 248 1 6 se, 5 6 272 1 1 se",
+    ),
+    _released(
+        "fbnetv3_g", 320, 32,
+        "3 1 24 1 3",
+        "5 4 40 2 1, 5 2 40 1 4",
+        "5 4 56 2 1 se, 5 3 56 1 4 se",
+        "5 5 104 2 1, 3 3 104 1 4, 3 5 160 1 1 se, 5 3 160 1 8 se",
+        "3 6 264 2 1 se, 5 5 264 1 6 se, 5 6 288 1 2 se",
+    ),
+)}
+
+# Released as code only, without weights or published figures, and so not listed among the models of the paper.
+ARCH_A0 = _released(
+    "fbnetv3_a0", 224, 12,
+    "3 1 12 1 1",
+    "3 4 24 2 1, 3 2 24 1 2",
+    "3 4 40 2 1 se, 3 2 40 1 2 se",
+    "5 4 72 2 1, 3 3 72 1 2, 3 4 104 1 1 se, 5 3 104 1 3 se",
+    "3 4 176 2 1 se, 3 4 176 1 3 se, 3 5 208 1 1 se",
+    expansion=5,
+)
+# fmt: on
+
+
+def find_arch(name: str) -> Arch:
+    """The released architecture called `name` (case does not matter).
+
+    Raises:
+        InputError: no such network; the message lists the names.
+    """
+    known = ARCHS | {ARCH_A0.name: ARCH_A0}
+    arch = known.get(name.lower()) if isinstance(name, str) else None
+    if arch is None:
+        raise InputError(f"unknown model {name!r}; available: {', '.join(known)}")
+    return arch

@@ -1,0 +1,129 @@
+"""FLOPs and parameters in closed form, by operator, elementwise on Python ints and on integer arrays alike.
+
+One multiply-add counts as one FLOP. Two conventions:
+
+- `published`: convolutions and linear layers (no bias) plus the inputs of every adaptive average pool: those of
+  squeeze-and-excitation, of the head, and the head's second one, a no-op on an already 1x1 map. No batch norm. This is the
+  convention of the paper's tables; its parameters are the weights of convolutions and linear layers.
+- `fvcore`: what `fvcore.nn.FlopCountAnalysis` counts on the built model in eval mode: the above without the no-op pool,
+  plus 2 for every batch-norm element; its parameters are all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from fbnetv3.arch import Arch
+from fbnetv3.errors import InputError
+
+CONVENTIONS = ("published", "fvcore")
+Number = Any  # an int, or an integer array that broadcasts
+
+
+class Cost(NamedTuple):
+    """Counts of one network, or of many at once; ints or integer arrays."""
+
+    conv: Number = 0  # multiply-adds of convolutions and linear layers
+    pool: Number = 0  # inputs of adaptive average pools that a built model has
+    noop_pool: Number = 0  # inputs of the released head's second pool, which a built model may leave out
+    norm: Number = 0  # elements that batch norms see
+    weights: Number = 0  # weights of convolutions and linear layers
+    extras: Number = 0  # biases and batch-norm parameters
+
+    def flops(self, convention: str = "published") -> Number:
+        """FLOPs of one image in the given convention (see the module)."""
+        if convention == "published":
+            return self.conv + self.pool + self.noop_pool
+        if convention == "fvcore":
+            return self.conv + self.pool + 2 * self.norm
+        raise InputError(f"unknown FLOPs convention {convention!r}; allowed: {', '.join(CONVENTIONS)}")
+
+    def params(self, convention: str = "published") -> Number:
+        """Parameters in the given convention (see the module)."""
+        if convention == "published":
+            return self.weights
+        if convention == "fvcore":
+            return self.weights + self.extras
+        raise InputError(f"unknown parameter convention {convention!r}; allowed: {', '.join(CONVENTIONS)}")
+
+    def __add__(self, other: Any) -> Cost:  # type: ignore[override]
+        return Cost(*(a + b for a, b in zip(self, other, strict=True)))
+
+    def times(self, n: Number) -> Cost:
+        """The cost of `n` such parts."""
+        return Cost(*(n * a for a in self))
+
+
+def round_width(width: Number, divisor: int = 1) -> Number:
+    """`width / divisor` rounded to a multiple of 8, up where rounding down would lose over 5%: 30->32, 54->56, 66->64.
+
+    Exact on integers and integer arrays; never 0 for a positive width.
+    """
+    rounded = (2 * width + 8 * divisor) // (16 * divisor) * 8
+    return rounded + 8 * (20 * divisor * rounded < 19 * width)
+
+
+def conv_side(side: Number, k: Number, s: Number, pad: Number) -> Number:
+    """Output side of a convolution."""
+    return (side + 2 * pad - k) // s + 1
+
+
+def conv_norm(cin: Number, cout: Number, k: Number, area: Number, groups: Number = 1, bias: bool = False) -> Cost:
+    """A convolution followed by batch norm; `area` is that of the output map."""
+    weights = cin * cout * k * k // groups
+    return Cost(conv=weights * area, norm=cout * area, weights=weights, extras=(2 + bias) * cout)
+
+
+def inverted_residual(
+    cin: Number, c: Number, k: Number, e: Number, s: Number, side: Number, *, se: bool, pad: int | None = None,
+    se_from: str = "input", dw_norm_act: bool = True,
+) -> tuple[Cost, Number]:  # fmt: skip
+    """Cost of one MBConv on a square map of `side`, and the output side."""
+    mid = round_width(cin * e)
+    out = conv_side(side, k, s, k // 2 if pad is None else pad)
+    cost = conv_norm(cin, mid, 1, side * side).times(mid != cin) + conv_norm(mid, c, 1, out * out)
+    depthwise = conv_norm(mid, mid, k, out * out, groups=mid)
+    cost += depthwise if dw_norm_act else depthwise._replace(norm=0, extras=0)
+    if se:
+        squeeze = round_width(cin if se_from == "input" else mid, 4)
+        weights = 2 * mid * squeeze
+        cost += Cost(conv=weights, pool=mid * out * out, weights=weights, extras=mid + squeeze)
+    return cost, out
+
+
+def pool_head(cin: Number, c: Number, e: Number, side: Number) -> Cost:
+    """Cost of the efficient last stage (MBPool)."""
+    mid = cin * e
+    cost = conv_norm(cin, mid, 1, side * side)
+    return cost + Cost(conv=mid * c, pool=mid * side * side, noop_pool=c, weights=mid * c)
+
+
+def classifier(features: Number, num_classes: int) -> Cost:
+    """Cost of the linear classifier."""
+    return Cost(conv=features * num_classes, weights=features * num_classes, extras=num_classes)
+
+
+def cost(arch: Arch, num_classes: int = 1000, in_chans: int = 3, resolution: int | None = None) -> Cost:
+    """Cost of a network on one square image of its own resolution, or of the one given."""
+    stem = arch.stem
+    side = conv_side(resolution or arch.resolution, stem.k, stem.s, stem.padding)
+    total = conv_norm(in_chans, stem.c, stem.k, side * side, bias=True)
+    cin = stem.c
+    for row in arch.rows:
+        for i in range(row.n):
+            s = row.s if i == 0 else 1
+            if row.block == "conv":
+                side = conv_side(side, row.k, s, row.padding)
+                part = conv_norm(cin, row.c, row.k, side * side, bias=True)
+            else:
+                part, side = inverted_residual(
+                    cin, row.c, row.k, row.e, s, side,
+                    se=row.se, pad=row.pad, se_from=row.se_from, dw_norm_act=row.dw_norm_act,
+                )  # fmt: skip
+            total += part
+            cin = row.c
+    if arch.head is None:
+        total += Cost(pool=cin * side * side)
+    else:
+        total += pool_head(cin, arch.head.c, arch.head.e, side)
+    return total + classifier(arch.features, num_classes)

@@ -1,0 +1,109 @@
+"""The blocks that the networks are built of, as the released code defines them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fbnetv3.arch import Block
+from fbnetv3.complexity import round_width
+
+
+def activation(name: str) -> nn.Module:
+    """A fresh activation module for a row's `act`."""
+    return nn.Hardswish(inplace=True) if name == "hswish" else nn.ReLU(inplace=True)
+
+
+class ConvNormAct(nn.Module):
+    """Convolution, batch norm (eps 1e-5, momentum 0.1), activation; `norm=False` or `act=None` leave a part out."""
+
+    def __init__(
+        self, cin: int, cout: int, k: int = 1, s: int = 1, pad: int = 0, groups: int = 1, *, bias: bool = False,
+        norm: bool = True, act: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.conv = nn.Conv2d(cin, cout, k, s, pad, groups=groups, bias=bias)
+        self.bn = nn.BatchNorm2d(cout) if norm else nn.Identity()
+        self.act = nn.Identity() if act is None else activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, cin, H, W] to [N, cout, H', W']."""
+        return self.act(self.bn(self.conv(x)))  # type: ignore[no-any-return]
+
+
+class SqueezeExcitation(nn.Module):
+    """Global average, 1x1 to `squeeze`, activation, 1x1 back, hard-sigmoid, multiply."""
+
+    def __init__(self, channels: int, squeeze: int, act: str) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.reduce = nn.Conv2d(channels, squeeze, 1)
+        self.act = activation(act)
+        self.expand = nn.Conv2d(squeeze, channels, 1)
+        self.gate = nn.Hardsigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rescale every channel of [N, C, H, W]."""
+        return x * self.gate(self.expand(self.act(self.reduce(self.pool(x)))))
+
+
+class StochasticDepth(nn.Module):
+    """Drop a residual branch per sample in training and scale the kept ones up, so that the mean stays."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero random samples of [N, ...] with probability `rate`."""
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = torch.rand(x.shape[0], *([1] * (x.dim() - 1)), dtype=x.dtype, device=x.device) >= self.rate
+        return x * keep / (1.0 - self.rate)
+
+    def extra_repr(self) -> str:
+        """Show the rate."""
+        return f"rate={self.rate}"
+
+
+class InvertedResidual(nn.Module):
+    """MBConv: 1x1 expansion, depthwise k x k, squeeze-and-excitation, 1x1 projection; residual iff shapes allow.
+
+    The expansion is left out when it would not change the width.
+    """
+
+    def __init__(self, cin: int, row: Block, stride: int, stochastic_depth: float = 0.0) -> None:
+        super().__init__()
+        mid = round_width(cin * row.e)
+        self.residual = stride == 1 and cin == row.c
+        self.expand = ConvNormAct(cin, mid, act=row.act) if mid != cin else nn.Identity()
+        self.depthwise = ConvNormAct(
+            mid, mid, row.k, stride, row.padding, mid, norm=row.dw_norm_act, act=row.act if row.dw_norm_act else None
+        )
+        squeeze = round_width(cin if row.se_from == "input" else mid, 4)
+        self.se = SqueezeExcitation(mid, squeeze, row.act) if row.se else nn.Identity()
+        self.project = ConvNormAct(mid, row.c)
+        self.drop = StochasticDepth(stochastic_depth if self.residual else 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, cin, H, W] to [N, c, H', W']."""
+        out = self.project(self.se(self.depthwise(self.expand(x))))
+        return x + self.drop(out) if self.residual else out  # type: ignore[no-any-return]
+
+
+class PoolHead(nn.Module):
+    """MBPool, the efficient last stage: 1x1 expansion, global average, 1x1 without norm or bias, activation.
+
+    The released head pools its 1x1 output once more; that no-op is not built here.
+    """
+
+    def __init__(self, cin: int, row: Block) -> None:
+        super().__init__()
+        self.expand = ConvNormAct(cin, cin * row.e, act=row.act)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.conv = nn.Conv2d(cin * row.e, row.c, 1, bias=False)
+        self.act = activation(row.act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, cin, H, W] to [N, c, 1, 1]."""
+        return self.act(self.conv(self.pool(self.expand(x))))  # type: ignore[no-any-return]
