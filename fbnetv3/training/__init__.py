@@ -1,0 +1,1 @@
+"""How a network is trained: the recipe and its meaning, data, one seeded loop."""

@@ -1,0 +1,65 @@
+"""Files that are whole or absent: write to a temporary name, flush to disk, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fbnetv3.errors import InputError
+
+
+def write_atomically(path: str | Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a crash at any moment, sees the old content or the new, never a part.
+
+    Raises:
+        InputError: the folder does not exist or cannot be written, or the disk is full; nothing is left behind.
+    """
+    path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)  # noqa: PTH105
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; give a folder that can be written") from error
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)  # noqa: PTH108
+
+
+def save_torch(path: str | Path, content: Any) -> None:
+    """`torch.save`, atomically."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_torch(path: str | Path, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Load a dict that `save_torch` wrote, tensors and plain data only (no pickled code runs).
+
+    Raises:
+        InputError: the file is missing, damaged, or has not the keys that a `what` has.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no {what} at {path}: no such file; give the path of one that fbnetv3 wrote")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises whatever the damage provokes
+        raise InputError(f"{path} is no {what} or is damaged ({type(error).__name__}); give a file that fbnetv3 wrote") from error
+    if not isinstance(content, dict) or any(key not in content for key in keys):
+        raise InputError(f"{path} is no {what}: it needs the entries {', '.join(keys)}; give a file that fbnetv3 wrote")
+    return content
