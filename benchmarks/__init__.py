@@ -1,0 +1,1 @@
+"""What the paper prints, what was measured here, and how the two compare."""

@@ -22,6 +22,7 @@ import yaml
 from fbnetv3.arch import Arch, Block
 from fbnetv3.complexity import round_width
 from fbnetv3.errors import InputError, check_keys
+from fbnetv3.schema import load_yaml
 from fbnetv3.training.recipe import Recipe
 
 SCHEMA = 1
@@ -163,11 +164,7 @@ def load_space(name: str) -> SearchSpace:
     path = Path(name) if name.endswith((".yaml", ".yml")) else SPACES / f"{name}.yaml"
     if not path.is_file():
         raise InputError(f"unknown search space {name!r}; available: {', '.join(list_spaces())}, or the path of a .yaml file")
-    try:
-        data = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from None
-    return _Reader(str(path)).read(data)
+    return _Reader(str(path)).read(load_yaml(path, "search space"))
 
 
 @dataclass(frozen=True)

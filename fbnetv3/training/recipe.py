@@ -6,17 +6,17 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from fbnetv3.errors import InputError, check_keys
+from fbnetv3.schema import STRICT, read
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
-@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
+@dataclass(frozen=True, config=STRICT)
 class Recipe:
     """Values of one training; the searched ones are those of Table 2's last line.
 
@@ -51,23 +51,12 @@ class Recipe:
         Raises:
             InputError: unknown or missing key, wrong type, value out of range; the message names key, value and rule.
         """
-        fields = check_keys(data, cls, where)
-        try:
-            return cls(**fields)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key, given = ".".join(map(str, first["loc"])), first["input"]
-            hint = " (YAML reads 1e-5 as text: write 1.0e-5)" if isinstance(given, str) and _is_number(given) else ""
-            raise InputError(f"{where}: {key} is {given!r}; {first['msg']}{hint}") from None
+        return read(cls, data, where)
 
     def replace(self, **changes: Any) -> Recipe:
         """A copy with other values, checked like a new recipe."""
         return Recipe.from_dict(self.to_dict() | changes)
 
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    def stretched(self, factor: int) -> Recipe:
+        """The same schedule over `factor` times as many epochs: 'slower learning rate decay' of section 4.1."""
+        return self.replace(epochs=self.epochs * factor, lr_decay=self.lr_decay ** (1 / factor))

@@ -1,0 +1,65 @@
+"""Strict reading of mappings into frozen dataclasses: unknown keys, missing keys, wrong types and values are errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ConfigDict, ValidationError
+
+from fbnetv3.errors import InputError, check_keys
+
+STRICT = ConfigDict(strict=True, extra="forbid")  # for pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+T = TypeVar("T")
+
+
+def read(cls: type[T], data: Any, where: str, **nested: type) -> T:
+    """Build `cls`, a pydantic dataclass, from a mapping; the fields named in `nested` are mappings of such classes too.
+
+    Raises:
+        InputError: the message starts with `where` and names the key, the value and the rule.
+    """
+    fields = check_keys(data, cls, where)
+    for name, inner in nested.items():
+        if name in fields and not isinstance(fields[name], inner):
+            fields[name] = read(inner, fields[name], f"{where}: {name}")
+    try:
+        return cls(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key, given = ".".join(map(str, first["loc"])), first["input"]
+        hint = "; YAML reads 1e-5 as text, write 1.0e-5" if isinstance(given, str) and _is_number(given) else ""
+        raise InputError(f"{where}: {key} is {given!r}; {first['msg']}{hint}") from None
+
+
+def load_yaml(path: Path, what: str) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        InputError: no such file, no text, no YAML or no mapping.
+    """
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError(f"cannot read the {what} {path}: {error.strerror}; give the path of one") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no {what}, or is damaged: {' '.join(str(error).split())[:150]}") from None
+    if not isinstance(data, Mapping):
+        raise InputError(f"{path} is no {what}: it holds {type(data).__name__}, not a mapping")
+    return {str(key): value for key, value in data.items()}
+
+
+def dump_yaml(data: Any) -> str:
+    """YAML text in the order of the data, short lists and mappings on one line."""
+    text: str = yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110)
+    return text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

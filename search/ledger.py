@@ -1,0 +1,135 @@
+"""The ledger: every trial of a search, one JSON line each, appended and flushed to disk before the search goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic.dataclasses import dataclass
+
+from fbnetv3.errors import InputError
+from fbnetv3.schema import STRICT, read
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, config=STRICT)
+class Trial:
+    """One training of one candidate, as it was proposed and as it came out."""
+
+    round: int  # from 1
+    index: int  # in the round, from 0
+    candidate: list[int]  # index row in the search space
+    seed: int
+    epochs: int
+    flops: int  # in the convention of the search's constraint
+    params: int
+    predicted: list[float] | None  # mean and deviation when it was chosen; None in the first, random round
+    acc1: list[float]  # validation accuracy in percent after every epoch; empty if diverged
+    status: str  # ok | diverged
+    seconds: float  # of wall time; not part of what a search is compared by
+
+
+def comparable(trials: list[Trial]) -> list[dict[str, Any]]:
+    """What two equal searches agree on: all but wall time, ordered by (round, index)."""
+    ordered = sorted(trials, key=lambda t: (t.round, t.index))
+    return [{k: v for k, v in dataclasses.asdict(t).items() if k != "seconds"} for t in ordered]
+
+
+class Ledger:
+    """An append-only file of trials that belongs to one configuration. Open it with `Ledger.open`."""
+
+    def __init__(self, path: Path, trials: list[Trial]) -> None:
+        self.path = path
+        self.trials = trials
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: Path, config: str) -> Iterator[Ledger]:
+        """Create or continue the ledger of a configuration, locked against a second driver.
+
+        Args:
+            path: the file.
+            config: a fingerprint of what the search does; a ledger of another one is refused.
+
+        Raises:
+            InputError: another driver runs, the ledger is of another configuration, or it is damaged. A last line that was
+                cut by a crash is no damage: it is removed, and its trial trained again.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+b")
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}; give a folder that can be written") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(f"{path} is in use by another search; wait for it, or give another folder") from None
+            file.seek(0)
+            content = file.read()
+            whole = content[: content.rfind(b"\n") + 1]
+            if len(whole) < len(content):
+                file.truncate(len(whole))
+            header = json.dumps({"ledger": SCHEMA, "config": config}) + "\n"
+            if not whole:
+                _append(file, header)
+            elif whole.split(b"\n", 1)[0].decode(errors="replace") + "\n" != header:
+                raise InputError(f"{path} belongs to another configuration, or is damaged; give another folder")
+            ledger = cls(path, _parse(path, whole))
+            ledger._file = file
+            yield ledger
+
+    def append(self, trial: Trial) -> None:
+        """Add a trial; it is on the disk when this returns.
+
+        Raises:
+            InputError: the disk is full or gone; the ledger keeps all earlier trials.
+        """
+        try:
+            _append(self._file, json.dumps(dataclasses.asdict(trial)) + "\n")
+        except OSError as error:
+            raise InputError(f"cannot write {self.path}: {error.strerror}; make room and resume") from error
+        self.trials.append(trial)
+
+
+def read_ledger(path: str | Path) -> list[Trial]:
+    """The trials of a ledger, without locking it.
+
+    Raises:
+        InputError: no such file, or a damaged one.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the ledger {path}: {error.strerror}; give the folder of a search") from None
+    return _parse(path, content[: content.rfind(b"\n") + 1])
+
+
+def _append(file: Any, line: str) -> None:
+    file.write(line.encode())
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _parse(path: Path, content: bytes) -> list[Trial]:
+    trials: list[Trial] = []
+    seen: set[tuple[int, int]] = set()
+    for number, line in enumerate(content.splitlines()[1:], 2):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise InputError(f"{path}: line {number} is damaged; restore the file, or start in another folder") from None
+        trial = read(Trial, row, f"{path}: line {number}")
+        if (trial.round, trial.index) in seen:
+            raise InputError(f"{path}: line {number} repeats trial {trial.index} of round {trial.round}; restore the file")
+        seen.add((trial.round, trial.index))
+        trials.append(trial)
+    return trials
