@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic.dataclasses import dataclass
 
 from fbnetv3.complexity import CONVENTIONS, Cost, classifier, conv_norm, conv_side, inverted_residual, pool_head
 from fbnetv3.errors import InputError
+from fbnetv3.schema import STRICT
 from fbnetv3.search.space import IntMatrix, SearchSpace
 
 METRICS = ("flops", "params")
@@ -36,7 +37,7 @@ def cost(space: SearchSpace, index: IntMatrix) -> Cost:
     return Cost(*(np.broadcast_to(np.asarray(part, np.int64), (len(index),)) for part in total))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Constraint:
     """A resource constraint g(A) <= C of equation (1), with a lower end to keep a pool inside a window."""
 

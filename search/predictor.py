@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
 from fbnetv3.errors import InputError
+from fbnetv3.schema import STRICT
 
 Floats = npt.NDArray[np.floating[Any]]
 Layers = list[tuple[Tensor, Tensor]]  # weight [members, in, out], bias [members, 1, out]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class PredictorSettings:
     """Sizes and rates. The paper gives the two times 50 epochs and the Huber loss; the others are this package's choices."""
 

@@ -1,0 +1,5 @@
+"""`python -m fbnetv3` is the `fbnetv3` command."""
+
+from fbnetv3.cli import main
+
+main()

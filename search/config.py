@@ -1,0 +1,93 @@
+"""What a search does, as data: presets of the package, and the `config.yaml` of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from fbnetv3.errors import InputError
+from fbnetv3.files import write_atomically
+from fbnetv3.schema import STRICT, dump_yaml, load_yaml, read
+from fbnetv3.search.evolve import EvolutionSettings
+from fbnetv3.search.labels import Constraint
+from fbnetv3.search.predictor import PredictorSettings
+
+SCHEMA = 1
+PRESETS = Path(__file__).parent / "presets"
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class SearchConfig:
+    """All settings of a search; names in brackets are Algorithm 1's."""
+
+    schema: int
+    name: str
+    about: str
+    space: str
+    data: str
+    recipe: str  # base recipe, whose searched fields the space replaces
+    constraint: Constraint
+    pool: Count  # [n]
+    batch: Count  # [m]
+    rounds: Count  # [T]
+    early_stopping: Annotated[float, Field(gt=0.0, le=1.0)]
+    final_stretch: Count
+    predictor: PredictorSettings
+    evolution: EvolutionSettings
+    seed: Annotated[int, Field(ge=0)] = 0
+    baseline: bool = False  # also run random search with as many trainings
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, every field."""
+        return dataclasses.asdict(self)
+
+    def replace(self, **changes: Any) -> SearchConfig:
+        """A copy with other values, checked like a new one."""
+        return read_config(self.to_dict() | changes, "search config")
+
+    @property
+    def fingerprint(self) -> str:
+        """Of every setting that a trial depends on; the baseline and the constraint's use after stage 2 are not."""
+        trials = {key: value for key, value in self.to_dict().items() if key not in ("baseline", "about", "evolution")}
+        return hashlib.sha256(json.dumps(trials, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_config(data: Any, where: str) -> SearchConfig:
+    """Read strictly; errors name `where`, key and value."""
+    config = read(
+        SearchConfig, data, where, constraint=Constraint, predictor=PredictorSettings, evolution=EvolutionSettings
+    )
+    if config.schema != SCHEMA:
+        raise InputError(f"{where}: schema is {config.schema}; this version reads {SCHEMA}")
+    if config.batch * config.rounds > config.pool:
+        raise InputError(f"{where}: a pool of {config.pool} is too small for {config.rounds} batches of {config.batch}")
+    return config
+
+
+def list_presets() -> list[str]:
+    """Names of the presets in the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_preset(name: str) -> SearchConfig:
+    """A preset of the package by name, or a user's by the path of its YAML file.
+
+    Raises:
+        InputError: no such preset, or a file with an unknown key, a missing key or a wrong value.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
+    if not path.is_file():
+        raise InputError(f"unknown preset {name!r}; available: {', '.join(list_presets())}, or the path of a .yaml file")
+    return read_config(load_yaml(path, "preset"), str(path))
+
+
+def save_config(config: SearchConfig, path: Path) -> None:
+    """Write a run's configuration."""
+    write_atomically(path, dump_yaml(config.to_dict()))

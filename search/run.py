@@ -1,0 +1,186 @@
+"""A search in a folder: configuration, ledger, the final training of the pair, and its report; resumed at any moment.
+
+    fbnetv3 search run --preset quickstart --out DIR
+    fbnetv3 search resume DIR
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import fbnetv3
+from fbnetv3.errors import InputError
+from fbnetv3.files import write_atomically
+from fbnetv3.schema import load_yaml
+from fbnetv3.search.config import SearchConfig, read_config, save_config
+from fbnetv3.search.evaluator import ImageEvaluator
+from fbnetv3.search.executor import Executor, available_workers
+from fbnetv3.search.labels import cost
+from fbnetv3.search.ledger import Ledger, Trial
+from fbnetv3.search.nars import Context, Progress, Proposal, nars, random_search
+from fbnetv3.search.pair import Pair, save_pair
+from fbnetv3.search.report import write_report
+from fbnetv3.search.space import Candidate
+from fbnetv3.training.data import load_images
+from fbnetv3.training.loop import cpu_threads, evaluate
+from fbnetv3.training.weights import save_weights
+
+logger = logging.getLogger(__name__)
+
+CONFIG, ENVIRONMENT, RESULT, REPORT = "config.yaml", "environment.json", "result.json", "report.html"
+LEDGERS = {"nars": "ledger.jsonl", "random": "baseline/ledger.jsonl"}
+PAIRS = {"nars": "pair.yaml", "random": "baseline/pair.yaml"}
+SEARCHES = {"nars": nars, "random": random_search}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one search method answered with, and what the final training measured."""
+
+    method: str  # nars | random
+    pair: Pair
+    proposal: Proposal
+    trials: tuple[Trial, ...]
+    curve: tuple[float, ...]  # validation accuracy after every epoch of the final training
+    flops: int
+    params: int
+
+
+def start(config: SearchConfig, out: str | Path, workers: int | None, progress: Progress) -> list[Found]:
+    """Begin a search in a new folder and see it to the end.
+
+    Args:
+        workers: trainings at a time; by default one a processor. It does not change what is found.
+
+    Raises:
+        InputError: the folder holds a search already or cannot be written, or the configuration cannot be met.
+    """
+    out = Path(out)
+    if (out / CONFIG).exists():
+        raise InputError(f"{out} already holds a search; go on with `fbnetv3 search resume {out}`, or give another folder")
+    Context.of(config)  # names that do not exist fail before anything is written
+    save_config(config, out / CONFIG)
+    write_atomically(out / ENVIRONMENT, json.dumps(environment(), indent=1) + "\n")
+    return _run(config, out, workers, progress)
+
+
+def resume(out: str | Path, workers: int | None, progress: Progress) -> list[Found]:
+    """Go on with the search in a folder; one that has ended is only reported again.
+
+    Raises:
+        InputError: no search in the folder, or a configuration or ledger that was changed or damaged.
+    """
+    out = Path(out)
+    if not (out / CONFIG).is_file():
+        raise InputError(f"no search in {out}: {CONFIG} is missing; begin one with `fbnetv3 search run --out {out}`")
+    if (out / ENVIRONMENT).is_file():
+        before = json.loads((out / ENVIRONMENT).read_text())
+        changed = [key for key, value in environment().items() if before.get(key) != value]
+        if changed:
+            logger.warning("this search began with other versions of %s: its end may differ", ", ".join(changed))
+    config = read_config(load_yaml(out / CONFIG, "search configuration"), str(out / CONFIG))
+    return _run(config, out, workers, progress)
+
+
+def environment() -> dict[str, Any]:
+    """The versions that a run's numbers depend on."""
+    return {
+        "fbnetv3": fbnetv3.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "threads_per_trial": 1,
+    }
+
+
+def _run(config: SearchConfig, out: Path, workers: int | None, progress: Progress) -> list[Found]:
+    context = Context.of(config)
+    methods = ["nars", "random"] if config.baseline else ["nars"]
+    found = []
+    # One thread in this process too: the predictor's numbers depend on it, and the workers need the processors.
+    with cpu_threads(1):
+        for method in methods:
+            with Ledger.open(out / LEDGERS[method], config.fingerprint) as ledger:
+                with Executor(context.evaluator, workers or available_workers()) as executor:
+                    proposal = SEARCHES[method](context, ledger, executor, progress)
+                found.append(_train_pair(context, method, proposal, tuple(ledger.trials), out, progress))
+        write_result(found, out)
+        write_report(config, context.space, found, out / REPORT)
+    return found
+
+
+def _train_pair(
+    context: Context, method: str, proposal: Proposal, trials: tuple[Trial, ...], out: Path, progress: Progress
+) -> Found:
+    """The final training, with the slower decay, its test accuracy, and the pair and weight files."""
+    config, space = context.config, context.space
+    index = np.array([proposal.candidate])
+    costs = cost(space, index)
+    arch, recipe = space.candidate(proposal.candidate, context.base, f"{space.name}_{config.name}_{config.seed}")
+    final = Candidate(arch, recipe.stretched(config.final_stretch))
+    folder = out / Path(PAIRS[method]).parent
+    data = load_images(config.data)
+
+    def report(done: int, total: int, text: str) -> None:
+        progress(done, total, f"training the chosen pair: {text}")
+
+    trained = ImageEvaluator(config.data).train(
+        final, final.recipe.epochs, context.trial_seed(0, 0), folder / "final", resume=True, progress=report
+    )
+    test = evaluate(trained.model, data, data.test)
+    mean, std = proposal.predicted or (max(context.label(t, t.epochs) for t in trials), 0.0)
+    pair = Pair(
+        arch=arch,
+        recipe=final.recipe,
+        space=config.space,
+        seed=config.seed,
+        constraint={
+            "metric": config.constraint.metric,
+            "convention": config.constraint.convention,
+            "max": config.constraint.max,
+        },
+        predicted={"mean": round(mean, 4), "std": round(std, 4)},
+        measured={"split": "test", "epochs": final.recipe.epochs, "acc1": test},
+        provenance={
+            "data": config.data,
+            "search": method,
+            "config": config.fingerprint,
+            "predicted_after_epochs": proposal.epochs,
+            "training_seed": context.trial_seed(0, 0),
+            **environment(),
+        },
+    )
+    save_weights(folder / "weights.pt", arch, trained.model, data)
+    save_pair(pair, out / PAIRS[method])
+    return Found(
+        method, pair, proposal, trials, trained.acc1,
+        int(costs.flops(config.constraint.convention)[0]), int(costs.params(config.constraint.convention)[0]),
+    )  # fmt: skip
+
+
+def write_result(found: list[Found], out: Path) -> None:
+    """`result.json`: what each method found, for other programs."""
+    rows = {
+        f.method: {
+            "test_acc1": f.pair.measured["acc1"],
+            "val_acc1": f.curve[-1],
+            "flops": f.flops,
+            "params": f.params,
+            "trainings": len(f.trials),
+            "training_seconds": round(sum(t.seconds for t in f.trials), 1),
+            "predicted": f.proposal.predicted,
+            "epochs_of_a_trial": f.proposal.epochs,
+            "generations": len(f.proposal.history),
+        }
+        for f in found
+    }
+    write_atomically(out / RESULT, json.dumps(rows, indent=1) + "\n")

@@ -1,0 +1,157 @@
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+import fbnetv3
+from fbnetv3.arch import ARCH_A0, ARCHS
+from fbnetv3.hub import convert_mobile_cv, entrypoints
+from tests.test_reference import FIXTURES, HERE, reference_state
+
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT.parent / "shared" / "reference"
+
+
+def state_of_shapes(keys):
+    return {key: torch.zeros(shape) for key, shape in keys}
+
+
+@pytest.mark.parametrize("arch", [*ARCHS.values(), ARCH_A0], ids=lambda a: a.name)
+def test_every_released_state_dict_fits(arch):
+    name = arch.name.replace("fbnetv3_", "FBNetV3_").replace("a0", "A0")
+    name = name[:-1] + name[-1].upper()
+    for folder in (HERE, SHARED):
+        if (path := folder / f"mobile_cv_{name}.keys.json").exists():
+            converted = convert_mobile_cv(state_of_shapes(json.loads(path.read_text())), arch.name)
+            fbnetv3.build_model(arch).load_state_dict(converted)
+            return
+    pytest.skip(f"the released keys of {name} are not in this checkout")
+
+
+@pytest.mark.parametrize("wrap", ["prefix", "state_dict", "model_ema", "model_ema_none"])
+def test_wrapped_checkpoints(wrap):
+    state = reference_state("FBNetV3_A")
+    other = {key: value + 1 for key, value in state.items()}
+    checkpoint = {
+        "prefix": {f"module.{key}": value for key, value in state.items()},
+        "state_dict": {"state_dict": state, "epoch": 3},
+        "model_ema": {"state_dict": other, "model_ema": state},
+        "model_ema_none": {"state_dict": {f"module.{key}": value for key, value in state.items()}, "model_ema": None},
+    }[wrap]
+    converted, expected = convert_mobile_cv(checkpoint, "fbnetv3_a"), convert_mobile_cv(state, "fbnetv3_a")
+    assert list(converted) == list(expected)
+    assert all(torch.equal(converted[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.pop("backbone.stages.xif2_0.pw.bn.bias"), "1 entries missing: stages.1.0.expand.bn.bias"),
+        (lambda s: s.update({"backbone.stages.xif9_0.pw.conv.weight": torch.zeros(1)}), "1 entries unexpected"),
+        (lambda s: s.update({"extra": torch.zeros(1)}), "unexpected: extra"),
+        (lambda s: s.update({"head.conv.bias": torch.zeros(5)}), "classifier.bias is .5., not .1000."),
+        (lambda s: s.pop("head.conv.weight"), "no usable stem and classifier"),
+        (lambda s: s.update({"epoch": 3}), "'epoch' holds int"),
+    ],
+)
+def test_conversion_is_strict(change, words):
+    state = reference_state("FBNetV3_A")
+    change(state)
+    with pytest.raises(fbnetv3.InputError, match=words):
+        convert_mobile_cv(state, "fbnetv3_a")
+
+
+def test_weights_of_another_network_are_refused():
+    with pytest.raises(fbnetv3.InputError, match="not a state dict of fbnetv3_d"):
+        convert_mobile_cv(reference_state("FBNetV3_A"), "fbnetv3_d")
+
+
+# What a fresh process may need: torch alone.
+BLOCKED = ("timm", "yaml", "scipy", "fvcore", "torchvision", "pydantic", "typer", "rich", "matplotlib")
+SCRIPT = textwrap.dedent(
+    f"""
+    import sys
+    class Block:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] in {BLOCKED!r}:
+                raise ImportError(name + " is blocked")
+    sys.meta_path.insert(0, Block())
+    import torch
+    model = torch.hub.load(sys.argv[1], "fbnetv3_c", source="local", num_classes=10)
+    import fbnetv3
+    assert fbnetv3.__file__.startswith(sys.argv[1]), fbnetv3.__file__
+    print(model.arch.name, tuple(model.eval()(torch.zeros(1, 3, 64, 64)).shape))
+    """
+)
+
+
+def bare_checkout(target):
+    """What git has, plus what is new: what a clone of the next commit will be."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file() and not name.startswith("tests/"):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes((ROOT / name).read_bytes())
+
+
+@pytest.mark.parametrize("source", ["checkout", "zip"])
+def test_torch_hub_with_torch_alone(tmp_path, source):
+    checkout = tmp_path / "checkout"
+    bare_checkout(checkout)
+    if source == "zip":
+        archive = tmp_path / "main.zip"
+        with zipfile.ZipFile(archive, "w") as file:
+            for path in checkout.rglob("*"):
+                file.write(path, Path("fbnetv3-main") / path.relative_to(checkout))
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(tmp_path / "hub")
+        checkout = tmp_path / "hub" / "fbnetv3-main"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(checkout)], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "fbnetv3_c (1, 10)", done.stderr
+
+
+def test_entry_points_are_the_models():
+    import hubconf
+
+    names = [name for name in dir(hubconf) if name.startswith("fbnetv3_")]
+    assert names == fbnetv3.list_models() == list(entrypoints.released()["models"])
+    assert all(callable(getattr(hubconf, name)) and getattr(hubconf, name).__doc__ for name in names)
+
+
+def test_pretrained_loads_a_released_file(tmp_path, monkeypatch):
+    served = tmp_path / "served.pth"
+    torch.save({"state_dict": reference_state("FBNetV3_A"), "model_ema": None}, served)
+    data = entrypoints.released()
+    data["models"]["fbnetv3_a"]["url"] = served.as_uri()
+    monkeypatch.setattr(entrypoints, "released", lambda: data)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
+    with pytest.warns(UserWarning, match="CC BY-NC 4.0"):
+        model = entrypoints.fbnetv3_a(pretrained=True, progress=False)
+    expected = convert_mobile_cv(reference_state("FBNetV3_A"), "fbnetv3_a")
+    assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
+
+
+def test_pretrained_without_network_says_what_to_do(tmp_path, monkeypatch):
+    data = entrypoints.released()
+    data["models"]["fbnetv3_a"]["url"] = (tmp_path / "absent.pth").as_uri()
+    monkeypatch.setattr(entrypoints, "released", lambda: data)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
+    with pytest.warns(UserWarning), pytest.raises(fbnetv3.InputError, match=r"download file://.* and save it as .*cache"):
+        entrypoints.fbnetv3_a(pretrained=True, progress=False)
+
+
+def test_fixtures_are_there():
+    assert set(FIXTURES) == {"FBNetV3_A", "FBNetV3_D"}
