@@ -18,7 +18,7 @@ from rich.table import Table
 import fbnetv3
 from fbnetv3.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="FBNetV3: models, recipes and the NARS search.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="FBNetV3: models, recipes and the NARS search.")
 search_app = typer.Typer(no_args_is_help=True, help="NARS: search an architecture and its training recipe.")
 recipe_app = typer.Typer(no_args_is_help=True, help="Training recipes.")
 app.add_typer(search_app, name="search")

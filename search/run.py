@@ -95,7 +95,7 @@ def environment() -> dict[str, Any]:
     return {
         "fbnetv3": fbnetv3.__version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "numpy": np.__version__,
         "machine": platform.machine(),
         "threads_per_trial": 1,

@@ -1,0 +1,310 @@
+"""The report says what was measured, no more, in one page that needs nothing else."""
+
+import dataclasses
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fbnetv3.errors import InputError
+from fbnetv3.recipes import load_recipe
+from fbnetv3.search.config import load_preset
+from fbnetv3.search.labels import cost
+from fbnetv3.search.ledger import Trial
+from fbnetv3.search.nars import Proposal
+from fbnetv3.search.pair import Pair
+from fbnetv3.search.report import accuracies, summary, write_report
+from fbnetv3.search.run import Found
+from fbnetv3.search.sampling import sample
+from fbnetv3.search.space import load_space
+
+PLOTS = {"accuracy_by_round", "predicted_vs_measured", "accuracy_vs_cost", "final_training", "evolution"}
+EPOCHS = 2  # of the early stopping; the first round has 3
+# A hand-made round: ranks of the predictions 1 2 3 4 5, of the measurements 2 1 4 3 5, so that the squared differences
+# add up to 4 and Spearman's coefficient is 1 - 6 * 4 / (5 * 24) = 0.8. Absolute differences: 1 1 2 0 1.
+PREDICTED = (60.0, 61.0, 62.0, 63.0, 64.0)
+MEASURED = (61.0, 60.0, 64.0, 63.0, 65.0)
+
+
+class Page(HTMLParser):
+    """Text, tables (rows of cells) and attributes of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.text, self.rows, self.tags, self.links, self.in_cell = "", [], [], [], False
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for key, value in attrs if key in ("src", "href", "action", "data")]
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.in_cell = True
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.in_cell = False
+
+    def handle_data(self, data):
+        self.text += data
+        if self.in_cell:
+            self.rows[-1][-1] += data
+
+    def row(self, first):
+        return next(row for row in self.rows if row[0] == first)
+
+
+@pytest.fixture(scope="module")
+def space():
+    return load_space("micro")
+
+
+def make_config(**changes):
+    return load_preset("quickstart").replace(batch=5, rounds=3, **changes)
+
+
+def make_trials(config, space, rounds):
+    rows = sample(space, 5 * rounds, config.constraint, 3)
+    costs, rng = cost(space, rows), np.random.default_rng(0)
+    trials = []
+    for i, row in enumerate(rows.tolist()):
+        round, index = i // 5 + 1, i % 5
+        curve = [50.0, MEASURED[index], 90.0][: 3 if round == 1 else EPOCHS]
+        trials.append(
+            Trial(
+                round=round,
+                index=index,
+                candidate=row,
+                seed=i,
+                epochs=3 if round == 1 else EPOCHS,
+                flops=int(costs.flops()[i]),
+                params=int(costs.params()[i]),
+                predicted=None if round == 1 else [PREDICTED[index], float(rng.uniform(0.5, 2))],
+                acc1=curve,
+                status="ok",
+                seconds=6.0,
+            )
+        )
+    return trials
+
+
+def diverged(trial):
+    return dataclasses.replace(trial, acc1=[], status="diverged")
+
+
+def make_found(config, space, trials, method="nars", acc1=81.25, name="micro_pair"):
+    best = trials[-1]
+    arch, recipe = space.candidate(best.candidate, load_recipe(config.recipe), name)
+    recipe = recipe.stretched(config.final_stretch)
+    pair = Pair(
+        arch=arch,
+        recipe=recipe,
+        space=config.space,
+        seed=config.seed,
+        constraint={"metric": "flops", "convention": "published", "max": config.constraint.max},
+        predicted={"mean": 66.6, "std": 0.9},
+        measured={"split": "test", "epochs": recipe.epochs, "acc1": acc1},
+        provenance={"data": config.data, "search": method, "training_seed": 4242, "torch": "9.8.7"},
+    )
+    nars = method == "nars"
+    proposal = Proposal(
+        tuple(best.candidate), (66.6, 0.9) if nars else None, EPOCHS, (65.0, 66.0, 66.6) if nars else ()
+    )
+    curve = tuple(np.linspace(60, 82, recipe.epochs).tolist())
+    return Found(method, pair, proposal, tuple(trials), curve, best.flops, best.params)
+
+
+def read(path):
+    text = path.read_text()
+    return text, Page(text)
+
+
+def round_rows(page):
+    return page.rows[page.rows.index(page.row("round")) + 1 :]
+
+
+@pytest.fixture(scope="module")
+def both(space, tmp_path_factory):
+    """Folder, source and page of a report with a baseline and a diverged trial."""
+    config = make_config()
+    trials = make_trials(config, space, 3)
+    trials[7] = diverged(trials[7])
+    found = [
+        make_found(config, space, trials),
+        make_found(config, space, make_trials(config, space, 3), "random", 80.0),
+    ]
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(config, space, found, path)
+    return path.parent, *read(path)
+
+
+def test_outcome_in_plain_words(both, space):
+    _, _, page = both
+    text = " ".join(page.text.split())
+    trial = make_trials(make_config(), space, 3)[-1]
+    assert f"{space.arch_size:,} architectures" in text
+    assert f"{space.recipe_size:,} training recipes" in text
+    assert "400,000 to 1,000,000 FLOPs (one multiply-add = 1)" in text
+    assert "trained 15 candidates (5 for 3 epochs, 10 for 2 epochs)" in text
+    assert f"{trial.flops:,} FLOPs and {trial.params:,} parameters" in text
+    assert "classifies 81.25% of the 2,000 test images correctly" in text
+    assert "80.00% of the test images, 1.25 points below NARS" in text
+    # 100 * sqrt(0.8 * 0.2 / 2000) = 0.894
+    assert "one run of each" in text
+    assert "standard error of about 0.9 points" in text
+    assert "8,000-image subset (5,000 to train, 1,000 to validate, 2,000 to test)" in text
+    assert "fbnetv3 train --pair pair.yaml --out retrained" in text
+    assert "fbnetv3 predict IMAGE --pair pair.yaml --weights weights.pt" in text
+    assert "$" not in text  # of a template
+
+
+def test_pair_and_provenance(both, space):
+    _, source, page = both
+    config = make_config()
+    trial = make_trials(config, space, 3)[-1]
+    arch, recipe = space.candidate(trial.candidate, load_recipe(config.recipe), "any")
+    start = page.rows.index(["stage", "block", "k", "e", "c", "n", "s", "se"]) + 1
+    table = page.rows[start : start + len(arch.rows) + 2]
+    assert [row[1] for row in table] == ["conv", *["ir"] * len(arch.rows), "pool"]
+    assert [row[2:7] for row in table[1:-1]] == [[str(v) for v in (b.k, b.e, b.c, b.n, b.s)] for b in arch.rows]
+    assert page.row("dropout") == ["dropout", f"{recipe.dropout:.4g}", "searched: 0 to 0.3"]
+    assert page.row("batch_size")[2] == "base recipe"
+    assert page.row("epochs")[1:] == ["9", "base recipe, stretched 3 times"]
+    assert source.count('<tr class="marked">') == 7  # the searched fields
+    assert page.row("training seed") == ["training seed", "4242"]
+    assert page.row("torch") == ["torch", "9.8.7"]
+
+
+def test_rate_of_sgd_is_shown_with_the_range_it_was_searched_in(space, tmp_path):
+    config = make_config()
+    optimizer = [c.name for c in space.coordinates].index("optimizer")
+    for value, choices in ((0, "0.002 to 0.04"), (1, "0.008 to 0.16")):
+        trials = make_trials(config, space, 1)
+        trials[-1].candidate[optimizer] = value
+        write_report(config, space, [make_found(config, space, trials)], tmp_path / "report.html")
+        assert read(tmp_path / "report.html")[1].row("lr")[2] == f"searched: {choices}"
+
+
+def test_rounds(both):
+    _, _, page = both
+    first, second, third, random = round_rows(page)[:4]
+    assert first == ["1", "5", "3", "0", "65.0%", "63.0%", "-", "-", "-"]  # after 2 epochs, not after 3
+    # Without the diverged third trial: ranks 1 2 3 4 and 2 1 3 4, so 1 - 6 * 2 / (4 * 15) = 0.8; differences 1 1 0 1.
+    assert second == ["2", "5", "2", "1", "65.0%", "62.0%", "62.0%", "0.80", "0.8"]
+    assert third == ["3", "5", "2", "0", "65.0%", "63.0%", "62.0%", "0.80", "1.0"]
+    assert random[:4] == ["random search", "15", "2, 3", "0"]
+
+
+def test_summary_of_few_or_failed_trials(space):
+    trials = make_trials(make_config(), space, 2)[5:]
+    assert summary(trials[:2], EPOCHS)[3:] == ["61.0%", "60.5%", "60.5%", "-", "1.0"]
+    assert summary([diverged(t) for t in trials], EPOCHS) == ["5", "2", "5", "-", "-", "-", "-", "-"]
+    equal = [dataclasses.replace(t, predicted=[60.0, 0.1]) for t in trials]
+    assert summary(equal, EPOCHS)[6] == "-"  # no ranking to correlate
+    assert accuracies(trials, 99) == list(MEASURED)
+
+
+def test_page_needs_nothing_else_and_plots_are_files(both):
+    folder, source, page = both
+    assert "http://" not in source
+    assert "https://" not in source
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert "@import" not in source
+    assert "url(" not in source
+    assert len(page.links) == len(PLOTS)
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert {path.name for path in folder.iterdir()} == {"report.html", "plots"}  # no temporary file
+    assert {path.name for path in (folder / "plots").iterdir()} == {f"{name}.png" for name in PLOTS}
+    for path in (folder / "plots").iterdir():
+        with Image.open(io.BytesIO(path.read_bytes())) as image:
+            image.load()
+            assert image.width > 600
+            assert len(image.convert("RGB").getcolors(1 << 20)) > 10  # something is drawn
+
+
+def test_without_baseline_nothing_is_compared(space, tmp_path):
+    config = make_config()
+    found = make_found(config, space, make_trials(config, space, 3))
+    write_report(config, space, [found], tmp_path / "report.html")
+    _, page = read(tmp_path / "report.html")
+    assert "81.25%" in page.text
+    assert "random search" not in page.text
+    assert "one run of each" not in page.text
+
+
+def test_one_round_has_no_predictions(space, tmp_path):
+    config = make_config().replace(rounds=1)
+    found = make_found(config, space, make_trials(config, space, 1))
+    write_report(config, space, [found], tmp_path / "report.html")
+    _, page = read(tmp_path / "report.html")
+    assert "one round only" in page.text
+    assert round_rows(page)[0][-3:] == ["-", "-", "-"]
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} == PLOTS - {"predicted_vs_measured"}
+
+
+def test_all_trials_diverged(space, tmp_path):
+    config = make_config()
+    found = make_found(config, space, [diverged(t) for t in make_trials(config, space, 3)])
+    write_report(config, space, [found], tmp_path / "report.html")
+    assert "81.25%" in read(tmp_path / "report.html")[1].text
+
+
+@pytest.mark.parametrize(("acc1", "words"), [(83.0, "1.75 points above NARS"), (81.25, "the same as NARS")])
+def test_a_better_baseline_is_said_to_be_better(space, tmp_path, acc1, words):
+    config, trials = make_config(), make_trials(make_config(), space, 1)
+    found = [make_found(config, space, trials), make_found(config, space, trials, "random", acc1)]
+    write_report(config, space, found, tmp_path / "report.html")
+    assert words in " ".join(read(tmp_path / "report.html")[1].text.split())
+
+
+def test_constraint_on_parameters(space, tmp_path):
+    config = make_config().replace(constraint={"metric": "params", "max": 30000.0})
+    found = make_found(config, space, make_trials(config, space, 2))
+    write_report(config, space, [found], tmp_path / "report.html")
+    _, page = read(tmp_path / "report.html")
+    assert "with at most 30,000 parameters" in " ".join(page.text.split())
+    assert "Accuracy and parameters" in page.text
+
+
+def test_text_is_escaped(space, tmp_path):
+    evil = "<script>alert('x')</script> & $name"
+    config = make_config().replace(name=evil, about=evil)
+    found = make_found(config, space, make_trials(config, space, 1))
+    found.pair.provenance["note"] = evil
+    write_report(config, dataclasses.replace(space, name=evil), [found], tmp_path / "report.html")
+    source, page = read(tmp_path / "report.html")
+    assert "<script" not in source
+    assert "script" not in page.tags
+    assert page.text.count(evil) >= 5
+    assert page.row("note") == ["note", evil]
+
+
+def test_same_search_same_files(space, tmp_path):
+    """A finished search that is resumed is reported again, to the same bytes."""
+    config = make_config()
+    found = [make_found(config, space, make_trials(config, space, 3))]
+    write_report(config, space, found, tmp_path / "a" / "report.html")
+    write_report(config, space, found, tmp_path / "b" / "report.html")
+    assert (tmp_path / "a" / "report.html").read_bytes() == (tmp_path / "b" / "report.html").read_bytes()
+
+
+def test_a_failed_write_leaves_the_old_page_whole(space, tmp_path, monkeypatch):
+    config = make_config()
+    path = tmp_path / "report.html"
+    write_report(config, space, [make_found(config, space, make_trials(config, space, 1))], path)
+    before = path.read_bytes()
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fbnetv3.files.os.fsync", full)
+    with pytest.raises(InputError, match=re.escape("No space left")):
+        write_report(config, space, [make_found(config, space, make_trials(config, space, 1), acc1=12.34)], path)
+    assert path.read_bytes() == before
+    assert not list(tmp_path.rglob(".*"))
