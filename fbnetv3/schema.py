@@ -29,6 +29,8 @@ def read(cls: type[T], data: Any, where: str, **nested: type) -> T:
         return cls(**fields)
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:  # a rule between fields, whose message says it all
+            raise InputError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
         key, given = ".".join(map(str, first["loc"])), first["input"]
         hint = "; YAML reads 1e-5 as text, write 1.0e-5" if isinstance(given, str) and _is_number(given) else ""
         raise InputError(f"{where}: {key} is {given!r}; {first['msg']}{hint}") from None

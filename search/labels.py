@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from fbnetv3.complexity import CONVENTIONS, Cost, classifier, conv_norm, conv_side, inverted_residual, pool_head
-from fbnetv3.errors import InputError
+from fbnetv3.complexity import Cost, classifier, conv_norm, conv_side, inverted_residual, pool_head
 from fbnetv3.schema import STRICT
 from fbnetv3.search.space import IntMatrix, SearchSpace
-
-METRICS = ("flops", "params")
 
 
 def cost(space: SearchSpace, index: IntMatrix) -> Cost:
@@ -41,18 +39,14 @@ def cost(space: SearchSpace, index: IntMatrix) -> Cost:
 class Constraint:
     """A resource constraint g(A) <= C of equation (1), with a lower end to keep a pool inside a window."""
 
-    metric: str  # flops (one multiply-add = 1) or params
-    max: float
-    min: float = 0.0
-    convention: str = "published"
+    metric: Literal["flops", "params"]  # one multiply-add = 1 FLOP
+    max: Annotated[float, Field(gt=0.0)]
+    min: Annotated[float, Field(ge=0.0)] = 0.0
+    convention: Literal["published", "fvcore"] = "published"
 
     def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            raise InputError(f"constraint: metric is {self.metric!r}; allowed: {', '.join(METRICS)}")
-        if self.convention not in CONVENTIONS:
-            raise InputError(f"constraint: convention is {self.convention!r}; allowed: {', '.join(CONVENTIONS)}")
-        if not 0 <= self.min <= self.max:
-            raise InputError(f"constraint: {self.metric} from {self.min:g} to {self.max:g}; needs 0 <= min <= max")
+        if self.min > self.max:
+            raise ValueError(f"{self.metric} from {self.min:g} to {self.max:g} is no window; min must not exceed max")
 
     def value(self, cost: Cost) -> Any:
         """The constrained figure of one or many costs."""

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic.dataclasses import dataclass
 
@@ -45,9 +45,10 @@ def comparable(trials: list[Trial]) -> list[dict[str, Any]]:
 class Ledger:
     """An append-only file of trials that belongs to one configuration. Open it with `Ledger.open`."""
 
-    def __init__(self, path: Path, trials: list[Trial]) -> None:
+    def __init__(self, path: Path, trials: list[Trial], file: BinaryIO) -> None:
         self.path = path
         self.trials = trials
+        self._file = file
 
     @classmethod
     @contextlib.contextmanager
@@ -82,9 +83,7 @@ class Ledger:
                 _append(file, header)
             elif whole.split(b"\n", 1)[0].decode(errors="replace") + "\n" != header:
                 raise InputError(f"{path} belongs to another configuration, or is damaged; give another folder")
-            ledger = cls(path, _parse(path, whole))
-            ledger._file = file
-            yield ledger
+            yield cls(path, _parse(path, whole), file)
 
     def append(self, trial: Trial) -> None:
         """Add a trial; it is on the disk when this returns.
@@ -113,7 +112,7 @@ def read_ledger(path: str | Path) -> list[Trial]:
     return _parse(path, content[: content.rfind(b"\n") + 1])
 
 
-def _append(file: Any, line: str) -> None:
+def _append(file: BinaryIO, line: str) -> None:
     file.write(line.encode())
     file.flush()
     os.fsync(file.fileno())

@@ -106,7 +106,7 @@ def nars(context: Context, ledger: Ledger, executor: Executor, progress: Progres
         tried[chosen] = True
         trials += _train_batch(context, ledger, executor, round, pool[chosen], predicted, epoch, progress)
         if round == 1:
-            epoch = early_stopping_epoch([t.acc1 for t in trials], config.early_stopping)
+            epoch = early_stopping_epoch([t.acc1 for t in trials], config.early_stopping, epoch)
             logger.info("candidates train %d of %d epochs from round 2 on", epoch, context.base.epochs)
         rows = np.array([t.candidate for t in trials])
         labels = np.array([context.label(t, epoch) for t in trials])

@@ -40,21 +40,22 @@ def promising_batch(members: npt.NDArray[np.float64], tried: npt.NDArray[np.bool
     return np.array(chosen)
 
 
-def early_stopping_epoch(curves: Sequence[Sequence[float]], threshold: float) -> int:
+def early_stopping_epoch(curves: Sequence[Sequence[float]], threshold: float, epochs: int) -> int:
     """The first epoch after which the ranking of the first batch agrees with its final one (Figure 5).
 
     Args:
         curves: accuracy after every epoch, one list a training; diverged ones (empty) are left out.
         threshold: Spearman's rank correlation with the last epoch that must be reached, e.g. 0.92.
+        epochs: the length of the trainings.
 
     Returns:
         The epoch, from 1; the last one if no earlier epoch reaches the threshold or fewer than three trainings ended well.
     """
     table = np.array([curve for curve in curves if len(curve)])
     if len(table) < 3:
-        return max((len(curve) for curve in curves), default=1)
-    for epoch in range(table.shape[1] - 1):
+        return epochs
+    for epoch in range(epochs - 1):
         column = table[:, epoch]
         if np.ptp(column) > 0 and spearmanr(column, table[:, -1])[0] >= threshold:
             return epoch + 1
-    return int(table.shape[1])
+    return epochs

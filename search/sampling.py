@@ -9,7 +9,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.search.labels import Constraint, cost
 from fbnetv3.search.space import IntMatrix, SearchSpace
 
-MAX_DRAWS = 2**20
+MAX_DRAWS = 2**17
 
 
 def sobol(space: SearchSpace, log2_n: int, seed: int) -> IntMatrix:

@@ -1,0 +1,106 @@
+"""NARS against random search with as many trainings under the same budget, on test images that no search saw.
+
+    python -m fbnetv3.benchmarks.nars_vs_random --out runs/nars_vs_random
+
+runs the quickstart with `--baseline` for ten seeds (about four minutes a seed and core), each in a folder of its own that a
+second call resumes, and writes `results/nars_vs_random.json`: test accuracies by seed, the paired difference (NARS minus
+random) and its 95% interval (Student's t over seeds).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from fbnetv3.benchmarks.result import Result, versions, write_result
+
+SEEDS = tuple(range(100, 110))
+PRESET = "quickstart"
+NAME = "nars_vs_random"
+METHOD = (
+    "Per seed, the quickstart preset and random search with as many trainings of the same length, uniform over the same "
+    "FLOPs window; each method's pair then trains with the stretched schedule and is measured once on the 2,000 test "
+    "images. Difference: NARS minus random in percentage points, mean and 95% interval of Student's t over the seeds."
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean over pairs and its two-sided 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def paired_difference(a: list[float], b: list[float]) -> Difference:
+    """Of `a` minus `b`, pair by pair, with Student's t interval; needs two pairs or more."""
+    difference = np.subtract(a, b)
+    half = stats.t.ppf(0.975, len(difference) - 1) * stats.sem(difference)
+    return Difference(float(difference.mean()), float(difference.mean() - half), float(difference.mean() + half))
+
+
+def run_seed(seed: int, out: Path, workers: int) -> dict[str, Any]:
+    """One search with its baseline, resumed if it was begun; the content of its `result.json`."""
+    folder = out / f"seed{seed}"
+    begun = (folder / "config.yaml").exists()
+    what = ["resume", str(folder)] if begun else ["run", "--preset", PRESET, "--baseline", "--seed", str(seed), "--out", str(folder)]
+    command = [sys.executable, "-m", "fbnetv3", "search", *what, "--workers", str(workers)]
+    subprocess.run(command, check=True, capture_output=True)
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    print(seed, {method: row["test_acc1"] for method, row in result.items()}, flush=True)
+    return result
+
+
+def summary(seeds: list[int], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The values of the result file from the `result.json` of every seed."""
+    accuracy = {method: [row[method]["test_acc1"] for row in rows] for method in ("nars", "random")}
+    return {
+        "seeds": {
+            str(seed): {method: accuracy[method][i] for method in accuracy} for i, seed in enumerate(seeds)
+        },
+        "mean": {method: round(float(np.mean(values)), 3) for method, values in accuracy.items()},
+        "difference": {k: round(v, 3) for k, v in asdict(paired_difference(accuracy["nars"], accuracy["random"])).items()},
+        "trainings": rows[0]["nars"]["trainings"],
+        "training_seconds": {
+            method: round(float(np.mean([row[method]["training_seconds"] for row in rows])), 1) for method in accuracy
+        },
+    }
+
+
+def main() -> None:
+    """Run all seeds and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the searches")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--at-once", type=int, default=2, help="searches at a time, of one worker each")
+    parser.add_argument("--dry", action="store_true", help="print the summary, write no result file")
+    arguments = parser.parse_args()
+    with ThreadPoolExecutor(arguments.at_once) as pool:
+        rows = list(pool.map(lambda seed: run_seed(seed, arguments.out, 1), arguments.seeds))
+    values = summary(list(arguments.seeds), rows)
+    print(json.dumps(values, indent=1))
+    if not arguments.dry:
+        seeds = " ".join(map(str, arguments.seeds))
+        result = Result(
+            date=datetime.now(timezone.utc).date().isoformat(),
+            command=f"python -m fbnetv3.benchmarks.{NAME} --out DIR --seeds {seeds}",
+            method=METHOD,
+            versions=versions(["torch", "numpy", "scipy"]),
+            values=values,
+        )
+        write_result(NAME, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""The search as a whole: real trainings, crashes after every write, SIGKILL, and resumption to the same end."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fbnetv3 import InputError
+from fbnetv3.complexity import cost
+from fbnetv3.search.config import load_preset, read_config
+from fbnetv3.search.evaluator import Outcome
+from fbnetv3.search.executor import Executor
+from fbnetv3.search.ledger import Ledger, comparable, read_ledger
+from fbnetv3.search.nars import Context, nars, random_search
+from fbnetv3.search.pair import load_pair, save_pair
+from fbnetv3.search.run import resume, start
+from fbnetv3.training.loop import cpu_threads
+from fbnetv3.training.weights import load_weights
+
+ROOT = Path(__file__).parents[2]
+BASE_RECIPE = {"optimizer": "sgd", "lr": 0.05, "epochs": 2, "batch_size": 500, "ema_decay": 0.8}
+
+
+def quiet(_done, _total, _text):
+    pass
+
+
+def config(tmp_path, **changes):
+    """Quickstart in small: 2 rounds of 2 trainings of 2 epochs in large batches."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(BASE_RECIPE))
+    small = {"recipe": str(recipe), "pool": 64, "batch": 2, "rounds": 2, "final_stretch": 1}
+    return load_preset("quickstart").replace(**small | changes)
+
+
+class Scripted:
+    """An evaluator in ten lines: a smooth function of the candidate, some of which diverge."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, candidate, epochs, seed):
+        self.calls.append(seed)
+        if candidate.recipe.lr > 0.12:
+            return Outcome((), "diverged", 0.0)
+        top = 80 - 20 * candidate.recipe.mixup + cost(candidate.arch, 10, 1).flops() / 2e5
+        return Outcome(tuple(top - 10 / (e + 1) for e in range(epochs)), "ok", 0.0)
+
+
+def run_scripted(cfg, path, search=nars, evaluator=None):
+    evaluator = evaluator or Scripted()
+    context = Context.of(cfg, evaluator)
+    with cpu_threads(1), Ledger.open(path, cfg.fingerprint) as ledger, Executor(evaluator) as executor:
+        proposal = search(context, ledger, executor, quiet)
+        return proposal, list(ledger.trials), context
+
+
+def test_algorithm_1_on_a_scripted_evaluator(tmp_path):
+    cfg = config(tmp_path, pool=256, batch=8, rounds=4)
+    proposal, trials, context = run_scripted(cfg, tmp_path / "a.jsonl")
+    assert [(t.round, t.index) for t in trials] == [(r, i) for r in (1, 2, 3, 4) for i in range(8)]
+    assert len({tuple(t.candidate) for t in trials}) == 32
+    assert len({t.seed for t in trials}) == 32
+    assert all((t.predicted is None) == (t.round == 1) for t in trials)
+    assert all(t.epochs == (2 if t.round == 1 else 1) for t in trials)  # the scripted ranking is clear after one epoch
+    assert all(cfg.constraint.min <= t.flops <= cfg.constraint.max for t in trials)
+    best = {r: max(context.label(t, 1) for t in trials if t.round == r) for r in (1, 2, 3, 4)}
+    assert max(best[2], best[3], best[4]) > best[1]
+    chosen = context.space.candidate(proposal.candidate, context.base, "x")
+    assert cost(chosen.arch, 10, 1).flops() <= cfg.constraint.max
+    assert Scripted()(chosen, 1, 0).acc1[0] >= best[1]
+    again, trials_again, _ = run_scripted(cfg, tmp_path / "b.jsonl")
+    assert again == proposal
+    assert comparable(trials_again) == comparable(trials)
+    other, _, _ = run_scripted(cfg.replace(seed=1), tmp_path / "c.jsonl")
+    assert other != proposal
+
+
+def test_random_search_takes_the_best_measured_of_as_many_trainings(tmp_path):
+    cfg = config(tmp_path, batch=4, rounds=3)
+    proposal, trials, context = run_scripted(cfg, tmp_path / "a.jsonl", random_search)
+    assert len(trials) == 12
+    best = max(trials, key=lambda t: context.label(t, 2))
+    assert list(proposal.candidate) == best.candidate
+    assert proposal.predicted is None
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_crash_after_every_write_then_resume_ends_the_same(tmp_path, cut):
+    cfg = config(tmp_path, batch=3, rounds=3)
+    proposal, _, _ = run_scripted(cfg, tmp_path / "whole.jsonl")
+    whole = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
+    for lines in range(len(whole)):
+        path = tmp_path / f"cut{lines}.jsonl"
+        path.write_bytes(b"".join(whole[:lines]) + (whole[lines][:20] if cut else b""))
+        evaluator = Scripted()
+        again, trials, _ = run_scripted(cfg, path, evaluator=evaluator)
+        assert again == proposal
+        assert path.read_bytes() == b"".join(whole)
+        assert len(evaluator.calls) == 9 - max(lines - 1, 0)  # nothing in the ledger is trained again
+    assert len(trials) == 9
+
+
+def test_a_ledger_of_other_versions_is_refused(tmp_path):
+    cfg = config(tmp_path)
+    path = tmp_path / "a.jsonl"
+    run_scripted(cfg, path)
+    lines = path.read_text().splitlines(keepends=True)
+    row = json.loads(lines[1])
+    row["candidate"][0] ^= 1
+    path.write_text(lines[0] + json.dumps(row) + "\n" + "".join(lines[2:]))
+    with pytest.raises(InputError, match="trial 0 of round 1 is not the one that this search makes"):
+        run_scripted(cfg, path)
+
+
+def test_every_training_diverging_is_a_result(tmp_path):
+    cfg = config(tmp_path, batch=3)
+    proposal, trials, _ = run_scripted(cfg, tmp_path / "a.jsonl", evaluator=lambda *_: Outcome((), "diverged", 0.0))
+    assert {t.status for t in trials} == {"diverged"}
+    assert proposal.predicted[0] == pytest.approx(10.0, abs=1e-3)  # chance
+
+
+def files(folder):
+    return {name: (folder / name).read_bytes() for name in ("pair.yaml", "final/metrics.csv", "config.yaml")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A real search, in one process."""
+    folder = tmp_path_factory.mktemp("finished")
+    cfg = config(folder, baseline=True)
+    found = start(cfg, folder / "run", 1, quiet)
+    return cfg, folder / "run", found
+
+
+def test_a_real_search_leaves_what_it_promises(finished):
+    cfg, folder, found = finished
+    assert [f.method for f in found] == ["nars", "random"]
+    for f, sub in zip(found, (folder, folder / "baseline"), strict=True):
+        pair = load_pair(sub / "pair.yaml")
+        assert pair == f.pair
+        assert pair.constraint["max"] == cfg.constraint.max
+        assert cost(pair.arch, 10, 1).flops() == f.flops <= cfg.constraint.max
+        assert pair.measured["acc1"] > 15  # it has learnt something in 20 large steps; chance is 10
+        classifier = load_weights(sub / "weights.pt", pair.arch)
+        from fbnetv3.training.data import load_images
+        from fbnetv3.training.loop import evaluate
+
+        data = load_images("fashion_mnist")
+        assert evaluate(classifier.model, data, data.test) == pair.measured["acc1"]
+    result = json.loads((folder / "result.json").read_text())
+    assert result["nars"]["trainings"] == result["random"]["trainings"] == 4
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert read_ledger(folder / "ledger.jsonl") == list(found[0].trials)
+
+
+def test_workers_do_not_change_the_search(finished, tmp_path):
+    cfg, folder, _ = finished
+    start(cfg.replace(baseline=False), tmp_path / "run", 2, quiet)
+    assert comparable(read_ledger(tmp_path / "run" / "ledger.jsonl")) == comparable(read_ledger(folder / "ledger.jsonl"))
+    ours, theirs = files(tmp_path / "run"), files(folder)
+    assert ours["pair.yaml"] == theirs["pair.yaml"]
+    assert ours["final/metrics.csv"] == theirs["final/metrics.csv"]
+
+
+def test_resuming_a_finished_search_changes_nothing(finished):
+    _, folder, found = finished
+    before = files(folder)
+    assert [f.pair for f in resume(folder, 1, quiet)] == [f.pair for f in found]
+    assert files(folder) == before
+
+
+def test_a_used_folder_is_not_overwritten(finished):
+    cfg, folder, _ = finished
+    with pytest.raises(InputError, match="already holds a search; go on with `fbnetv3 search resume"):
+        start(cfg, folder, 1, quiet)
+
+
+def test_an_edited_configuration_is_refused(finished, tmp_path):
+    _, folder, _ = finished
+    text = (folder / "config.yaml").read_text()
+    copy = tmp_path / "run"
+    copy.mkdir()
+    (copy / "ledger.jsonl").write_bytes((folder / "ledger.jsonl").read_bytes())
+    (copy / "config.yaml").write_text(text.replace("rounds: 2", "rounds: 3"))
+    with pytest.raises(InputError, match="another configuration"):
+        resume(copy, 1, quiet)
+    (copy / "config.yaml").write_text(text.replace("rounds: 2", "rounds: two"))
+    with pytest.raises(InputError, match="rounds is 'two'"):
+        resume(copy, 1, quiet)
+    with pytest.raises(InputError, match=r"no search in .*: config.yaml is missing"):
+        resume(tmp_path / "absent", 1, quiet)
+
+
+def command(folder, preset, *more):
+    return [sys.executable, "-m", "fbnetv3", "search", *more, *(["--preset", preset, "--out"] if preset else []), str(folder)]
+
+
+def test_killed_at_random_moments_and_resumed(finished, tmp_path):
+    """SIGKILL the real command, workers and all, until one run gets through; the end is that of an undisturbed search."""
+    cfg, folder, _ = finished
+    preset = tmp_path / "preset.yaml"
+    preset.write_text(yaml.safe_dump(cfg.replace(baseline=False).to_dict()))
+    run, rng, kills = tmp_path / "run", random.Random(0), 0
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    arguments = command(run, str(preset), "run")
+    for limit in [rng.uniform(3, 14) for _ in range(4)] + [300]:
+        process = subprocess.Popen(
+            [*arguments, "--workers", "2"], env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        try:
+            _, errors = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+            wait_for_no_workers(process.pid)
+        else:
+            assert process.returncode == 0, errors
+            break
+        if (run / "config.yaml").exists():
+            arguments = command(run, None, "resume")
+    assert kills >= 1
+    assert comparable(read_ledger(run / "ledger.jsonl")) == comparable(read_ledger(folder / "ledger.jsonl"))
+    assert (run / "pair.yaml").read_bytes() == (folder / "pair.yaml").read_bytes()
+
+
+def wait_for_no_workers(group):
+    """A killed driver must leave no worker behind."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.killpg(group, signal.SIGKILL)
+    pytest.fail("workers outlived their driver by ten seconds")
+
+
+def test_space_and_data_must_fit(tmp_path):
+    space = yaml.safe_load((ROOT / "search/spaces/micro.yaml").read_text()) | {"in_chans": 3}
+    (tmp_path / "rgb.yaml").write_text(yaml.safe_dump(space))
+    with pytest.raises(InputError, match="is for 3 channels and 10 classes, data fashion_mnist has 1 and 10"):
+        start(config(tmp_path, space=str(tmp_path / "rgb.yaml")), tmp_path / "run", 1, quiet)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"speed": 1}, "unknown key 'speed'"),
+        ({"pool": 3}, "a pool of 3 is too small for 2 batches of 2"),
+        ({"rounds": 0}, "rounds is 0"),
+        ({"schema": 2}, "schema is 2"),
+        ({"evolution": {"mutation": 1}}, "evolution: unknown key 'mutation'; allowed: parents"),
+        ({"constraint": {"metric": "flops"}}, "constraint: missing key 'max'"),
+        ({"early_stopping": 1.5}, "early_stopping is 1.5"),
+    ],
+)
+def test_configurations_are_read_strictly(tmp_path, change, words):
+    with pytest.raises(InputError, match=words):
+        read_config(config(tmp_path).to_dict() | change, "here")
+
+
+def test_the_fingerprint_covers_what_trials_depend_on(tmp_path):
+    cfg = config(tmp_path)
+    assert cfg.replace(baseline=True).fingerprint == cfg.fingerprint
+    for change in ({"seed": 1}, {"pool": 65}, {"early_stopping": 0.9}, {"predictor": {"width": 8}}):
+        assert cfg.replace(**change).fingerprint != cfg.fingerprint
+
+
+def test_pair_files_are_read_strictly(finished, tmp_path):
+    _, folder, found = finished
+    pair = found[0].pair
+    save_pair(pair, tmp_path / "copy.yaml")
+    assert load_pair(tmp_path / "copy.yaml") == pair
+    good = yaml.safe_load((folder / "pair.yaml").read_text())
+    for change, words in (
+        ({"colour": 1}, "unknown key 'colour'"),
+        ({"schema": 7}, "schema is 7"),
+        ({"measured": {"split": "test", "epochs": 1}}, "measured: acc1 is None; give a float"),
+        ({"recipe": good["recipe"] | {"lr": "fast"}}, "recipe: lr is 'fast'"),
+        ({"arch": good["arch"] | {"stem": {"block": "conv"}}}, "arch: stem: missing key 'c'"),
+        ({"seed": "x"}, "seed is 'x'"),
+    ):
+        (tmp_path / "bad.yaml").write_text(yaml.safe_dump(good | change))
+        with pytest.raises(InputError, match=words):
+            load_pair(tmp_path / "bad.yaml")
+    (tmp_path / "bad.yaml").write_text((folder / "pair.yaml").read_text()[:200])
+    with pytest.raises(InputError, match=r"bad.yaml"):
+        load_pair(tmp_path / "bad.yaml")
+
+
