@@ -1,3 +1,5 @@
+"""torch.hub reads this: the packages that the entry points need, and the entry points."""
+
 dependencies = ["torch"]
 
 from fbnetv3.hub.entrypoints import (  # noqa: E402, F401

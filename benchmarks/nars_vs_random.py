@@ -54,7 +54,11 @@ def run_seed(seed: int, out: Path, workers: int) -> dict[str, Any]:
     """One search with its baseline, resumed if it was begun; the content of its `result.json`."""
     folder = out / f"seed{seed}"
     begun = (folder / "config.yaml").exists()
-    what = ["resume", str(folder)] if begun else ["run", "--preset", PRESET, "--baseline", "--seed", str(seed), "--out", str(folder)]
+    what = (
+        ["resume", str(folder)]
+        if begun
+        else ["run", "--preset", PRESET, "--baseline", "--seed", str(seed), "--out", str(folder)]
+    )
     command = [sys.executable, "-m", "fbnetv3", "search", *what, "--workers", str(workers)]
     subprocess.run(command, check=True, capture_output=True)
     result: dict[str, Any] = json.loads((folder / "result.json").read_text())
@@ -66,11 +70,11 @@ def summary(seeds: list[int], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The values of the result file from the `result.json` of every seed."""
     accuracy = {method: [row[method]["test_acc1"] for row in rows] for method in ("nars", "random")}
     return {
-        "seeds": {
-            str(seed): {method: accuracy[method][i] for method in accuracy} for i, seed in enumerate(seeds)
-        },
+        "seeds": {str(seed): {method: accuracy[method][i] for method in accuracy} for i, seed in enumerate(seeds)},
         "mean": {method: round(float(np.mean(values)), 3) for method, values in accuracy.items()},
-        "difference": {k: round(v, 3) for k, v in asdict(paired_difference(accuracy["nars"], accuracy["random"])).items()},
+        "difference": {
+            k: round(v, 3) for k, v in asdict(paired_difference(accuracy["nars"], accuracy["random"])).items()
+        },
         "trainings": rows[0]["nars"]["trainings"],
         "training_seconds": {
             method: round(float(np.mean([row[method]["training_seconds"] for row in rows])), 1) for method in accuracy

@@ -15,10 +15,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-import fbnetv3
 from fbnetv3.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="FBNetV3: models, recipes and the NARS search.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="FBNetV3: models, recipes and the NARS search.",
+)
 search_app = typer.Typer(no_args_is_help=True, help="NARS: search an architecture and its training recipe.")
 recipe_app = typer.Typer(no_args_is_help=True, help="Training recipes.")
 app.add_typer(search_app, name="search")
@@ -26,7 +30,8 @@ app.add_typer(recipe_app, name="recipe")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Trainings at a time; by default one a processor. Does not change what is found.")
+    int | None,
+    typer.Option(min=1, help="Trainings at a time; by default one a processor. Does not change what is found."),
 ]
 out = Console()
 err = Console(stderr=True)
@@ -57,7 +62,9 @@ def info(
     name: Annotated[str, typer.Argument(help="A model name, or a pair file.")],
     num_classes: Annotated[int, typer.Option(min=1)] = 1000,
     in_chans: Annotated[int, typer.Option(min=1)] = 3,
-    resolution: Annotated[int | None, typer.Option(min=1, help="Side of the image; by default the network's own.")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(min=1, help="Side of the image; by default the network's own.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show FLOPs and parameters of a network in both conventions, by operator (one multiply-add = 1)."""
@@ -69,12 +76,20 @@ def info(
 
         pair = load_pair(name)
         arch = pair.arch
-        num_classes, in_chans = pair.provenance.get("num_classes", num_classes), pair.provenance.get("in_chans", in_chans)
+        num_classes, in_chans = (
+            pair.provenance.get("num_classes", num_classes),
+            pair.provenance.get("in_chans", in_chans),
+        )
     else:
         arch = find_arch(name)
     total = cost(arch, num_classes, in_chans, resolution)
     rows = [
-        {"model": arch.name, "convention": convention, "flops": total.flops(convention), "params": total.params(convention)}
+        {
+            "model": arch.name,
+            "convention": convention,
+            "flops": total.flops(convention),
+            "params": total.params(convention),
+        }
         for convention in CONVENTIONS
     ]
     _print_rows(rows, as_json)
@@ -176,10 +191,14 @@ def search_run(
     out_dir: Annotated[Path, typer.Option("--out", help="New folder for the search.")],
     preset: Annotated[str, typer.Option(help="Name of a preset, or path of a YAML file.")] = "quickstart",
     seed: Annotated[int | None, typer.Option(min=0, help="By default the preset's.")] = None,
-    max_flops: Annotated[str | None, typer.Option(help="FLOPs budget, such as 800K or 1.2M; by default the preset's.")] = None,
+    max_flops: Annotated[
+        str | None, typer.Option(help="FLOPs budget, such as 800K or 1.2M; by default the preset's.")
+    ] = None,
     max_params: Annotated[str | None, typer.Option(help="Parameter budget, instead of FLOPs.")] = None,
     flops_convention: Annotated[str | None, typer.Option(help="published or fvcore; by default the preset's.")] = None,
-    baseline: Annotated[bool, typer.Option("--baseline", help="Also run random search with as many trainings.")] = False,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Also run random search with as many trainings.")
+    ] = False,
     workers: Workers = None,
 ) -> None:
     """Search an architecture-recipe pair, train it, and write a report."""
@@ -191,7 +210,9 @@ def search_run(
     if seed is not None:
         changes["seed"] = seed
     if max_flops and max_params:
-        raise InputError(f"both --max-flops {max_flops} and --max-params {max_params}; a search has one budget: give one")
+        raise InputError(
+            f"both --max-flops {max_flops} and --max-params {max_params}; a search has one budget: give one"
+        )
     if max_flops or max_params or flops_convention:
         changes["constraint"] = _constraint(config, max_flops, max_params, flops_convention)
     with _progress_bar() as progress:
@@ -230,7 +251,12 @@ def _constraint(config: Any, max_flops: str | None, max_params: str | None, conv
     before = config.constraint
     convention = convention or before.convention
     if max_params:
-        return {"metric": "params", "convention": convention, "min": 0.0, "max": parse_count(max_params, "--max-params")}
+        return {
+            "metric": "params",
+            "convention": convention,
+            "min": 0.0,
+            "max": parse_count(max_params, "--max-params"),
+        }
     high = parse_count(max_flops, "--max-flops") if max_flops else before.max
     return {"metric": "flops", "convention": convention, "min": before.min / before.max * high, "max": high}
 

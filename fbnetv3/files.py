@@ -33,7 +33,9 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         Path(temporary).chmod(0o644)
         os.replace(temporary, path)  # noqa: PTH105
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; give a folder that can be written") from error
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; give a folder that can be written"
+        ) from error
     finally:
         if temporary:
             with contextlib.suppress(OSError):
@@ -59,7 +61,9 @@ def load_torch(path: str | Path, what: str, keys: tuple[str, ...]) -> dict[str, 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever the damage provokes
-        raise InputError(f"{path} is no {what} or is damaged ({type(error).__name__}); give a file that fbnetv3 wrote") from error
+        raise InputError(
+            f"{path} is no {what} or is damaged ({type(error).__name__}); give a file that fbnetv3 wrote"
+        ) from error
     if not isinstance(content, dict) or any(key not in content for key in keys):
         raise InputError(f"{path} is no {what}: it needs the entries {', '.join(keys)}; give a file that fbnetv3 wrote")
     return content

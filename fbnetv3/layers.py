@@ -44,7 +44,7 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Rescale every channel of [N, C, H, W]."""
-        return x * self.gate(self.expand(self.act(self.reduce(self.pool(x)))))
+        return x * self.gate(self.expand(self.act(self.reduce(self.pool(x)))))  # type: ignore[no-any-return]
 
 
 class StochasticDepth(nn.Module):

@@ -84,7 +84,9 @@ def load_preset(name: str) -> SearchConfig:
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
     if not path.is_file():
-        raise InputError(f"unknown preset {name!r}; available: {', '.join(list_presets())}, or the path of a .yaml file")
+        raise InputError(
+            f"unknown preset {name!r}; available: {', '.join(list_presets())}, or the path of a .yaml file"
+        )
     return read_config(load_yaml(path, "preset"), str(path))
 
 

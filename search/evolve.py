@@ -74,7 +74,9 @@ def evolve(
     return Evolved(population, scores, tuple(history))
 
 
-def breed(space: SearchSpace, population: IntMatrix, scores: Scores, children: int, rng: np.random.Generator) -> IntMatrix:
+def breed(
+    space: SearchSpace, population: IntMatrix, scores: Scores, children: int, rng: np.random.Generator
+) -> IntMatrix:
     """Children by crossover and mutation with the adaptive probabilities of Srinivas and Patnaik (1994).
 
     An individual below the mean crosses with probability 1 and mutates each coordinate with 0.5; above it both fall

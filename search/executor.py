@@ -50,7 +50,9 @@ class Executor:
             try:
                 yield futures[future], future.result()
             except concurrent.futures.process.BrokenProcessPool:
-                raise InputError("a worker process died, perhaps for want of memory; resume with fewer workers") from None
+                raise InputError(
+                    "a worker process died, perhaps for want of memory; resume with fewer workers"
+                ) from None
 
     def __enter__(self) -> Executor:
         return self

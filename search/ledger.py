@@ -125,10 +125,14 @@ def _parse(path: Path, content: bytes) -> list[Trial]:
         try:
             row = json.loads(line)
         except ValueError:
-            raise InputError(f"{path}: line {number} is damaged; restore the file, or start in another folder") from None
+            raise InputError(
+                f"{path}: line {number} is damaged; restore the file, or start in another folder"
+            ) from None
         trial = read(Trial, row, f"{path}: line {number}")
         if (trial.round, trial.index) in seen:
-            raise InputError(f"{path}: line {number} repeats trial {trial.index} of round {trial.round}; restore the file")
+            raise InputError(
+                f"{path}: line {number} repeats trial {trial.index} of round {trial.round}; restore the file"
+            )
         seen.add((trial.round, trial.index))
         trials.append(trial)
     return trials

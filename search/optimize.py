@@ -9,7 +9,6 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from fbnetv3.errors import InputError
-from fbnetv3.search.space import IntMatrix
 
 
 def first_batch(n: int, m: int, seed: int) -> npt.NDArray[np.int64]:

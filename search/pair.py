@@ -30,7 +30,7 @@ class Pair:
     schema: int = SCHEMA
 
 
-_MAPPINGS = {
+_MAPPINGS: dict[str, dict[str, type]] = {
     "constraint": {"metric": str, "convention": str, "max": float},
     "predicted": {"mean": float, "std": float},
     "measured": {"split": str, "epochs": int, "acc1": float},
@@ -71,7 +71,9 @@ def load_pair(path: str | Path) -> Pair:
             if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
                 raise InputError(f"{where}: {key}: {entry} is {value!r}; give a {kind.__name__}")
     if type(fields["seed"]) is not int or not isinstance(fields["space"], str):
-        raise InputError(f"{where}: seed is {fields['seed']!r}, space is {fields['space']!r}; give a whole number and a name")
+        raise InputError(
+            f"{where}: seed is {fields['seed']!r}, space is {fields['space']!r}; give a whole number and a name"
+        )
     fields["arch"] = Arch.from_dict(fields["arch"], f"{where}: arch")
     fields["recipe"] = Recipe.from_dict(fields["recipe"], f"{where}: recipe")
     return Pair(**fields)

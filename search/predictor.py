@@ -100,7 +100,9 @@ class AccuracyPredictor:
             return _mlp(_mlp(x[rows], self._pretrained, last=True), self._proxy)
 
         s = self.settings
-        self._train(predict, target, self._pretrained + self._proxy, s.pretrain_epochs, s.pretrain_batch, s.pretrain_lr, rng)
+        self._train(
+            predict, target, self._pretrained + self._proxy, s.pretrain_epochs, s.pretrain_batch, s.pretrain_lr, rng
+        )
 
     def predict_labels(self, x_arch: Floats) -> npt.NDArray[np.float64]:
         """Statistics [n, k] that the proxy head predicts, in the units of `pretrain`'s labels (Figure 4a and b)."""

@@ -1,7 +1,7 @@
 """A search in a folder: configuration, ledger, the final training of the pair, and its report; resumed at any moment.
 
-    fbnetv3 search run --preset quickstart --out DIR
-    fbnetv3 search resume DIR
+fbnetv3 search run --preset quickstart --out DIR
+fbnetv3 search resume DIR
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from fbnetv3.search.ledger import Ledger, Trial
 from fbnetv3.search.nars import Context, Progress, Proposal, nars, random_search
 from fbnetv3.search.pair import Pair, save_pair
 from fbnetv3.search.report import write_report
+from fbnetv3.search.sampling import sample
 from fbnetv3.search.space import Candidate
 from fbnetv3.training.data import load_images
 from fbnetv3.training.loop import cpu_threads, evaluate
@@ -65,8 +66,11 @@ def start(config: SearchConfig, out: str | Path, workers: int | None, progress: 
     """
     out = Path(out)
     if (out / CONFIG).exists():
-        raise InputError(f"{out} already holds a search; go on with `fbnetv3 search resume {out}`, or give another folder")
-    Context.of(config)  # names that do not exist fail before anything is written
+        raise InputError(
+            f"{out} already holds a search; go on with `fbnetv3 search resume {out}`, or give another folder"
+        )
+    # Names that do not exist and budgets that cannot be met fail before anything is written.
+    sample(Context.of(config).space, config.pool, config.constraint, config.seed)
     save_config(config, out / CONFIG)
     write_atomically(out / ENVIRONMENT, json.dumps(environment(), indent=1) + "\n")
     return _run(config, out, workers, progress)

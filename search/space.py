@@ -163,7 +163,9 @@ def load_space(name: str) -> SearchSpace:
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else SPACES / f"{name}.yaml"
     if not path.is_file():
-        raise InputError(f"unknown search space {name!r}; available: {', '.join(list_spaces())}, or the path of a .yaml file")
+        raise InputError(
+            f"unknown search space {name!r}; available: {', '.join(list_spaces())}, or the path of a .yaml file"
+        )
     return _Reader(str(path)).read(load_yaml(path, "search space"))
 
 
@@ -230,7 +232,9 @@ class _Reader:
                 raise InputError(f"{self.where}: recipe has {key!r}; searchable: {', '.join(RECIPE_FIELDS)}")
             entry = self.entry(key, value, arch=False)
             if not isinstance(entry, str):
-                raise InputError(f"{self.where}: recipe.{key} is fixed to {value!r}; fixed values belong to the base recipe")
+                raise InputError(
+                    f"{self.where}: recipe.{key} is fixed to {value!r}; fixed values belong to the base recipe"
+                )
         for key in ("in_chans", "num_classes"):
             if type(getattr(file, key)) is not int:
                 raise InputError(f"{self.where}: {key} is {getattr(file, key)!r}; give a whole number")
@@ -242,7 +246,9 @@ class _Reader:
     def row(self, i: int, line: Any) -> Row:
         row = _RowLine(**check_keys(line, _RowLine, f"{self.where}: rows[{i}]"))
         if type(row.s) is not int or type(row.se) is not bool:
-            raise InputError(f"{self.where}: rows[{i}]: s is {row.s!r}, se is {row.se!r}; give a whole number and true/false")
+            raise InputError(
+                f"{self.where}: rows[{i}]: s is {row.s!r}, se is {row.se!r}; give a whole number and true/false"
+            )
         return Row(
             self.first_rest(f"row{i}.k", row.k),
             self.first_rest(f"row{i}.e", row.e),
@@ -269,7 +275,9 @@ class _Reader:
             ordered = False
         if not isinstance(value, list):
             if arch and type(value) is not int:
-                raise InputError(f"{self.where}: {name} is {value!r}; give a whole number, a [choice] or a (low, high, step)")
+                raise InputError(
+                    f"{self.where}: {name} is {value!r}; give a whole number, a [choice] or a (low, high, step)"
+                )
             return value
         if len(value) < 1 or len(set(value)) != len(value):
             raise InputError(f"{self.where}: {name} is {value!r}; give different values")
@@ -301,5 +309,7 @@ class _Reader:
         except yaml.YAMLError:
             value = None
         if not isinstance(value, int | list):
-            raise InputError(f"{self.where}: {name} is {text!r}; give '(low, high, step)', '(low, high)', '[a, b]' or a number")
+            raise InputError(
+                f"{self.where}: {name} is {text!r}; give '(low, high, step)', '(low, high)', '[a, b]' or a number"
+            )
         return value, shared or None, False

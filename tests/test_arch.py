@@ -19,7 +19,9 @@ TINY = Arch(
 )
 
 
-@pytest.mark.parametrize("arch", [*ARCHS.values(), ARCH_A0, TINY, dataclasses.replace(TINY, head=None)], ids=lambda a: a.name)
+@pytest.mark.parametrize(
+    "arch", [*ARCHS.values(), ARCH_A0, TINY, dataclasses.replace(TINY, head=None)], ids=lambda a: a.name
+)
 def test_dict_round_trip_through_json(arch):
     assert Arch.from_dict(json.loads(json.dumps(arch.to_dict()))) == arch
 
@@ -68,7 +70,20 @@ def test_models_are_a_to_g():
 
 @pytest.mark.parametrize(
     ("width", "rounded"),
-    [(6, 8), (10, 16), (18, 24), (26, 32), (30, 32), (54, 56), (66, 64), (84, 88), (12, 16), (1, 8), (8, 8), (224, 224)],
+    [
+        (6, 8),
+        (10, 16),
+        (18, 24),
+        (26, 32),
+        (30, 32),
+        (54, 56),
+        (66, 64),
+        (84, 88),
+        (12, 16),
+        (1, 8),
+        (8, 8),
+        (224, 224),
+    ],
 )
 def test_rounding_of_widths(width, rounded):
     assert round_width(width) == rounded

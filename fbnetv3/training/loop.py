@@ -115,7 +115,11 @@ def fit(
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = len(data.train) // min(recipe.batch_size, len(data.train))
     optimizer = make_optimizer(model.parameters(), recipe)
-    ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True) if recipe.ema else None
+    ema = (
+        AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
+        if recipe.ema
+        else None
+    )
     run = _Run(model, ema, optimizer, recipe, data, seed, steps)
     identity = {"recipe": recipe.to_dict(), "seed": seed, "data": data.name, "threads": torch.get_num_threads()}
     metrics = _resume(run, Path(out), identity, resume) if out is not None else []

@@ -18,14 +18,16 @@ def make_optimizer(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.
 
     `rmsprop` has epsilon outside the root and a mean square that starts at 0; `rmsprop_tf` inside, and at 1.
     """
-    common = {"lr": recipe.lr, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
+    lr, momentum, decay = recipe.lr, recipe.momentum, recipe.weight_decay
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(parameters, foreach=True, **common)  # type: ignore[arg-type]
+        return torch.optim.SGD(parameters, lr, momentum, weight_decay=decay, foreach=True)
     if recipe.optimizer == "rmsprop":
-        return torch.optim.RMSprop(parameters, alpha=ALPHA, eps=EPSILON, foreach=True, **common)
+        return torch.optim.RMSprop(parameters, lr, ALPHA, EPSILON, decay, momentum, foreach=True)
     from timm.optim import RMSpropTF
 
-    optimizer: torch.optim.Optimizer = RMSpropTF(parameters, alpha=ALPHA, eps=EPSILON, **common)
+    optimizer: torch.optim.Optimizer = RMSpropTF(
+        parameters, lr=lr, alpha=ALPHA, eps=EPSILON, weight_decay=decay, momentum=momentum
+    )
     return optimizer
 
 

@@ -24,7 +24,9 @@ class Recipe:
     space, not here.
     """
 
-    optimizer: Literal["rmsprop", "rmsprop_tf", "sgd"]  # torch's RMSprop, timm's RMSpropTF, torch's SGD with Nesterov off
+    optimizer: Literal[
+        "rmsprop", "rmsprop_tf", "sgd"
+    ]  # torch's RMSprop, timm's RMSpropTF, torch's SGD with Nesterov off
     lr: Positive
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)]

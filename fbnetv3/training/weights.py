@@ -63,12 +63,16 @@ def load_weights(path: str | Path, arch: Arch | None = None) -> Classifier:
         raise InputError(f"{path}: schema is {content['schema']!r}; this version reads {SCHEMA}")
     own = Arch.from_dict(content["arch"], f"{path}: arch")
     if arch is not None and arch != own:
-        raise InputError(f"{path} holds the weights of {own.name}, another network than {arch.name}; give the matching files")
+        raise InputError(
+            f"{path} holds the weights of {own.name}, another network than {arch.name}; give the matching files"
+        )
     model = build_model(own, len(content["classes"]), content["in_chans"])
     try:
         model.load_state_dict(content["state_dict"])
     except RuntimeError as error:
-        raise InputError(f"{path} is damaged: {' '.join(str(error).split())[:150]}; give a file that fbnetv3 wrote") from None
+        raise InputError(
+            f"{path} is damaged: {' '.join(str(error).split())[:150]}; give a file that fbnetv3 wrote"
+        ) from None
     return Classifier(model.eval(), content["in_chans"], tuple(content["classes"]), content["mean"], content["std"])
 
 
@@ -84,5 +88,8 @@ def load_image(path: str | Path, channels: int, side: int) -> Tensor:
     except UnidentifiedImageError:
         raise InputError(f"{path} is no image that can be read; give a PNG, a JPEG or another picture") from None
     except OSError as error:
-        raise InputError(f"cannot read the image {path}: {error.strerror or error}; give the path of a picture") from None
-    return TF.center_crop(TF.resize(pixels, [side], antialias=True), [side, side])
+        raise InputError(
+            f"cannot read the image {path}: {error.strerror or error}; give the path of a picture"
+        ) from None
+    cropped: Tensor = TF.center_crop(TF.resize(pixels, [side], antialias=True), [side, side])
+    return cropped

@@ -94,7 +94,10 @@ SCRIPT = textwrap.dedent(
 def bare_checkout(target):
     """What git has, plus what is new: what a clone of the next commit will be."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=False
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
     )
     if listed.returncode:
         pytest.skip("not a git checkout")
@@ -149,7 +152,10 @@ def test_pretrained_without_network_says_what_to_do(tmp_path, monkeypatch):
     data["models"]["fbnetv3_a"]["url"] = (tmp_path / "absent.pth").as_uri()
     monkeypatch.setattr(entrypoints, "released", lambda: data)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
-    with pytest.warns(UserWarning), pytest.raises(fbnetv3.InputError, match=r"download file://.* and save it as .*cache"):
+    with (
+        pytest.warns(UserWarning, match="CC BY-NC"),
+        pytest.raises(fbnetv3.InputError, match=r"download file://.* and save it as .*cache"),
+    ):
         entrypoints.fbnetv3_a(pretrained=True, progress=False)
 
 

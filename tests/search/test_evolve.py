@@ -34,7 +34,9 @@ def test_it_beats_the_best_of_many_samples_inside_the_budget(budget):
 
 
 def test_it_finds_the_corner_of_an_unconstrained_landscape():
-    found = evolve(MICRO, linear, sample(MICRO, 5, WINDOW, 0), Constraint("flops", 1e9), EvolutionSettings(patience=10), seed=0)
+    found = evolve(
+        MICRO, linear, sample(MICRO, 5, WINDOW, 0), Constraint("flops", 1e9), EvolutionSettings(patience=10), seed=0
+    )
     weights, position, best = np.linspace(-1, 1, encode(MICRO, found.index[:1]).shape[1]), 0, 0.0
     for coordinate in MICRO.coordinates:
         width = 1 if coordinate.ordered else len(coordinate.values)
@@ -49,7 +51,9 @@ def test_history_never_falls_and_ends_when_the_gain_saturates():
     gains = np.diff(found.history)
     assert (gains >= 0).all()
     assert (gains[-2:] <= 1e-6).all()
-    flat = evolve(MICRO, lambda i: np.zeros(len(i)), sample(MICRO, 5, WINDOW, 0), WINDOW, EvolutionSettings(patience=1), seed=0)
+    flat = evolve(
+        MICRO, lambda i: np.zeros(len(i)), sample(MICRO, 5, WINDOW, 0), WINDOW, EvolutionSettings(patience=1), seed=0
+    )
     assert len(flat.history) == 2  # Algorithm 1 ends at the first generation without a gain
 
 

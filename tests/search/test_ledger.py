@@ -107,7 +107,10 @@ def test_a_full_disk_keeps_what_was_written(path, monkeypatch):
 
 def test_an_unwritable_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="give a folder that can be written"), Ledger.open(tmp_path / "file" / "x", "c"):
+    with (
+        pytest.raises(InputError, match="give a folder that can be written"),
+        Ledger.open(tmp_path / "file" / "x", "c"),
+    ):
         pass
 
 

@@ -164,7 +164,9 @@ def test_a_real_search_leaves_what_it_promises(finished):
 def test_workers_do_not_change_the_search(finished, tmp_path):
     cfg, folder, _ = finished
     start(cfg.replace(baseline=False), tmp_path / "run", 2, quiet)
-    assert comparable(read_ledger(tmp_path / "run" / "ledger.jsonl")) == comparable(read_ledger(folder / "ledger.jsonl"))
+    assert comparable(read_ledger(tmp_path / "run" / "ledger.jsonl")) == comparable(
+        read_ledger(folder / "ledger.jsonl")
+    )
     ours, theirs = files(tmp_path / "run"), files(folder)
     assert ours["pair.yaml"] == theirs["pair.yaml"]
     assert ours["final/metrics.csv"] == theirs["final/metrics.csv"]
@@ -200,7 +202,15 @@ def test_an_edited_configuration_is_refused(finished, tmp_path):
 
 
 def command(folder, preset, *more):
-    return [sys.executable, "-m", "fbnetv3", "search", *more, *(["--preset", preset, "--out"] if preset else []), str(folder)]
+    return [
+        sys.executable,
+        "-m",
+        "fbnetv3",
+        "search",
+        *more,
+        *(["--preset", preset, "--out"] if preset else []),
+        str(folder),
+    ]
 
 
 def test_killed_at_random_moments_and_resumed(finished, tmp_path):
@@ -213,7 +223,12 @@ def test_killed_at_random_moments_and_resumed(finished, tmp_path):
     arguments = command(run, str(preset), "run")
     for limit in [rng.uniform(3, 14) for _ in range(4)] + [300]:
         process = subprocess.Popen(
-            [*arguments, "--workers", "2"], env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+            [*arguments, "--workers", "2"],
+            env=environment,
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         try:
             _, errors = process.communicate(timeout=limit)
@@ -296,5 +311,3 @@ def test_pair_files_are_read_strictly(finished, tmp_path):
     (tmp_path / "bad.yaml").write_text((folder / "pair.yaml").read_text()[:200])
     with pytest.raises(InputError, match=r"bad.yaml"):
         load_pair(tmp_path / "bad.yaml")
-
-

@@ -138,7 +138,10 @@ def test_sobol_covers_every_value_equally():
 
 
 def test_an_infeasible_budget_says_what_there_is():
-    with pytest.raises(InputError, match=r"flops \(published convention\) from 0 to 1000, 10 are needed; the samples have \d{3},\d{3} to 3,\d{3},\d{3}:"):
+    with pytest.raises(
+        InputError,
+        match=r"flops \(published convention\) from 0 to 1000, 10 are needed; the samples have \d{3},\d{3} to 3,\d{3},\d{3}:",
+    ):
         sample(MICRO, 10, Constraint("flops", 1000), seed=0)
 
 

@@ -48,7 +48,7 @@ def test_the_same_seed_gives_the_same_bits(optimizer):
     torch.manual_seed(1)
     first = fit(new_model(), recipe, DATA, seed=7)
     torch.manual_seed(2)  # the global generator must not matter
-    np.random.seed(2)  # noqa: NPY002
+    np.random.seed(2)
     second = fit(new_model(), recipe, DATA, seed=7)
     assert first.metrics == second.metrics
     assert same(first.model, second.model)
@@ -118,7 +118,9 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
 
 
 def test_a_network_learns_real_images():
-    recipe = RECIPE.replace(epochs=6, mixup=0.0, dropout=0.0, stochastic_depth=0.0, optimizer="sgd", lr=0.1, lr_decay=0.8)
+    recipe = RECIPE.replace(
+        epochs=6, mixup=0.0, dropout=0.0, stochastic_depth=0.0, optimizer="sgd", lr=0.1, lr_decay=0.8
+    )
     trained = fit(new_model(recipe), recipe, FULL, seed=0, epochs=2)
     assert trained.acc1[-1] > 50
     assert trained.metrics[1].train_loss < trained.metrics[0].train_loss
@@ -149,7 +151,10 @@ def test_mixup_equals_the_loss_of_mixed_targets():
 
 
 def test_ema_is_reported_when_the_recipe_says_so():
-    with_ema, without = fit(new_model(), RECIPE, DATA, seed=7), fit(new_model(), RECIPE.replace(ema=False), DATA, seed=7)
+    with_ema, without = (
+        fit(new_model(), RECIPE, DATA, seed=7),
+        fit(new_model(), RECIPE.replace(ema=False), DATA, seed=7),
+    )
     assert [m.raw_acc1 for m in with_ema.metrics] == [m.raw_acc1 for m in without.metrics]
     assert all(m.ema_acc1 is None for m in without.metrics)
     assert not same(with_ema.model, without.model)
@@ -157,7 +162,9 @@ def test_ema_is_reported_when_the_recipe_says_so():
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_recipe():
     recipe = Recipe(optimizer="sgd", lr=1e30, epochs=1, batch_size=50)
-    with pytest.raises(DivergedError, match=r"the loss is (nan|inf) at step \d+, learning rate 1e\+30; recipe .*\"optimizer\": \"sgd\""):
+    with pytest.raises(
+        DivergedError, match=r"the loss is (nan|inf) at step \d+, learning rate 1e\+30; recipe .*\"optimizer\": \"sgd\""
+    ):
         fit(new_model(recipe), recipe, DATA, seed=0)
 
 
@@ -178,7 +185,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("fbnetv3.files.os.fsync", full)
-    with pytest.raises(InputError, match="cannot write .*file: No space left on device"):
+    with pytest.raises(InputError, match=r"cannot write .*file: No space left on device"):
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

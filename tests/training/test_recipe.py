@@ -62,7 +62,10 @@ def test_a_users_plain_file(tmp_path):
         ("optimizer: [", "is no recipe, or is damaged"),
         ("- 1", "holds list, not a mapping"),
         ("optimizer: sgd\nlr: 1e-2\nepochs: 1\nbatch_size: 2", "mine.yaml: lr is '1e-2'.*write 1.0e-5"),
-        ("{schema: 1, name: a, about: b, expected: c, values: {lr: {value: 1.0, provenance: rumour, source: x}}}", "rumour"),
+        (
+            "{schema: 1, name: a, about: b, expected: c, values: {lr: {value: 1.0, provenance: rumour, source: x}}}",
+            "rumour",
+        ),
         ("{schema: 1, name: a, about: b, expected: c, values: {lr: 1.0}}", "values: lr: expected a mapping"),
         ("{schema: 2, name: a, about: b, expected: c, values: {}}", "schema is 2"),
     ],
@@ -114,6 +117,8 @@ def test_one_step_of_every_optimizer_by_hand():
     gradient = 0.5 + 0.2 * 1.0
     assert one_step(base) == pytest.approx(1 - 0.1 * gradient)
     # torch: the mean square starts at 0, epsilon (1e-3) outside the root; TensorFlow's: at 1, inside.
-    assert one_step(base.replace(optimizer="rmsprop")) == pytest.approx(1 - 0.1 * gradient / ((0.1 * gradient**2) ** 0.5 + 1e-3))
+    assert one_step(base.replace(optimizer="rmsprop")) == pytest.approx(
+        1 - 0.1 * gradient / ((0.1 * gradient**2) ** 0.5 + 1e-3)
+    )
     tf = 1 - 0.1 * gradient / (0.9 + 0.1 * gradient**2 + 1e-3) ** 0.5
     assert one_step(base.replace(optimizer="rmsprop_tf")) == pytest.approx(tf, rel=1e-5)

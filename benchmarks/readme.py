@@ -1,0 +1,61 @@
+"""The generated blocks of README.md, from data: the zoo's table and what the benchmarks measured.
+
+    python -m fbnetv3.benchmarks.readme
+
+run in a checkout rewrites what stands between `<!-- generated: NAME -->` and `<!-- end -->`; a test fails while they differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from fbnetv3.benchmarks.nars_vs_random import NAME as COMPARISON
+from fbnetv3.benchmarks.result import load_result
+from fbnetv3.files import write_atomically
+from fbnetv3.hub.entrypoints import released
+
+_BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def zoo() -> str:
+    """A..G: costs counted here, accuracies quoted."""
+    costs = load_result("zoo_cost")
+    lines = [
+        "| model | image | FLOPs | params | top-1, released file | top-1, paper |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in released()["models"].items():
+        flops, params = (costs.number(f"{name}.published.{key}") / 1e6 for key in ("flops", "params"))
+        paper = "not given" if row["acc1_paper"] is None else f"{row['acc1_paper']:.1f}"
+        size = row["resolution"]
+        lines.append(f"| `{name}` | {size} | {flops:.1f}M | {params:.2f}M | {row['acc1_released']:.2f} | {paper} |")
+    return "\n".join(lines)
+
+
+def comparison() -> str:
+    """What NARS gained over random search here."""
+    result = load_result(COMPARISON)
+    n, value = len(result.values["seeds"]), result.number
+    low, high = value("difference.low"), value("difference.high")
+    verdict = "excludes" if low > 0 or high < 0 else "does not exclude"
+    return (
+        f"Measured here ({result.date}, {n} seeds, `{result.command}`): on the untouched test images NARS reached "
+        f"{value('mean.nars'):.2f}% and random search with as many trainings ({value('trainings')}) under the same budget "
+        f"{value('mean.random'):.2f}%, a paired difference of {value('difference.mean'):+.2f} points with a 95% interval of "
+        f"{low:+.2f} to {high:+.2f}, which {verdict} zero."
+    )
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"zoo": zoo, "comparison": comparison}
+
+
+def render(text: str) -> str:
+    """The README with its generated blocks made anew."""
+    return _BLOCK.sub(lambda match: f"{match[1]}{BLOCKS[match[2]]()}\n{match[3]}", text)
+
+
+if __name__ == "__main__":
+    readme = Path("README.md")
+    write_atomically(readme, render(readme.read_text()))

@@ -1,0 +1,222 @@
+"""The command as a user meets it: what it prints, what it writes, and one clear line for every mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from fbnetv3 import InputError, build_model
+from fbnetv3.cli import main, parse_count
+from fbnetv3.search.pair import Pair, save_pair
+from fbnetv3.training.data import load_images
+from fbnetv3.training.recipe import Recipe
+from fbnetv3.training.weights import load_weights, save_weights
+from tests.training.test_loop import ARCH
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run the command in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fbnetv3", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as exit_info:
+            main()
+        captured = capsys.readouterr()
+        return exit_info.value.code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A pair file of a small network and a short recipe."""
+    path = tmp_path / "pair.yaml"
+    recipe = Recipe("sgd", 0.05, 1, 500)
+    constraint, measured = (
+        {"metric": "flops", "convention": "published", "max": 1e6},
+        {"split": "test", "epochs": 1, "acc1": 0.0},
+    )
+    save_pair(
+        Pair(ARCH, recipe, "micro", 0, constraint, {"mean": 0.0, "std": 0.0}, measured, {"data": "fashion_mnist"}), path
+    )
+    return path
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A weight file of the same network, untrained."""
+    data = load_images("fashion_mnist")
+    save_weights(tmp_path / "weights.pt", ARCH, build_model(ARCH, 10, 1), data)
+    return tmp_path / "weights.pt"
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "picture.png"
+    Image.fromarray(load_images("fashion_mnist").test.images[0, 0].numpy()).save(path)
+    return path
+
+
+def one_line(result, words):
+    code, out, err = result
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert err.startswith("fbnetv3: ")
+    assert words in err, err
+
+
+def test_models_and_info(run):
+    code, out, _ = run("models", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert [row["name"][-1] for row in rows] == list("abcdefg")
+    assert rows[0]["flops_m"] == 356.59828
+    _, out, _ = run("info", "fbnetv3_a", "--json")
+    assert json.loads(out)[0] == {
+        "model": "fbnetv3_a",
+        "convention": "published",
+        "flops": 356598280,
+        "params": 8542224,
+    }
+    _, table, _ = run("info", "fbnetv3_a")
+    assert "356598280" in table
+
+
+def test_train_then_predict(run, pair, picture, tmp_path):
+    code, out, err = run("train", "--pair", pair, "--out", tmp_path / "run", "--json")
+    row = json.loads(out)[0]
+    assert code == 0
+    assert "epoch 1/1" in err
+    assert 0 <= row["test_acc1"] <= 100
+    assert (tmp_path / "run" / "metrics.csv").exists()
+    _, out, _ = run(
+        "predict", picture, "--pair", pair, "--weights", tmp_path / "run" / "weights.pt", "--json", "--top", "10"
+    )
+    rows = json.loads(out)
+    assert {row["class"] for row in rows} == set(load_images("fashion_mnist").classes)
+    assert sum(row["probability"] for row in rows) == pytest.approx(1, abs=1e-3)
+    one_line(run("train", "--pair", pair, "--out", tmp_path / "run"), "already holds a training; resume it")
+    code, again, _ = run("train", "--pair", pair, "--out", tmp_path / "run", "--resume", "--json")
+    assert json.loads(again)[0] == row
+
+
+def test_predict_equals_evaluation_in_the_loop(weights):
+    data, classifier = load_images("fashion_mnist"), load_weights(weights, ARCH)
+    from fbnetv3.training.loop import predict
+
+    logits = predict(classifier.model, data, data.test.images[:3])
+    for i in range(3):
+        names = [name for name, _ in classifier.predict(data.test.images[i])]
+        assert names == [data.classes[j] for j in logits[i].argsort(descending=True)]
+
+
+def test_a_colour_picture_of_another_size(run, weights, tmp_path):
+    Image.new("RGB", (90, 50), (200, 10, 10)).save(tmp_path / "red.jpg")
+    code, out, _ = run("predict", tmp_path / "red.jpg", "--weights", weights, "--json")
+    assert code == 0
+    assert len(json.loads(out)) == 5
+
+
+def test_mistakes_with_files_are_one_line(run, pair, weights, picture, tmp_path):
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    one_line(run("predict", text, "--weights", weights), "is no image that can be read")
+    one_line(run("predict", tmp_path / "absent.png", "--weights", weights), "cannot read the image")
+    one_line(run("predict", picture, "--weights", tmp_path / "absent.pt"), "no such file")
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(weights.read_bytes()[:500])
+    one_line(run("predict", picture, "--weights", cut), "is no weight file or is damaged")
+    torch.save({"state_dict": {}}, tmp_path / "other.pt")
+    one_line(run("predict", picture, "--weights", tmp_path / "other.pt"), "it needs the entries schema, arch")
+    data = yaml.safe_load(pair.read_text())
+    data["arch"]["resolution"] = 32
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(data))
+    one_line(run("predict", picture, "--weights", weights, "--pair", tmp_path / "other.yaml"), "another network than")
+    one_line(run("train", "--pair", weights, "--out", tmp_path / "x"), "is no pair file, or is damaged")
+    one_line(run("train", "--pair", tmp_path / "absent.yaml", "--out", tmp_path / "x"), "cannot read the pair file")
+    one_line(run("train", "--pair", pair, "--out", text), "give a folder that can be written")
+    one_line(run("train", "--pair", pair, "--out", tmp_path / "x", "--data", "imagenet"), "unknown data set 'imagenet'")
+    assert not (tmp_path / "x").exists()
+
+
+def test_mistakes_with_names_and_numbers_are_one_line(run, tmp_path):
+    one_line(run("info", "fbnetv3_z"), "unknown model 'fbnetv3_z'; available: fbnetv3_a")
+    one_line(run("recipe", "show", "nothing"), "unknown recipe 'nothing'; available:")
+    one_line(run("reproduce", "table99"), "table99")
+    new = ["--out", tmp_path / "run"]
+    one_line(run("search", "run", *new, "--preset", "slow"), "unknown preset 'slow'; available: quickstart")
+    one_line(run("search", "run", *new, "--max-flops", "lots"), "--max-flops is 'lots'; give a count such as 450M")
+    one_line(run("search", "run", *new, "--max-flops", "1M", "--max-params", "1M"), "a search has one budget")
+    one_line(run("search", "run", *new, "--flops-convention", "mine"), "convention is 'mine'")
+    one_line(run("search", "resume", tmp_path / "run"), "no search in")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_infeasible_budget_is_one_line(run, tmp_path):
+    one_line(
+        run("search", "run", "--out", tmp_path / "run", "--max-flops", "10K", "--workers", "1"),
+        "give a constraint inside",
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_ledger_is_one_line(run, tmp_path):
+    folder = tmp_path / "run"
+    from fbnetv3.search.config import load_preset, save_config
+
+    config = load_preset("quickstart")
+    save_config(config, folder / "config.yaml")
+    header = json.dumps({"ledger": 1, "config": config.fingerprint})
+    (folder / "ledger.jsonl").write_text(f"{header}\nnot json\n")
+    one_line(run("search", "resume", folder), "line 2 is damaged; restore the file")
+
+
+def test_an_unwritable_folder_is_one_line(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    one_line(run("search", "run", "--out", tmp_path / "file" / "run"), "give a folder that can be written")
+
+
+def test_recipe_and_reproduce(run):
+    _, out, _ = run("recipe", "list")
+    assert "fashion_mnist/micro" in out.split()
+    _, out, _ = run("recipe", "show", "fashion_mnist/micro", "--json")
+    assert {row["provenance"] for row in json.loads(out)} == {"choice"}
+    code, out, _ = run("reproduce", "table4")
+    assert code == 0
+    assert "measured here" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("450M", 450e6), ("1.2g", 1.2e9), ("800K", 8e5), ("1000000", 1e6), ("1e6", 1e6)]
+)
+def test_counts(text, value):
+    assert parse_count(text, "--max-flops") == value
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1M", "nan", "inf", "0", "1.5X"])
+def test_bad_counts(text):
+    with pytest.raises(InputError, match="--max-flops"):
+        parse_count(text, "--max-flops")
+
+
+def test_the_module_is_the_command():
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "fbnetv3", "models", "--json"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    assert len(json.loads(done.stdout)) == 7
