@@ -14,6 +14,23 @@ import torch
 from fbnetv3.errors import InputError
 
 
+def make_folder(path: str | Path) -> Path:
+    """Make a folder, so that a long run finds out before it begins that it could not write.
+
+    Raises:
+        InputError: it cannot be made or written.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise InputError(
+            f"cannot write into {path}: {error.strerror or error}; give a folder that can be written"
+        ) from error
+
+
 def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a crash at any moment, sees the old content or the new, never a part.
 

