@@ -26,6 +26,7 @@ class EvolutionSettings:
     population: int = 100  # K
     children: int = 8  # of every individual and generation
     tolerance: float = 1e-6  # epsilon
+    caution: float = 1.0  # deviations of the ensemble that a score is below its mean; 0 in the paper
     patience: int = 3  # generations without a gain above the tolerance before it ends; Algorithm 1 has 1
     generations: int = 200  # at the most
 

@@ -36,9 +36,9 @@ class PredictorSettings:
     frozen_epochs: int = 50  # encoder frozen (section 3.3)
     finetune_epochs: int = 50  # everything, at the reduced rate (section 3.3)
     batch: int = 4
-    lr: float = 3e-2
+    lr: float = 1e-2
     reduced_lr: float = 1e-3
-    weight_decay: float = 1e-2
+    weight_decay: float = 1.0
 
 
 class AccuracyPredictor:
