@@ -105,7 +105,8 @@ def predict(
 ) -> None:
     """Classify a picture with a trained pair."""
     from fbnetv3.search.pair import load_pair
-    from fbnetv3.training.weights import load_image, load_weights
+    from fbnetv3.training.picture import load_image
+    from fbnetv3.training.weights import load_weights
 
     classifier = load_weights(weights, load_pair(pair).arch if pair else None)
     picture = load_image(image, classifier.in_chans, classifier.model.arch.resolution)

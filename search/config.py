@@ -54,9 +54,9 @@ class SearchConfig:
 
     @property
     def fingerprint(self) -> str:
-        """Of every setting that a trial depends on; the baseline and the constraint's use after stage 2 are not."""
-        trials = {key: value for key, value in self.to_dict().items() if key not in ("baseline", "about", "evolution")}
-        return hashlib.sha256(json.dumps(trials, sort_keys=True).encode()).hexdigest()[:16]
+        """Of every setting that decides what is found; whether random search runs beside it does not."""
+        settings = {key: value for key, value in self.to_dict().items() if key not in ("baseline", "about")}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_config(data: Any, where: str) -> SearchConfig:

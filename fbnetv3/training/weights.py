@@ -1,4 +1,4 @@
-"""Weight files that explain themselves: the network, its classes and how images are prepared travel with the weights."""
+"""Weight files that explain themselves: network, classes and preprocessing travel with the weights."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as TF
 
 from fbnetv3.arch import Arch
 from fbnetv3.errors import InputError
@@ -74,22 +72,3 @@ def load_weights(path: str | Path, arch: Arch | None = None) -> Classifier:
             f"{path} is damaged: {' '.join(str(error).split())[:150]}; give a file that fbnetv3 wrote"
         ) from None
     return Classifier(model.eval(), content["in_chans"], tuple(content["classes"]), content["mean"], content["std"])
-
-
-def load_image(path: str | Path, channels: int, side: int) -> Tensor:
-    """A picture as uint8 [channels, side, side]: grey for one channel, shorter side resized, centre cropped.
-
-    Raises:
-        InputError: no such file, or no picture.
-    """
-    try:
-        with Image.open(path) as image:
-            pixels = TF.pil_to_tensor(image.convert("L" if channels == 1 else "RGB"))
-    except UnidentifiedImageError:
-        raise InputError(f"{path} is no image that can be read; give a PNG, a JPEG or another picture") from None
-    except OSError as error:
-        raise InputError(
-            f"cannot read the image {path}: {error.strerror or error}; give the path of a picture"
-        ) from None
-    cropped: Tensor = TF.center_crop(TF.resize(pixels, [side], antialias=True), [side, side])
-    return cropped

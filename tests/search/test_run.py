@@ -286,7 +286,13 @@ def test_configurations_are_read_strictly(tmp_path, change, words):
 def test_the_fingerprint_covers_what_trials_depend_on(tmp_path):
     cfg = config(tmp_path)
     assert cfg.replace(baseline=True).fingerprint == cfg.fingerprint
-    for change in ({"seed": 1}, {"pool": 65}, {"early_stopping": 0.9}, {"predictor": {"width": 8}}):
+    for change in (
+        {"seed": 1},
+        {"pool": 65},
+        {"early_stopping": 0.9},
+        {"predictor": {"width": 8}},
+        {"evolution": {"random": 9}},
+    ):
         assert cfg.replace(**change).fingerprint != cfg.fingerprint
 
 
