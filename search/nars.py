@@ -78,8 +78,9 @@ def random_search(context: Context, ledger: Ledger, executor: Executor, progress
     """As many trainings as NARS makes, of random candidates inside the constraint; the best measured one."""
     config, space = context.config, context.space
     total = config.batch * config.rounds
-    pool = sample(space, config.pool, config.constraint, config.seed + 1)
-    rows = pool[first_batch(len(pool), total, config.seed + 1)]
+    seed = context.trial_seed(0, 1)  # another pool than NARS draws, with this seed or any other
+    pool = sample(space, config.pool, config.constraint, seed)
+    rows = pool[first_batch(len(pool), total, seed)]
     trials = _train_batch(context, ledger, executor, 1, rows, None, context.base.epochs, progress)
     best = max(trials, key=lambda t: (context.label(t, t.epochs), -t.index))
     return Proposal(tuple(best.candidate), None, best.epochs)

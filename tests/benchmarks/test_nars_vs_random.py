@@ -1,0 +1,45 @@
+import pytest
+
+from fbnetv3.benchmarks import readme
+from fbnetv3.benchmarks.nars_vs_random import NAME, paired_difference, summary
+from fbnetv3.benchmarks.result import load_result
+
+
+def test_paired_difference_by_hand():
+    # differences 1, 2, 3: mean 2, standard error 1/sqrt(3), t(0.975, 2) = 4.30265
+    found = paired_difference([81.0, 82.0, 83.0], [80.0, 80.0, 80.0])
+    assert found.mean == pytest.approx(2.0)
+    assert found.high - found.mean == pytest.approx(4.30265 / 3**0.5, rel=1e-5)
+    assert found.mean - found.low == pytest.approx(found.high - found.mean)
+
+
+def result(nars, random):
+    return {
+        "nars": {"test_acc1": nars, "trainings": 40, "training_seconds": 10.0},
+        "random": {"test_acc1": random, "trainings": 40, "training_seconds": 20.0},
+    }
+
+
+def test_summary_pairs_by_seed():
+    values = summary([7, 8], [result(84.0, 83.0), result(85.0, 83.0)])
+    assert values["seeds"] == {"7": {"nars": 84.0, "random": 83.0}, "8": {"nars": 85.0, "random": 83.0}}
+    assert values["mean"] == {"nars": 84.5, "random": 83.0}
+    assert values["difference"]["mean"] == 1.5
+    assert values["training_seconds"] == {"nars": 10.0, "random": 20.0}
+
+
+def test_the_committed_result_follows_from_its_seeds():
+    values = load_result(NAME).values
+    assert len(values["seeds"]) >= 10
+    rows = [result(row["nars"], row["random"]) for row in values["seeds"].values()]
+    again = summary(list(map(int, values["seeds"])), rows)
+    assert again["mean"] == values["mean"]
+    assert again["difference"] == values["difference"]
+
+
+@pytest.mark.parametrize(("low", "words"), [(0.1, "which excludes zero"), (-0.1, "which does not exclude zero")])
+def test_the_readme_says_what_the_interval_says(monkeypatch, low, words):
+    stored = load_result(NAME)
+    stored.values["difference"] |= {"mean": 1.0, "low": low, "high": 2.0}
+    monkeypatch.setattr(readme, "load_result", lambda name: stored)
+    assert words in readme.comparison()
