@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+import fbnetv3
 from fbnetv3.errors import InputError
 
 app = typer.Typer(
@@ -45,6 +46,14 @@ def main() -> None:
     except InputError as error:
         print(f"fbnetv3: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
+    """FBNetV3: models, recipes and the NARS search."""
+    if show:
+        print(fbnetv3.__version__)
+        raise typer.Exit
 
 
 @app.command()
@@ -117,7 +126,10 @@ def predict(
 @app.command()
 def train(
     pair: Annotated[Path, typer.Option(help="Pair file: architecture and recipe.")],
-    out_dir: Annotated[Path, typer.Option("--out", help="Folder for checkpoint, metrics and weights.")],
+    out_dir: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the files of the training; by default `retrained` beside the pair."),
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Image set; by default the pair's own.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="By default that of the pair's own training.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
@@ -133,6 +145,7 @@ def train(
 
     given = load_pair(pair)
     images = load_images(data or given.provenance["data"])
+    out_dir = out_dir or pair.parent / "retrained"
     seed = given.provenance.get("training_seed", given.seed) if seed is None else seed
     recipe = given.recipe
     with _progress_bar() as progress:

@@ -11,6 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
+import fbnetv3
 from fbnetv3 import InputError, build_model
 from fbnetv3.cli import main, parse_count
 from fbnetv3.search.pair import Pair, save_pair
@@ -111,6 +112,16 @@ def test_train_then_predict(run, pair, picture, tmp_path):
     assert json.loads(again)[0] == row
 
 
+def test_train_needs_nothing_but_the_pair(run, pair):
+    code, _, _ = run("train", "--pair", pair)
+    assert code == 0
+    assert (pair.parent / "retrained" / "weights.pt").exists()
+
+
+def test_version(run):
+    assert run("--version")[1].strip() == fbnetv3.__version__
+
+
 def test_predict_equals_evaluation_in_the_loop(weights):
     data, classifier = load_images("fashion_mnist"), load_weights(weights, ARCH)
     from fbnetv3.training.loop import predict
@@ -132,6 +143,9 @@ def test_mistakes_with_files_are_one_line(run, pair, weights, picture, tmp_path)
     text = tmp_path / "text.png"
     text.write_text("no image")
     one_line(run("predict", text, "--weights", weights), "is no image that can be read")
+    picture_cut = tmp_path / "cut.png"
+    picture_cut.write_bytes(picture.read_bytes()[:-60])
+    one_line(run("predict", picture_cut, "--weights", weights), "cut.png")
     one_line(run("predict", tmp_path / "absent.png", "--weights", weights), "cannot read the image")
     one_line(run("predict", picture, "--weights", tmp_path / "absent.pt"), "no such file")
     cut = tmp_path / "cut.pt"

@@ -20,7 +20,7 @@ def load_image(path: str | Path, channels: int, side: int) -> Tensor:
     try:
         with Image.open(path) as image:
             pixels = TF.pil_to_tensor(image.convert("L" if channels == 1 else "RGB"))
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):  # as Pillow has it
         raise InputError(f"{path} is no image that can be read; give a PNG, a JPEG or another picture") from None
     except OSError as error:
         raise InputError(
