@@ -24,7 +24,7 @@ from scipy import stats
 
 from fbnetv3.benchmarks.result import Result, versions, write_result
 
-SEEDS = tuple(range(100, 112))
+SEEDS = tuple(range(200, 212))
 PRESET = "quickstart"
 NAME = "nars_vs_random"
 METHOD = (
