@@ -150,7 +150,7 @@ def test_outcome_in_plain_words(both, space):
     trial = make_trials(make_config(), space, 3)[-1]
     assert f"{space.arch_size:,} architectures" in text
     assert f"{space.recipe_size:,} training recipes" in text
-    assert "400,000 to 1,000,000 FLOPs (one multiply-add = 1)" in text
+    assert "150,000 to 400,000 FLOPs (one multiply-add = 1)" in text
     assert "trained 15 candidates (5 for 3 epochs, 10 for 2 epochs)" in text
     assert f"{trial.flops:,} FLOPs and {trial.params:,} parameters" in text
     assert "classifies 81.25% of the 2,000 test images correctly" in text
@@ -173,9 +173,9 @@ def test_pair_and_provenance(both, space):
     table = page.rows[start : start + len(arch.rows) + 2]
     assert [row[1] for row in table] == ["conv", *["ir"] * len(arch.rows), "pool"]
     assert [row[2:7] for row in table[1:-1]] == [[str(v) for v in (b.k, b.e, b.c, b.n, b.s)] for b in arch.rows]
-    assert page.row("dropout") == ["dropout", f"{recipe.dropout:.4g}", "searched: 0 to 0.3"]
+    assert page.row("dropout") == ["dropout", f"{recipe.dropout:.4g}", "searched: 0 to 0.6"]
     assert page.row("batch_size")[2] == "base recipe"
-    assert page.row("epochs")[1:] == ["9", "base recipe, stretched 3 times"]
+    assert page.row("epochs")[1:] == ["6", "base recipe, stretched 2 times"]
     assert source.count('<tr class="marked">') == 7  # the searched fields
     assert page.row("training seed") == ["training seed", "4242"]
     assert page.row("torch") == ["torch", "9.8.7"]
@@ -184,7 +184,7 @@ def test_pair_and_provenance(both, space):
 def test_rate_of_sgd_is_shown_with_the_range_it_was_searched_in(space, tmp_path):
     config = make_config()
     optimizer = [c.name for c in space.coordinates].index("optimizer")
-    for value, choices in ((0, "0.002 to 0.04"), (1, "0.008 to 0.16")):
+    for value, choices in ((0, "0.001 to 0.012"), (1, "0.02 to 0.24")):
         trials = make_trials(config, space, 1)
         trials[-1].candidate[optimizer] = value
         write_report(config, space, [make_found(config, space, trials)], tmp_path / "report.html")
