@@ -23,6 +23,9 @@ import numpy as np
 from scipy import stats
 
 from fbnetv3.benchmarks.result import Result, versions, write_result
+from fbnetv3.search.ledger import Trial, read_ledger
+from fbnetv3.search.report import accuracies, predictions
+from fbnetv3.search.run import LEDGERS
 
 SEEDS = tuple(range(200, 212))
 PRESET = "quickstart"
@@ -30,7 +33,8 @@ NAME = "nars_vs_random"
 METHOD = (
     "Per seed, the quickstart preset and random search with as many trainings of the same length, uniform over the same "
     "FLOPs window; each method's pair then trains with the stretched schedule and is measured once on the 2,000 test "
-    "images. Difference: NARS minus random in percentage points, mean and 95% interval of Student's t over the seeds."
+    "images. `trials` are means over seeds of what `trial_quality` says of the trainings. Difference: NARS minus random "
+    "in percentage points, mean and 95% interval of Student's t over the seeds."
 )
 
 
@@ -62,8 +66,26 @@ def run_seed(seed: int, out: Path, workers: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "fbnetv3", "search", *what, "--workers", str(workers)]
     subprocess.run(command, check=True, capture_output=True)
     result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    result["trials"] = trial_quality(
+        read_ledger(folder / LEDGERS["nars"]),
+        read_ledger(folder / LEDGERS["random"]),
+        result["nars"]["epochs_of_a_trial"],
+    )
     print(seed, {method: row["test_acc1"] for method, row in result.items()}, flush=True)
     return result
+
+
+def trial_quality(nars: list[Trial], random: list[Trial], epochs: int) -> dict[str, float]:
+    """Why a search gained or did not: medians of validation accuracy after `epochs`, and how well it was predicted."""
+    last = max(t.round for t in nars)
+    predicted = predictions(nars, epochs)
+    return {
+        "median_first_batch": float(np.median(accuracies([t for t in nars if t.round == 1], epochs))),
+        "median_last_batch": float(np.median(accuracies([t for t in nars if t.round == last], epochs))),
+        "median_random": float(np.median(accuracies(random, epochs))),
+        "rank_correlation": float(stats.spearmanr(predicted[:, 0], predicted[:, 2])[0]),
+        "mean_absolute_error": float(np.abs(predicted[:, 0] - predicted[:, 2]).mean()),
+    }
 
 
 def summary(seeds: list[int], rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -76,6 +98,7 @@ def summary(seeds: list[int], rows: list[dict[str, Any]]) -> dict[str, Any]:
             k: round(v, 3) for k, v in asdict(paired_difference(accuracy["nars"], accuracy["random"])).items()
         },
         "trainings": rows[0]["nars"]["trainings"],
+        "trials": {key: round(float(np.mean([row["trials"][key] for row in rows])), 2) for key in rows[0]["trials"]},
         "training_seconds": {
             method: round(float(np.mean([row[method]["training_seconds"] for row in rows])), 1) for method in accuracy
         },

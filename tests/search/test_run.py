@@ -212,6 +212,7 @@ def command(folder, preset, *more):
     ]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_resumed(finished, tmp_path):
     """SIGKILL the real command, workers and all, until one run gets through; the end is that of an undisturbed search."""
     cfg, folder, _ = finished
