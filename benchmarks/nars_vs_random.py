@@ -66,12 +66,12 @@ def run_seed(seed: int, out: Path, workers: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "fbnetv3", "search", *what, "--workers", str(workers)]
     subprocess.run(command, check=True, capture_output=True)
     result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    print(seed, {method: row["test_acc1"] for method, row in result.items()}, flush=True)
     result["trials"] = trial_quality(
         read_ledger(folder / LEDGERS["nars"]),
         read_ledger(folder / LEDGERS["random"]),
         result["nars"]["epochs_of_a_trial"],
     )
-    print(seed, {method: row["test_acc1"] for method, row in result.items()}, flush=True)
     return result
 
 
