@@ -87,7 +87,7 @@ def random_search(context: Context, ledger: Ledger, executor: Executor, progress
 
 
 def nars(context: Context, ledger: Ledger, executor: Executor, progress: Progress) -> Proposal:
-    """Algorithm 1; the pair of the highest predicted accuracy inside the constraint."""
+    """Algorithm 1; the pair of the best score inside the constraint."""
     config, space = context.config, context.space
     pool = sample(space, config.pool, config.constraint, config.seed)
     encoded = encode(space, pool)

@@ -233,7 +233,7 @@ def _plots(config: SearchConfig, found: list[Found]) -> list[Plot]:
         plots.append(_plot_predicted(nars))
     plots += [_plot_cost(config, found), _plot_final(found)]
     if nars.proposal.history:
-        plots.append(_plot_evolution(nars))
+        plots.append(_plot_evolution(nars, config.evolution.caution))
     return plots
 
 
@@ -325,12 +325,15 @@ def _plot_final(found: list[Found]) -> Plot:
     return _plot("final_training", "Final training of the chosen pair", caption, axes, whole=True)
 
 
-def _plot_evolution(nars: Found) -> Plot:
-    axes = _axes("generation", "best predicted accuracy (%)")
+def _plot_evolution(nars: Found, caution: float) -> Plot:
+    axes = _axes("generation", "best score (%)")
     axes.plot(nars.proposal.history, color=_COLORS["nars"], marker="o", markersize=4)
     axes.ticklabel_format(useOffset=False)
-    caption = "The highest prediction of every generation; generation 0 holds the best trials and random candidates."
-    return _plot("evolution", "Evolution by predicted accuracy", caption, axes, whole=True)
+    caption = (
+        f"The highest score of every generation, predicted accuracy less {caution:g} deviations of it; generation 0 holds "
+        "the best trials and random candidates."
+    )
+    return _plot("evolution", "Evolution by the predictor's score", caption, axes, whole=True)
 
 
 _ROUNDS = (
