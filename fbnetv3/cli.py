@@ -305,13 +305,13 @@ class _ProgressLines:
 
 
 def _print_found(found: list[Any], folder: Path) -> None:
+    from fbnetv3.search.report import METHODS
     from fbnetv3.search.run import PAIRS, REPORT
 
     for f in found:
-        name = {"nars": "NARS", "random": "random search"}[f.method]
         measured = f.pair.measured
         out.print(
-            f"[bold]{name}[/]: {measured['acc1']:.2f}% on the test images after {measured['epochs']} epochs, "
+            f"[bold]{METHODS[f.method]}[/]: {measured['acc1']:.2f}% on the test images after {measured['epochs']} epochs, "
             f"{f.flops / 1e6:.3f}M FLOPs, {f.params / 1e3:.1f}K params; {folder / PAIRS[f.method]}",
             highlight=False,
             soft_wrap=True,

@@ -86,7 +86,7 @@ def resume(out: str | Path, workers: int | None, progress: Progress) -> list[Fou
     if not (out / CONFIG).is_file():
         raise InputError(f"no search in {out}: {CONFIG} is missing; begin one with `fbnetv3 search run --out {out}`")
     if (out / ENVIRONMENT).is_file():
-        before = json.loads((out / ENVIRONMENT).read_text())
+        before = load_yaml(out / ENVIRONMENT, "record of versions")  # JSON is YAML
         changed = [key for key, value in environment().items() if before.get(key) != value]
         if changed:
             logger.warning("this search began with other versions of %s: its end may differ", ", ".join(changed))

@@ -196,6 +196,9 @@ def test_an_edited_configuration_is_refused(finished, tmp_path):
     (copy / "config.yaml").write_text(text.replace("rounds: 2", "rounds: two"))
     with pytest.raises(InputError, match="rounds is 'two'"):
         resume(copy, 1, quiet)
+    (copy / "environment.json").write_text("{cut")
+    with pytest.raises(InputError, match="is no record of versions, or is damaged"):
+        resume(copy, 1, quiet)
     with pytest.raises(InputError, match=r"no search in .*: config.yaml is missing"):
         resume(tmp_path / "absent", 1, quiet)
 
