@@ -4,6 +4,7 @@ dependencies = ["torch"]
 
 from fbnetv3.hub.entrypoints import (  # noqa: E402, F401
     fbnetv3_a,
+    fbnetv3_a0,
     fbnetv3_b,
     fbnetv3_c,
     fbnetv3_d,

@@ -14,7 +14,8 @@ from pathlib import Path
 from fbnetv3.benchmarks.nars_vs_random import NAME as COMPARISON
 from fbnetv3.benchmarks.result import load_result
 from fbnetv3.files import write_atomically
-from fbnetv3.hub.entrypoints import released
+from fbnetv3.hub.weights import read_registry
+from fbnetv3.model import list_models
 
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -26,11 +27,13 @@ def zoo() -> str:
         "| model | image | FLOPs | params | top-1, released file | top-1, paper |",
         "|---|---|---|---|---|---|",
     ]
-    for name, row in released()["models"].items():
+    registry = read_registry()
+    for name in list_models():
+        row = registry.find(name, "fb")
         flops, params = (costs.number(f"{name}.published.{key}") / 1e6 for key in ("flops", "params"))
-        paper = "not given" if row["acc1_paper"] is None else f"{row['acc1_paper']:.1f}"
-        size = row["resolution"]
-        lines.append(f"| `{name}` | {size} | {flops:.1f}M | {params:.2f}M | {row['acc1_released']:.2f} | {paper} |")
+        paper, file = row.metric("acc1", "paper"), row.metric("acc1", "released file")
+        quoted = "not given" if paper is None else f"{paper:.1f}"
+        lines.append(f"| `{name}` | {row.transforms.crop} | {flops:.1f}M | {params:.2f}M | {file:.2f} | {quoted} |")
     return "\n".join(lines)
 
 

@@ -19,12 +19,12 @@ from fbnetv3.benchmarks.paper import ITEMS, Item, Number, agrees, load_paper, ro
 from fbnetv3.benchmarks.records import read_records, read_yaml
 from fbnetv3.benchmarks.result import load_result
 from fbnetv3.errors import InputError, check_keys
-from fbnetv3.hub.entrypoints import released
+from fbnetv3.hub.weights import read_registry
 
 Status = Literal["quoted", "measured here", "not run"]
 Source = Literal["paper", "released files"]
 HERE = Path(__file__).parent
-RELEASED_TITLE = "not in the paper: published with the released files (hub/released.json)"
+RELEASED_TITLE = "not in the paper: published with the released files (hub/registry.json)"
 _STYLES = {"quoted": "dim", "measured here": "green", "not run": "yellow"}
 
 
@@ -228,15 +228,15 @@ def _measured(figure: str, name: str, path: str, note: str, folder: Path) -> Mea
 
 def _released_rows(extra: _Released, folder: Path) -> Iterator[Row]:
     """One row a released network; its figure is in millions and exact to the last unit."""
-    for name, model in released()["models"].items():
-        published = model[extra.field]
+    for row in (row for row in read_registry().rows if row.source == "fb"):
+        name, published = row.model, getattr(row, extra.field)
         yield Row(
             item=extra.item,
             id=f"{name}.{extra.field}",
             label=f"{name}: {extra.name}",
             quoted=f"{published}M",
             unit=extra.unit,
-            place=f"hub/released.json, models.{name}.{extra.field}",
+            place=f"hub/registry.json, {row.id}: {extra.field}",
             source="released files",
             status="measured here",
             measured=_measured(f"{published:.6f}M", extra.result, extra.value.replace("{row}", name), "", folder),

@@ -234,13 +234,25 @@ ARCH_A0 = _released(
 # fmt: on
 
 
+def same_padding(arch: Arch) -> Arch:
+    """`arch` with padding k // 2 everywhere, as timm builds it; another function, so its name says so.
+
+    An architecture that has this padding already (fbnetv3_d, fbnetv3_g) comes back as it is.
+    """
+    stages = tuple(tuple(dataclasses.replace(row, pad=None) for row in stage) for stage in arch.stages)
+    if all(row.padding == row.k // 2 for row in arch.rows):
+        return arch
+    return dataclasses.replace(arch, name=f"{arch.name}_same_padding", stages=stages)
+
+
 def find_arch(name: str) -> Arch:
-    """The released architecture called `name` (case does not matter).
+    """The released architecture called `name` (case does not matter), or its `same_padding` variant.
 
     Raises:
         InputError: no such network; the message lists the names.
     """
-    known = ARCHS | {ARCH_A0.name: ARCH_A0}
+    known = {arch.name: arch for arch in (*ARCHS.values(), ARCH_A0)}
+    known |= {variant.name: variant for variant in map(same_padding, known.values())}
     arch = known.get(name.lower()) if isinstance(name, str) else None
     if arch is None:
         raise InputError(f"unknown model {name!r}; available: {', '.join(known)}")

@@ -11,6 +11,7 @@ One multiply-add counts as one FLOP. Two conventions:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from fbnetv3.arch import Arch
@@ -103,27 +104,42 @@ def classifier(features: Number, num_classes: int) -> Cost:
     return Cost(conv=features * num_classes, weights=features * num_classes, extras=num_classes)
 
 
-def cost(arch: Arch, num_classes: int = 1000, in_chans: int = 3, resolution: int | None = None) -> Cost:
-    """Cost of a network on one square image of its own resolution, or of the one given."""
+class Part(NamedTuple):
+    """A module of a network, the shape [channels, side, side] that it puts out, and its cost."""
+
+    name: str  # stem, stages.0, ..., head, classifier
+    channels: int
+    side: int
+    cost: Cost
+
+
+def parts(arch: Arch, num_classes: int = 1000, in_chans: int = 3, resolution: int | None = None) -> Iterator[Part]:
+    """The modules of a network in order, on one square image of its own resolution, or of the one given."""
     stem = arch.stem
     side = conv_side(resolution or arch.resolution, stem.k, stem.s, stem.padding)
-    total = conv_norm(in_chans, stem.c, stem.k, side * side, bias=True)
+    yield Part("stem", stem.c, side, conv_norm(in_chans, stem.c, stem.k, side * side, bias=True))
     cin = stem.c
-    for row in arch.rows:
-        for i in range(row.n):
-            s = row.s if i == 0 else 1
-            if row.block == "conv":
-                side = conv_side(side, row.k, s, row.padding)
-                part = conv_norm(cin, row.c, row.k, side * side, bias=True)
-            else:
-                part, side = inverted_residual(
-                    cin, row.c, row.k, row.e, s, side,
-                    se=row.se, pad=row.pad, se_from=row.se_from, dw_norm_act=row.dw_norm_act,
-                )  # fmt: skip
-            total += part
-            cin = row.c
-    if arch.head is None:
-        total += Cost(pool=cin * side * side)
-    else:
-        total += pool_head(cin, arch.head.c, arch.head.e, side)
-    return total + classifier(arch.features, num_classes)
+    for index, rows in enumerate(arch.stages):
+        total = Cost()
+        for row in rows:
+            for i in range(row.n):
+                s = row.s if i == 0 else 1
+                if row.block == "conv":
+                    side = conv_side(side, row.k, s, row.padding)
+                    part = conv_norm(cin, row.c, row.k, side * side, bias=True)
+                else:
+                    part, side = inverted_residual(
+                        cin, row.c, row.k, row.e, s, side,
+                        se=row.se, pad=row.pad, se_from=row.se_from, dw_norm_act=row.dw_norm_act,
+                    )  # fmt: skip
+                total += part
+                cin = row.c
+        yield Part(f"stages.{index}", cin, side, total)
+    head = Cost(pool=cin * side * side) if arch.head is None else pool_head(cin, arch.head.c, arch.head.e, side)
+    yield Part("head", arch.features, 1, head)
+    yield Part("classifier", num_classes, 1, classifier(arch.features, num_classes))
+
+
+def cost(arch: Arch, num_classes: int = 1000, in_chans: int = 3, resolution: int | None = None) -> Cost:
+    """Cost of a network on one square image of its own resolution, or of the one given."""
+    return sum((part.cost for part in parts(arch, num_classes, in_chans, resolution)), Cost())

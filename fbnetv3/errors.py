@@ -1,4 +1,4 @@
-"""The one error that a user can mend, and the strict reading of mappings that raises it."""
+"""The one error that a user can mend, the one warning, and the strict reading of mappings that raises the error."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,6 +10,10 @@ class InputError(ValueError):
 
     The command line prints it as one line and exits with code 2; every other exception is a bug and keeps its traceback.
     """
+
+
+class Note(UserWarning):
+    """Something that the user should know and that is no error: a licence, a classifier that starts afresh."""
 
 
 def check_keys(data: Any, cls: type, where: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import pickle
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -66,21 +67,31 @@ def save_torch(path: str | Path, content: Any) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def load_torch(path: str | Path, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
-    """Load a dict that `save_torch` wrote, tensors and plain data only (no pickled code runs).
+_PICKLES = (b"PK", *(bytes((0x80, protocol)) for protocol in range(2, 6)))  # torch's archive, and bare pickles
+
+
+def load_torch(path: str | Path, what: str, keys: tuple[str, ...] = (), *, trust: bool = False) -> Any:
+    """Load what `torch.save` wrote, tensors and plain data only (no pickled code runs), unless it is to be trusted.
 
     Raises:
-        InputError: the file is missing, damaged, or has not the keys that a `what` has.
+        InputError: the file is missing, damaged, holds more than tensors and plain data, or has not the `keys` that a
+            `what` has.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no {what} at {path}: no such file; give the path of one that fbnetv3 wrote")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=not trust)
     except Exception as error:  # the unpickler raises whatever the damage provokes
+        if isinstance(error, pickle.UnpicklingError) and path.read_bytes()[:2] in _PICKLES:
+            raise InputError(
+                f"{path} holds more than tensors and plain data, or is damaged; it was not loaded, since a pickle can run "
+                "code. If you trust where it comes from, convert it in a place that has nothing to lose: "
+                f"fbnetv3 weights convert {path} OUT.safetensors --model NAME --trust-pickle"
+            ) from error
         raise InputError(
             f"{path} is no {what} or is damaged ({type(error).__name__}); give a file that fbnetv3 wrote"
         ) from error
-    if not isinstance(content, dict) or any(key not in content for key in keys):
+    if keys and (not isinstance(content, dict) or any(key not in content for key in keys)):
         raise InputError(f"{path} is no {what}: it needs the entries {', '.join(keys)}; give a file that fbnetv3 wrote")
     return content

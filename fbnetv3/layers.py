@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fbnetv3.arch import Block
 from fbnetv3.complexity import round_width
+
+GLOBAL_POOLS = ("avg", "max", "avgmax", "")
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def python_only(method: Method) -> Method:
+    """Mark a method that TorchScript shall not compile; a scripted network has it all the same."""
+    return torch.jit.ignore(method)  # type: ignore[no-any-return]
 
 
 def activation(name: str) -> nn.Module:
     """A fresh activation module for a row's `act`."""
     return nn.Hardswish(inplace=True) if name == "hswish" else nn.ReLU(inplace=True)
+
+
+def pooling(name: str) -> nn.Module:
+    """A fresh module that pools [N, C, H, W] to [N, C, 1, 1]; the name "" (no pooling) leaves the map as it is."""
+    pools = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d, "avgmax": AvgMaxPool}
+    return pools[name](1) if name else nn.Identity()
+
+
+class AvgMaxPool(nn.Module):
+    """Half the adaptive average pool plus half the adaptive maximum pool."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.avg = nn.AdaptiveAvgPool2d(side)
+        self.max = nn.AdaptiveMaxPool2d(side)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, C, side, side]."""
+        return 0.5 * (self.avg(x) + self.max(x))  # type: ignore[no-any-return]
 
 
 class ConvNormAct(nn.Module):
@@ -55,10 +87,10 @@ class StochasticDepth(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zero random samples of [N, ...] with probability `rate`."""
+        """Zero random samples of [N, C, H, W] with probability `rate`."""
         if not self.training or self.rate == 0.0:
             return x
-        keep = torch.rand(x.shape[0], *([1] * (x.dim() - 1)), dtype=x.dtype, device=x.device) >= self.rate
+        keep = torch.rand((x.shape[0], 1, 1, 1), dtype=x.dtype, device=x.device) >= self.rate
         return x * keep / (1.0 - self.rate)
 
     def extra_repr(self) -> str:
@@ -91,19 +123,58 @@ class InvertedResidual(nn.Module):
         return x + self.drop(out) if self.residual else out  # type: ignore[no-any-return]
 
 
-class PoolHead(nn.Module):
-    """MBPool, the efficient last stage: 1x1 expansion, global average, 1x1 without norm or bias, activation.
+class Stage(nn.Sequential):
+    """Blocks in sequence; with `grad_checkpointing` each block's activations are computed anew in the backward pass."""
 
-    The released head pools its 1x1 output once more; that no-op is not built here.
-    """
-
-    def __init__(self, cin: int, row: Block) -> None:
-        super().__init__()
-        self.expand = ConvNormAct(cin, cin * row.e, act=row.act)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.conv = nn.Conv2d(cin * row.e, row.c, 1, bias=False)
-        self.act = activation(row.act)
+    def __init__(self, *blocks: nn.Module) -> None:
+        super().__init__(*blocks)
+        self.grad_checkpointing = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, cin, H, W] to [N, c, 1, 1]."""
-        return self.act(self.conv(self.pool(self.expand(x))))  # type: ignore[no-any-return]
+        """[N, cin, H, W] to [N, c, H', W']."""
+        for block in self:
+            x = (  # one expression, in which TorchScript leaves out what it cannot compile
+                checkpointed(block, x)
+                if self.grad_checkpointing and not torch.jit.is_scripting()  # type: ignore[attr-defined]
+                else block(x)
+            )
+        return x
+
+
+def checkpointed(block: nn.Module, x: Tensor) -> Tensor:
+    """`block(x)` that saves only `x` for the backward pass; values, gradients and buffers are those of `block(x)`."""
+    if torch.compiler.is_compiling():  # a compiled graph updates buffers once, whatever it recomputes
+        return checkpoint(block, x, use_reentrant=False)  # type: ignore[no-any-return]
+    return checkpoint(  # type: ignore[no-any-return]
+        block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _kept_buffers(block))
+    )
+
+
+@contextmanager
+def _kept_buffers(block: nn.Module) -> Iterator[None]:
+    """Put the block's buffers back on leaving: a recomputation must not count a batch twice in the running statistics."""
+    before = [(buffer, buffer.clone()) for buffer in block.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in before:
+            buffer.copy_(value)
+
+
+class PoolHead(nn.Module):
+    """MBPool, the efficient last stage: 1x1 expansion, global pooling, 1x1 without norm or bias, activation.
+
+    Calling it runs what follows the expansion, so that the expanded map is at hand: `head(head.expand(x))` is the whole.
+    Without a row (None) it only pools. The released head pools its 1x1 output once more; that no-op is not built here.
+    """
+
+    def __init__(self, cin: int, row: Block | None, pool: str = "avg") -> None:
+        super().__init__()
+        self.expand = nn.Identity() if row is None else ConvNormAct(cin, cin * row.e, act=row.act)
+        self.pool = pooling(pool)
+        self.conv = nn.Identity() if row is None else nn.Conv2d(cin * row.e, row.c, 1, bias=False)
+        self.act = nn.Identity() if row is None else activation(row.act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The expanded map [N, cin * e, H, W] to [N, c, 1, 1], or to [N, c, H, W] without pooling."""
+        return self.act(self.conv(self.pool(x)))  # type: ignore[no-any-return]

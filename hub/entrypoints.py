@@ -1,70 +1,51 @@
-"""torch.hub entry points `fbnetv3_a` .. `fbnetv3_g`; torch alone is imported."""
+"""torch.hub entry points `fbnetv3_a` .. `fbnetv3_g` (and `fbnetv3_a0`), and those of an own zoo; torch alone is imported."""
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import nn
 
-from fbnetv3.arch import ARCHS
-from fbnetv3.errors import InputError
-from fbnetv3.hub.convert import convert_mobile_cv
-from fbnetv3.model import FBNetV3, build_model
-
-
-def released() -> dict[str, Any]:
-    """The published figures, weight URLs and their licence (`released.json`)."""
-    data: dict[str, Any] = json.loads(Path(__file__).with_name("released.json").read_text())
-    return data
+from fbnetv3.arch import ARCH_A0, ARCHS, Arch
+from fbnetv3.hub.load import create_model
+from fbnetv3.hub.weights import read_registry
 
 
-def load_released(name: str, progress: bool = True) -> dict[str, torch.Tensor]:
-    """Download (or take from torch.hub's cache) the released weights of a network, in this package's names.
+def _entrypoint(name: str, arch: Arch, about: str, zoo: Path | None = None) -> Callable[..., nn.Module]:
+    def build(pretrained: bool = False, progress: bool = True, **kwargs: Any) -> nn.Module:
+        return create_model(name, pretrained, progress=progress, zoo=zoo, **kwargs)
 
-    Raises:
-        InputError: the file cannot be fetched or read; the message names URL and cache folder.
-    """
-    data = released()
-    url, licence = data["models"][name]["url"], data["weights_licence"]
-    warnings.warn(f"the released weights of {name} are licensed {licence}", stacklevel=3)
-    cache = Path(torch.hub.get_dir()) / "checkpoints"
-    file_name = f"{name}_released.pth"
-    try:
-        checkpoint = torch.hub.load_state_dict_from_url(
-            url, map_location="cpu", progress=progress, file_name=file_name, weights_only=True
-        )
-    except Exception as error:  # network, disk and unpickling errors have no common base
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"cannot load the released weights of {name} ({reason}); download {url} and save it as {cache / file_name}"
-        ) from error
-    return convert_mobile_cv(checkpoint, name)
-
-
-def _entrypoint(name: str) -> Callable[..., FBNetV3]:
-    def build(pretrained: bool = False, progress: bool = True, **kwargs: Any) -> FBNetV3:
-        model = build_model(name, **kwargs)
-        if pretrained:
-            model.load_state_dict(load_released(name, progress))
-        return model
-
-    arch = ARCHS[name]
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"""FBNetV3-{name[-1].upper()} for {arch.resolution} x {arch.resolution} images.
+    build.__doc__ = f"""{arch.name} for {arch.resolution} x {arch.resolution} images. {about}
 
     Args:
-        pretrained: load the released ImageNet weights (CC BY-NC 4.0; fetched once, 1000 classes, 3 channels).
+        pretrained: load its first registered weights, fetched once.
         progress: show the download.
-        kwargs: num_classes, in_chans, dropout, stochastic_depth, as `fbnetv3.build_model` takes them.
+        kwargs: weights (another source, a path or a URL), num_classes, in_chans, dropout, stochastic_depth, global_pool,
+            features_only, out_indices, as `fbnetv3.hub.create_model` takes them.
     """
     return build
 
 
-ENTRYPOINTS = {name: _entrypoint(name) for name in ARCHS}
+def zoo_entrypoints(folder: str | Path) -> dict[str, Callable[..., nn.Module]]:
+    """An entry point for every model of an own zoo; what the `hubconf.py` in its folder calls."""
+    registry = read_registry(folder)
+    return {
+        name: _entrypoint(name, registry.find(name).arch, registry.find(name).about, Path(folder))
+        for name in registry.models()
+    }
+
+
+def _package_entrypoint(name: str) -> Callable[..., nn.Module]:
+    about = f"FBNetV3-{name.removeprefix('fbnetv3_').upper()} of the paper's authors."
+    if name != ARCH_A0.name:
+        return _entrypoint(name, ARCHS[name], f"{about} Weights `fb`: CC BY-NC 4.0, 1000 classes, 3 channels.")
+    return _entrypoint(name, ARCH_A0, f"{about} Released as code only: there are no weights.")
+
+
+ENTRYPOINTS = {name: _package_entrypoint(name) for name in (*ARCHS, ARCH_A0.name)}
 fbnetv3_a = ENTRYPOINTS["fbnetv3_a"]
 fbnetv3_b = ENTRYPOINTS["fbnetv3_b"]
 fbnetv3_c = ENTRYPOINTS["fbnetv3_c"]
@@ -72,3 +53,4 @@ fbnetv3_d = ENTRYPOINTS["fbnetv3_d"]
 fbnetv3_e = ENTRYPOINTS["fbnetv3_e"]
 fbnetv3_f = ENTRYPOINTS["fbnetv3_f"]
 fbnetv3_g = ENTRYPOINTS["fbnetv3_g"]
+fbnetv3_a0 = ENTRYPOINTS["fbnetv3_a0"]

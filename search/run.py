@@ -32,7 +32,7 @@ from fbnetv3.search.sampling import sample
 from fbnetv3.search.space import Candidate
 from fbnetv3.training.data import load_images
 from fbnetv3.training.loop import cpu_threads, evaluate
-from fbnetv3.training.weights import save_weights
+from fbnetv3.weight_file import WeightFile, write_weight_file
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def _train_pair(
             **environment(),
         },
     )
-    save_weights(folder / "weights.pt", arch, trained.model, data)
+    write_weight_file(folder / "weights.pt", WeightFile.of(trained.model, data.classes, data.transforms))
     save_pair(pair, out / PAIRS[method])
     return Found(
         method, pair, proposal, trials, trained.acc1,

@@ -12,7 +12,7 @@ import torch
 import fbnetv3
 from fbnetv3.arch import ARCH_A0, ARCHS
 from fbnetv3.complexity import cost
-from fbnetv3.hub.entrypoints import released
+from fbnetv3.hub.weights import read_registry
 
 HERE = Path(__file__).parent / "reference"
 FIXTURES = json.loads((HERE / "official_logits.json").read_text())["models"]
@@ -111,9 +111,9 @@ FVCORE = {
 
 @pytest.mark.parametrize("name", fbnetv3.list_models())
 def test_published_flops_and_params_exactly(name):
-    published, count = released()["models"][name], cost(ARCHS[name])
-    assert count.flops() == round(published["flops_m"] * 1e6)
-    assert count.params() == round(published["params_m"] * 1e6)
+    published, count = read_registry().find(name, "fb"), cost(ARCHS[name])
+    assert count.flops() == round(published.flops_m * 1e6)
+    assert count.params() == round(published.params_m * 1e6)
 
 
 @pytest.mark.parametrize("name", fbnetv3.list_models())

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fbnetv3.errors import InputError
+from fbnetv3.transforms import Transforms
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,12 @@ class ImageData:
     def in_chans(self) -> int:
         """Channels of an image."""
         return self.train.images.shape[1]
+
+    @property
+    def transforms(self) -> Transforms:
+        """What makes a picture an image of this set."""
+        side = self.train.images.shape[-1]
+        return Transforms(side, side, (self.mean,) * self.in_chans, (self.std,) * self.in_chans)
 
     def split(self, name: str) -> Split:
         """`train`, `val` or `test`."""

@@ -76,7 +76,7 @@ def test_released_figures_are_a_block_of_their_own_and_exact():
     assert [(r.item, r.id) for r in extra] == [
         ("table4", f"{name}.{field}") for field in ("flops_m", "params_m") for name in fbnetv3.list_models()
     ]
-    assert all(row.measured.agrees and row.place.startswith("hub/released.json") for row in extra)
+    assert all(row.measured.agrees and row.place.startswith("hub/registry.json") for row in extra)
     assert extra[0].quoted == "356.59828M"
 
 

@@ -22,7 +22,7 @@ from fbnetv3.search.nars import Context, nars, random_search
 from fbnetv3.search.pair import load_pair, save_pair
 from fbnetv3.search.run import resume, start
 from fbnetv3.training.loop import cpu_threads
-from fbnetv3.training.weights import load_weights
+from fbnetv3.weight_file import read_weight_file
 
 ROOT = Path(__file__).parents[2]
 BASE_RECIPE = {"optimizer": "sgd", "lr": 0.05, "epochs": 2, "batch_size": 500, "ema_decay": 0.8}
@@ -148,12 +148,13 @@ def test_a_real_search_leaves_what_it_promises(finished):
         assert pair == f.pair
         assert pair.constraint["max"] == cfg.constraint.max
         assert cost(pair.arch, 10, 1).flops() == f.flops <= cfg.constraint.max
-        classifier = load_weights(sub / "weights.pt", pair.arch)
+        file = read_weight_file(sub / "weights.pt")
+        assert file.arch == pair.arch
         from fbnetv3.training.data import load_images
         from fbnetv3.training.loop import evaluate
 
         data = load_images("fashion_mnist")
-        assert evaluate(classifier.model, data, data.test) == pair.measured["acc1"]
+        assert evaluate(file.build(), data, data.test) == pair.measured["acc1"]
     result = json.loads((folder / "result.json").read_text())
     assert result["nars"]["trainings"] == result["random"]["trainings"] == 4
     assert (folder / "report.html").stat().st_size > 10_000

@@ -197,8 +197,11 @@ def test_loading_runs_no_code(tmp_path):
             return (print, ("evil",))
 
     torch.save({"model": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(InputError, match="is no checkpoint or is damaged"):
+    with pytest.raises(InputError, match="holds more than tensors and plain data"):
         load_torch(tmp_path / "evil.pt", "checkpoint", ("model",))
+    (tmp_path / "text.pt").write_text("no checkpoint")
+    with pytest.raises(InputError, match="is no checkpoint or is damaged"):
+        load_torch(tmp_path / "text.pt", "checkpoint", ("model",))
     save_torch(tmp_path / "good.pt", {"other": 1})
     with pytest.raises(InputError, match="it needs the entries model"):
         load_torch(tmp_path / "good.pt", "checkpoint", ("model",))

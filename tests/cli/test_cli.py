@@ -12,60 +12,15 @@ import yaml
 from PIL import Image
 
 import fbnetv3
-from fbnetv3 import InputError, build_model
-from fbnetv3.cli import main, parse_count
-from fbnetv3.search.pair import Pair, save_pair
+from fbnetv3 import InputError
+from fbnetv3.classifier import Classifier
+from fbnetv3.cli.search import parse_count
+from fbnetv3.complexity import cost
 from fbnetv3.training.data import load_images
-from fbnetv3.training.recipe import Recipe
-from fbnetv3.training.weights import load_weights, save_weights
+from fbnetv3.weight_file import read_weight_file
 from tests.training.test_loop import ARCH
 
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run the command in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fbnetv3", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as exit_info:
-            main()
-        captured = capsys.readouterr()
-        return exit_info.value.code, captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
-def pair(tmp_path):
-    """A pair file of a small network and a short recipe."""
-    path = tmp_path / "pair.yaml"
-    recipe = Recipe("sgd", 0.05, 1, 500)
-    constraint, measured = (
-        {"metric": "flops", "convention": "published", "max": 1e6},
-        {"split": "test", "epochs": 1, "acc1": 0.0},
-    )
-    save_pair(
-        Pair(ARCH, recipe, "micro", 0, constraint, {"mean": 0.0, "std": 0.0}, measured, {"data": "fashion_mnist"}), path
-    )
-    return path
-
-
-@pytest.fixture
-def weights(tmp_path):
-    """A weight file of the same network, untrained."""
-    data = load_images("fashion_mnist")
-    save_weights(tmp_path / "weights.pt", ARCH, build_model(ARCH, 10, 1), data)
-    return tmp_path / "weights.pt"
-
-
-@pytest.fixture
-def picture(tmp_path):
-    path = tmp_path / "picture.png"
-    Image.fromarray(load_images("fashion_mnist").test.images[0, 0].numpy()).save(path)
-    return path
+ROOT = Path(__file__).parents[2]
 
 
 def one_line(result, words):
@@ -81,17 +36,30 @@ def test_models_and_info(run):
     code, out, _ = run("models", "--json")
     rows = json.loads(out)
     assert code == 0
-    assert [row["name"][-1] for row in rows] == list("abcdefg")
+    assert [row["model"][-1] for row in rows] == list("abcdefgbdg")
     assert rows[0]["flops_m"] == 356.59828
+    assert rows[0]["metrics"][0] == {"name": "acc1", "value": 79.574, "origin": "released file"}
+    _, table, _ = run("models")
+    assert "79.574 (released file), 79.1 (paper)" in table
     _, out, _ = run("info", "fbnetv3_a", "--json")
-    assert json.loads(out)[0] == {
+    data = json.loads(out)
+    assert data["totals"][0] == {
         "model": "fbnetv3_a",
         "convention": "published",
         "flops": 356598280,
         "params": 8542224,
     }
-    _, table, _ = run("info", "fbnetv3_a")
-    assert "356598280" in table
+    assert data["parts"][0] == {"part": "stem", "output": "16 x 112 x 112", "flops": 5419008, "params": 432}
+    assert sum(part["flops"] for part in data["parts"]) == 356598280
+    _, table, _ = run("info", "fbnetv3_a", "--resolution", "128", "--num-classes", "10")
+    assert "16 x 64 x 64" in table
+    assert "19840" in table
+
+
+def test_info_of_a_pair_counts_for_its_data(run, pair):
+    _, out, _ = run("info", pair, "--json")
+    closed = cost(ARCH, 10, 1)
+    assert json.loads(out)["totals"][0]["flops"] == closed.flops()
 
 
 def test_train_then_predict(run, pair, picture, tmp_path):
@@ -123,12 +91,12 @@ def test_version(run):
 
 
 def test_predict_equals_evaluation_in_the_loop(weights):
-    data, classifier = load_images("fashion_mnist"), load_weights(weights, ARCH)
+    data, classifier = load_images("fashion_mnist"), Classifier.of(read_weight_file(weights))
     from fbnetv3.training.loop import predict
 
     logits = predict(classifier.model, data, data.test.images[:3])
     for i in range(3):
-        names = [name for name, _ in classifier.predict(data.test.images[i])]
+        names = [name for name, _ in classifier.rank(data.transforms.normalise(data.test.images[i]))]
         assert names == [data.classes[j] for j in logits[i].argsort(descending=True)]
 
 
@@ -152,7 +120,7 @@ def test_mistakes_with_files_are_one_line(run, pair, weights, picture, tmp_path)
     cut.write_bytes(weights.read_bytes()[:500])
     one_line(run("predict", picture, "--weights", cut), "is no weight file or is damaged")
     torch.save({"state_dict": {}}, tmp_path / "other.pt")
-    one_line(run("predict", picture, "--weights", tmp_path / "other.pt"), "it needs the entries schema, arch")
+    one_line(run("predict", picture, "--weights", tmp_path / "other.pt"), "does not say which network it is for")
     data = yaml.safe_load(pair.read_text())
     data["arch"]["resolution"] = 32
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(data))
@@ -233,4 +201,4 @@ def test_the_module_is_the_command():
         env=environment,
         check=True,
     )
-    assert len(json.loads(done.stdout)) == 7
+    assert len(json.loads(done.stdout)) == 10

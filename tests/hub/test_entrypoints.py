@@ -130,33 +130,19 @@ def test_entry_points_are_the_models():
     import hubconf
 
     names = [name for name in dir(hubconf) if name.startswith("fbnetv3_")]
-    assert names == fbnetv3.list_models() == list(entrypoints.released()["models"])
+    assert names == sorted([*fbnetv3.list_models(), "fbnetv3_a0"]) == sorted(entrypoints.ENTRYPOINTS)
     assert all(callable(getattr(hubconf, name)) and getattr(hubconf, name).__doc__ for name in names)
+    assert hubconf.fbnetv3_a0(num_classes=2).arch == ARCH_A0
+    with pytest.raises(fbnetv3.InputError, match="no weights of 'fbnetv3_a0' are published"):
+        hubconf.fbnetv3_a0(pretrained=True)
 
 
-def test_pretrained_loads_a_released_file(tmp_path, monkeypatch):
-    served = tmp_path / "served.pth"
-    torch.save({"state_dict": reference_state("FBNetV3_A"), "model_ema": None}, served)
-    data = entrypoints.released()
-    data["models"]["fbnetv3_a"]["url"] = served.as_uri()
-    monkeypatch.setattr(entrypoints, "released", lambda: data)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
-    with pytest.warns(UserWarning, match="CC BY-NC 4.0"):
-        model = entrypoints.fbnetv3_a(pretrained=True, progress=False)
+def test_hub_entry_points_take_weights(tmp_path):
+    torch.save({"state_dict": reference_state("FBNetV3_A"), "model_ema": None}, tmp_path / "a.pth")
+    checkout = str(ROOT)
+    model = torch.hub.load(checkout, "fbnetv3_a", source="local", weights=str(tmp_path / "a.pth"))
     expected = convert_mobile_cv(reference_state("FBNetV3_A"), "fbnetv3_a")
     assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
-
-
-def test_pretrained_without_network_says_what_to_do(tmp_path, monkeypatch):
-    data = entrypoints.released()
-    data["models"]["fbnetv3_a"]["url"] = (tmp_path / "absent.pth").as_uri()
-    monkeypatch.setattr(entrypoints, "released", lambda: data)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
-    with (
-        pytest.warns(UserWarning, match="CC BY-NC"),
-        pytest.raises(fbnetv3.InputError, match=r"download file://.* and save it as .*cache"),
-    ):
-        entrypoints.fbnetv3_a(pretrained=True, progress=False)
 
 
 def test_fixtures_are_there():

@@ -1,0 +1,168 @@
+"""`fbnetv3 weights`: what there is, whether it is whole, other formats, and an own zoo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fbnetv3.cli.show import Json, print_rows
+from fbnetv3.cli.zoo import Zoo
+from fbnetv3.errors import InputError
+
+app = typer.Typer(no_args_is_help=True, help="Weights: list, verify, convert, publish.")
+
+
+@app.command("list")
+def list_weights(zoo: Zoo = None, as_json: Json = False) -> None:
+    """List the registered weights and whether they are on this machine."""
+    from fbnetv3.hub.download import recorded_hash
+    from fbnetv3.hub.weights import read_registry
+
+    rows = []
+    for row in read_registry(zoo).rows:
+        path = row.path
+        rows.append(
+            {
+                "model": row.model,
+                "weights": row.source,
+                "licence": row.licence,
+                "builds": row.arch.name,
+                "here": str(path) if path.exists() else None,
+                "sha256": recorded_hash(path) or row.sha256,
+                **({"url": row.url} if as_json else {}),
+            }
+        )
+    print_rows(rows, as_json)
+
+
+@app.command()
+def verify(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Weight files; by default the registered ones that are on this machine.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Network of files that do not say.")] = None,
+    zoo: Zoo = None,
+    as_json: Json = False,
+) -> None:
+    """Check that weights are whole, are the ones of the first time, and fit their network."""
+    from fbnetv3.hub.download import check_hash, file_hash
+    from fbnetv3.hub.load import load_weights
+    from fbnetv3.hub.weights import read_registry
+
+    registry = read_registry(zoo)
+    rows: list[dict[str, Any]] = []
+    if files:
+        for path in files:
+            file = load_weights(model, path, registry)
+            file.build()
+            rows.append({"file": str(path), "network": file.arch.name, "sha256": file_hash(path), "status": "fits"})
+    else:
+        for row in registry.rows:
+            if (path := row.path).exists():
+                digest = check_hash(path, row.sha256)
+                load_weights(row.model, row.source, registry).build()
+                rows.append({"file": str(path), "network": row.arch.name, "sha256": digest, "status": "fits"})
+    if not rows:
+        raise InputError("no registered weights are on this machine yet; give files, or load a model with its weights")
+    print_rows(rows, as_json)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Weights of the released code, of timm or of this package.")],
+    target: Annotated[Path, typer.Argument(help="File to write: .safetensors, .pt or .pth.")],
+    model: Annotated[str | None, typer.Option(help="Network of a file that does not say.")] = None,
+    layout: Annotated[
+        str, typer.Option(help="Names of the result: fbnetv3, with network and preprocessing, or timm.")
+    ] = ("fbnetv3"),
+    trust_pickle: Annotated[
+        bool,
+        typer.Option("--trust-pickle", help="Load a pickle that may RUN CODE; only in a place with nothing to lose."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Convert weights between layouts and formats, to safetensors for one."""
+    from fbnetv3.hub.convert import convert_to_timm
+    from fbnetv3.hub.load import load_weights
+    from fbnetv3.weight_file import check_suffix, write_tensors, write_weight_file
+
+    if layout not in ("fbnetv3", "timm"):
+        raise InputError(f"--layout is {layout!r}; allowed: fbnetv3, timm")
+    check_suffix(target)
+    if target.exists():
+        raise InputError(f"{target} exists; give another file to write")
+    file = load_weights(model, source, trust_pickle=trust_pickle)
+    if layout == "fbnetv3":
+        write_weight_file(target, file)
+    else:
+        write_tensors(target, convert_to_timm(file.state, file.arch.name), {})
+    print_rows([{"file": str(target), "network": file.arch.name, "layout": layout}], as_json)
+
+
+@app.command()
+def publish(
+    file: Annotated[
+        Path, typer.Argument(help="Weights or a checkpoint; averaged weights are taken where it has them.")
+    ],
+    zoo: Annotated[Path, typer.Option(help="Folder of the zoo; made if it is not there.")],
+    name: Annotated[str, typer.Option(help="Name that users will load.")],
+    licence: Annotated[str, typer.Option(help="Licence of the weights, such as Apache-2.0.")],
+    model: Annotated[str | None, typer.Option(help="Network of a file that does not say.")] = None,
+    pair: Annotated[
+        Path | None, typer.Option(help="Pair file: network, recipe, classes; its test images are measured.")
+    ] = None,
+    source: Annotated[str, typer.Option(help="Tells several weights of one model apart.")] = "own",
+    trained_from: Annotated[
+        str | None, typer.Option(help="scratch, or MODEL:SOURCE that training began with or was taught by.")
+    ] = None,
+    allow_noncommercial: Annotated[
+        bool, typer.Option("--allow-noncommercial", help="Publish weights derived from non-commercial ones, as such.")
+    ] = False,
+    url: Annotated[
+        str, typer.Option(help="Folder URL where the weights will lie; by default beside the registry.")
+    ] = "",
+    acc1: Annotated[float | None, typer.Option(min=0, max=100, help="Accuracy in percent; needs --origin.")] = None,
+    origin: Annotated[str | None, typer.Option(help="Who measured --acc1, on what.")] = None,
+    about: Annotated[str, typer.Option(help="A sentence for the card.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Publish weights into an own zoo, which torch.hub serves: file, registry row, card, entry point."""
+    from fbnetv3.hub.load import load_weights
+    from fbnetv3.hub.publish import publish as publish_file
+    from fbnetv3.hub.weights import Metric
+
+    if (acc1 is None) != (origin is None):
+        raise InputError("--acc1 and --origin belong together: a number without its origin is not published")
+    metrics = () if acc1 is None or origin is None else (Metric("acc1", acc1, origin),)
+    recipe, verified = "not given", "not stated"
+    if pair is not None:
+        weights, measured, recipe = _of_pair(file, pair)
+        metrics, verified = (*metrics, measured), "the accuracy that is measured, when the weights were published"
+    else:
+        weights = load_weights(model, file)
+    row = publish_file(
+        weights, zoo, name, licence=licence, source=source, trained_from=trained_from,
+        allow_noncommercial=allow_noncommercial, url=url, metrics=metrics, recipe=recipe, about=about, verified=verified,
+    )  # fmt: skip
+    print_rows([{"model": row.model, "weights": row.source, "licence": row.licence, "url": row.url}], as_json)
+
+
+def _of_pair(path: Path, pair_path: Path) -> tuple[Any, Any, str]:
+    """Weights of a pair with the classes and preprocessing of its data, their measured accuracy, and the recipe."""
+    import dataclasses
+    import json
+
+    from fbnetv3.hub.load import load_weights
+    from fbnetv3.hub.weights import Metric
+    from fbnetv3.search.pair import load_pair
+    from fbnetv3.training.data import load_images
+    from fbnetv3.training.loop import evaluate
+
+    pair = load_pair(pair_path)
+    data = load_images(pair.provenance["data"])
+    file = load_weights(pair.arch, path)
+    file = dataclasses.replace(file, classes=data.classes, transforms=data.transforms)
+    measured = Metric("acc1", evaluate(file.build(), data, data.test), f"measured here: test images of {data.name}")
+    return file, measured, f"inline: {json.dumps(pair.recipe.to_dict())}"

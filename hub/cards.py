@@ -1,0 +1,82 @@
+"""Model cards from a registry: what, licence, metrics and their origin, recipe, how to load, what was verified.
+
+    python -m fbnetv3.hub.cards
+
+run in a checkout writes `hub/README.md`; a test fails while it differs. An own zoo gets its cards when it is published to.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fbnetv3.files import write_atomically
+from fbnetv3.hub.weights import Registry, Weights, read_registry
+
+_PACKAGE_HEAD = """# Model cards
+
+Made from `hub/registry.json` by `python -m fbnetv3.hub.cards`. Accuracies are in percent on ImageNet's validation images,
+quoted from the origin that stands beside them: none was measured by this package, which could not download the weights. FLOPs
+(one multiply-add = 1) and params are counted by this package, in the paper's convention, at the size of the row."""
+_PACKAGE_LOAD = 'torch.hub.load("path/to/checkout", "{model}", source="local", weights="{source}")'
+_ZOO_HEAD = """# Model cards
+
+Made from `registry.json`. FLOPs (one multiply-add = 1) and params are counted in the FBNetV3 paper's convention."""
+_ZOO_LOAD = 'torch.hub.load("path/to/this/folder", "{model}", source="local", weights="{source}")'
+
+
+def _render(registry: Registry, head: str, load: str) -> str:
+    """The page of a registry: a section a model, a part a file of weights."""
+    sections = [head]
+    for model in registry.models():
+        sections.append(f"## {model}")
+        sections += [_card(row, load) for row in registry.of(model)]
+    return "\n\n".join(sections) + "\n"
+
+
+def package_cards() -> str:
+    """The page of the package's registry."""
+    return _render(read_registry(), _PACKAGE_HEAD, _PACKAGE_LOAD)
+
+
+def zoo_cards(registry: Registry) -> str:
+    """The page of an own zoo."""
+    return _render(registry, _ZOO_HEAD, _ZOO_LOAD)
+
+
+def _card(row: Weights, load: str) -> str:
+    t = row.transforms
+    metrics = "; ".join(f"{m.name} {m.value} ({m.origin})" for m in row.metrics) or "none given"
+    classes = row.classes if isinstance(row.classes, str) else ", ".join(row.classes)
+    channels = "grey" if t.in_chans == 1 else "RGB"
+    lines = [
+        f"### {_title(row)}",
+        "",
+        row.about,
+        "",
+        f"- licence: {row.licence}{', **not for commercial use**' if row.noncommercial else ''}",
+        *([f"- trained from: {', '.join(row.derived_from)}"] if row.derived_from else []),
+        f"- metrics: {metrics}",
+        f"- input: {channels}, shorter side to {t.resize} ({t.interpolation}), centre crop {t.crop}, mean "
+        f"{_numbers(t.mean)}, deviation {_numbers(t.std)}",
+        f"- classes: {classes}",
+        f"- cost: {row.flops_m:.4g}M FLOPs, {row.params_m:.4g}M params",
+        f"- recipe: {row.recipe}",
+        f"- verified: {row.verified}",
+        f"- sha256: {row.sha256 or 'not published; recorded at the first download and checked from then on'}",
+        f"- load: `{load.format(model=row.model, source=row.source)}`",
+    ]
+    return "\n".join(lines)
+
+
+def _title(row: Weights) -> str:
+    """`model`, weights `source`, and the architecture where it is another one."""
+    variant = "" if row.arch.name == row.model else f" (builds `{row.arch.name}`)"
+    return f"{row.model}, weights `{row.source}`{variant}"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+if __name__ == "__main__":
+    write_atomically(Path("hub/README.md"), package_cards())

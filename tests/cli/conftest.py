@@ -1,0 +1,60 @@
+"""The command in this process, and the files that it is given."""
+
+import sys
+
+import pytest
+from PIL import Image
+
+from fbnetv3 import build_model
+from fbnetv3.cli import main
+from fbnetv3.search.pair import Pair, save_pair
+from fbnetv3.training.data import load_images
+from fbnetv3.training.recipe import Recipe
+from fbnetv3.weight_file import WeightFile, write_weight_file
+from tests.training.test_loop import ARCH
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run the command in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fbnetv3", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as exit_info:
+            main()
+        captured = capsys.readouterr()
+        return exit_info.value.code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A pair file of a small network and a short recipe."""
+    path = tmp_path / "pair.yaml"
+    recipe = Recipe("sgd", 0.05, 1, 500)
+    constraint, measured = (
+        {"metric": "flops", "convention": "published", "max": 1e6},
+        {"split": "test", "epochs": 1, "acc1": 0.0},
+    )
+    save_pair(
+        Pair(ARCH, recipe, "micro", 0, constraint, {"mean": 0.0, "std": 0.0}, measured, {"data": "fashion_mnist"}), path
+    )
+    return path
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A weight file of the same network, untrained."""
+    data = load_images("fashion_mnist")
+    file = WeightFile.of(build_model(ARCH, 10, 1), data.classes, data.transforms)
+    write_weight_file(tmp_path / "weights.pt", file)
+    return tmp_path / "weights.pt"
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "picture.png"
+    Image.fromarray(load_images("fashion_mnist").test.images[0, 0].numpy()).save(path)
+    return path

@@ -1,0 +1,114 @@
+"""timm's weights in our names and back: the same function, to the last digits of float64."""
+
+import pytest
+import timm
+import torch
+
+from fbnetv3 import InputError, build_model
+from fbnetv3.arch import find_arch
+from fbnetv3.errors import Note
+from fbnetv3.hub import convert_to_timm, create_model
+from fbnetv3.hub.convert import convert, unwrap
+
+PAIRS = [("fbnetv3_b", "fbnetv3_b_same_padding"), ("fbnetv3_d", "fbnetv3_d"), ("fbnetv3_g", "fbnetv3_g")]
+
+
+def randomise(model):
+    """Every weight and statistic random, so that no two parts could be swapped unseen."""
+    with torch.no_grad():
+        for key, value in model.state_dict().items():
+            if value.is_floating_point():
+                value.copy_(torch.rand_like(value) + 0.5 if "var" in key else torch.randn_like(value) * 0.1)
+                if "bn" in key and key.endswith("weight"):
+                    value.add_(1)
+    return model.double().eval()
+
+
+def equal(ours, theirs, side=96):
+    x = torch.randn(2, 3, side, side, dtype=torch.float64)
+    with torch.no_grad():
+        a, b = ours(x), theirs(x)
+    assert b.std() > 0.01  # a function that says something
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-9)  # hard-swish is written in two ways (1e-7)
+
+
+@pytest.mark.parametrize(("name", "builds"), PAIRS)
+def test_timms_weights_give_timms_logits(name, builds):
+    torch.manual_seed(0)
+    theirs = randomise(timm.create_model(name, num_classes=11))
+    state, arch = convert(theirs.state_dict(), name)
+    assert arch == find_arch(builds)
+    ours = build_model(arch, num_classes=11).double().eval()
+    ours.load_state_dict(state)
+    equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("name", "builds"), PAIRS)
+def test_our_weights_give_our_logits_in_timm(name, builds):
+    torch.manual_seed(1)
+    ours = randomise(build_model(builds, num_classes=7))
+    assert ours.stem.conv.bias.abs().min() > 0  # something to fold
+    theirs = timm.create_model(name, num_classes=7).double().eval()
+    theirs.load_state_dict(convert_to_timm(ours.state_dict(), builds))
+    equal(ours, theirs)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_there_and_back(shuffle):
+    torch.manual_seed(2)
+    ours = randomise(build_model("fbnetv3_d", num_classes=3))
+    with torch.no_grad():
+        ours.stem.conv.bias.zero_()
+    state = ours.state_dict()
+    theirs = convert_to_timm(state, "fbnetv3_d")
+    if shuffle:  # safetensors files are in alphabetical order
+        theirs = {key: theirs[key] for key in sorted(theirs)}
+    back, _ = convert(theirs, "fbnetv3_d")
+    assert list(back) == list(state)
+    assert all(torch.equal(back[key], state[key]) for key in state)
+
+
+def test_timms_b_builds_the_variant_visibly(tmp_path):
+    theirs = randomise(timm.create_model("fbnetv3_b"))
+    torch.save(theirs.state_dict(), tmp_path / "b.pth")
+    with pytest.warns(Note, match="another function: building fbnetv3_b_same_padding"):
+        model = create_model("fbnetv3_b", weights=tmp_path / "b.pth").double().eval()
+    assert model.arch.name == "fbnetv3_b_same_padding"
+    equal(model, theirs)
+    released = build_model("fbnetv3_b").double().eval()
+    released.load_state_dict(model.state_dict())
+    x = torch.randn(1, 3, 96, 96, dtype=torch.float64)
+    assert not torch.allclose(released(x), theirs(x), rtol=1e-2)  # the keys fit: only the padding tells them apart
+
+
+def test_the_released_b_has_no_equal_in_timm():
+    with pytest.raises(InputError, match="timm has no network that equals fbnetv3_b; allowed: fbnetv3_b_same_padding"):
+        convert_to_timm(build_model("fbnetv3_b").state_dict(), "fbnetv3_b")
+    with pytest.raises(InputError, match="timm has no network that equals fbnetv3_a0"):
+        convert_to_timm({}, "fbnetv3_a0")
+
+
+def test_timms_checkpoint_of_another_network_is_refused():
+    with pytest.raises(InputError, match="not a state dict of fbnetv3_g"):
+        convert(timm.create_model("fbnetv3_d").state_dict(), "fbnetv3_g")
+    with pytest.raises(InputError, match="no usable stem"):
+        convert(timm.create_model("resnet18").state_dict(), "fbnetv3_d")
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "value"),
+    [
+        ({"state_dict": {"w": 1}, "state_dict_ema": {"w": 2}, "arch": "x"}, 2),
+        ({"model": {"w": 1}, "model_ema": {"module.w": 2, "n_averaged": 5}, "optimizer": {}}, 2),
+        ({"model": {"w": 1}, "ema": None, "metrics": []}, 1),
+        ({"module.w": 1}, 1),
+    ],
+)
+def test_averaged_weights_are_preferred(checkpoint, value):
+    def tensors(data):
+        return {
+            k: torch.tensor(v) if isinstance(v, int) else tensors(v) if isinstance(v, dict) else v
+            for k, v in data.items()
+        }
+
+    assert unwrap(tensors(checkpoint)) == {"w": torch.tensor(value)}
