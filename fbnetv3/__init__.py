@@ -14,10 +14,11 @@ if not (_here / "search").exists():  # a bare checkout: search/, recipes/, hub/ 
 
 from fbnetv3.arch import Arch, Block  # noqa: E402
 from fbnetv3.errors import InputError  # noqa: E402
+from fbnetv3.inference import optimize_for_inference  # noqa: E402
 from fbnetv3.model import FBNetV3, build_model, list_models  # noqa: E402
 
 __version__ = "0.1.0"
-__all__ = ["Arch", "Block", "FBNetV3", "InputError", "build_model", "list_models"]
+__all__ = ["Arch", "Block", "FBNetV3", "InputError", "build_model", "list_models", "optimize_for_inference"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,7 +1,8 @@
 """Files of weights from the network into torch.hub's cache: whole, and the same ones as the first time.
 
-A download goes to a temporary file and takes its place only when it is complete. Its sha256 is then written beside it
-(`NAME.sha256`, as sha256sum has it) and checked at every later use, and against the published one where there is one.
+A download goes to a temporary file and takes its place only when it is complete. At its first use its sha256 is written
+beside it (`NAME.sha256`, as sha256sum has it); it is checked at every later use, and against the published one where there
+is one.
 """
 
 from __future__ import annotations
@@ -111,7 +112,6 @@ def _download(url: str, path: Path, sha256: str | None, progress: bool) -> None:
             file.flush()
             os.fsync(file.fileno())
         _compare(digest, path, sha256, f"{url} does not serve that file; it was not kept")
-        _record(path, digest)
         Path(temporary).chmod(0o644)
         os.replace(temporary, path)  # noqa: PTH105
     except (
@@ -139,7 +139,8 @@ def _receive(url: str, file: object, progress: bool) -> str:
         length = response.headers.get("Content-Length")
         total = int(length) if length else None
         with torch.hub.tqdm(  # type: ignore[attr-defined]
-            total=total, disable=not progress, unit="B", unit_scale=True, unit_divisor=1024) as bar:
+            total=total, disable=not progress, unit="B", unit_scale=True, unit_divisor=1024
+        ) as bar:
             while chunk := response.read(_CHUNK):
                 file.write(chunk)  # type: ignore[attr-defined]
                 digest.update(chunk)

@@ -49,9 +49,8 @@ def _cfg(arch: Arch, row: Weights | None) -> dict[str, Any]:
     }
     if row is not None:
         t = row.transforms
-        # timm resizes to floor(crop / crop_pct); the half keeps that at `resize` whatever the rounding.
         cfg |= {
-            "url": row.url, "crop_pct": t.crop / (t.resize + 0.5), "interpolation": t.interpolation, "mean": t.mean,
+            "url": row.url, "crop_pct": t.crop / t.resize, "interpolation": t.interpolation, "mean": t.mean,
             "std": t.std, "license": row.licence.lower().replace(" ", "-"), "paper_ids": "arXiv:2006.02049",
         }  # fmt: skip
     return cfg

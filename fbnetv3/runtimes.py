@@ -1,0 +1,113 @@
+"""What runs exported networks: a function from float32 images [N, C, H, W] to logits, any N, with torch's threads.
+
+The libraries are those of `pip install "fbnetv3[export]"`; each is imported when it is used. All compute in float32.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fbnetv3.errors import InputError
+
+# Of the largest logit: deep fp32 sums in another order differ by some 1e-4 of it when the weights are ill conditioned.
+TOLERANCE = 1e-3
+
+Run = Callable[[Tensor], Tensor]
+
+
+def require(modules: tuple[str, ...], what: str) -> None:
+    """Raise `InputError`, naming the pip command, unless all modules can be imported."""
+    if missing := [name for name in modules if find_spec(name) is None]:
+        raise InputError(f'{what} needs {", ".join(missing)}; run: pip install "fbnetv3[export]"')
+
+
+def relative_difference(found: Tensor, expected: Tensor) -> float:
+    """Largest absolute difference, as a share of the largest expected magnitude; infinite for another shape or NaN."""
+    if found.shape != expected.shape or not bool(found.isfinite().all()):
+        return float("inf")
+    difference = float((found - expected).abs().max())
+    return difference / float(expected.abs().max()) if difference else 0.0
+
+
+def onnxruntime_run(content: bytes) -> Run:
+    """Run an ONNX file's content, of one input, in ONNX Runtime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {name: images.detach().contiguous().numpy()})[0])
+
+    return run
+
+
+class OpenVINORun:
+    """Run an `openvino.Model`: compiled for the example's shape, which is the fastest, and when asked for any other."""
+
+    def __init__(self, model: Any, example: Tensor) -> None:
+        self.model = model
+        self.shape = tuple(example.shape)
+        self.threads = torch.get_num_threads()
+        self.lock = threading.Lock()  # a request runs one call at a time
+        fixed = model.clone()
+        fixed.reshape(list(self.shape))
+        self.fixed = self._request(fixed)
+        self.free: Any = None
+
+    def _request(self, model: Any) -> Any:
+        import openvino
+
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",  # without it, processors with bfloat16 round to it
+            "INFERENCE_NUM_THREADS": self.threads,
+            "NUM_STREAMS": 1,
+        }
+        return openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images to logits."""
+        import openvino
+
+        data = openvino.Tensor(images.detach().contiguous().numpy(), shared_memory=True)
+        with self.lock:
+            if tuple(images.shape) != self.shape and self.free is None:
+                self.free = self._request(self.model)
+            request = self.fixed if tuple(images.shape) == self.shape else self.free
+            return torch.from_numpy(request.infer([data], share_inputs=True, share_outputs=True)[0].copy())
+
+
+def openvino_file(path: Path, example: Tensor) -> OpenVINORun:
+    """Run an .xml file in OpenVINO."""
+    import openvino
+
+    return OpenVINORun(openvino.Core().read_model(path), example)
+
+
+def torch_export_file(path: Path) -> Run:
+    """Run a .pt2 file in torch."""
+    return torch.export.load(path).module()
+
+
+def executorch_file(path: Path) -> Run:
+    """Run a .pte file in ExecuTorch, which uses all processors."""
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(path)
+    method = program.load_method("forward")
+
+    def run(images: Tensor, program: Any = program) -> Tensor:  # the method reads the program's memory: hold on to it
+        logits: Tensor = method.execute([images.detach().contiguous()])[0]
+        return logits.clone()
+
+    return run
