@@ -53,6 +53,19 @@ def load_yaml(path: Path, what: str) -> dict[str, Any]:
     return {str(key): value for key, value in data.items()}
 
 
+def parse_scalar(text: str) -> Any:
+    """A value as YAML reads it, and 1e-5 as the number that it is.
+
+    Raises:
+        InputError: no YAML.
+    """
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"{text!r} is no value; give a number, true, false or a word") from None
+    return float(value) if isinstance(value, str) and _is_number(value) else value
+
+
 def dump_yaml(data: Any) -> str:
     """YAML text in the order of the data, short lists and mappings on one line."""
     text: str = yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110)

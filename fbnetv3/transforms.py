@@ -70,8 +70,8 @@ class Transforms:
         mean, std = (torch.tensor([255 * v for v in values])[:, None, None] for values in (self.mean, self.std))
         return pixels.float().sub_(mean).div_(std)
 
-    def __call__(self, image: Any) -> Tensor:
-        """A Pillow image as float32 [C, crop, crop]; resized by Pillow, as the published accuracies were measured."""
+    def pixels(self, image: Any) -> Tensor:
+        """A Pillow image as uint8 [C, crop, crop]; resized by Pillow, as the published accuracies were measured."""
         from torchvision.transforms.v2 import InterpolationMode
         from torchvision.transforms.v2 import functional as TF
 
@@ -82,7 +82,12 @@ class Transforms:
             )
         image = image.convert(modes[self.in_chans])
         image = TF.resize(image, [self.resize], interpolation=InterpolationMode(self.interpolation))
-        return self.normalise(TF.pil_to_tensor(TF.center_crop(image, [self.crop, self.crop])))
+        pixels: Tensor = TF.pil_to_tensor(TF.center_crop(image, [self.crop, self.crop]))
+        return pixels
+
+    def __call__(self, image: Any) -> Tensor:
+        """A Pillow image as float32 [C, crop, crop]."""
+        return self.normalise(self.pixels(image))
 
     def open(self, path: str | Path) -> Tensor:
         """A picture file as float32 [C, crop, crop], turned upright as its EXIF data says.

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
-from fbnetv3.errors import InputError, check_keys
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
-from fbnetv3.schema import dump_yaml, load_yaml
+from fbnetv3.schema import STRICT, dump_yaml, load_yaml, read
 from fbnetv3.training.recipe import Recipe
 
-SCHEMA = 1
+SCHEMA = 2
 FOLDER = Path(__file__).parent
-PROVENANCES = ("paper", "proxy", "search", "choice")
+Provenance = Literal["paper", "proxy", "search", "choice", "reference"]
+PROVENANCES: tuple[Provenance, ...] = get_args(Provenance)
+NOT_STATED = "not stated"  # what a header of schema 1 lacks
+DEFAULT = ("choice", "default of the package")  # source of a field that a file does not name
+Text = Annotated[str, Field(min_length=1)]
+Percent = Annotated[float, Field(ge=0.0, le=100.0)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Expected:
+    """Accuracy in percent and its origin; without one, `origin` says why, such as "not published"."""
+
+    acc1: Percent | None
+    origin: Text
+    acc5: Percent | None = None
+
+    def __str__(self) -> str:
+        known = [f"{value:g}% top-{k}" for k, value in ((1, self.acc1), (5, self.acc5)) if value is not None]
+        return f"{', '.join(known)} ({self.origin})" if known else self.origin
 
 
 @dataclass(frozen=True)
@@ -23,25 +44,53 @@ class RecipeFile:
 
     name: str
     about: str
-    expected: str  # accuracy, hours and hardware with their origin, or "not published", "not measured"
+    expected: Expected
+    hours: str  # of one training, with their origin
+    hardware: str
+    command: str
+    base: str | None  # the recipe whose values hold where this file names none
     recipe: Recipe
     sources: Mapping[str, tuple[str, str]]  # field -> (provenance, source)
 
+    def header(self) -> dict[str, Any]:
+        """Everything but the values, as plain data."""
+        return {
+            "name": self.name,
+            "about": self.about,
+            "base": self.base,
+            "expected": dataclasses.asdict(self.expected),
+            "hours": self.hours,
+            "hardware": self.hardware,
+            "command": self.command,
+        }
 
-@dataclass(frozen=True)
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a field of the recipe: field, value, provenance, source."""
+        rows = []
+        for field, value in self.recipe.to_dict().items():
+            provenance, source = self.sources.get(field, DEFAULT)
+            rows.append({"field": field, "value": value, "provenance": provenance, "source": source})
+        return rows
+
+
+@dataclass(frozen=True, config=STRICT)
 class _Header:
     schema: int
-    name: str
-    about: str
-    expected: str
+    name: Text
+    about: Text
+    expected: Any
+    hours: Text
+    hardware: Text
+    command: Text
     values: Any
+    base: Text | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class _Value:
     value: Any
-    provenance: str
-    source: str
+    provenance: Provenance
+    source: Text
 
 
 def list_recipes() -> list[str]:
@@ -64,30 +113,45 @@ def load_recipe(name: str | Path) -> Recipe:
 def read_recipe_file(name: str | Path) -> RecipeFile:
     """The recipe with header and provenance; errors as `load_recipe`'s."""
     data, path = _read(name)
-    header = _Header(**check_keys(data, _Header, str(path)))
-    if header.schema != SCHEMA:
-        raise InputError(f"{path}: schema is {header.schema!r}; this version reads {SCHEMA}")
-    if not isinstance(header.values, Mapping):
-        raise InputError(f"{path}: values is {header.values!r}; give a mapping of recipe fields")
-    values = {
-        key: _Value(**check_keys(entry, _Value, f"{path}: values: {key}")) for key, entry in header.values.items()
-    }
-    for key, entry in values.items():
-        if entry.provenance not in PROVENANCES:
-            raise InputError(f"{path}: {key}: provenance is {entry.provenance!r}; allowed: {', '.join(PROVENANCES)}")
-    recipe = Recipe.from_dict({key: entry.value for key, entry in values.items()}, str(path))
-    sources = {key: (entry.provenance, entry.source) for key, entry in values.items()}
-    return RecipeFile(header.name, header.about, header.expected, recipe, sources)
+    where = str(path)
+    header = _header(data, where)
+    values = _values(header.values, where)
+    if header.base is not None:
+        values = _base_values(header.base, where) | values
+    expected = Expected(None, header.expected) if isinstance(header.expected, str) and header.expected else None
+    return RecipeFile(
+        name=header.name,
+        about=header.about,
+        expected=expected or read(Expected, header.expected, f"{where}: expected"),
+        hours=header.hours,
+        hardware=header.hardware,
+        command=header.command,
+        base=header.base,
+        recipe=Recipe.from_dict({key: entry.value for key, entry in values.items()}, where),
+        sources={key: (entry.provenance, entry.source) for key, entry in values.items()},
+    )
 
 
-def save_recipe(recipe: Recipe, path: str | Path, *, about: str, provenance: str, source: str, expected: str) -> None:
+def save_recipe(
+    recipe: Recipe,
+    path: str | Path,
+    *,
+    about: str,
+    provenance: str,
+    source: str,
+    expected: str,
+    hours: str = NOT_STATED,
+    hardware: str = NOT_STATED,
+    command: str = NOT_STATED,
+) -> None:
     """Write a recipe file whose values all come from one source, such as a search run."""
     if provenance not in PROVENANCES:
         raise InputError(f"provenance is {provenance!r}; allowed: {', '.join(PROVENANCES)}")
     values = {
         key: {"value": value, "provenance": provenance, "source": source} for key, value in recipe.to_dict().items()
     }
-    header = {"schema": SCHEMA, "name": Path(path).stem, "about": about, "expected": expected, "values": values}
+    header = {"schema": SCHEMA, "name": Path(path).stem, "about": about, "expected": expected}
+    header |= {"hours": hours, "hardware": hardware, "command": command, "values": values}
     write_atomically(path, dump_yaml(header))
 
 
@@ -99,3 +163,32 @@ def _read(name: str | Path) -> tuple[dict[str, Any], Path]:
             known = ", ".join(list_recipes())
             raise InputError(f"unknown recipe {str(name)!r}; available: {known}, or the path of a .yaml file")
     return load_yaml(path, "recipe"), path
+
+
+def _header(data: dict[str, Any], where: str) -> _Header:
+    """The header of either schema; the first one has no hours, hardware and command."""
+    schema = data.get("schema")
+    if schema not in (1, SCHEMA):
+        raise InputError(f"{where}: schema is {schema!r}; this version reads 1 and {SCHEMA}")
+    added = dict.fromkeys(("hours", "hardware", "command"), NOT_STATED) if schema == 1 else {}
+    return read(_Header, added | data, where)
+
+
+def _values(values: Any, where: str) -> dict[str, _Value]:
+    """The `values` of one file; whether they make a recipe is not checked."""
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where}: values is {values!r}; give a mapping of recipe fields")
+    return {str(key): read(_Value, entry, f"{where}: values: {key}") for key, entry in values.items()}
+
+
+def _base_values(base: str, where: str) -> dict[str, _Value]:
+    """The values of the packaged recipe `base`, which has none itself."""
+    if base not in list_recipes():
+        raise InputError(f"{where}: base is {base!r}; available: {', '.join(list_recipes())}")
+    data, path = _read(base)
+    header = _header(data, str(path))
+    if header.base is not None:
+        raise InputError(
+            f"{where}: base is {base!r}, which has the base {header.base!r} itself; only one level is read"
+        )
+    return _values(header.values, str(path))

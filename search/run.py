@@ -31,7 +31,8 @@ from fbnetv3.search.report import write_report
 from fbnetv3.search.sampling import sample
 from fbnetv3.search.space import Candidate
 from fbnetv3.training.data import load_images
-from fbnetv3.training.loop import cpu_threads, evaluate
+from fbnetv3.training.loop import cpu_threads
+from fbnetv3.training.measure import measure
 from fbnetv3.weight_file import WeightFile, write_weight_file
 
 logger = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ def _train_pair(
     trained = ImageEvaluator(config.data).train(
         final, final.recipe.epochs, context.trial_seed(0, 0), folder / "final", resume=True, progress=report
     )
-    test = evaluate(trained.model, data, data.test)
+    test = measure(trained.model, data, "test").acc1
     mean, std = proposal.predicted or (max(context.label(t, t.epochs) for t in trials), 0.0)
     pair = Pair(
         arch=arch,

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 import fbnetv3
-from fbnetv3.cli import recipes, search, weights, zoo
+from fbnetv3.cli import benchmark, recipes, search, weights, zoo
 from fbnetv3.cli.show import Json, out
+from fbnetv3.cli.train import train
 from fbnetv3.errors import InputError, Note
 
 _as_ever = warnings.showwarning
@@ -23,11 +24,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="FBNetV3: models, recipes and the NARS search.",
 )
-for command in (zoo.models, zoo.info, zoo.predict, zoo.export, search.train):
+for command in (zoo.models, zoo.info, zoo.predict, zoo.export, train):
     app.command()(command)
 app.add_typer(search.app, name="search")
 app.add_typer(recipes.app, name="recipe")
 app.add_typer(weights.app, name="weights")
+app.add_typer(benchmark.app, name="benchmark")
 
 
 def main() -> None:

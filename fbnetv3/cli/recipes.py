@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from typing import Annotated
+
 import typer
 
-from fbnetv3.cli.show import Json, print_rows
+from fbnetv3.cli.show import Json, out, print_rows
 
 app = typer.Typer(no_args_is_help=True, help="Training recipes.")
 
@@ -20,16 +23,40 @@ def recipe_list() -> None:
 
 @app.command("show")
 def recipe_show(name: str, as_json: Json = False) -> None:
-    """Show a recipe with the provenance of every value."""
+    """Show a recipe: what is expected of it, and every value with its provenance."""
     from fbnetv3.recipes import read_recipe_file
 
     file = read_recipe_file(name)
-    rows = [
-        {"field": key, "value": value, "provenance": file.sources[key][0], "source": file.sources[key][1]}
-        if key in file.sources
-        else {"field": key, "value": value, "provenance": "choice", "source": "default of the package"}
-        for key, value in file.recipe.to_dict().items()
-    ]
-    if not as_json:
-        print(f"{file.name}: {file.about} Expected: {file.expected}.")
-    print_rows(rows, as_json)
+    if as_json:
+        print(json.dumps(file.header() | {"values": file.rows()}, indent=1))
+        return
+    for key, value in (file.header() | {"expected": str(file.expected)}).items():
+        if value is not None:
+            out.print(f"[bold]{key}[/]: ", end="")
+            out.print(value, markup=False, highlight=False, soft_wrap=True)
+    print_rows(file.rows(), as_json)
+
+
+@app.command("export")
+def recipe_export(
+    name: str,
+    to: Annotated[str, typer.Option(help="timm, torchvision or detectron2.")],
+    processes: Annotated[int, typer.Option(min=1, help="Processes (GPUs) that share the recipe's batch.")] = 1,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Training images, for steps per epoch; by default the data set's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print a recipe as another trainer's arguments, and what those cannot express."""
+    from fbnetv3.recipes import load_recipe
+    from fbnetv3.recipes.portable import export, training_images
+
+    portable = export(load_recipe(name), to, images or training_images(name), processes)
+    if as_json:
+        print(
+            json.dumps({"to": to, "arguments": portable.arguments, "not_expressed": portable.not_expressed}, indent=1)
+        )
+        return
+    print(portable.command_line)
+    for line in portable.not_expressed:
+        print(f"not expressed: {line}")

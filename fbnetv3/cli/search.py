@@ -1,4 +1,4 @@
-"""`fbnetv3 search`, and training what it found."""
+"""`fbnetv3 search`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fbnetv3.cli.show import Json, out, print_rows, progress_bar
+from fbnetv3.cli.show import out, progress_bar
 from fbnetv3.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="NARS: search an architecture and its training recipe.")
@@ -16,42 +16,6 @@ Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Trainings at a time; by default one a processor. Does not change what is found."),
 ]
-
-
-def train(
-    pair: Annotated[Path, typer.Option(help="Pair file: architecture and recipe.")],
-    out_dir: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder for the files of the training; by default `retrained` beside the pair."),
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="Image set; by default the pair's own.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="By default that of the pair's own training.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Train the pair of a pair file and measure it on the test images."""
-    from fbnetv3.search.evaluator import ImageEvaluator
-    from fbnetv3.search.pair import load_pair
-    from fbnetv3.search.space import Candidate
-    from fbnetv3.training.data import load_images
-    from fbnetv3.training.loop import DivergedError, evaluate
-    from fbnetv3.weight_file import WeightFile, write_weight_file
-
-    given = load_pair(pair)
-    images = load_images(data or given.provenance["data"])
-    out_dir = out_dir or pair.parent / "retrained"
-    seed = given.provenance.get("training_seed", given.seed) if seed is None else seed
-    recipe = given.recipe
-    with progress_bar() as progress:
-        try:
-            trained = ImageEvaluator(images.name).train(
-                Candidate(given.arch, recipe), recipe.epochs, seed, out_dir, resume=resume, progress=progress
-            )
-        except DivergedError as error:
-            raise InputError(f"{error}; lower the learning rate") from None
-    write_weight_file(out_dir / "weights.pt", WeightFile.of(trained.model, images.classes, images.transforms))
-    row = {"val_acc1": trained.acc1[-1], "test_acc1": evaluate(trained.model, images, images.test), "seed": seed}
-    print_rows([row | {"weights": str(out_dir / "weights.pt")}], as_json)
 
 
 @app.command("run")

@@ -101,7 +101,7 @@ def predict(
     """Classify pictures: with the released FBNetV3-A, another model, or weights that `search run` or `train` wrote."""
     from fbnetv3.classifier import Classifier
 
-    classifier = Classifier.of(_weight_file(model, weights, pair, zoo))
+    classifier = Classifier.of(weight_file(model, weights, pair, zoo))
     rows = [
         {"image": str(image), "class": name, "probability": round(p, 4)}
         for image in images
@@ -127,7 +127,7 @@ def export(
 
     from fbnetv3.export import export_model
 
-    file = _weight_file(model, weights, pair, zoo)
+    file = weight_file(model, weights, pair, zoo)
     side = resolution or file.transforms.crop
     example = torch.randn(2, file.transforms.in_chans, side, side, generator=torch.Generator().manual_seed(0))
     exported = export_model(file.build(), example, path, format)
@@ -140,7 +140,7 @@ def export(
     print_rows([row], as_json)
 
 
-def _weight_file(model: str | None, weights: str | None, pair: Path | None, zoo: Path | None) -> WeightFile:
+def weight_file(model: str | None, weights: str | None, pair: Path | None, zoo: Path | None) -> WeightFile:
     """The weights that the options mean; without any, those of the released FBNetV3-A."""
     from fbnetv3.hub.load import load_weights
     from fbnetv3.hub.weights import read_registry

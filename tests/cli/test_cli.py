@@ -17,6 +17,7 @@ from fbnetv3.classifier import Classifier
 from fbnetv3.cli.search import parse_count
 from fbnetv3.complexity import cost
 from fbnetv3.training.data import load_images
+from fbnetv3.training.share import Share
 from fbnetv3.weight_file import read_weight_file
 from tests.training.test_loop import ARCH
 
@@ -92,9 +93,8 @@ def test_version(run):
 
 def test_predict_equals_evaluation_in_the_loop(weights):
     data, classifier = load_images("fashion_mnist"), Classifier.of(read_weight_file(weights))
-    from fbnetv3.training.loop import predict
-
-    logits = predict(classifier.model, data, data.test.images[:3])
+    x, _ = next(data.batches("test", Share()))
+    logits = classifier.model(x)
     for i in range(3):
         names = [name for name, _ in classifier.rank(data.transforms.normalise(data.test.images[i]))]
         assert names == [data.classes[j] for j in logits[i].argsort(descending=True)]
@@ -173,7 +173,7 @@ def test_recipe_and_reproduce(run):
     _, out, _ = run("recipe", "list")
     assert "fashion_mnist/micro" in out.split()
     _, out, _ = run("recipe", "show", "fashion_mnist/micro", "--json")
-    assert {row["provenance"] for row in json.loads(out)} == {"choice"}
+    assert {row["provenance"] for row in json.loads(out)["values"]} == {"choice"}
     code, out, _ = run("reproduce", "table4")
     assert code == 0
     assert "measured here" in out

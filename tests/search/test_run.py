@@ -151,10 +151,10 @@ def test_a_real_search_leaves_what_it_promises(finished):
         file = read_weight_file(sub / "weights.pt")
         assert file.arch == pair.arch
         from fbnetv3.training.data import load_images
-        from fbnetv3.training.loop import evaluate
+        from fbnetv3.training.measure import measure
 
         data = load_images("fashion_mnist")
-        assert evaluate(file.build(), data, data.test) == pair.measured["acc1"]
+        assert measure(file.build(), data, "test").acc1 == pair.measured["acc1"]
     result = json.loads((folder / "result.json").read_text())
     assert result["nars"]["trainings"] == result["random"]["trainings"] == 4
     assert (folder / "report.html").stat().st_size > 10_000

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from fbnetv3 import Arch, Block, InputError, build_model
 from fbnetv3.files import load_torch, save_torch, write_atomically
 from fbnetv3.training import loop
-from fbnetv3.training.data import Split, fashion_mnist
-from fbnetv3.training.loop import DivergedError, cpu_threads, evaluate, fit, seeded
+from fbnetv3.training.data import Split, fashion_mnist, normalise
+from fbnetv3.training.loop import DivergedError, cpu_threads, fit, seeded
+from fbnetv3.training.measure import measure
 from fbnetv3.training.recipe import Recipe
 
 ARCH = Arch("small", 28, Block("conv", 8, k=3, s=4), ((Block("ir", 8, k=3, n=2),),), Block("pool", 16, e=2))
@@ -124,14 +125,14 @@ def test_a_network_learns_real_images():
     trained = fit(new_model(recipe), recipe, FULL, seed=0, epochs=2)
     assert trained.acc1[-1] > 50
     assert trained.metrics[1].train_loss < trained.metrics[0].train_loss
-    assert evaluate(trained.model, FULL, FULL.test) == pytest.approx(trained.acc1[-1], abs=8)
+    assert measure(trained.model, FULL, "test").acc1 == pytest.approx(trained.acc1[-1], abs=8)
 
 
 def test_one_plain_step_by_hand():
     recipe = Recipe(optimizer="sgd", lr=0.1, epochs=1, batch_size=256, momentum=0.0)
     model, expected = new_model(recipe), new_model(recipe)
     fit(model, recipe, DATA, seed=0)
-    x = loop.normalise(DATA.train.images, DATA.mean, DATA.std)
+    x = normalise(DATA.train.images, DATA.mean, DATA.std)
     F.cross_entropy(expected.train()(x), DATA.train.labels).backward()
     for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs - 0.1 * theirs.grad, rtol=1e-4, atol=1e-6)
@@ -140,12 +141,14 @@ def test_one_plain_step_by_hand():
 def test_mixup_equals_the_loss_of_mixed_targets():
     recipe = RECIPE.replace(dropout=0.0, stochastic_depth=0.0, ema=False)
     model = new_model(recipe).eval()
-    run = loop._Run(model, None, torch.optim.SGD(model.parameters(), lr=0.0), recipe, DATA, 0, 1)
-    x, labels = loop.normalise(DATA.train.images[:8], DATA.mean, DATA.std), DATA.train.labels[:8]
+    run = loop._Run.start(model, recipe.replace(optimizer="sgd", lr=1e-9), DATA, 0, loop.Engine(), None)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    x, labels = normalise(DATA.train.images[:8], DATA.mean, DATA.std), DATA.train.labels[:8]
     loss = run.step(x, labels, np.random.default_rng(3), "here")
     weight = np.random.default_rng(3).beta(0.3, 0.3)
     one_hot = F.one_hot(labels, 10).float()
     target = weight * one_hot + (1 - weight) * one_hot.flip(0)
+    model.load_state_dict(before)
     logits = model(weight * x + (1 - weight) * x.flip(0))
     assert loss == pytest.approx(F.cross_entropy(logits, target, label_smoothing=0.1).item(), rel=1e-5)
 
@@ -173,8 +176,13 @@ def test_evaluate_counts_hits():
         def forward(self, x):
             return F.one_hot(torch.full((len(x),), 3), 10).float()
 
-    assert evaluate(Constant(), FULL, FULL.val) == 10.0
-    assert math.isclose(evaluate(Constant(), FULL, Split(FULL.val.images[:3], torch.tensor([3, 1, 3]))), 200 / 3)
+    assert measure(Constant(), FULL, "val").acc1 == 10.0
+    three = dataclasses.replace(FULL, val=Split(FULL.val.images[:3], torch.tensor([3, 1, 3])))
+    accuracy = measure(Constant(), three, "val")
+    assert math.isclose(accuracy.acc1, 200 / 3)
+    assert measure(
+        Constant(), dataclasses.replace(FULL, val=Split(FULL.val.images[:2], torch.tensor([3, 9]))), "val"
+    ).acc5 in (50, 100)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -1,0 +1,117 @@
+"""AutoAugment (Cubuk et al. 2019) with an explicit generator: torchvision's policies and operations.
+
+An image gets one of 25 sub-policies, two operations, each made with its own probability. A code is one operation with its
+signed magnitude; code 0 is none. Codes are drawn first, so that in a set of images all that share one are changed at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms import AutoAugment, AutoAugmentPolicy
+from torchvision.transforms.v2 import functional as TF
+
+Operation = tuple[str, float]  # torchvision's name, signed magnitude (of translations the level: pixels go by the size)
+LEVELS = 10  # of an operation's magnitude, evenly spaced from 0 to these, either way
+SIGNED = {
+    "ShearX": 0.3, "ShearY": 0.3, "Rotate": 30.0, "Brightness": 0.9, "Color": 0.9, "Contrast": 0.9, "Sharpness": 0.9,
+    "TranslateX": LEVELS - 1, "TranslateY": LEVELS - 1,
+}  # fmt: skip
+SHIFT = 150 / 331  # of the side, the largest translation
+
+
+def draw_codes(policy: str, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw the two operations of `count` images: codes int64 [count, 2] of `policy` (`imagenet`, `cifar10`)."""
+    _, codes, shares = _tables(policy)
+    chosen = rng.integers(len(codes), size=count)
+    made = rng.random((count, 2)) <= shares[chosen]
+    sign = rng.integers(2, size=(count, 2))
+    return np.where(made, codes[chosen[:, None], np.arange(2), sign], 0)
+
+
+def apply_codes(images: Tensor, codes: Tensor, policy: str) -> Tensor:
+    """Changed uint8 images [n, 1 or 3, h, w], each as its codes [n, 2] say; equal to changing them one by one."""
+    operations = _tables(policy)[0]
+    images = images.clone()
+    for column in codes.unbind(1):
+        for code in column[column > 0].unique().tolist():
+            rows = (column == code).nonzero()[:, 0]
+            images[rows] = operate(images[rows], operations[code])
+    return images
+
+
+def change_picture(picture: Any, policy: str, rng: np.random.Generator) -> Any:
+    """A Pillow image, changed by two operations drawn."""
+    operations = _tables(policy)[0]
+    for code in draw_codes(policy, 1, rng)[0]:
+        picture = operate(picture, operations[code]) if code else picture
+    return picture
+
+
+def operate(image: Any, operation: Operation) -> Any:
+    """One operation on a Pillow image, or on a uint8 tensor [..., 1 or 3, h, w]; new pixels are black."""
+    name, magnitude = operation
+    if name in _PLAIN:
+        return _PLAIN[name](image, magnitude)
+    height, width = TF.get_size(image)
+    shift, shear, centre = [0, 0], [0.0, 0.0], None
+    if name in ("TranslateX", "TranslateY"):
+        side = width if name == "TranslateX" else height
+        pixels = int(math.copysign(_level(SHIFT * side, abs(int(magnitude))), magnitude))
+        shift = [pixels, 0] if name == "TranslateX" else [0, pixels]
+    else:
+        angle, centre = math.degrees(math.atan(magnitude)), [0.0, 0.0]
+        shear = [angle, 0.0] if name == "ShearX" else [0.0, angle]
+    return TF.affine(image, angle=0.0, translate=shift, scale=1.0, shear=shear, center=centre)
+
+
+_PLAIN: dict[str, Callable[[Any, float], Any]] = {
+    "Rotate": lambda image, m: TF.rotate(image, m),
+    "Brightness": lambda image, m: TF.adjust_brightness(image, 1.0 + m),
+    "Color": lambda image, m: TF.adjust_saturation(image, 1.0 + m),
+    "Contrast": lambda image, m: TF.adjust_contrast(image, 1.0 + m),
+    "Sharpness": lambda image, m: TF.adjust_sharpness(image, 1.0 + m),
+    "Posterize": lambda image, m: TF.posterize(image, int(m)),
+    "Solarize": lambda image, m: TF.solarize(image, m),
+    "AutoContrast": lambda image, m: TF.autocontrast(image),
+    "Equalize": lambda image, m: TF.equalize(image),
+    "Invert": lambda image, m: TF.invert(image),
+}
+
+
+@cache
+def _tables(policy: str) -> tuple[tuple[Operation, ...], np.ndarray, np.ndarray]:
+    """The operations by code, the codes [25, 2, 2] by place and sign (0: minus), and the probabilities [25, 2]."""
+    rows = AutoAugment(AutoAugmentPolicy(policy)).policies
+    operations: list[Operation] = [("", 0.0)]
+    codes = np.zeros((len(rows), 2, 2), dtype=np.int64)
+    for i, row in enumerate(rows):
+        for place, (name, _, level) in enumerate(row):
+            for sign in (0, 1):
+                operation = (name, _magnitude(name, level) * (-1.0 if name in SIGNED and sign == 0 else 1.0))
+                if operation not in operations:
+                    operations.append(operation)
+                codes[i, place, sign] = operations.index(operation)
+    shares = np.array([[share for _, share, _ in row] for row in rows])
+    return tuple(operations), codes, shares
+
+
+def _magnitude(name: str, level: int | None) -> float:
+    """Of a level 0 to 9, before its sign."""
+    if level is None:
+        return 0.0
+    if name == "Posterize":
+        return 8.0 - round(level / ((LEVELS - 1) / 4))  # bits that are kept
+    if name == "Solarize":
+        return 255.0 - _level(255.0, level)  # pixels from here up are inverted
+    return _level(SIGNED[name], level)
+
+
+def _level(largest: float, level: int) -> float:
+    return float(torch.linspace(0.0, largest, LEVELS)[level])

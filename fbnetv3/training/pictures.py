@@ -1,0 +1,139 @@
+"""Pictures that can be read in any order, so that shuffling, sharing and resuming are the same for every source."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from fbnetv3.errors import InputError
+
+SPELLINGS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
+
+
+class Pictures(Protocol):
+    """The pictures of a split in a fixed order; copied to worker processes."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class of every picture, int64 [n]."""
+        ...
+
+    def name(self, index: int) -> str:
+        """The picture's place inside the set."""
+        ...
+
+    def read(self, index: int) -> Any:
+        """The Pillow image, whole and upright.
+
+        Raises:
+            InputError: it is damaged; the message names it.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A set as it lies on disk; `train` is always among the splits."""
+
+    name: str
+    classes: tuple[str, ...]
+    splits: dict[str, Pictures]
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """Picture files under a folder."""
+
+    root: Path
+    files: np.ndarray  # paths below `root` as bytes: one block of memory, which worker processes share
+    labels: np.ndarray
+
+    def name(self, index: int) -> str:
+        """The path below the split's folder."""
+        return os.fsdecode(bytes(self.files[index]))
+
+    def read(self, index: int) -> Any:
+        """See `Pictures.read`."""
+        path = self.root / self.name(index)
+        return decode(lambda: Image.open(path), str(path))
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """What a set of somebody else's opens by number."""
+
+    where: str
+    open: Callable[[int], Any]
+    labels: np.ndarray
+
+    def name(self, index: int) -> str:
+        """Its number."""
+        return f"image {index}"
+
+    def read(self, index: int) -> Any:
+        """See `Pictures.read`."""
+        return decode(lambda: self.open(index), f"{self.where}, image {index}")
+
+
+def decode(open_image: Callable[[], Any], where: str) -> Any:
+    """A Pillow image with all its pixels, turned upright as its EXIF data says.
+
+    Raises:
+        InputError: it is damaged or cannot be opened.
+    """
+    try:
+        with open_image() as image:
+            return ImageOps.exif_transpose(image)
+    except Exception as error:  # a decoder raises whatever the damage provokes
+        raise InputError(
+            f"{where} is no picture that can be read ({type(error).__name__}: {error}); mend it or take it out of the set"
+        ) from None
+
+
+def open_folder(root: Path) -> Source:
+    """Pictures laid out as SPLIT/CLASS/PICTURE; classes are numbered by name.
+
+    Raises:
+        InputError: laid out in another way, or not the same classes in every split.
+    """
+    found = {
+        split: root / name for split, names in SPELLINGS.items() for name in reversed(names) if (root / name).is_dir()
+    }
+    if "train" not in found:
+        raise InputError(
+            f"no folder {root / 'train'}; a folder of pictures is laid out as train/CLASS/PICTURE, and likewise val/ or "
+            "validation/, and test/"
+        )
+    classes: dict[str, tuple[str, ...]] = {}
+    splits: dict[str, Pictures] = {}
+    for split, folder in found.items():
+        splits[split], classes[split] = _image_folder(folder)
+        if odd := set(classes[split]) ^ set(classes["train"]):
+            raise InputError(
+                f"{found['train']} and {folder} have different classes: {', '.join(sorted(odd))} are in one of them alone"
+            )
+    return Source(root.resolve().name, classes["train"], splits)
+
+
+def _image_folder(folder: Path) -> tuple[Files, tuple[str, ...]]:
+    from torchvision.datasets import ImageFolder
+
+    try:
+        listed = ImageFolder(str(folder))
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{folder}: {error}; a split is laid out as CLASS/PICTURE, every class with a picture"
+        ) from None
+    return list_files(listed, folder), tuple(listed.classes)
+
+
+def list_files(listed: Any, folder: Path) -> Files:
+    """What torchvision's ImageFolder found below a folder."""
+    paths = [os.fsencode(os.path.relpath(path, folder)) for path, _ in listed.samples]
+    return Files(folder, np.array(paths), np.array(listed.targets, dtype=np.int64))

@@ -1,0 +1,60 @@
+"""The two networks of Table 1: ResNet-18 with 1.4 times the width, or twice the depth.
+
+The paper gives neither widths nor costs. Here every width (64, 128, 256, 512, the stem's too) is multiplied and rounded to
+a multiple of 8 as the search space does it (`complexity.round_width`), and depth 2 means four basic blocks a stage instead
+of two. Blocks, names of weights and initialisation are torchvision's.
+
+With 1000 classes, at 224x224 and without norms in the count of operations, resnet18_wide has 22,738,992 parameters and
+3,437,261,696 multiply-adds, resnet18_deep has 24,230,952 parameters and 3,663,761,408 multiply-adds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from fbnetv3.complexity import round_width
+from fbnetv3.errors import InputError
+
+WIDTHS = (64, 128, 256, 512)
+
+
+@dataclass(frozen=True)
+class ResNetShape:
+    """Factor of all widths, basic blocks in each stage."""
+
+    width: float
+    blocks: tuple[int, int, int, int]
+
+
+RESNETS = {"resnet18_wide": ResNetShape(1.4, (2, 2, 2, 2)), "resnet18_deep": ResNetShape(1.0, (4, 4, 4, 4))}
+
+
+def build_resnet(name: str, num_classes: int = 1000, in_chans: int = 3) -> nn.Module:
+    """A network of `RESNETS` with fresh weights; a torchvision `ResNet`, input [N, in_chans, H, W].
+
+    Raises:
+        InputError: unknown name.
+    """
+    if name not in RESNETS:
+        raise InputError(f"unknown ResNet {name!r}; available: {', '.join(RESNETS)}")
+    for label, value in (("num_classes", num_classes), ("in_chans", in_chans)):
+        if type(value) is not int or value < 1:
+            raise InputError(f"{label} is {value!r}; allowed: whole numbers from 1")
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    shape = RESNETS[name]
+    stem, *_, features = widths = [int(round_width(width * shape.width)) for width in WIDTHS]
+    model = ResNet(BasicBlock, list(shape.blocks), num_classes)
+    # torchvision fixes the widths in the constructor: what differs is built again, by its own method.
+    model.inplanes = stem
+    model.conv1 = nn.Conv2d(in_chans, stem, 7, 2, 3, bias=False)
+    model.bn1 = nn.BatchNorm2d(stem)
+    for i, (width, count) in enumerate(zip(widths, shape.blocks, strict=True)):
+        setattr(model, f"layer{i + 1}", model._make_layer(BasicBlock, width, count, stride=1 if i == 0 else 2))
+    model.fc = nn.Linear(features, num_classes)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return model  # type: ignore[no-any-return]
