@@ -167,9 +167,9 @@ def find_network(name: str) -> Network:
     Raises:
         InputError: no such network, or its layers of stride two are not in a row that can be changed (see `_checked`).
     """
-    if name.startswith("fbnetv3_"):
-        arch = cifar_arch(name)
-        return Network(name, arch.resolution, lambda classes, recipe: _fbnetv3(arch, classes, recipe))
+    if (own := name.removeprefix("fbnetv3:")).startswith("fbnetv3_"):
+        arch = cifar_arch(own)
+        return Network(own, arch.resolution, lambda classes, recipe: _fbnetv3(arch, classes, recipe))
     applied = build(name, 10)
     source, _, bare = applied.name.partition(":")
     return _checked(

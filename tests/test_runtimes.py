@@ -1,0 +1,37 @@
+"""Every test file that loads ONNX Runtime, OpenVINO or ExecuTorch, in a process of its own.
+
+One process that had compiled networks and exported to ExecuTorch, then to ONNX, ended in a segmentation fault of a library.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import INSIDE, RUNTIMES
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(file, marks):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marks, f"tests/{file}"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {INSIDE: "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+
+
+@pytest.mark.parametrize("file", RUNTIMES)
+def test_in_a_process_of_its_own(file):
+    run(file, "not slow")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "file", [file for file in RUNTIMES if "pytest.mark.slow" in (ROOT / "tests" / file).read_text()]
+)
+def test_slow_ones_in_a_process_of_their_own(file):
+    run(file, "slow")
