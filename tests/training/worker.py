@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+import time
 
 import torch
 
@@ -35,6 +36,7 @@ def main(out, options):
         def progress(done, total, text):
             if share.rank == 0:
                 print(f"step {done}/{total}", flush=True)
+            time.sleep(options.get("pause", 0))
 
         trained = fit(
             model, recipe, data, seed=7, out=out, resume=options.get("resume", False), progress=progress,
