@@ -81,6 +81,7 @@ class _Rule:
     result: str = ""
     value: str = ""
     note: str = ""
+    small: str = ""  # with a reason: the result file of the same question at small scale, on other images
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,8 @@ def _load_answers(path: Path) -> tuple[dict[str, _Reason], list[_Rule], list[_Re
         where = f"{path.name}: answers[{i}] ({rule.item} {rule.numbers})"
         if bool(rule.reason) == bool(rule.result) or bool(rule.result) != bool(rule.value):
             raise InputError(f"{where}: needs either reason, or result and value")
+        if rule.small and not rule.reason:
+            raise InputError(f"{where}: small goes with a reason: what is small does not answer the paper's number")
         if rule.reason and rule.reason not in reasons:
             raise InputError(f"{where}: reason is {rule.reason!r}; allowed: {', '.join(reasons)}")
     return reasons, rules, extras
@@ -196,7 +199,8 @@ def _paper_row(item: str, number: Number, rules: Sequence[_Rule], reasons: dict[
         status, why = "measured here", ""
         measured = _measured(number.figure, rule.result, rule.value.replace("{row}", number.row), rule.note, folder)
     else:
-        status, why, measured = reasons[rule.reason].status, reasons[rule.reason].text, None
+        status, measured = reasons[rule.reason].status, None
+        why = reasons[rule.reason].text + (_small(rule.small, folder) if rule.small else "")
     return Row(
         item=item,
         id=number.id,
@@ -208,6 +212,15 @@ def _paper_row(item: str, number: Number, rules: Sequence[_Rule], reasons: dict[
         status=cast(Status, status),
         measured=measured,
         why=why,
+    )
+
+
+def _small(name: str, folder: Path) -> str:
+    """Where the question was asked at small scale: a pointer, since numbers of other images do not compare."""
+    result = load_result(name, folder / "results")
+    return (
+        f"; measured here at small scale, on other images, which is no answer to this number: results/{name}.json "
+        f"({result.date}, `{result.command} --show`)"
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fbnetv3.errors import InputError
 from fbnetv3.files import load_torch, make_folder, save_torch, write_atomically
+from fbnetv3.training.optim import MovingAverage
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class State:
     """The parts of a training that steps change."""
 
     model: nn.Module
-    ema: nn.Module | None
+    ema: MovingAverage | None
     optimizer: torch.optim.Optimizer
 
 

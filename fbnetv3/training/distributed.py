@@ -71,8 +71,10 @@ def wrap(model: nn.Module, share: Share, device: torch.device) -> nn.Module:
 
 def average_buffers(model: nn.Module, share: Share) -> None:
     """Give every process the mean of all processes' running statistics, so that they stay one network."""
+    if share.world == 1:
+        return
     buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-    if share.world == 1 or not buffers:
+    if not buffers:
         return
     flat = torch.cat([buffer.flatten() for buffer in buffers])
     dist.all_reduce(flat)

@@ -20,7 +20,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fbnetv3.errors import InputError
 from fbnetv3.model import FBNetV3
@@ -30,7 +29,7 @@ from fbnetv3.training.data import Data
 from fbnetv3.training.distributed import average_buffers, current_share, gathered, synchronise_norms, total, wrap
 from fbnetv3.training.losses import Target, loss
 from fbnetv3.training.measure import measure
-from fbnetv3.training.optim import learning_rate, make_optimizer
+from fbnetv3.training.optim import MovingAverage, learning_rate, make_optimizer
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.training.share import Share
 from fbnetv3.training.stop import StopRequest, stop_request
@@ -180,8 +179,7 @@ class _Run:
         if recipe.sync_bn:
             model = synchronise_norms(model, share, device)
         optimizer = make_optimizer(model, recipe)
-        average = get_ema_multi_avg_fn(recipe.ema_decay)
-        ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if recipe.ema else None
+        ema = MovingAverage(model, recipe.ema_decay) if recipe.ema else None
         if teacher is not None:
             teacher.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         called = wrap(model, share, device)
@@ -205,7 +203,7 @@ class _Run:
     def reported(self) -> nn.Module:
         """The network whose weights the recipe reports."""
         ema = self.state.ema
-        return self.state.model if ema is None else ema.module  # type: ignore[return-value]
+        return self.state.model if ema is None else ema.module
 
     def train_epoch(self, epoch: int, epochs: int, journal: _Journal, progress: Progress | None) -> float:
         """One pass over the training images, from where the journal stands; the mean loss of all processes."""
@@ -257,7 +255,7 @@ class _Run:
         self.state.optimizer.step()
         average_buffers(self.state.model, self.share)
         if self.state.ema is not None:
-            self.state.ema.update_parameters(self.state.model)  # type: ignore[operator]
+            self.state.ema.update()
         return value
 
     def measured(self, epoch: int, mean_loss: float, split: str) -> EpochMetrics:

@@ -1,12 +1,14 @@
-"""Optimizer and learning rate of a recipe."""
+"""Optimizer, learning rate and moving average of a recipe."""
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fbnetv3.training.recipe import Recipe
 
@@ -43,8 +45,9 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         return torch.optim.RMSprop(groups, lr, recipe.alpha, recipe.eps, decay, momentum, foreach=True)
     from timm.optim import RMSpropTF
 
+    quick = [group | {"foreach": True} for group in groups]  # an argument from timm 1.0.31 on; ignored by older ones
     optimizer: torch.optim.Optimizer = RMSpropTF(
-        groups, lr=lr, alpha=recipe.alpha, eps=recipe.eps, weight_decay=decay, momentum=momentum
+        quick, lr=lr, alpha=recipe.alpha, eps=recipe.eps, weight_decay=decay, momentum=momentum
     )
     return optimizer
 
@@ -65,3 +68,55 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         return 0.5 * recipe.lr * (1.0 + math.cos(math.pi * (step - warmup_steps) / length))
     epochs = int((step - warmup_steps) / steps_per_epoch)
     return recipe.lr * recipe.lr_decay ** (epochs if recipe.schedule == "exponential" else epochs // recipe.step_epochs)
+
+
+class MovingAverage(nn.Module):
+    """A copy of a network that becomes the exponential moving average of its weights and buffers; equal after one update.
+
+    Numbers and state dict are those of torch's AveragedModel with `get_ema_multi_avg_fn` and `use_buffers`, which looks all
+    tensors of both networks up anew in every step; that takes longer than averaging them.
+    """
+
+    n_averaged: Tensor
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self.module = copy.deepcopy(model)
+        self.register_buffer("n_averaged", torch.tensor(0))
+        self._places = _places(self.module), _places(model)
+        self._floats = sum(tensor.is_floating_point() for tensor in _tensors(self._places[0]))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the averaged network gives."""
+        return self.module(*args, **kwargs)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in what the network has become."""
+        averages, news = map(_tensors, self._places)
+        if self.n_averaged == 0:
+            torch._foreach_copy_(averages, news)
+        else:
+            floats = self._floats
+            torch._foreach_lerp_(averages[:floats], news[:floats], 1 - self.decay)
+            if counts := averages[floats:]:
+                torch._foreach_copy_(counts, self._mean(counts, news[floats:]))
+        self.n_averaged += 1
+
+    def _mean(self, averages: Sequence[Tensor], news: Sequence[Tensor]) -> list[Tensor]:
+        """All in one piece: a batch norm's count of batches is one number."""
+        old, new = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (averages, news))
+        parts = (old * self.decay + new * (1 - self.decay)).split([tensor.numel() for tensor in averages])
+        return [part.view_as(tensor) for part, tensor in zip(parts, averages, strict=True)]
+
+
+def _places(model: nn.Module) -> list[tuple[dict[str, Any], str]]:
+    """Where modules keep their weights and buffers, floating ones first; they may put another tensor there."""
+    kept = [part for module in model.modules() for part in (module._parameters, module._buffers)]
+    places = {id(tensor): (part, name) for part in kept for name, tensor in part.items() if tensor is not None}
+    return sorted(places.values(), key=lambda place: not place[0][place[1]].is_floating_point())
+
+
+def _tensors(places: Iterable[tuple[dict[str, Any], str]]) -> list[Tensor]:
+    return [part[name] for part, name in places]

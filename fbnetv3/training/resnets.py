@@ -4,6 +4,9 @@ The paper gives neither widths nor costs. Here every width (64, 128, 256, 512, t
 a multiple of 8 as the search space does it (`complexity.round_width`), and depth 2 means four basic blocks a stage instead
 of two. Blocks, names of weights and initialisation are torchvision's.
 
+A narrower pair for small images keeps the ratio: with `base_width` every width, rounded as above, is cut to `base_width`/64
+of itself, which is whole because both are multiples of 8.
+
 With 1000 classes, at 224x224 and without norms in the count of operations, resnet18_wide has 22,738,992 parameters and
 3,437,261,696 multiply-adds, resnet18_deep has 24,230,952 parameters and 3,663,761,408 multiply-adds.
 """
@@ -31,21 +34,27 @@ class ResNetShape:
 RESNETS = {"resnet18_wide": ResNetShape(1.4, (2, 2, 2, 2)), "resnet18_deep": ResNetShape(1.0, (4, 4, 4, 4))}
 
 
-def build_resnet(name: str, num_classes: int = 1000, in_chans: int = 3) -> nn.Module:
+def build_resnet(name: str, num_classes: int = 1000, in_chans: int = 3, base_width: int = WIDTHS[0]) -> nn.Module:
     """A network of `RESNETS` with fresh weights; a torchvision `ResNet`, input [N, in_chans, H, W].
 
+    Args:
+        base_width: what ResNet-18's 64 becomes, a multiple of 8; all widths of both networks shrink or grow with it.
+
     Raises:
-        InputError: unknown name.
+        InputError: unknown name, or a number out of range.
     """
     if name not in RESNETS:
         raise InputError(f"unknown ResNet {name!r}; available: {', '.join(RESNETS)}")
     for label, value in (("num_classes", num_classes), ("in_chans", in_chans)):
         if type(value) is not int or value < 1:
             raise InputError(f"{label} is {value!r}; allowed: whole numbers from 1")
+    if type(base_width) is not int or base_width < 8 or base_width % 8:
+        raise InputError(f"base_width is {base_width!r}; allowed: multiples of 8")
     from torchvision.models.resnet import BasicBlock, ResNet
 
     shape = RESNETS[name]
-    stem, *_, features = widths = [int(round_width(width * shape.width)) for width in WIDTHS]
+    full = [int(round_width(width * shape.width)) for width in WIDTHS]
+    stem, *_, features = widths = [width * base_width // WIDTHS[0] for width in full]
     model = ResNet(BasicBlock, list(shape.blocks), num_classes)
     # torchvision fixes the widths in the constructor: what differs is built again, by its own method.
     model.inplanes = stem

@@ -12,6 +12,8 @@ from fbnetv3 import InputError
 from fbnetv3.benchmarks.paper import ITEMS, load_paper
 from fbnetv3.benchmarks.reproduce import HERE, RELEASED_TITLE, Row, as_data, render, report
 
+TABLE6 = '{item: table6, numbers: "*", reason: imagenet, small: experiment_table6}'
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -110,6 +112,19 @@ def test_why_a_number_is_not_measured(item, number, status, why):
     assert why in row.why
 
 
+@pytest.mark.parametrize("item", ["table1", "table3", "table6", "table8"])
+def test_what_is_small_is_pointed_to_and_never_compared(item):
+    rows = [row for row in report(item) if row.status == "not run"]
+    stored = json.loads((HERE / "results" / f"experiment_{item}.json").read_text())
+    assert rows
+    for row in rows:
+        assert row.measured is None
+        assert "at small scale, on other images, which is no answer to this number" in row.why
+        assert f"results/experiment_{item}.json ({stored['date']}, `{stored['command']} --show`)" in row.why
+        found = [cell["mean"] for cell in stored["values"]["cells"].values()]
+        assert not any(f"{value:.1f}" in row.why for value in found)
+
+
 @pytest.fixture(scope="module")
 def everything():
     return report(), as_data()
@@ -169,13 +184,15 @@ def test_an_empty_or_contradictory_row_cannot_be_made():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('  - {item: table6, numbers: "*", reason: imagenet}\n', "", r"no rule for table6 'fbnetv3_b\.recipe_b'"),
-        ('{item: table6, numbers: "*", reason: imagenet}', '{item: table6, numbers: "*"}', "either reason, or result"),
+        (f"  - {TABLE6}\n", "", r"no rule for table6 'fbnetv3_b\.recipe_b'"),
+        (TABLE6, '{item: table6, numbers: "*"}', "either reason, or result"),
+        (TABLE6, '{item: table6, numbers: "*", reason: time}', "reason is 'time'"),
         (
-            '{item: table6, numbers: "*", reason: imagenet}',
-            '{item: table6, numbers: "*", reason: time}',
-            "reason is 'time'",
+            TABLE6,
+            TABLE6.replace("experiment_table6", "experiment_table9"),
+            "results/experiment_table9.json: no such file",
         ),
+        (TABLE6, TABLE6.replace("reason: imagenet", "result: zoo_cost, value: x"), "small goes with a reason"),
         ('{item: table6, numbers: "*"', '{item: table6, number: "*"', "unknown key 'number'"),
         ('{item: table6, numbers: "*", reason', "{item: table6, reason", "missing key 'numbers'"),
         ("item: figure5", "item: figure55", "no rule for figure5"),

@@ -8,7 +8,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from fbnetv3.training.optim import learning_rate, make_optimizer, parameter_groups
+from fbnetv3.training.optim import MovingAverage, learning_rate, make_optimizer, parameter_groups
 from fbnetv3.training.recipe import Recipe
 
 BASE = Recipe("sgd", 0.3, 10, 32, momentum=0.9, weight_decay=0.01, lr_decay=0.9)
@@ -149,14 +149,14 @@ def test_alpha_and_eps_reach_the_optimizer(optimizer):
 
 def test_the_moving_average_is_that_of_timm():
     model = network()
-    ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    ema = MovingAverage(model, 0.9)
     theirs = ModelEmaV3(model, decay=0.9)
     updates = 0
 
     def update():
         nonlocal updates
         updates += 1
-        ema.update_parameters(model)
+        ema.update()
         theirs.update(model, step=updates)  # as timm's train.py calls it
         for (name, a), b in zip(ema.module.state_dict().items(), theirs.module.state_dict().values(), strict=True):
             if a.is_floating_point():
@@ -164,3 +164,25 @@ def test_the_moving_average_is_that_of_timm():
 
     train(model, make_optimizer(model, BASE), steps=8, after=update)
     assert updates == 8
+
+
+def test_the_moving_average_equals_torchs_to_the_last_bit_and_reads_its_state():
+    model = network()
+    own = MovingAverage(model, 0.9)
+    torchs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    for _ in range(5):
+        model(torch.randn(6, 3, 4, 4))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        own.update()
+        torchs.update_parameters(model)
+    assert own.n_averaged == torchs.n_averaged == 5
+    assert list(own.state_dict()) == list(torchs.state_dict())
+    for key, value in torchs.state_dict().items():
+        assert torch.equal(own.state_dict()[key], value), key
+    again = MovingAverage(model, 0.9)
+    again.load_state_dict(torchs.state_dict())
+    again.update()
+    torchs.update_parameters(model)
+    assert all(torch.equal(again.state_dict()[key], value) for key, value in torchs.state_dict().items())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 import time
 
@@ -28,7 +29,8 @@ def freeze_norms(model):
 def main(out, options):
     recipe = Recipe.from_dict(RECIPE.to_dict() | options.get("recipe", {}))
     data = dataclasses.replace(DATA, val=Split(fashion_mnist().val.images[:101], fashion_mnist().val.labels[:101]))
-    with cpu_threads(1), processes(torch.device("cpu")) as share:
+    device = f"cuda:{os.environ.get('RANK', 0)}" if options.get("device") == "cuda" else "cpu"
+    with cpu_threads(1), processes(torch.device(device)) as share:
         model = seeded(lambda: build_model(ARCH, 10, 1, recipe.dropout, recipe.stochastic_depth), 5)
         if options.get("freeze"):
             freeze_norms(model)
@@ -40,12 +42,14 @@ def main(out, options):
 
         trained = fit(
             model, recipe, data, seed=7, out=out, resume=options.get("resume", False), progress=progress,
-            engine=Engine(**options.get("engine", {})),
+            engine=Engine(device, **options.get("engine", {})),
         )  # fmt: skip
-        accuracy = measure(trained.model, data, "val", share)
+        accuracy = measure(trained.model, data, "val", share, torch.device(device))
         if share.rank == 0:
             metrics = [dataclasses.asdict(m) for m in trained.metrics]
-            torch.save({"state": trained.model.state_dict(), "metrics": metrics, "acc1": accuracy.acc1}, f"{out}.done")
+            torch.save(
+                {"state": trained.model.cpu().state_dict(), "metrics": metrics, "acc1": accuracy.acc1}, f"{out}.done"
+            )
 
 
 if __name__ == "__main__":
