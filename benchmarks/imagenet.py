@@ -1,11 +1,13 @@
 """ImageNet: evaluation of any weights with their own preprocessing, and the search's split of section 4.
 
     fbnetv3 benchmark imagenet --data PATH [--model fbnetv3_a] [--weights fb] [--per-class FILE.csv]
+    fbnetv3 benchmark imagenet-split --data PATH --out LISTS
+    fbnetv3 train --data list:LISTS:PATH ...
 
-`write_search_split` writes the file lists of section 4.
-
-PATH holds `val/CLASS/PICTURE` (or is that folder itself); CLASS is a synset such as n01440764, or a class's number. It was not
-run on ImageNet here, which this machine does not have: the path is proven on photos and on weights of another network.
+The first needs `val/CLASS/PICTURE` in PATH (or PATH is that folder itself); CLASS is a synset such as n01440764, or a class's
+number. The second lists pictures of `train/CLASS/PICTURE` in `LISTS/train.txt` and `LISTS/val.txt`, which the third trains on
+and ranks by. None of them was run on ImageNet here, which this machine does not have: the first is proven on photos and on
+weights of another network, the others on pictures that their tests make.
 """
 
 from __future__ import annotations
@@ -119,40 +121,47 @@ def write_classes(path: str | Path, evaluation: Evaluation) -> None:
     write_atomically(path, table.getvalue())
 
 
-def search_split(train: str | Path, seed: int = 0) -> tuple[list[str], list[str]]:
-    """Section 4's data of the search: `SEARCH_CLASSES` classes at random, of whose images `HELD_OUT` are for validation.
+def search_split(
+    data: str | Path, classes: int = SEARCH_CLASSES, held_out: int = HELD_OUT, seed: int = 0
+) -> tuple[list[str], list[str]]:
+    """Section 4's data of the search: `classes` classes at random, of whose images `held_out` are for validation.
 
     The paper's own sample is not published: this is another, the same one for the same seed.
 
     Args:
-        train: folder with CLASS/PICTURE.
+        data: folder with train/CLASS/PICTURE.
 
     Returns:
-        Paths below `train` to train on, and held out, sorted.
+        Paths below `data` to train on, and held out, sorted.
 
     Raises:
-        InputError: fewer classes or images than that.
+        InputError: fewer classes or images than that, or a class of which nothing is left to train on.
     """
-    root = Path(train).expanduser()
-    classes = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-    if len(classes) < SEARCH_CLASSES:
-        raise InputError(f"{root} has {len(classes)} folders of classes; needed: {SEARCH_CLASSES}")
+    root = Path(data).expanduser() / "train"
+    found = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    if len(found) < classes:
+        raise InputError(f"{root} has {len(found)} folders of classes; needed: {classes}")
     rng = np.random.default_rng(seed)
-    chosen = sorted(rng.choice(classes, SEARCH_CLASSES, replace=False).tolist())
-    paths = sorted(f"{name}/{picture.name}" for name in chosen for picture in _pictures(root / name))
-    if len(paths) <= HELD_OUT:
-        raise InputError(f"{root} has {len(paths)} pictures in {SEARCH_CLASSES} classes; needed: more than {HELD_OUT}")
-    held = set(rng.choice(len(paths), HELD_OUT, replace=False).tolist())
-    return [p for i, p in enumerate(paths) if i not in held], [p for i, p in enumerate(paths) if i in held]
+    chosen = sorted(rng.choice(found, classes, replace=False).tolist())
+    paths = sorted(f"train/{name}/{picture.name}" for name in chosen for picture in _pictures(root / name))
+    if len(paths) <= held_out:
+        raise InputError(f"{root} has {len(paths)} pictures in {classes} classes; needed: more than {held_out}")
+    held = set(rng.choice(len(paths), held_out, replace=False).tolist())
+    train = [p for i, p in enumerate(paths) if i not in held]
+    if bare := set(chosen) - {Path(path).parent.name for path in train}:
+        raise InputError(f"{root / min(bare)} keeps no picture to train on; hold out fewer than {held_out}")
+    return train, [p for i, p in enumerate(paths) if i in held]
 
 
-def write_search_split(train: str | Path, out: str | Path, seed: int = 0) -> tuple[Path, Path]:
-    """Write `search_split` as two lists of files, `train.txt` and `val.txt`, a path a line."""
-    lists = search_split(train, seed)
-    files = tuple(Path(out) / name for name in ("train.txt", "val.txt"))
-    for file, paths in zip(files, lists, strict=True):
-        write_atomically(file, "\n".join(paths) + "\n")
-    return files[0], files[1]
+def write_search_split(
+    data: str | Path, out: str | Path, classes: int = SEARCH_CLASSES, held_out: int = HELD_OUT, seed: int = 0
+) -> dict[Path, int]:
+    """Write `search_split` as two lists of files, `train.txt` and `val.txt`, a path a line; images by list."""
+    train, held = search_split(data, classes, held_out, seed)
+    lists = {Path(out) / "train.txt": train, Path(out) / "val.txt": held}
+    for file, paths in lists.items():
+        write_atomically(file, "".join(f"{path}\n" for path in paths))
+    return {file: len(paths) for file, paths in lists.items()}
 
 
 def _pictures(folder: Path) -> Iterator[Path]:

@@ -1,21 +1,36 @@
-"""`fbnetv3 benchmark`: a network on a data set that others report on."""
+"""`fbnetv3 benchmark`: networks on data sets that others report on, the paper's experiments, and speeds."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from fbnetv3.cli.show import Json, print_rows, progress_bar
+from fbnetv3.cli.train import find_device
 from fbnetv3.cli.zoo import Model, Pair, WeightsOption, Zoo, weight_file
 
-app = typer.Typer(no_args_is_help=True, help="Benchmarks on known data sets.")
+app = typer.Typer(no_args_is_help=True, help="Benchmarks: known data sets, the paper's experiments, speeds.")
 
 
-@app.callback()
-def _group() -> None:
-    """Keep `imagenet` a command of its own beside others to come."""
+class Mounted(NamedTuple):
+    """A command that a module of `fbnetv3.benchmarks` parses itself: its `main` gets the arguments."""
+
+    name: str
+    module: str
+    help: str
+
+
+MOUNTED = (
+    Mounted("cifar10", "cifar10", "Section 4.3's protocol on CIFAR-10: accuracy against FLOPs."),
+    Mounted("experiment", "experiments", "An experiment of the paper by its name: train, compare, write the result."),
+    Mounted("data-speed", "data_speed", "Speed of images in memory against pictures through a DataLoader."),
+    Mounted("loop-speed", "loop_speed", "Speed of the training loop against one of timm's parts."),
+    Mounted("inference", "inference", "Speed of inference against timm's, by path."),
+)
 
 
 @app.command()
@@ -34,7 +49,7 @@ def imagenet(
     from fbnetv3.benchmarks.imagenet import evaluate, val_pictures, write_classes
     from fbnetv3.classifier import class_names
 
-    pictures = val_pictures(data)
+    device, pictures = find_device(device), val_pictures(data)
     file = weight_file(model, weights, pair, zoo)
     with progress_bar() as progress:
         found = evaluate(
@@ -52,3 +67,34 @@ def imagenet(
         "images/s": round(found.images_per_s, 1),
     }
     print_rows([row], as_json)
+
+
+@app.command("imagenet-split")
+def imagenet_split(
+    data: Annotated[Path, typer.Option(help="ImageNet: train/CLASS/PICTURE.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for train.txt and val.txt.")],
+    classes: Annotated[int, typer.Option(min=1, help="Classes, at random.")] = 200,
+    held_out: Annotated[int, typer.Option(min=1, help="Images of train that are held out as val.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="The paper's own sample is not published.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """The search's data of section 4 as lists of files: `train --data list:OUT:DATA` trains on them."""
+    from fbnetv3.benchmarks.imagenet import write_search_split
+
+    lists = write_search_split(data, out_dir, classes, held_out, seed)
+    print_rows([{"list": str(path), "images": images, "classes": classes} for path, images in lists.items()], as_json)
+
+
+def _mount(entry: Mounted) -> None:
+    """Add the command; its module is imported when it is called, so that the others start fast."""
+
+    def call(context: typer.Context) -> None:
+        main: Callable[[list[str]], object] = importlib.import_module(f"fbnetv3.benchmarks.{entry.module}").main
+        main(context.args)
+
+    unparsed = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command(entry.name, help=entry.help, add_help_option=False, context_settings=unparsed)(call)
+
+
+for _entry in MOUNTED:
+    _mount(_entry)

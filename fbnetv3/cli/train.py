@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,32 +20,42 @@ if TYPE_CHECKING:
 
     from fbnetv3.training.data import Data
     from fbnetv3.training.recipe import Recipe
+    from fbnetv3.weight_file import WeightFile
 
 SEED = 0
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is trained: a network is built when the generator stands at the seed."""
+    """What is trained: a network is built when the generator stands at the seed, and `notes` say then what was built."""
 
     build: Callable[[], nn.Module]
     recipe: Recipe
     data: Data
     seed: int
     out: Path
+    notes: list[str] = field(default_factory=list)
 
 
 def train(
     pair: Annotated[Path | None, typer.Option(help="Pair file: architecture and recipe.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="Instead of a pair: fbnetv3_a, timm:NAME, torchvision:NAME, MODULE:CALLABLE.")
+        str | None,
+        typer.Option(
+            help="Instead of a pair: fbnetv3_a, timm:NAME, torchvision:NAME, or an own MODULE:CALLABLE, which may lie in the "
+            "current directory."
+        ),
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="Name of a recipe (`fbnetv3 recipe list`), or a YAML file.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="fashion_mnist, a folder with train/CLASS/PICTURE, torchvision:NAME:FOLDER, ...")
+        str | None,
+        typer.Option(
+            help="fashion_mnist, a folder with train/CLASS/PICTURE, torchvision:NAME:FOLDER, list:LISTS:FOLDER, ..."
+        ),
     ] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch a set of torchvision that is not there.")] = False,
     out_dir: Annotated[
         Path | None, typer.Option("--out", help="Folder for the files; of a pair by default `retrained` beside it.")
     ] = None,
@@ -77,17 +88,23 @@ def train(
     from fbnetv3.training.loop import DivergedError, Engine, cpu_threads, fit, seeded
     from fbnetv3.training.measure import measure
 
-    device = f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
+    device = find_device(device)
     engine = Engine(device, precision, accumulate, compiled, checkpoint_steps, tensorboard)  # type: ignore[arg-type]
-    options = {"resolution": resolution, "limit": limit, "workers": workers}
+    if download and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("--download in several processes, which would write the same files; fetch the data with one")
+    options = {"resolution": resolution, "limit": limit, "workers": workers, "download": download}
     if pair is not None:
         if model is not None or recipe is not None:
             raise InputError("--pair with --model or --recipe; a pair holds both: give one or the other")
-        plan = _of_pair(pair, data, out_dir, seed, options)
+        plan = _of_pair(pair, data, out_dir, seed, _changes(change), options)
     else:
-        plan = _of_recipe(model, recipe, data, out_dir, seed, change or [], options)
-    taught = None if teacher is None else _teacher(teacher)
-    with cpu_threads(threads), processes(torch.device(device)) as share, _quiet_but_first(share.rank) as progress:
+        plan = _of_recipe(model, recipe, data, out_dir, seed, _changes(change), options)
+    taught = _teacher(teacher, plan)
+    with (
+        cpu_threads(threads),
+        processes(torch.device(device)) as share,
+        _first_says(share.rank, plan.notes) as progress,
+    ):
         try:
             trained = fit(
                 seeded(plan.build, plan.seed), plan.recipe, plan.data, seed=plan.seed, epochs=epochs, out=plan.out,
@@ -102,13 +119,44 @@ def train(
             print_rows([row | {"seed": plan.seed, "weights": str(_save(trained.model, plan))}], as_json)
 
 
-def _of_pair(pair: Path, data: str | None, out_dir: Path | None, seed: int | None, options: dict[str, Any]) -> _Plan:
+def find_device(name: str) -> str:
+    """A device of this machine by name; `cuda` under torchrun is the process's own one.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    import torch
+
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device {name} cannot be used ({reason}); give cpu, or a device of this machine") from None
+    return name
+
+
+def _changes(texts: list[str] | None) -> dict[str, Any]:
+    """The values that `--set` gives."""
+    from fbnetv3.schema import parse_scalar
+
+    for text in texts or ():
+        if "=" not in text:
+            raise InputError(f"--set {text!r}; give FIELD=VALUE")
+    return {key: parse_scalar(value) for key, _, value in (text.partition("=") for text in texts or ())}
+
+
+def _of_pair(
+    pair: Path, data: str | None, out_dir: Path | None, seed: int | None, changes: dict[str, Any],
+    options: dict[str, Any],
+) -> _Plan:  # fmt: skip
     from fbnetv3.model import build_model
     from fbnetv3.search.pair import load_pair
     from fbnetv3.training.load import load_data
 
     given = load_pair(pair)
-    images, recipe = load_data(data or given.provenance["data"], **options), given.recipe
+    recipe, images = given.recipe.replace(**changes), load_data(data or given.provenance["data"], **options)
     seed = given.provenance.get("training_seed", given.seed) if seed is None else seed
 
     def build() -> nn.Module:
@@ -121,56 +169,78 @@ def _of_pair(pair: Path, data: str | None, out_dir: Path | None, seed: int | Non
 
 def _of_recipe(
     model: str | None, recipe: str | None, data: str | None, out_dir: Path | None, seed: int | None,
-    changes: list[str], options: dict[str, Any],
+    changes: dict[str, Any], options: dict[str, Any],
 ) -> _Plan:  # fmt: skip
     from fbnetv3.recipes import load_recipe
-    from fbnetv3.schema import parse_scalar
-    from fbnetv3.training.apply import build
+    from fbnetv3.training.apply import SOURCES, build
     from fbnetv3.training.load import load_data
 
     needed = {"--model": model, "--recipe": recipe, "--data": data, "--out": out_dir}
     if model is None or recipe is None or data is None or out_dir is None:
         missing = ", ".join(name for name, value in needed.items() if value is None)
         raise InputError(f"{missing} missing: give --pair, or --model, --recipe, --data and --out")
-    for text in changes:
-        if "=" not in text:
-            raise InputError(f"--set {text!r}; give FIELD=VALUE")
-    values = {key: parse_scalar(value) for key, _, value in (text.partition("=") for text in changes)}
-    chosen, images = load_recipe(recipe).replace(**values), load_data(data, **options)
+    chosen, images = load_recipe(recipe).replace(**changes), load_data(data, **options)
+    if ":" in model and model.partition(":")[0] not in SOURCES:
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it: the installed command does not look there
+    notes: list[str] = []
 
     def make() -> nn.Module:
         applied = build(
             model, len(images.classes), images.transforms.in_chans, dropout=chosen.dropout,
             stochastic_depth=chosen.stochastic_depth,
         )  # fmt: skip
-        if os.environ.get("RANK", "0") == "0":
-            err.print(applied.summary(), highlight=False, soft_wrap=True)
+        notes.append(applied.summary())
         return applied.model
 
-    return _Plan(make, chosen, images, SEED if seed is None else seed, out_dir)
+    return _Plan(make, chosen, images, SEED if seed is None else seed, out_dir, notes)
 
 
-def _teacher(text: str) -> nn.Module:
-    """A network with weights: `fbnetv3_g:fb`, `fbnetv3_g=PATH`, or a file that describes itself."""
+def _teacher(text: str | None, plan: _Plan) -> nn.Module | None:
+    """The network that the recipe distils, if it does: one with weights, for the same classes and channels."""
+    weight = plan.recipe.distillation
+    if text is None:
+        if weight:
+            raise InputError(f"the recipe distils with weight {weight}: give --teacher, or --set distillation=0")
+        return None
+    if not weight:
+        raise InputError(f"--teacher {text}, but the recipe does not distil: leave it out, or --set distillation=0.8")
+    model = _teacher_weights(text).build()
+    has, needs = (model.num_classes, model.in_chans), (len(plan.data.classes), plan.data.transforms.in_chans)
+    if has != needs:
+        raise InputError(
+            f"--teacher {text} has {has[0]} classes and {has[1]} channels, the data {needs[0]} and {needs[1]}; give a "
+            "teacher of the same"
+        )
+    return model
+
+
+def _teacher_weights(text: str) -> WeightFile:
+    """`fbnetv3_g:fb`, `fbnetv3_g=PATH`, or a file or URL that describes itself."""
     from fbnetv3.hub.load import load_weights
 
-    name, equals, path = text.partition("=")
-    if equals:
-        return load_weights(name, path).build()
-    model, colon, source = text.partition(":")
-    if colon and not Path(text).exists() and "//" not in text:
-        return load_weights(model, source).build()
-    return load_weights(None, text).build()
+    if Path(text).exists() or "://" in text.partition("=")[0]:
+        return load_weights(None, text)
+    for mark in "=:":
+        model, found, source = text.partition(mark)
+        if found:
+            return load_weights(model, source)
+    return load_weights(None, text)
 
 
 @contextlib.contextmanager
-def _quiet_but_first(rank: int) -> Iterator[Callable[[int, int, str], None] | None]:
-    """Progress of the first of several processes."""
+def _first_says(rank: int, notes: list[str]) -> Iterator[Callable[[int, int, str], None] | None]:
+    """Progress of the first of several processes; the notes come with its first step, after all that may be wrong."""
     if rank:
         yield None
         return
     with progress_bar() as progress:
-        yield progress
+
+        def report(done: int, total: int, text: str) -> None:
+            while notes:
+                err.print(notes.pop(), highlight=False, soft_wrap=True)
+            progress(done, total, text)
+
+        yield report
 
 
 def _has_test(data: Data) -> bool:

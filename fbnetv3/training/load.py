@@ -28,7 +28,7 @@ LOOKED_AT = 32  # pictures, to tell whether a set is grey
 SEED = 0  # of what is held out and of subsets
 FORMS = (
     f"the package's {', '.join(DATA)}; a folder with train/CLASS/PICTURE; torchvision:NAME:FOLDER with NAME of "
-    f"{', '.join(TORCHVISION)}; hfds/NAME; wds/FOLDER; memory: before any of these but the first"
+    f"{', '.join(TORCHVISION)}; hfds/NAME; wds/FOLDER; list:LISTS:FOLDER; memory: before any of these but the first"
 )
 
 
@@ -43,14 +43,15 @@ def load_data(
     Args:
         spec: a set of the package (`fashion_mnist`); a folder with train/CLASS/PICTURE, and val/ or validation/, test/;
             `torchvision:NAME:FOLDER`; `hfds/NAME`, a Hugging Face set by name or path (`hfds/NAME#COLUMN` where there are
-            several labels); `wds/FOLDER`, WebDataset's tar files; or `memory:` and one of the last four: all images are
-            decoded at once and augmented as tensors, which is many times as fast for small images.
+            several labels); `wds/FOLDER`, WebDataset's tar files; `list:LISTS:FOLDER`, the pictures below FOLDER that
+            LISTS/train.txt, val.txt and test.txt name, each by the folder of its class; or `memory:` and one of the last
+            five: all images are decoded at once and augmented as tensors, many times as fast for small images.
         resolution: side of training crops in pixels. In memory: of all images, which otherwise must be squares of one size.
         transforms: preprocessing of evaluation, for pictures that are not in memory; unless given, `resolution` cut out of
             a shorter side of `resolution` / `CROP_RATIO`, ImageNet's mean and deviation.
         limit: images of every class, at most, in every split: always the same ones.
         workers: processes that read pictures, beside this one.
-        download: let torchvision fetch what is missing.
+        download: let torchvision fetch what is missing of `torchvision:NAME:FOLDER`.
 
     Raises:
         InputError: nothing by that name, another layout, a damaged picture, or a setting that does not go with it.
@@ -58,6 +59,8 @@ def load_data(
     for name, value, least in (("resolution", resolution, 1), ("limit", limit, 1), ("workers", workers, 0)):
         if value is not None and (type(value) is not int or value < least):
             raise InputError(f"{name} is {value!r}; allowed: whole numbers from {least}")
+    if download and not spec.removeprefix("memory:").startswith("torchvision:"):
+        raise InputError(f"data {spec!r} is not downloaded; only torchvision:NAME:FOLDER is")
     if spec in DATA:
         return _own(load_images(spec), resolution, transforms, limit)
     source, about = _arrange(_open(spec.removeprefix("memory:"), download), limit)
@@ -100,7 +103,7 @@ class Part:
 
 
 def _open(spec: str, download: bool) -> Source:
-    known = ("torchvision:", "hfds/", "wds/", "hfids/", "tfds/")
+    known = ("torchvision:", "list:", "hfds/", "wds/", "hfids/", "tfds/")
     if not spec.startswith(known) and not Path(spec).expanduser().is_dir():
         raise InputError(f"unknown data set {spec!r}; available: {FORMS}")
     return open_source(spec, download=download)

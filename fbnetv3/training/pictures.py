@@ -121,6 +121,50 @@ def open_folder(root: Path) -> Source:
     return Source(root.resolve().name, classes["train"], splits)
 
 
+def open_lists(lists: Path, root: Path) -> Source:
+    """Pictures below `root` by lists of files, `train.txt` and perhaps `val.txt`, `test.txt`: paths, one a line.
+
+    The class of a picture is the name of the folder that it lies in; classes are numbered by name.
+
+    Raises:
+        InputError: no such lists, an empty one, a path without a folder or to nothing, or a class that train lacks.
+    """
+    found = {
+        split: path
+        for split, names in SPELLINGS.items()
+        for name in reversed(names)
+        if (path := lists / f"{name}.txt").is_file()
+    }
+    if "train" not in found:
+        raise InputError(f"no file {lists / 'train.txt'}; file lists are train.txt, and likewise val.txt and test.txt")
+    paths = {split: _listed(path, root) for split, path in found.items()}
+    folders = {split: [Path(line).parent.name for line in lines] for split, lines in paths.items()}
+    classes = sorted(set(folders["train"]))
+    splits: dict[str, Pictures] = {}
+    for split, names in folders.items():
+        if odd := set(names) - set(classes):
+            raise InputError(f"{found[split]} has classes that {found['train']} lacks: {', '.join(sorted(odd))}")
+        number = {name: index for index, name in enumerate(classes)}
+        labels = np.array([number[name] for name in names], dtype=np.int64)
+        splits[split] = Files(root, np.array([os.fsencode(line) for line in paths[split]]), labels)
+    return Source(f"list:{lists.resolve().name}:{root.resolve().name}", tuple(classes), splits)
+
+
+def _listed(path: Path, root: Path) -> list[str]:
+    """The lines of a file list; of the pictures only the first is looked for, since there may be a million."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; give a list of files") from None
+    for number, line in enumerate(lines, start=1):
+        if not Path(line).parent.name:
+            raise InputError(f"{path}, line {number}: {line!r} has no folder to name its class; give CLASS/PICTURE")
+    if not lines or not (root / lines[0]).is_file():
+        first = f"no picture {root / lines[0]}" if lines else "it is empty"
+        raise InputError(f"{path}: {first}; give paths below the folder of pictures, one a line")
+    return lines
+
+
 def _image_folder(folder: Path) -> tuple[Files, tuple[str, ...]]:
     from torchvision.datasets import ImageFolder
 

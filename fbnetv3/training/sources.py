@@ -1,4 +1,4 @@
-"""What a text such as `torchvision:cifar10:/data` names: folders, sets of torchvision and of Hugging Face, shards."""
+"""What a text such as `torchvision:cifar10:/data` names: folders, file lists, torchvision's and Hugging Face's sets, shards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from fbnetv3.errors import InputError
-from fbnetv3.training.pictures import SPELLINGS, Items, Pictures, Source, list_files, open_folder
+from fbnetv3.training.pictures import SPELLINGS, Items, Pictures, Source, list_files, open_folder, open_lists
 from fbnetv3.training.shards import open_shards
 
 _BOTH: Mapping[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
@@ -44,11 +44,20 @@ def open_source(spec: str, *, download: bool = False) -> Source:
         source = _hugging_face(spec)
     elif spec.startswith("wds/"):
         source = open_shards(Path(spec.removeprefix("wds/")).expanduser())
+    elif spec.startswith("list:"):
+        source = _lists(spec)
     else:
         source = open_folder(Path(spec).expanduser())
     if "train" not in source.splits:
         raise InputError(f"data {spec!r} has no labelled split train, but {', '.join(source.splits) or 'none'}")
     return source
+
+
+def _lists(spec: str) -> Source:
+    _, lists, root, *_ = (*spec.split(":", 2), "", "")
+    if not lists or not root:
+        raise InputError(f"data {spec!r}: expected list:LISTS:FOLDER, LISTS with train.txt, its paths below FOLDER")
+    return open_lists(Path(lists).expanduser(), Path(root).expanduser())
 
 
 def _torchvision(spec: str, download: bool) -> Source:
@@ -90,7 +99,7 @@ def _hugging_face(spec: str) -> Source:
     try:
         datasets = importlib.import_module("datasets")
     except ImportError:
-        raise InputError(f"data {spec!r} needs the package datasets; install it: pip install datasets") from None
+        raise InputError(f'data {spec!r} needs the package datasets; run: pip install "fbnetv3[hf]"') from None
     path, _, wanted = spec.partition("#")
     name = path.removeprefix("hfds/")
     try:

@@ -12,7 +12,6 @@ from PIL import Image
 from timm.data import ImageNetInfo, create_dataset, create_loader
 
 from fbnetv3 import InputError
-from fbnetv3.benchmarks import imagenet
 from fbnetv3.benchmarks.imagenet import evaluate, search_split, val_pictures, write_classes, write_search_split
 from fbnetv3.training.share import Share
 from fbnetv3.transforms import Transforms
@@ -64,23 +63,30 @@ def test_mistakes_are_named(tmp_path):
         evaluate(by_brightness, GREY, val_pictures(tmp_path))
 
 
-def test_the_split_of_the_search(tmp_path, monkeypatch):
-    monkeypatch.setattr(imagenet, "SEARCH_CLASSES", 3)
-    monkeypatch.setattr(imagenet, "HELD_OUT", 5)
+def test_the_split_of_the_search(tmp_path):
     for name in "abcde":
         for i in range(4):
             picture(tmp_path / "train" / name / f"{i}.png", i)
-    train, held = search_split(tmp_path / "train", seed=1)
+    (tmp_path / "train" / "a" / "notes.txt").write_text("no picture")
+    train, held = search_split(tmp_path, 3, 5, seed=1)
     assert (len(train), len(held)) == (7, 5)
     assert not set(train) & set(held)
-    assert len({path[0] for path in (*train, *held)}) == 3
-    assert search_split(tmp_path / "train", seed=1) == (train, held)
-    assert any(search_split(tmp_path / "train", seed=s) != (train, held) for s in (2, 3))
-    files = write_search_split(tmp_path / "train", tmp_path / "lists", seed=1)
+    assert all((tmp_path / path).is_file() for path in (*train, *held))
+    assert len({Path(path).parent.name for path in (*train, *held)}) == 3
+    assert len({Path(path).parent.name for path in train}) == 3
+    assert search_split(tmp_path, 3, 5, seed=1) == (train, held)
+    assert any(search_split(tmp_path, 3, 5, seed=s) != (train, held) for s in (2, 3))
+    files = write_search_split(tmp_path, tmp_path / "lists", 3, 5, seed=1)
+    assert files == {tmp_path / "lists" / "train.txt": 7, tmp_path / "lists" / "val.txt": 5}
     assert [file.read_text().split() for file in files] == [train, held]
-    monkeypatch.setattr(imagenet, "SEARCH_CLASSES", 6)
-    with pytest.raises(InputError, match="has 5 folders of classes; needed: 6"):
-        search_split(tmp_path / "train")
+    with pytest.raises(InputError, match="train has 5 folders of classes; needed: 200"):
+        search_split(tmp_path)
+    with pytest.raises(InputError, match="train has 8 pictures in 2 classes; needed: more than 8"):
+        search_split(tmp_path, 2, 8)
+    with pytest.raises(InputError, match="keeps no picture to train on; hold out fewer than 7"):
+        search_split(tmp_path, 2, 7)
+    with pytest.raises(InputError, match="absent/train has 0 folders of classes; needed: 2"):
+        search_split(tmp_path / "absent", 2, 1)
 
 
 @pytest.fixture(scope="module")

@@ -286,6 +286,11 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(folder):
         ("hfids/cifar10", {}, "data 'hfids/cifar10' can only be streamed.*use hfds/NAME"),
         ("tfds/cifar10", {}, "can only be streamed"),
         ("wds//nowhere", {}, r"no shards in /nowhere; expected tar files .* such as train-0000\.tar"),
+        ("list:", {}, "expected list:LISTS:FOLDER, LISTS with train.txt"),
+        ("list:/lists", {}, "expected list:LISTS:FOLDER"),
+        ("list:/nowhere:/x", {}, r"no file /nowhere/train\.txt; file lists are train\.txt, and likewise val\.txt"),
+        ("/x", {"download": True}, "data '/x' is not downloaded; only torchvision:NAME:FOLDER is"),
+        ("fashion_mnist", {"download": True}, "data 'fashion_mnist' is not downloaded"),
         ("fashion_mnist", {"resolution": 32}, "fashion_mnist has images of 28 x 28 pixels; leave out resolution"),
         ("fashion_mnist", {"resolution": 0}, "resolution is 0; allowed: whole numbers from 1"),
         ("fashion_mnist", {"limit": 0}, "limit is 0; allowed"),
@@ -318,6 +323,57 @@ def test_folders_of_another_layout(tmp_path):
         load_data(str(data), transforms=Transforms(8, 8, (0.5,) * 5, (0.5,) * 5))
     with pytest.raises(InputError, match="takes no transforms"):
         load_data(f"memory:{data}", transforms=Transforms(8, 8, (0.5,) * 3, (0.5,) * 3))
+
+
+def write_lists(folder, **lists):
+    folder.mkdir(exist_ok=True)
+    for name, paths in lists.items():
+        (folder / f"{name}.txt").write_text("".join(f"{path}\n" for path in paths))
+    return folder
+
+
+def test_file_lists(folder, tmp_path):
+    train = [f"train/{name}/{number:04d}.png" for number in (7, 2, 0) for name in ("cow", "ant")]
+    lists = write_lists(tmp_path / "lists", train=train, validation=["train/cow/0009.png", "val/ant/0001.png"])
+    data = load_data(f"list:{lists}:{folder}", resolution=24, workers=2)
+    assert data.classes == ("ant", "cow")
+    assert [data.count(split) for split in ("train", "val")] == [6, 2]
+    assert [data.splits["train"].name(i) for i in range(6)] == train
+    ((x, labels),) = data.batches("val", ALONE)
+    assert labels.tolist() == [1, 0]
+    paths = [folder / "train" / "cow" / "0009.png", folder / "val" / "ant" / "0001.png"]
+    assert torch.equal(x, torch.stack([data.transforms.open(path) for path in paths]))
+    assert data.name.startswith("list:lists:animals (24 px")
+    small = load_data(f"memory:list:{lists}:{folder}", resolution=10)
+    assert small.train.images.shape == (6, 3, 10, 10)
+    (lists / "validation.txt").unlink()
+    held = load_data(f"list:{lists}:{folder}", resolution=24)
+    assert [held.count(split) for split in ("train", "val")] == [4, 2]
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ({"val": ["val/ant/0000.png"]}, r"no file .*train\.txt"),
+        ({"train": []}, r"train\.txt: it is empty; give paths below the folder of pictures"),
+        ({"train": ["ant/0000.png"]}, r"train\.txt: no picture .*animals/ant/0000\.png; give paths below"),
+        ({"train": ["train/ant/0000.png", ""]}, r"train\.txt, line 2: '' has no folder to name its class"),
+        ({"train": ["train/ant/0000.png", "0001.png"]}, r"line 2: '0001\.png' has no folder"),
+        ({"train": ["train/ant/0000.png"], "test": ["test/bee/0000.png"]}, r"test\.txt has classes that .* lacks: bee"),
+    ],
+)
+def test_file_lists_with_mistakes(folder, tmp_path, lists, message):
+    with pytest.raises(InputError, match=message):
+        load_data(f"list:{write_lists(tmp_path / 'lists', **lists)}:{folder}")
+
+
+def test_a_picture_that_a_list_names_and_nobody_has_is_named(folder, tmp_path):
+    lists = write_lists(
+        tmp_path / "lists", train=["train/ant/0000.png", "train/ant/none.png"], val=["val/ant/0000.png"]
+    )
+    data = load_data(f"list:{lists}:{folder}", resolution=24)
+    with pytest.raises(InputError, match=r"animals/train/ant/none\.png is no picture that can be read \(FileNotFound"):
+        epoch(data, size=2)
 
 
 def test_torchvisions_mnist(tmp_path):
@@ -445,7 +501,7 @@ def test_hugging_face_columns_and_secret_labels(tmp_path, monkeypatch):
 
 def test_hugging_face_sets_need_their_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(InputError, match="needs the package datasets; install it: pip install datasets"):
+    with pytest.raises(InputError, match=r'needs the package datasets; run: pip install "fbnetv3\[hf\]"'):
         load_data("hfds/cifar10")
 
 

@@ -1,0 +1,123 @@
+"""`fbnetv3 benchmark` as a user meets it: ImageNet's evaluation and split on pictures made here, and what is mounted."""
+
+import csv
+import importlib
+import inspect
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from timm.data import ImageNetInfo
+
+from fbnetv3 import build_model
+from fbnetv3.cli.benchmark import MOUNTED
+from fbnetv3.transforms import Transforms
+from fbnetv3.weight_file import IMAGENET, WeightFile, write_weight_file
+from tests.cli.test_cli import ROOT, one_line
+from tests.training.test_loop import ARCH
+from tests.training.test_readers import make_folder, picture
+
+SYNSETS = ImageNetInfo().label_names()
+
+
+@pytest.fixture
+def constant(tmp_path):
+    """Weights whose answer is class 5, then 6, 7, 8, 9, whatever the picture."""
+    model = build_model(ARCH, 1000, 3)
+    torch.nn.init.zeros_(model.classifier.weight)
+    model.classifier.bias.data = -torch.arange(1000.0)
+    model.classifier.bias.data[:5] = -2000.0
+    write_weight_file(
+        tmp_path / "constant.pt", WeightFile.of(model, IMAGENET, Transforms(20, 16, (0.5,) * 3, (0.5,) * 3))
+    )
+    return tmp_path / "constant.pt"
+
+
+@pytest.fixture
+def val(tmp_path):
+    """Four pictures of class 5, three of 8, one of 30."""
+    for label, count in ((5, 4), (8, 3), (30, 1)):
+        folder = tmp_path / "imagenet" / "val" / SYNSETS[label]
+        folder.mkdir(parents=True)
+        for number in range(count):
+            picture(label % 4, number).save(folder / f"{number}.JPEG")
+    return tmp_path / "imagenet"
+
+
+def test_imagenet(run, val, constant, tmp_path):
+    table = tmp_path / "classes.csv"
+    call = ("benchmark", "imagenet", "--data", val, "--weights", constant, "--per-class", table, "--workers", 0)
+    code, out, err = run(*call, "--json")
+    (row,) = json.loads(out)
+    assert code == 0, err
+    assert (row["network"], row["images"], row["acc1"], row["acc5"]) == ("small", 8, 50.0, 87.5)
+    assert row["network images/s"] >= row["images/s"] > 0
+    rows = list(csv.DictReader(table.open()))
+    assert [(r["images"], r["hits1"], r["hits5"], r["acc1"]) for r in rows] == [
+        ("4", "4", "4", "100.00"), ("3", "0", "3", "0.00"), ("1", "0", "0", "0.00"),
+    ]  # fmt: skip
+    assert rows[0]["class"] == "electric ray"
+    _, out, _ = run(*call[:-1], 1)
+    assert "87.5" in out
+
+
+def test_mistakes_with_imagenet_are_one_line(run, val, constant, tmp_path):
+    call = ("benchmark", "imagenet", "--weights", constant, "--workers", 0, "--data")
+    one_line(run(*call, tmp_path / "nowhere"), "nowhere")
+    one_line(run(*call, val, "--device", "gpu"), "--device gpu cannot be used")
+    one_line(run("benchmark", "imagenet", "--data", val, "--weights", "absent.pt"), "no such file")
+    (val / "val" / "cats").mkdir()
+    picture(0, 0).save(val / "val" / "cats" / "0.JPEG")
+    one_line(run(*call, val), "'cats' is no class of ImageNet; give synsets such as n01440764, or numbers")
+
+
+def test_the_split_of_the_search_is_written_and_trained_on(run, tmp_path):
+    root = make_folder(tmp_path / "imagenet", (("train", 5),))
+    call = ("benchmark", "imagenet-split", "--data", root, "--out", tmp_path / "lists", "--classes", 2, "--seed", 3)
+    code, out, err = run(*call, "--held-out", 4, "--json")
+    assert code == 0, err
+    lists = [tmp_path / "lists" / name for name in ("train.txt", "val.txt")]
+    assert json.loads(out) == [
+        {"list": str(file), "images": images, "classes": 2} for file, images in zip(lists, (6, 4), strict=True)
+    ]
+    assert [len(file.read_text().split()) for file in lists] == [6, 4]
+    (tmp_path / "recipe.yaml").write_text("optimizer: sgd\nlr: 0.05\nepochs: 1\nbatch_size: 3\n")
+    code, out, err = run(
+        "train", "--model", "timm:test_efficientnet", "--recipe", tmp_path / "recipe.yaml", "--resolution", 16,
+        "--data", f"list:{tmp_path / 'lists'}:{root}", "--out", tmp_path / "run", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "[1/2] epoch 1/1" in err
+    assert json.loads(out)[0]["val_acc1"] in (0, 25, 50, 75, 100)
+    one_line(run(*call), "has 10 pictures in 2 classes; needed: more than 10000")
+    one_line(run(*call[:-4]), "has 3 folders of classes; needed: 200")
+
+
+@pytest.mark.parametrize("entry", MOUNTED, ids=[entry.name for entry in MOUNTED])
+def test_mounted_modules_parse_their_arguments_themselves(run, monkeypatch, entry):
+    module, given = importlib.import_module(f"fbnetv3.benchmarks.{entry.module}"), []
+    assert len(inspect.signature(module.main).parameters) == 1
+    code, out, _ = run("benchmark", entry.name, "--help")
+    assert (code, out.split()[0]) == (0, "usage:")
+    monkeypatch.setattr(module, "main", given.append)
+    arguments = ["table1", "--seeds", "1", "2", "--data", "memory:x", "-q", "--help", "--json=3"]
+    assert run("benchmark", entry.name, *arguments) == (0, "", "")
+    assert given == [arguments]
+
+
+def test_mistakes_with_mounted_modules_end_with_code_2(run, tmp_path):
+    code, out, err = run("benchmark", "cifar10", "--out", tmp_path / "none.json")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].endswith("none.json: no such file; run: python -m fbnetv3.benchmarks.none")
+    code, _, err = run("benchmark", "data-speed", "--rounds", "many")
+    assert code == 2
+    assert "invalid int value: 'many'" in err
+
+
+def test_the_command_imports_benchmarks_only_when_they_are_called():
+    heavy = ("timm", "torchvision", "scipy", "matplotlib", "pydantic", "fvcore", "fbnetv3.benchmarks")
+    script = f"import sys, fbnetv3.cli; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,323 @@
+"""`fbnetv3 train` as a user meets it, on pictures made here: any network, stopped and resumed, taught, in two processes."""
+
+import csv
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+import timm
+import torch
+import torchvision
+import typer
+from torchvision import datasets as theirs
+
+from fbnetv3 import build_model
+from fbnetv3.arch import ARCHS
+from fbnetv3.cli import app
+from fbnetv3.files import load_torch
+from fbnetv3.hub.load import load_weights
+from fbnetv3.recipes import list_recipes, read_recipe_file
+from fbnetv3.training.apply import build
+from fbnetv3.training.recipe import Recipe
+from fbnetv3.training.resnets import RESNETS
+from fbnetv3.transforms import Transforms
+from fbnetv3.weight_file import WeightFile, read_weight_file, write_weight_file
+from tests.cli.test_cli import ROOT, one_line
+from tests.training.test_loop import ARCH
+from tests.training.test_readers import CLASSES, make_folder
+
+RECIPE = "optimizer: sgd\nlr: 0.05\nepochs: 3\nbatch_size: 5\nlr_decay: 0.7\n"
+NOISY = RECIPE + "mixup: 0.2\ndropout: 0.2\nema: true\nema_decay: 0.8\naugmentation: resized_crop_flip\n"
+OWN = """
+import os, time
+from torch import nn
+
+PAUSE = float(os.environ.get("PAUSE", "0"))
+
+class Net(nn.Sequential):
+    def forward(self, x):
+        time.sleep(PAUSE if self.training else 0)
+        return super().forward(x)
+
+def net(num_classes, in_chans, norm=True):
+    between = [nn.BatchNorm2d(6)] if norm else []
+    layers = [nn.Conv2d(in_chans, 6, 3, 2), *between, nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+    return Net(*layers, nn.Linear(24, num_classes))
+
+def plain(num_classes, in_chans):
+    return net(num_classes, in_chans, norm=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def animals(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("set") / "animals")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The current directory: two recipes and an own module, which nothing but the current directory can find."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place and Path(place) != tmp_path])
+    (tmp_path / "nets_here.py").write_text(OWN)
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    (tmp_path / "noisy.yaml").write_text(NOISY)
+    yield tmp_path
+    for name in ("nets_here", "chunk"):
+        sys.modules.pop(name, None)
+
+
+def arguments(animals, model="nets_here:net", out="run", recipe="recipe.yaml"):
+    return (
+        "train",
+        "--model",
+        model,
+        "--recipe",
+        recipe,
+        "--data",
+        animals,
+        "--resolution",
+        16,
+        "--out",
+        out,
+        "--json",
+    )
+
+
+def metrics(folder):
+    return list(csv.DictReader((folder / "metrics.csv").open()))
+
+
+def weights_of(folder):
+    return load_torch(folder / "weights.pt", "weights")
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize("model", ["timm:test_efficientnet", "torchvision:shufflenet_v2_x0_5", "fbnetv3_a0"])
+def test_any_network_on_a_folder(run, here, animals, model):
+    code, out, err = run(*arguments(animals, model), "--set", "epochs=1", "--set", "dropout=0.3")
+    (row,) = json.loads(out)
+    assert code == 0, err
+    assert set(row) == {"val_acc1", "test_acc1", "test_acc5", "seed", "weights"}
+    assert row["val_acc1"] * 12 / 100 == pytest.approx(round(row["val_acc1"] * 12 / 100))
+    assert row["test_acc1"] * 9 / 100 == pytest.approx(round(row["test_acc1"] * 9 / 100))
+    assert f"model: {model if ':' in model else f'fbnetv3:{model}'}\n" in err
+    assert "dropout: 0.3, " in err
+    assert "[1/6] epoch 1/1" in err
+    assert len(metrics(here / "run")) == 1
+    built = build(model, len(CLASSES)).model
+    if ":" in model:
+        built.load_state_dict(weights_of(here / "run"))
+    else:
+        file = read_weight_file(here / "run" / "weights.pt")
+        assert (file.classes, file.transforms.crop) == (CLASSES, 16)
+        built.load_state_dict(dict(file.state))
+
+
+def test_values_of_the_recipe_can_be_set(run, here, animals, pair):
+    code, _, err = run(*arguments(animals), "--set", "epochs=2", "--set", "lr=1e-3", "--set", "optimizer=rmsprop")
+    assert code == 0, err
+    assert [float(row["lr"]) for row in metrics(here / "run")] == pytest.approx([1e-3, 7e-4])
+    identity = json.loads(load_torch(here / "run" / "checkpoint.pt", "checkpoint")["identity"])
+    assert identity["recipe"] == Recipe("rmsprop", 1e-3, 2, 5, lr_decay=0.7).to_dict()
+    code, _, err = run("train", "--pair", pair, "--set", "lr=0.002")
+    assert code == 0, err
+    assert [float(row["lr"]) for row in metrics(here / "retrained")] == [0.002]
+
+
+def test_an_early_stop_and_its_resumption_end_as_one_run(run, here, animals):
+    run(*arguments(animals, out="whole", recipe="noisy.yaml"))
+    code, _, err = run(*arguments(animals, recipe="noisy.yaml"), "--epochs", 1)
+    assert code == 0, err
+    assert metrics(here / "run") == metrics(here / "whole")[:1]
+    assert not equal(weights_of(here / "run"), weights_of(here / "whole"))
+    code, _, err = run(*arguments(animals, recipe="noisy.yaml"), "--resume")
+    assert code == 0, err
+    assert "epoch 1/3" not in err
+    assert metrics(here / "run") == metrics(here / "whole")
+    assert equal(weights_of(here / "run"), weights_of(here / "whole"))
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_resuming_ends_as_an_uninterrupted_run(run, here, animals):
+    run(*arguments(animals, out="whole", recipe="noisy.yaml"))
+    command = [sys.executable, "-m", "fbnetv3", *map(str, arguments(animals, recipe="noisy.yaml"))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PAUSE": "0.3"}
+    worker = subprocess.Popen(command, env=environment, cwd=here, stdout=PIPE, stderr=PIPE, text=True)
+    for line in worker.stderr:
+        if "epoch 1/3" in line:
+            break
+    worker.send_signal(signal.SIGINT)
+    out, err = worker.communicate(timeout=60)
+    assert (worker.returncode, out, err) == (130, "", "fbnetv3: stopped; what was finished is kept, resume to go on\n")
+    assert load_torch(here / "run" / "checkpoint.pt", "checkpoint")["position"]["step"] >= 1
+    assert not (here / "run" / "weights.pt").exists()
+    code, _, err = run(*arguments(animals, recipe="noisy.yaml"), "--resume")
+    assert code == 0, err
+    assert metrics(here / "run") == metrics(here / "whole")
+    assert equal(weights_of(here / "run"), weights_of(here / "whole"))
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    """Weights for the animals that a licence goes with."""
+    torch.manual_seed(0)
+    model = build_model(ARCH, 3, 3)
+    model.classifier.bias.data = torch.tensor([0.0, 9.0, 0.0])
+    model.derived_from = ("fbnetv3_g:fb",)
+    file = WeightFile.of(model, CLASSES, Transforms(16, 16, (0.5,) * 3, (0.5,) * 3))
+    write_weight_file(tmp_path / "teacher.safetensors", file)
+    return tmp_path / "teacher.safetensors"
+
+
+def test_a_teacher_is_distilled_and_its_licence_inherited(run, here, animals, teacher, pair):
+    for out, more in (("alone", ()), ("taught", ("--set", "distillation=0.9", "--teacher", teacher))):
+        code, _, err = run(
+            "train", "--pair", pair, "--data", animals, "--resolution", 16, "--out", out, "--set", "batch_size=5",
+            "--set", "epochs=3", *more,
+        )  # fmt: skip
+        assert code == 0, err
+    alone, taught = (read_weight_file(here / out / "weights.pt") for out in ("alone", "taught"))
+    assert (alone.derived_from, taught.derived_from) == ((), ("fbnetv3_g:fb",))
+    x = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    share = [file.build()(x).softmax(1)[:, 1].mean().item() for file in (alone, taught)]
+    assert share[1] > share[0] + 0.1, share  # the teacher says bee, whatever it sees
+
+
+def test_ways_to_name_a_teacher(run, here, animals, teacher, monkeypatch):
+    asked = []
+
+    def record(*names):
+        asked.append(names)
+        return load_weights(None, teacher)
+
+    monkeypatch.setattr("fbnetv3.hub.load.load_weights", record)
+    (here / "lr=0.1").mkdir()
+    inside = teacher.rename(here / "lr=0.1" / "teacher.safetensors")
+    teacher = inside
+    for i, text in enumerate(("fbnetv3_g:fb", "fbnetv3_g=a/b.pt", inside, "https://x.org/a=1.pt")):
+        more = ("--teacher", text, "--set", "distillation=0.5", "--set", "epochs=1")
+        code, _, err = run(*arguments(animals, out=str(i)), *more)
+        assert code == 0, err
+    assert asked == [("fbnetv3_g", "fb"), ("fbnetv3_g", "a/b.pt"), (None, str(inside)), (None, "https://x.org/a=1.pt")]
+
+
+def test_two_processes_train_as_one(run, here, animals):
+    """Without norms and chance a batch shared by two gives what it gives one, up to the order of sums."""
+    run(*arguments(animals, "nets_here:plain", "one"), "--set", "batch_size=10")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fbnetv3"]
+    command += [*map(str, arguments(animals, "nets_here:plain", "two")), "--set", "batch_size=10"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, cwd=here, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert row["weights"] == "two/weights.pt"
+    assert done.stderr.count("model: nets_here:plain") == 1
+    one, two = weights_of(here / "one"), weights_of(here / "two")
+    assert all(torch.allclose(one[key], two[key], atol=1e-5) for key in one)
+    assert not equal(one, two)
+    for mine, other in zip(metrics(here / "one"), metrics(here / "two"), strict=True):
+        assert mine["raw_acc1"] == other["raw_acc1"]
+        assert float(mine["train_loss"]) == pytest.approx(float(other["train_loss"]), abs=1e-5)
+
+
+def test_downloads_are_asked_for(run, here, monkeypatch):
+    asked = []
+
+    class Tiny:
+        classes = ("a", "b")
+        targets = (0, 0, 1, 1)
+
+        def __init__(self, root, train, download):
+            asked.append((root, train, download))
+
+        def __getitem__(self, index):
+            from PIL import Image
+
+            return Image.new("L", (16, 16), 60 * index), self.targets[index]
+
+    monkeypatch.setattr(theirs, "MNIST", Tiny)
+    call = ("train", "--model", "nets_here:net", "--recipe", "recipe.yaml", "--data", "memory:torchvision:mnist:there")
+    code, _, err = run(*call, "--out", "run", "--set", "batch_size=2", "--set", "epochs=1", "--download")
+    assert code == 0, err
+    assert asked == [("there", True, True), ("there", False, True)]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    one_line(run(*call, "--out", "run", "--download"), "--download in several processes")
+
+
+def test_an_own_module_goes_before_another_of_its_name(run, here, animals):
+    (here / "chunk.py").write_text(OWN)  # a module of Python's up to 3.12
+    code, _, err = run(*arguments(animals, "chunk:net"), "--set", "epochs=1")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"--model": "resnet51"}, "unknown model 'resnet51' in fbnetv3, timm, torchvision; did you mean"),
+        ({"--model": "nowhere:net"}, "no model 'nowhere:net' (No module named 'nowhere')"),
+        ({"--model": "nets_here:nothing"}, "no model 'nets_here:nothing' ("),
+        ({"--recipe": "imagenet/none"}, "unknown recipe 'imagenet/none'; available: cifar10/"),
+        ({"--recipe": "absent.yaml"}, "cannot read the recipe absent.yaml"),
+        ({"--data": "/nowhere"}, "unknown data set '/nowhere'; available:"),
+        ({"--data": "."}, "no folder train; a folder of pictures is laid out as train/CLASS/PICTURE"),
+        ({"--data": "list:/nowhere:."}, "no file /nowhere/train.txt"),
+        ({"--set": "lr"}, "--set 'lr'; give FIELD=VALUE"),
+        ({"--set": "rate=1"}, "unknown key 'rate'; allowed: optimizer, lr"),
+        ({"--set": "lr=fast"}, "lr is 'fast'"),
+        ({"--set": "lr=["}, "'[' is no value"),
+        ({"--set": "batch_size=2.5"}, "batch_size is 2.5"),
+        ({"--set": "distillation=0.8"}, "the recipe distils with weight 0.8: give --teacher, or --set distillation=0"),
+        ({"--teacher": "fbnetv3_g:fb"}, "the recipe does not distil: leave it out, or --set distillation=0.8"),
+        ({"--pair": "pair.yaml"}, "--pair with --model or --recipe; a pair holds both: give one or the other"),
+        ({"--out": None}, "--out missing: give --pair, or --model, --recipe, --data and --out"),
+        ({"--model": None, "--recipe": None}, "--model, --recipe missing: give --pair, or"),
+        ({"--epochs": "9"}, "epochs is 9; allowed: 1 to the recipe's 3"),
+        ({"--device": "gpu"}, "--device gpu cannot be used"),
+        ({"--device": "cuda:77"}, "--device cuda:77 cannot be used"),
+        ({"--precision": "fp8"}, "precision is 'fp8'; allowed: fp32, bf16"),
+        ({"--accumulate": "3"}, "a process's batch of 5 cannot be worked off in 3 equal parts"),
+        ({"--download": True}, "is not downloaded; only torchvision:NAME:FOLDER is"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line(run, here, animals, changes, words):
+    given = dict(zip(arguments(animals)[1:-1:2], arguments(animals)[2:-1:2], strict=True)) | changes
+    call = [part for key, value in given.items() if value is not None for part in (key, value) if part is not True]
+    one_line(run("train", *call), words)
+    assert not (here / "run").exists()
+
+
+def test_mistakes_with_teachers_and_folders_are_one_line(run, here, animals, teacher):
+    distil = ("--set", "distillation=0.5")
+    one_line(run(*arguments(animals), *distil, "--teacher", "absent.pt"), "absent.pt: no such file")
+    one_line(run(*arguments(animals), *distil, "--teacher", "fbnetv3_z:fb"), "fbnetv3_z")
+    one_line(
+        run(*arguments("fashion_mnist")[:-5], "--out", "run", *distil, "--teacher", teacher),
+        "has 3 classes and 3 channels, the data 10 and 1; give a teacher of the same",
+    )
+    run(*arguments(animals), "--epochs", 1)
+    one_line(run(*arguments(animals)), "run already holds a training; resume it, or give another folder")
+    one_line(run(*arguments(animals), "--resume", "--set", "lr=0.1"), "belongs to another training: recipe was")
+    one_line(run(*arguments(animals, "nets_here:plain"), "--resume"), "belongs to another network")
+
+
+def test_the_commands_of_recipes_are_commands():
+    """Options that `fbnetv3 train` has, a network by a known name, and the recipe itself."""
+    commands = {name: read_recipe_file(name).command.partition("fbnetv3 train ")[2] for name in list_recipes()}
+    train, models = typer.main.get_command(app).get_command(None, "train"), set()
+    for name in (name for name, command in commands.items() if command):
+        given = train.make_context("train", shlex.split(commands[name])).params
+        assert (given["recipe"], given["data"] is None, given["out_dir"] is None) == (name, False, False)
+        models.add(given["model"])
+    assert len(models) > 10
+    known = {*ARCHS, "fbnetv3_a0", *RESNETS, "fbnetv3.recipes.fbnetv2:fbnetv2_l3"}
+    known |= set(timm.list_models()) | {f"torchvision:{name}" for name in torchvision.models.list_models()}
+    assert models <= known
