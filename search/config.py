@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +15,10 @@ from pydantic.dataclasses import dataclass
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 from fbnetv3.schema import STRICT, dump_yaml, load_yaml, read
+from fbnetv3.search.evolve import PRESETS as EVOLUTIONS
 from fbnetv3.search.evolve import EvolutionSettings
 from fbnetv3.search.labels import Constraint
+from fbnetv3.search.latency import LatencyLimit
 from fbnetv3.search.predictor import PredictorSettings
 
 SCHEMA = 1
@@ -41,8 +44,18 @@ class SearchConfig:
     final_stretch: Count
     predictor: PredictorSettings
     evolution: EvolutionSettings
+    also: tuple[Constraint, ...] = ()  # further constraints that every pair keeps as well
+    latency: LatencyLimit | None = None  # and a time, by a look-up table
+    finalists: Annotated[int, Field(ge=0)] = (
+        5  # trained before one is chosen, see nars.choose_finalists; the paper has 0
+    )
     seed: Annotated[int, Field(ge=0)] = 0
     baseline: bool = False  # also run random search with as many trainings
+
+    @property
+    def trainings(self) -> int:
+        """Candidates that a search trains before the final training."""
+        return self.batch * self.rounds + self.finalists
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, every field."""
@@ -61,14 +74,27 @@ class SearchConfig:
 
 def read_config(data: Any, where: str) -> SearchConfig:
     """Read strictly; errors name `where`, key and value."""
-    config = read(
-        SearchConfig, data, where, constraint=Constraint, predictor=PredictorSettings, evolution=EvolutionSettings
-    )
+    if isinstance(data, Mapping):
+        data = {str(key): value for key, value in data.items()}
+        if isinstance(data.get("evolution"), str):
+            data["evolution"] = _evolution(data["evolution"], where)
+        if isinstance(data.get("also"), list | tuple):
+            data["also"] = tuple(read(Constraint, row, f"{where}: also[{i}]") for i, row in enumerate(data["also"]))
+    nested = {"constraint": Constraint, "predictor": PredictorSettings, "evolution": EvolutionSettings}
+    if isinstance(data, Mapping) and data.get("latency") is not None:
+        nested["latency"] = LatencyLimit
+    config = read(SearchConfig, data, where, **nested)
     if config.schema != SCHEMA:
         raise InputError(f"{where}: schema is {config.schema}; this version reads {SCHEMA}")
     if config.batch * config.rounds > config.pool:
         raise InputError(f"{where}: a pool of {config.pool} is too small for {config.rounds} batches of {config.batch}")
     return config
+
+
+def _evolution(name: str, where: str) -> EvolutionSettings:
+    if name not in EVOLUTIONS:
+        raise InputError(f"{where}: evolution is {name!r}; give one of {', '.join(EVOLUTIONS)}, or settings")
+    return EVOLUTIONS[name]
 
 
 def list_presets() -> list[str]:

@@ -5,23 +5,33 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fbnetv3.search.space import IntMatrix, SearchSpace
+from fbnetv3.search.space import Coordinate, IntMatrix, SearchSpace
+
+Columns = npt.NDArray[np.float32]
 
 
-def encode(space: SearchSpace, index: IntMatrix) -> npt.NDArray[np.float32]:
+def encode(space: SearchSpace, index: IntMatrix) -> Columns:
     """Index rows [n, d] to columns in [0, 1] [n, len(arch_mask(space))]; widths are encoded as built."""
-    parts = []
-    for j, coordinate in enumerate(space.coordinates):
-        values = coordinate.array[index[:, j]]
-        if coordinate.ordered:
-            low, high = coordinate.array.min(), coordinate.array.max()
-            parts.append(((values - low) / max(high - low, 1e-12))[:, None])
-        else:
-            parts.append(values[:, None] == coordinate.array[None, :])
-    return np.concatenate(parts, axis=1).astype(np.float32)
+    out = np.empty((len(index), len(arch_mask(space))), np.float32)
+    start = 0
+    for coordinate, column in zip(space.coordinates, index.T, strict=True):
+        code = _code(coordinate)
+        out[:, start : start + code.shape[1]] = code[column]
+        start += code.shape[1]
+    return out
 
 
 def arch_mask(space: SearchSpace) -> npt.NDArray[np.bool_]:
     """Which columns of `encode` describe the architecture; the others describe the recipe."""
     widths = [1 if c.ordered else len(c.values) for c in space.coordinates]
     return np.repeat([c.arch for c in space.coordinates], widths)
+
+
+def _code(coordinate: Coordinate) -> Columns:
+    """What every value of a coordinate is encoded as: [values, columns]."""
+    values = coordinate.array
+    if coordinate.ordered:
+        code: Columns = ((values - values.min()) / max(np.ptp(values), 1e-12)).astype(np.float32)[:, None]
+    else:
+        code = (values[:, None] == values[None, :]).astype(np.float32)
+    return code

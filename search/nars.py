@@ -7,8 +7,9 @@ call again: trials that the ledger holds are not trained again, everything else 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,13 @@ from fbnetv3.recipes import load_recipe
 from fbnetv3.search.config import SearchConfig
 from fbnetv3.search.encoding import arch_mask, encode
 from fbnetv3.search.evaluator import Evaluator, ImageEvaluator, Outcome
-from fbnetv3.search.evolve import evolve
+from fbnetv3.search.evolve import Score, evolve
 from fbnetv3.search.executor import Executor, Job
-from fbnetv3.search.labels import cost
+from fbnetv3.search.labels import cost, statistics
 from fbnetv3.search.ledger import Ledger, Trial
+from fbnetv3.search.limits import Limits
 from fbnetv3.search.optimize import early_stopping_epoch, first_batch, promising_batch
 from fbnetv3.search.predictor import AccuracyPredictor
-from fbnetv3.search.sampling import sample
 from fbnetv3.search.space import IntMatrix, SearchSpace, load_space
 from fbnetv3.training.data import load_images
 from fbnetv3.training.recipe import Recipe
@@ -36,6 +37,16 @@ Progress = Callable[[int, int, str], None]  # trainings done, trainings in all, 
 
 
 @dataclass(frozen=True)
+class Finalist:
+    """One of the best of stage 3, or the best trial of stage 2, trained to find out whether the predictor was right."""
+
+    candidate: tuple[int, ...]
+    predicted: tuple[float, float]  # mean and deviation, in percent after the epochs of the trials
+    measured: float  # validation accuracy in percent after those epochs, or chance if it diverged
+    final: float  # and after all epochs of the recipe: the best of these is chosen
+
+
+@dataclass(frozen=True)
 class Proposal:
     """A pair that a search answers with: index row, and predicted accuracy (mean, deviation) if a predictor chose it."""
 
@@ -43,6 +54,7 @@ class Proposal:
     predicted: tuple[float, float] | None
     epochs: int  # after which the prediction, or the best measurement, holds
     history: tuple[float, ...] = ()  # best score of every generation of the evolution
+    finalists: tuple[Finalist, ...] = ()  # by predicted score, best first; the last one may be the best trial
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,13 @@ class Context:
             )
         return cls(config, space, load_recipe(config.recipe), evaluator or ImageEvaluator(config.data))
 
+    @cached_property
+    def limits(self) -> Limits:
+        """All constraints of the configuration."""
+        config, latency = self.config, self.config.latency
+        measured = () if latency is None else (latency.load(self.space),)
+        return Limits(self.space, (config.constraint, *config.also), measured)
+
     def trial_seed(self, round: int, index: int) -> int:
         """The seed of a trial's training, a function of the search's seed and the trial's place."""
         return int(np.random.SeedSequence([self.config.seed, round, index]).generate_state(1)[0])
@@ -76,10 +95,10 @@ class Context:
 
 def random_search(context: Context, ledger: Ledger, executor: Executor, progress: Progress) -> Proposal:
     """As many trainings as NARS makes, of random candidates inside the constraint; the best measured one."""
-    config, space = context.config, context.space
-    total = config.batch * config.rounds
+    config = context.config
+    total = config.trainings
     seed = context.trial_seed(0, 1)  # another pool than NARS draws, with this seed or any other
-    pool = sample(space, config.pool, config.constraint, seed)
+    pool = context.limits.sample(max(config.pool, total), seed)
     rows = pool[first_batch(len(pool), total, seed)]
     trials = _train_batch(context, ledger, executor, 1, rows, None, context.base.epochs, progress)
     best = max(trials, key=lambda t: (context.label(t, t.epochs), -t.index))
@@ -87,9 +106,9 @@ def random_search(context: Context, ledger: Ledger, executor: Executor, progress
 
 
 def nars(context: Context, ledger: Ledger, executor: Executor, progress: Progress) -> Proposal:
-    """Algorithm 1; the pair of the best score inside the constraint."""
+    """Algorithm 1, and the finalists: the best measured of the pairs with the highest scores inside the constraints."""
     config, space = context.config, context.space
-    pool = sample(space, config.pool, config.constraint, config.seed)
+    pool = context.limits.sample(config.pool, config.seed)
     encoded = encode(space, pool)
     progress(0, 1, "stage 1: pretraining the predictor on FLOPs and parameters")
     predictor = pretrained_predictor(context, pool)
@@ -101,38 +120,73 @@ def nars(context: Context, ledger: Ledger, executor: Executor, progress: Progres
         if round == 1:
             chosen = first_batch(len(pool), config.batch, config.seed)
         else:
-            members = predictor.predict_members(encoded)
-            chosen = promising_batch(members, tried, config.batch)
-            predicted = members[:, chosen]
+            chosen = promising_batch(predictor.predict_members(encoded), tried, config.batch)
+            predicted = np.stack(predictor.predict(encoded[chosen]))
         tried[chosen] = True
         trials += _train_batch(context, ledger, executor, round, pool[chosen], predicted, epoch, progress)
         if round == 1:
             epoch = early_stopping_epoch([t.acc1 for t in trials], config.early_stopping, epoch)
             logger.info("candidates train %d of %d epochs from round 2 on", epoch, context.base.epochs)
-        rows = np.array([t.candidate for t in trials])
-        labels = np.array([context.label(t, epoch) for t in trials])
-        predictor.fit(encode(space, rows), labels)
-    best = rows[np.argsort(-labels, kind="stable")]
+        best = fit_trials(context, predictor, trials, epoch)
+    score = cautious_score(space, predictor, config.evolution.caution)
+    evolved = evolve(space, score, best, context.limits, config.evolution, config.seed)
+    rows = choose_finalists(evolved.index, best[context.limits.allows(best)], max(config.finalists, 1))
+    expected = np.stack(predictor.predict(encode(space, rows)))
+    pairs = [(float(mean), float(std)) for mean, std in expected.T]
+    proposal = Proposal(tuple(rows[0].tolist()), pairs[0], epoch, evolved.history)
+    if not config.finalists:
+        return proposal
+    # Deviation from Algorithm 1, which answers with the highest score: an evolution goes where the predictor is wrong
+    # in its favour, so the best few are trained, with the best trial of stage 2, and their accuracy decides.
+    last = _train_batch(context, ledger, executor, config.rounds + 1, rows, expected, context.base.epochs, progress)
+    finalists = tuple(
+        Finalist(tuple(t.candidate), p, context.label(t, epoch), context.label(t, context.base.epochs))
+        for t, p in zip(last, pairs, strict=True)
+    )
+    won = max(finalists, key=lambda f: f.final)  # the better predicted one of equals
+    return replace(proposal, candidate=won.candidate, predicted=won.predicted, finalists=finalists)
+
+
+def choose_finalists(evolved: IntMatrix, best_trials: IntMatrix, count: int) -> IntMatrix:
+    """The rows to train before one is chosen: the best evolved, and in the last place the best trial of stage 2.
+
+    With the trial among them, stage 3 gives nothing away where the predictor has learnt little.
+    """
+    if count == 1 or not len(best_trials) or (evolved[: count - 1] == best_trials[0]).all(axis=1).any():
+        return evolved[:count]
+    return np.concatenate([evolved[: count - 1], best_trials[:1]])
+
+
+def fit_trials(context: Context, predictor: AccuracyPredictor, trials: Sequence[Trial], epoch: int) -> IntMatrix:
+    """Fit the predictor to the accuracies of trials after `epoch`; returns their index rows, best first."""
+    rows = np.array([t.candidate for t in trials])
+    labels = np.array([context.label(t, epoch) for t in trials])
+    predictor.fit(encode(context.space, rows), labels)
+    return rows[np.argsort(-labels, kind="stable")]
+
+
+def cautious_score(space: SearchSpace, predictor: AccuracyPredictor, caution: float) -> Score:
+    """Predicted accuracy, less `caution` deviations of the ensemble.
+
+    Deviation from the paper, which scores by the mean: an optimum of the mean alone sits where the few trials leave the
+    ensemble to guess, and there it guesses high.
+    """
 
     def score(index: IntMatrix) -> npt.NDArray[np.float64]:
-        # Deviation from the paper, which scores by the mean: an optimum of the mean alone sits where the few trials leave
-        # the ensemble to guess, and there it guesses high.
         mean, std = predictor.predict(encode(space, index))
-        return mean - config.evolution.caution * std
+        return mean - caution * std
 
-    evolved = evolve(space, score, best, config.constraint, config.evolution, config.seed)
-    mean, std = predictor.predict(encode(space, evolved.index[:1]))
-    return Proposal(tuple(evolved.index[0].tolist()), (float(mean[0]), float(std[0])), epoch, evolved.history)
+    return score
 
 
 def pretrained_predictor(context: Context, pool: IntMatrix) -> AccuracyPredictor:
-    """Stage 1: a predictor whose encoder has learnt FLOPs and parameters of 80% of the pool (sections 3.2 and 4.2)."""
-    mask = arch_mask(context.space)
-    costs = cost(context.space, pool)
-    labels = np.stack([costs.flops(), costs.params()], axis=1).astype(float)
-    predictor = AccuracyPredictor(mask, seed=context.config.seed, settings=context.config.predictor)
+    """Stage 1: a predictor whose encoder has learnt the statistics of 80% of the pool (sections 3.2 and 4.2)."""
+    mask, settings = arch_mask(context.space), context.config.predictor
+    names, labels = statistics(context.space, pool)
+    kept = [i for i, name in enumerate(names) if settings.rich_labels or name in ("flops", "params")]
+    predictor = AccuracyPredictor(mask, seed=context.config.seed, settings=settings)
     train = len(pool) * 4 // 5
-    predictor.pretrain(encode(context.space, pool[:train])[:, mask], labels[:train])
+    predictor.pretrain(encode(context.space, pool[:train])[:, mask], labels[:train, kept].astype(float))
     return predictor
 
 
@@ -140,7 +194,10 @@ def _train_batch(
     context: Context, ledger: Ledger, executor: Executor, round: int, rows: IntMatrix,
     predicted: npt.NDArray[np.float64] | None, epochs: int, progress: Progress,
 ) -> list[Trial]:  # fmt: skip
-    """The trials of a round in the order of `rows`: those of the ledger, the missing ones trained and appended."""
+    """The trials of a round in the order of `rows`: those of the ledger, the missing ones trained and appended.
+
+    `predicted` is mean and deviation of every row, [2, n].
+    """
     config, space = context.config, context.space
     costs = cost(space, rows)
     done = {t.index: t for t in ledger.trials if t.round == round}
@@ -158,8 +215,9 @@ def _train_batch(
     def report() -> None:
         scores = [context.label(t, t.epochs) for t in ledger.trials]
         best = f", best so far {max(scores):.1f}%" if scores else ""
-        text = f"round {round}: {len(done)} of {len(rows)} candidates trained{best}"
-        progress(len(ledger.trials), config.batch * config.rounds, text)
+        name = f"round {round}" if round <= config.rounds else "finalists"
+        text = f"{name}: {len(done)} of {len(rows)} candidates trained{best}"
+        progress(len(ledger.trials), config.trainings, text)
 
     report()
     for i, outcome in executor.run(jobs):
@@ -182,7 +240,7 @@ def _trial(
         epochs=job[1],
         flops=int(costs.flops(convention)[i]),
         params=int(costs.params(convention)[i]),
-        predicted=None if predicted is None else [float(predicted[:, i].mean()), float(predicted[:, i].std())],
+        predicted=None if predicted is None else predicted[:, i].tolist(),
         acc1=list(outcome.acc1),
         status=outcome.status,
         seconds=outcome.seconds,

@@ -25,7 +25,7 @@ class Pair:
     seed: int
     constraint: dict[str, Any]  # metric, convention, max
     predicted: dict[str, float]  # mean, std: accuracy in percent after the search's epochs
-    measured: dict[str, Any]  # split, epochs, acc1
+    measured: dict[str, Any]  # split, epochs, acc1; empty of a pair that was not trained
     provenance: dict[str, Any]  # data, in_chans, num_classes, ...
     schema: int = SCHEMA
 
@@ -66,6 +66,8 @@ def load_pair(path: str | Path) -> Pair:
         raise InputError(f"{where}: schema is {fields.get('schema')!r}; this version reads {SCHEMA}")
     for key, entries in _MAPPINGS.items():
         mapping = fields[key]
+        if key == "measured" and mapping == {}:
+            continue
         for entry, kind in entries.items():
             value = mapping.get(entry) if isinstance(mapping, dict) else None
             if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):

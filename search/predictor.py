@@ -1,44 +1,33 @@
 """The accuracy predictor of section 3.1: an encoder of architectures with a proxy head and an accuracy head (Figure 3).
 
-It works on plain arrays, so that it serves any table of architectures, recipes and accuracies. An ensemble of equal
-networks with different weights runs as one batch; its spread is the predicted deviation.
+It works on plain arrays, so that it serves any table of architectures, recipes and accuracies. The encoder and the proxy
+head learn free statistics of architectures; what the accuracy head makes of them is a matter of `PredictorSettings`.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.nn import functional as F
 
 from fbnetv3.errors import InputError
-from fbnetv3.schema import STRICT
+from fbnetv3.schema import read
+from fbnetv3.search.predictor_encoder import Proxy, pretrain
+from fbnetv3.search.predictor_kernel import KernelHead
+from fbnetv3.search.predictor_network import NetworkHead
+from fbnetv3.search.predictor_settings import PredictorSettings
+from fbnetv3.weight_file import read_tensors, write_tensors
 
+__all__ = ["AccuracyPredictor", "PredictorSettings"]
+
+SCHEMA = 1
+KIND = "accuracy_predictor"
 Floats = npt.NDArray[np.floating[Any]]
-Layers = list[tuple[Tensor, Tensor]]  # weight [members, in, out], bias [members, 1, out]
-
-
-@dataclass(frozen=True, config=STRICT)
-class PredictorSettings:
-    """Sizes and rates. The paper gives the two times 50 epochs and the Huber loss; the others are this package's choices."""
-
-    members: int = 8
-    width: int = 16
-    pretrain_epochs: int = 10
-    pretrain_batch: int = 128
-    pretrain_lr: float = 3e-3
-    frozen_epochs: int = 50  # encoder frozen (section 3.3)
-    finetune_epochs: int = 50  # everything, at the reduced rate (section 3.3)
-    batch: int = 4
-    lr: float = 1e-2
-    reduced_lr: float = 1e-3
-    weight_decay: float = 1.0
 
 
 class AccuracyPredictor:
@@ -49,6 +38,7 @@ class AccuracyPredictor:
             alone. All other columns describe the recipe and join at the accuracy head.
         n_columns: number of columns of `x`; only needed with indices.
         seed: of weights and batches; the same seed, data and thread count give the same predictions.
+        settings: `PredictorSettings.preset("paper")` is the paper's predictor; the default is the best that we know.
     """
 
     def __init__(
@@ -63,21 +53,19 @@ class AccuracyPredictor:
         if columns.dtype != bool:
             if n_columns is None:
                 raise InputError("arch_columns are indices: give n_columns too, or a boolean mask")
+            if not np.isin(columns, np.arange(n_columns)).all():
+                raise InputError(f"arch_columns are {columns.tolist()}; allowed: 0 to {n_columns - 1}")
             columns = np.isin(np.arange(n_columns), columns)
         if columns.ndim != 1 or not columns.any():
             raise InputError("arch_columns must name at least one column")
         self.arch_columns = columns
         self.seed = seed
         self.settings = settings or PredictorSettings()
-        self._pretrained: Layers = []
-        self._encoder: Layers = []
-        self._proxy: Layers = []
-        self._head: Layers = []
-        self._scale = (0.0, 1.0)
-        self._label_scale: tuple[Tensor, Tensor] | None = None
+        self._proxy: Proxy | None = None
+        self._heads: list[KernelHead] | list[NetworkHead] = []
 
     def pretrain(self, x_arch: Floats, labels: Floats) -> None:
-        """Train encoder and proxy head on free labels (section 3.2).
+        """Train encoder and proxy head on free labels (section 3.2); forgets what `fit` learnt.
 
         Args:
             x_arch: architecture columns alone, [n, number of arch_columns].
@@ -86,39 +74,23 @@ class AccuracyPredictor:
         Raises:
             InputError: shapes that do not fit, or values that are not finite.
         """
-        x, y = self._check(x_arch, int(self.arch_columns.sum())), self._check(labels, None)
+        x, y = self._check_arch(x_arch), _check(labels, None, np.float64)
         if len(x) != len(y):
             raise InputError(f"pretrain: {len(x)} rows of x_arch but {len(y)} of labels")
-        rng = torch.Generator().manual_seed(self.seed)
-        self._pretrained = self._new_encoder(rng)
-        self._proxy = self._layers((self.settings.width, y.shape[1]), rng)
-        mean, std = y.mean(0), y.std(0).clamp_min(1e-9)
-        self._label_scale = (mean, std)
-        target = (y - mean) / std
-
-        def predict(rows: Tensor) -> Tensor:
-            return _mlp(_mlp(x[rows], self._pretrained, last=True), self._proxy)
-
-        s = self.settings
-        self._train(
-            predict, target, self._pretrained + self._proxy, s.pretrain_epochs, s.pretrain_batch, s.pretrain_lr, rng
-        )
+        self._proxy = pretrain(x, y, self.settings, self.seed)
+        self._heads = []
 
     def predict_labels(self, x_arch: Floats) -> npt.NDArray[np.float64]:
         """Statistics [n, k] that the proxy head predicts, in the units of `pretrain`'s labels (Figure 4a and b)."""
-        if self._label_scale is None:
+        if self._proxy is None:
             raise InputError("predict_labels needs a pretrained predictor: call pretrain first")
-        x = self._check(x_arch, int(self.arch_columns.sum()))
-        with torch.no_grad():
-            out = _mlp(_mlp(x, self._pretrained, last=True), self._proxy).mean(0)
-        mean, std = self._label_scale
-        return (out * std + mean).double().numpy()
+        return self._proxy.labels(self._check_arch(x_arch)).numpy()
 
     def fit(self, x: Floats, y: Floats) -> None:
-        """Train the accuracy head on the encoder, frozen, then both at the reduced rate (section 3.3).
+        """Train the accuracy head (section 3.3).
 
-        Starts from the pretrained encoder every time (from a fresh one without `pretrain`), so the result depends on the
-        seed and the data alone, not on earlier calls.
+        Starts from the pretrained encoder every time (from none without `pretrain`), so the result depends on the seed and
+        the data alone, not on earlier calls.
 
         Args:
             x: encoded pairs [n, columns].
@@ -127,99 +99,122 @@ class AccuracyPredictor:
         Raises:
             InputError: shapes that do not fit, or values that are not finite.
         """
-        inputs, target = self._check(x, len(self.arch_columns)), self._check(np.reshape(y, (-1, 1)), 1)
+        inputs = _check(x, len(self.arch_columns))
+        target = _check(np.reshape(np.asarray(y), (-1, 1)), 1, np.float64)[:, 0]
         if len(inputs) != len(target):
             raise InputError(f"fit: {len(inputs)} rows of x but {len(target)} of y")
-        s, rng = self.settings, torch.Generator().manual_seed(self.seed + 1)
-        start = self._pretrained or self._new_encoder(rng)
-        self._encoder = [(weight.detach().clone(), bias.detach().clone()) for weight, bias in start]
-        recipe_columns = int((~self.arch_columns).sum())
-        self._head = self._layers((s.width + recipe_columns, s.width, 1), rng)
-        target, self._scale = _standardise(target)
-
-        def predict(rows: Tensor) -> Tensor:
-            return self._forward(inputs[rows])
-
-        self._train(predict, target, self._head, s.frozen_epochs, s.batch, s.lr, rng)
-        self._train(predict, target, self._encoder + self._head, s.finetune_epochs, s.batch, s.reduced_lr, rng)
+        if self.settings.head == "kernel":
+            self._heads = KernelHead.fit_members(self._groups(inputs), target, self.settings.members, self.seed)
+        else:
+            arch, recipe = self._split(inputs)
+            start = self._proxy.encoder if self._proxy else None
+            self._heads = [
+                NetworkHead.fit(arch, recipe, target.float(), start, self.settings, self.seed * 1000 + member)
+                for member in range(self.settings.members)
+            ]
 
     def predict(self, x: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Mean and deviation over the ensemble of the predicted accuracy in percentage points, each [n]."""
-        members = self.predict_members(x)
-        return members.mean(0), members.std(0)
+        """Mean and deviation of the predicted accuracy in percentage points, each [n].
+
+        The deviation is that of the members' means, and with the kernel head of the process around them too.
+        """
+        means, variances = self._predict(x)
+        return means.mean(0).numpy(), (means.var(0, correction=0) + variances.mean(0)).sqrt().numpy()
 
     def predict_members(self, x: Floats) -> npt.NDArray[np.float64]:
         """Predicted accuracy by every member of the ensemble, [members, n]."""
-        if not self._head:
+        return self._predict(x)[0].numpy()
+
+    def save(self, path: str | Path) -> None:
+        """Write everything that `load` needs to a `.safetensors` file, whole or not at all.
+
+        Raises:
+            InputError: another suffix, or a file that cannot be written.
+        """
+        _check_suffix(path)
+        header = {
+            "kind": KIND,
+            "schema": SCHEMA,
+            "arch_columns": self.arch_columns.tolist(),
+            "seed": self.seed,
+            "settings": dataclasses.asdict(self.settings),
+            "pretrained": self._proxy is not None,
+            "fitted": bool(self._heads),
+        }
+        tensors = self._proxy.to_tensors() if self._proxy else {}
+        for i in range(len(self._heads)):
+            tensors |= self._heads[i].to_tensors(f"member{i}.")
+        # Tensors that share memory cannot be saved, and an empty file has nothing to say where it ends.
+        tensors = {key: value.clone() for key, value in tensors.items()} | {"end": torch.zeros(1)}
+        write_tensors(path, tensors, header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> AccuracyPredictor:
+        """The predictor of a file that `save` wrote; it predicts the same bits.
+
+        Raises:
+            InputError: no such file, a damaged or a foreign one, or a schema that this version does not read.
+        """
+        _check_suffix(path)
+        tensors, header = read_tensors(path)
+        if header is None or header.get("kind") != KIND:
+            raise InputError(f"{path} holds no accuracy predictor; give a file that AccuracyPredictor.save wrote")
+        if header.get("schema") != SCHEMA:
+            raise InputError(f"{path}: schema is {header.get('schema')!r}; this version reads {SCHEMA}: update fbnetv3")
+        settings = read(PredictorSettings, header.get("settings"), f"{path}: settings")
+        # Copies lie where torch aligns memory, as what was fitted does: other alignments round otherwise.
+        tensors = {key: value.clone() for key, value in tensors.items()}
+        try:
+            self = cls(np.array(header["arch_columns"], bool), seed=header["seed"], settings=settings)
+            columns = (int(self.arch_columns.sum()), int((~self.arch_columns).sum()))
+            if header["pretrained"]:
+                self._proxy = Proxy.from_tensors(tensors, columns[0], settings)
+            members = [f"member{i}." for i in range(settings.members)] if header["fitted"] else []
+            if settings.head == "kernel":
+                self._heads = [KernelHead.from_tensors(tensors, member) for member in members]
+            else:
+                self._heads = [NetworkHead.from_tensors(tensors, member, columns, settings) for member in members]
+        except (KeyError, RuntimeError) as error:
+            raise InputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+        return self
+
+    def _predict(self, x: Floats) -> tuple[Tensor, Tensor]:
+        """Means of the members and variances around them, each [members, n]."""
+        if not self._heads:
             raise InputError("predict needs a fitted predictor: call fit first")
-        with torch.no_grad():
-            out = self._forward(self._check(x, len(self.arch_columns)))[..., 0]
-        return (out.double() * self._scale[1] + self._scale[0]).numpy()
+        inputs = _check(x, len(self.arch_columns))
+        if isinstance(self._heads[0], KernelHead):
+            groups = self._groups(inputs)
+            pairs = [head.predict(groups) for head in self._heads if isinstance(head, KernelHead)]
+            return torch.stack([mean for mean, _ in pairs]), torch.stack([variance for _, variance in pairs])
+        arch, recipe = self._split(inputs)
+        means = torch.stack([head.predict(arch, recipe) for head in self._heads if isinstance(head, NetworkHead)])
+        return means, torch.zeros_like(means)
 
-    def _forward(self, x: Tensor) -> Tensor:
-        """Standardised accuracy [members, n, 1] of rows [n, columns] or [members, n, columns]."""
+    def _groups(self, inputs: Tensor) -> list[Tensor]:
+        """What the kernel head compares pairs by: their columns, and the statistics that the proxy head predicts."""
+        return [inputs] + ([self._proxy.targets(self._split(inputs)[0])] if self._proxy else [])
+
+    def _split(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         mask = torch.from_numpy(self.arch_columns)
-        embedding = _mlp(x[..., mask], self._encoder, last=True)
-        recipe = x[..., ~mask].expand(len(embedding), -1, -1)
-        return _mlp(torch.cat([embedding, recipe], dim=-1), self._head)
+        return inputs[:, mask], inputs[:, ~mask]
 
-    def _new_encoder(self, rng: torch.Generator) -> Layers:
-        return self._layers((int(self.arch_columns.sum()), self.settings.width, self.settings.width), rng)
-
-    def _layers(self, widths: tuple[int, ...], rng: torch.Generator) -> Layers:
-        """Fresh weights, uniform as torch's Linear has them, for every member."""
-        layers = []
-        for fan_in, fan_out in itertools.pairwise(widths):
-            bound = fan_in**-0.5
-            shapes = ((self.settings.members, fan_in, fan_out), (self.settings.members, 1, fan_out))
-            weight, bias = ((2 * torch.rand(shape, generator=rng) - 1) * bound for shape in shapes)
-            layers.append((weight, bias))
-        return layers
-
-    def _train(
-        self, predict: Callable[[Tensor], Tensor], target: Tensor, layers: Layers, epochs: int, batch: int, lr: float,
-        rng: torch.Generator,
-    ) -> None:  # fmt: skip
-        """AdamW on the Huber loss; every member sees the rows in an order of its own."""
-        parameters = [tensor.requires_grad_() for layer in layers for tensor in layer]
-        optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=self.settings.weight_decay, foreach=True)
-        n, members = len(target), self.settings.members
-        for _ in range(epochs):
-            order = torch.rand(members, n, generator=rng).argsort(1)
-            for rows in order.split(batch, dim=1):
-                # A sum over members: their gradients are independent, as if each were trained alone.
-                loss = F.huber_loss(predict(rows), target[rows], reduction="none").mean((1, 2)).sum()
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-        for tensor in parameters:
-            tensor.requires_grad_(False)
-
-    def _check(self, values: npt.ArrayLike, columns: int | None) -> Tensor:
-        array = np.asarray(values, dtype=np.float32)
-        if array.ndim != 2 or not len(array) or (columns is not None and array.shape[1] != columns):
-            raise InputError(f"expected an array [n >= 1, {columns or 'k'}], got shape {list(array.shape)}")
-        if not np.isfinite(array).all():
-            raise InputError("the array holds values that are not finite")
-        return torch.from_numpy(array)
+    def _check_arch(self, x_arch: Floats) -> Tensor:
+        return _check(x_arch, int(self.arch_columns.sum()))
 
 
-def _standardise(y: Tensor) -> tuple[Tensor, tuple[float, float]]:
-    """Accuracies over the distance from the median to the 90th percentile, and that (median, distance).
+def _check(values: npt.ArrayLike, columns: int | None, dtype: type = np.float32) -> Tensor:
+    try:
+        array: npt.NDArray[Any] = np.asarray(values, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"expected an array of numbers [n >= 1, {columns or 'k'}]: {error}") from error
+    if array.ndim != 2 or not array.size or (columns is not None and array.shape[1] != columns):
+        raise InputError(f"expected an array [n >= 1, {columns or 'k'}], got shape {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise InputError("the array holds values that are not finite")
+    return torch.from_numpy(np.ascontiguousarray(array))
 
-    What lies more than two distances below the median counts as two: a failed training says that a pair is bad, not how
-    bad, and must not squeeze the differences between good pairs. Deviation from the paper, which does not say how labels
-    are scaled: without this, with Huber alone, the rank correlation on held-out trials of the micro space was lower.
-    """
-    centre = y.median()
-    distance = max((y.quantile(0.9) - centre).item(), 1e-6)
-    return ((y - centre) / distance).clamp_min(-2.0), (centre.item(), distance)
 
-
-def _mlp(x: Tensor, layers: Layers, last: bool = False) -> Tensor:
-    """Layers with ReLU between them, and after the last one if `last`; [.., n, in] to [members, n, out]."""
-    for i, (weight, bias) in enumerate(layers):
-        x = torch.matmul(x, weight) + bias
-        if last or i < len(layers) - 1:
-            x = F.relu(x)
-    return x
+def _check_suffix(path: str | Path) -> None:
+    if Path(path).suffix != ".safetensors":
+        raise InputError(f"{path}: a predictor's file ends in .safetensors")

@@ -94,8 +94,24 @@ def by_round(trials: Iterable[Trial]) -> dict[int, list[Trial]]:
 
 def _groups(found: list[Found]) -> list[tuple[str, str, list[Trial]]]:
     """Method, name and trials of NARS's rounds, and of the baseline as one more."""
-    rounds = [("nars", str(number), trials) for number, trials in by_round(found[0].trials).items()]
+    nars = found[0]
+    rounds = [("nars", _round_name(nars, number), trials) for number, trials in by_round(nars.trials).items()]
     return rounds + [(f.method, METHODS[f.method], list(f.trials)) for f in found[1:]]
+
+
+def _round_name(nars: Found, number: int) -> str:
+    last = bool(nars.proposal.finalists) and number == max(t.round for t in nars.trials)
+    return "finalists" if last else str(number)
+
+
+def _finalists(nars: Found) -> str:
+    """Predicted and measured side by side, in the order predicted, the chosen one marked."""
+    rows, finalists = [], nars.proposal.finalists
+    for i, f in enumerate(finalists, 1):
+        mean, std = f.predicted
+        rows.append([str(i), f"{mean:.1f} ± {std:.1f}%", f"{f.measured:.1f}%", f"{f.final:.1f}%"])
+    chosen = [i for i, f in enumerate(finalists) if f.candidate == nars.proposal.candidate]
+    return _FINALISTS.substitute(table=_table(_FINALIST_HEAD, rows, marked=chosen))
 
 
 def _page(config: SearchConfig, space: SearchSpace, found: list[Found], plots: list[Plot], data: ImageData) -> str:
@@ -138,6 +154,7 @@ def _page(config: SearchConfig, space: SearchSpace, found: list[Found], plots: l
         "arch": _table(("stage", "block", "k", "e", "c", "n", "s", "se"), _arch_rows(pair.arch)),
         "recipe": _table(("field", "value", "where it comes from"), recipe, "words", searched),
         "rounds": _table(_ROUNDS, [[name, *summary(trials, epochs)] for _, name, trials in _groups(found)]),
+        "finalists": _finalists(nars) if nars.proposal.finalists else "",
         "lone": _LONE if config.rounds == 1 else "",
         "plots": "".join(map(_figure, plots)),
         "made": _table(("what", "value"), [[k.replace("_", " "), _value(v)] for k, v in made.items()], "words"),
@@ -237,7 +254,8 @@ def _plots(config: SearchConfig, found: list[Found]) -> list[Plot]:
     return plots
 
 
-def _axes(x: str, y: str) -> Any:
+def plot_axes(x: str, y: str) -> Any:
+    """Empty axes in the report's style."""
     # Imported here, so that a search starts without it; and without pyplot, which holds global state.
     from matplotlib.figure import Figure
 
@@ -262,7 +280,7 @@ def _plot(name: str, title: str, caption: str, axes: Any, *, whole: bool = False
 
 def _plot_rounds(found: list[Found]) -> Plot:
     epochs, groups = found[0].proposal.epochs, _groups(found)
-    axes = _axes("round", f"validation accuracy (%), {_count(epochs, 'epoch')}")
+    axes = plot_axes("round", f"validation accuracy (%), {_count(epochs, 'epoch')}")
     for x, (method, _, trials) in enumerate(groups):
         y, color = accuracies(trials, epochs), _COLORS[method]
         axes.scatter(x + np.linspace(-0.2, 0.2, len(y)), y, s=22, color=color, alpha=0.7, linewidths=0)
@@ -276,12 +294,19 @@ def _plot_rounds(found: list[Found]) -> Plot:
 
 def _plot_predicted(nars: Found) -> Plot:
     epochs = nars.proposal.epochs
-    axes = _axes("predicted accuracy (%)", f"measured accuracy (%), {_count(epochs, 'epoch')}")
+    axes = plot_axes("predicted accuracy (%)", f"measured accuracy (%), {_count(epochs, 'epoch')}")
     rounds = {number: predictions(trials, epochs) for number, trials in by_round(nars.trials).items()}
     rounds = {number: pairs for number, pairs in rounds.items() if len(pairs)}
     for i, (number, (mean, std, truth)) in enumerate((n, pairs.T) for n, pairs in rounds.items()):
         style = {"fmt": "oDs^v"[i % 5], "markersize": 5, "elinewidth": 0.8, "alpha": 0.3 + 0.7 * (i + 1) / len(rounds)}
-        axes.errorbar(mean, truth, xerr=std, color=_COLORS["nars"], label=f"round {number}", **style)
+        axes.errorbar(
+            mean,
+            truth,
+            xerr=std,
+            color=_COLORS["nars"],
+            label=name if (name := _round_name(nars, number)) == "finalists" else f"round {name}",
+            **style,
+        )
     mean, std, truth = np.concatenate(list(rounds.values())).T
     ends = np.array([min((mean - std).min(), truth.min()) - 0.5, max((mean + std).max(), truth.max()) + 0.5])
     axes.plot(ends, ends, color=_GREY, linestyle="--", linewidth=1, label="measured = predicted")
@@ -295,7 +320,7 @@ def _plot_cost(config: SearchConfig, found: list[Found]) -> Plot:
 
     limit, epochs, final = config.constraint, found[0].proposal.epochs, found[0].pair.measured["epochs"]
     name = "FLOPs" if limit.metric == "flops" else "parameters"
-    axes = _axes(name, f"validation accuracy (%), {_count(epochs, 'epoch')}")
+    axes = plot_axes(name, f"validation accuracy (%), {_count(epochs, 'epoch')}")
     costs = []
     for f in found:
         color, trials, own = _COLORS[f.method], [t for t in f.trials if t.acc1], getattr(f, limit.metric)
@@ -317,7 +342,7 @@ def _plot_cost(config: SearchConfig, found: list[Found]) -> Plot:
 
 
 def _plot_final(found: list[Found]) -> Plot:
-    axes = _axes("epoch", "validation accuracy (%)")
+    axes = plot_axes("epoch", "validation accuracy (%)")
     for f in found:
         style = {"color": _COLORS[f.method], "marker": "o", "markersize": 4, "label": METHODS[f.method]}
         axes.plot(range(1, len(f.curve) + 1), f.curve, **style)
@@ -326,7 +351,7 @@ def _plot_final(found: list[Found]) -> Plot:
 
 
 def _plot_evolution(nars: Found, caution: float) -> Plot:
-    axes = _axes("generation", "best score (%)")
+    axes = plot_axes("generation", "best score (%)")
     axes.plot(nars.proposal.history, color=_COLORS["nars"], marker="o", markersize=4)
     axes.ticklabel_format(useOffset=False)
     caption = (
@@ -339,6 +364,15 @@ def _plot_evolution(nars: Found, caution: float) -> Plot:
 _ROUNDS = (
     "round", "trainings", "epochs", "diverged", "best", "median", "mean predicted", "rank corr.", "mean error"
 )  # fmt: skip
+
+_FINALIST_HEAD = ("finalist", "predicted", "measured, as long", "measured, all epochs")
+_FINALISTS = Template("""
+<h2>Finalists</h2>
+<p>The pairs of the highest predicted scores and the best trial, trained before one was chosen: an evolution finds where
+the predictor is wrong as surely as where the pairs are good. The best after all epochs, highlighted, is the pair of this
+page.</p>
+$table
+""")
 
 _LONE = """
 <p>There was one round only. The predictor learns from measured trials, so none of these had a prediction to compare
@@ -389,6 +423,7 @@ $rounds
 <p class="note">Validation accuracy after $epochs, in every row, so that rows compare. Rank correlation (Spearman) and
 mean absolute error, in points, are between predicted and measured accuracy. Diverged trainings are only counted.</p>
 $lone
+$finalists
 
 <h2>Plots</h2>
 $plots

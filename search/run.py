@@ -6,9 +6,11 @@ fbnetv3 search resume DIR
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +25,14 @@ from fbnetv3.schema import load_yaml
 from fbnetv3.search.config import SearchConfig, read_config, save_config
 from fbnetv3.search.evaluator import ImageEvaluator
 from fbnetv3.search.executor import Executor, available_workers
-from fbnetv3.search.labels import cost
+from fbnetv3.search.labels import Constraint, cost
 from fbnetv3.search.ledger import Ledger, Trial
 from fbnetv3.search.nars import Context, Progress, Proposal, nars, random_search
 from fbnetv3.search.pair import Pair, save_pair
 from fbnetv3.search.report import write_report
-from fbnetv3.search.sampling import sample
 from fbnetv3.search.space import Candidate
 from fbnetv3.training.data import load_images
-from fbnetv3.training.loop import cpu_threads
+from fbnetv3.training.loop import Trained, cpu_threads
 from fbnetv3.training.measure import measure
 from fbnetv3.weight_file import WeightFile, write_weight_file
 
@@ -71,7 +72,7 @@ def start(config: SearchConfig, out: str | Path, workers: int | None, progress: 
             f"{out} already holds a search; go on with `fbnetv3 search resume {out}`, or give another folder"
         )
     # Names that do not exist and budgets that cannot be met fail before anything is written.
-    sample(Context.of(config).space, config.pool, config.constraint, config.seed)
+    Context.of(config).limits.sample(config.pool, config.seed)
     save_config(config, out / CONFIG)
     write_atomically(out / ENVIRONMENT, json.dumps(environment(), indent=1) + "\n")
     return _run(config, out, workers, progress)
@@ -126,50 +127,72 @@ def _run(config: SearchConfig, out: Path, workers: int | None, progress: Progres
 def _train_pair(
     context: Context, method: str, proposal: Proposal, trials: tuple[Trial, ...], out: Path, progress: Progress
 ) -> Found:
-    """The final training, with the slower decay, its test accuracy, and the pair and weight files."""
-    config, space = context.config, context.space
-    index = np.array([proposal.candidate])
-    costs = cost(space, index)
-    arch, recipe = space.candidate(proposal.candidate, context.base, f"{space.name}_{config.name}_{config.seed}")
-    final = Candidate(arch, recipe.stretched(config.final_stretch))
-    folder = out / Path(PAIRS[method]).parent
-    data = load_images(config.data)
-
-    def report(done: int, total: int, text: str) -> None:
-        progress(done, total, f"training the chosen pair: {text}")
-
-    trained = ImageEvaluator(config.data).train(
-        final, final.recipe.epochs, context.trial_seed(0, 0), folder / "final", resume=True, progress=report
-    )
-    test = measure(trained.model, data, "test").acc1
-    mean, std = proposal.predicted or (max(context.label(t, t.epochs) for t in trials), 0.0)
-    pair = Pair(
-        arch=arch,
-        recipe=final.recipe,
-        space=config.space,
-        seed=config.seed,
-        constraint={
-            "metric": config.constraint.metric,
-            "convention": config.constraint.convention,
-            "max": config.constraint.max,
-        },
-        predicted={"mean": round(mean, 4), "std": round(std, 4)},
-        measured={"split": "test", "epochs": final.recipe.epochs, "acc1": test},
-        provenance={
-            "data": config.data,
-            "search": method,
-            "config": config.fingerprint,
-            "predicted_after_epochs": proposal.epochs,
-            "training_seed": context.trial_seed(0, 0),
-            **environment(),
-        },
-    )
-    write_weight_file(folder / "weights.pt", WeightFile.of(trained.model, data.classes, data.transforms))
+    """The final training, its test accuracy, and the pair and weight files."""
+    config = context.config
+    costs = cost(context.space, np.array([proposal.candidate]))
+    final = final_candidate(context, proposal.candidate)
+    trained, test = train_final(context, final, out / Path(PAIRS[method]).parent, progress)
+    predicted = proposal.predicted or (max(context.label(t, t.epochs) for t in trials), 0.0)
+    pair = make_pair(context, final, config.constraint, predicted, proposal.epochs, method, test)
     save_pair(pair, out / PAIRS[method])
     return Found(
         method, pair, proposal, trials, trained.acc1,
         int(costs.flops(config.constraint.convention)[0]), int(costs.params(config.constraint.convention)[0]),
     )  # fmt: skip
+
+
+def final_candidate(context: Context, row: Sequence[int], suffix: str = "") -> Candidate:
+    """The pair of an index row with the schedule of the final training, the slower decay of section 4.1."""
+    config, space = context.config, context.space
+    arch, recipe = space.candidate(row, context.base, f"{space.name}_{config.name}_{config.seed}{suffix}")
+    return Candidate(arch, recipe.stretched(config.final_stretch))
+
+
+def train_final(context: Context, final: Candidate, folder: Path, progress: Progress) -> tuple[Trained, float]:
+    """Train a pair, resuming in `folder/final`, write `folder/weights.pt`, and classify the test images once."""
+    data = load_images(context.config.data)
+
+    def report(done: int, total: int, text: str) -> None:
+        progress(done, total, f"training the chosen pair: {text}")
+
+    trained = ImageEvaluator(context.config.data).train(
+        final, final.recipe.epochs, context.trial_seed(0, 0), folder / "final", resume=True, progress=report
+    )
+    write_weight_file(folder / "weights.pt", WeightFile.of(trained.model, data.classes, data.transforms))
+    return trained, measure(trained.model, data, "test").acc1
+
+
+def make_pair(
+    context: Context, final: Candidate, constraint: Constraint, predicted: tuple[float, float], epochs: int,
+    method: str, test: float | None,
+) -> Pair:  # fmt: skip
+    """The pair file's content; `epochs` are those that the prediction is for, `test` None without a final training."""
+    config, recipe = context.config, final.recipe
+    limit = {"metric": constraint.metric, "convention": constraint.convention, "max": constraint.max}
+    return Pair(
+        arch=final.arch,
+        recipe=recipe,
+        space=config.space,
+        seed=config.seed,
+        constraint=limit | further_limits(config),
+        predicted={"mean": round(predicted[0], 4), "std": round(predicted[1], 4)},
+        measured={} if test is None else {"split": "test", "epochs": recipe.epochs, "acc1": test},
+        provenance={
+            "data": config.data,
+            "search": method,
+            "config": config.fingerprint,
+            "predicted_after_epochs": epochs,
+            "training_seed": context.trial_seed(0, 0),
+            **environment(),
+        },
+    )
+
+
+def further_limits(config: SearchConfig) -> dict[str, Any]:
+    """What a pair file says of constraints beside the first."""
+    also = [{"metric": c.metric, "convention": c.convention, "max": c.max} for c in config.also]
+    latency = None if config.latency is None else dataclasses.asdict(config.latency)
+    return ({"also": also} if also else {}) | ({"latency_ms": latency} if latency else {})
 
 
 def write_result(found: list[Found], out: Path) -> None:
@@ -185,6 +208,7 @@ def write_result(found: list[Found], out: Path) -> None:
             "predicted": f.proposal.predicted,
             "epochs_of_a_trial": f.proposal.epochs,
             "generations": len(f.proposal.history),
+            "finalists": [dataclasses.asdict(finalist) for finalist in f.proposal.finalists],
         }
         for f in found
     }

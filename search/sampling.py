@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy.stats import qmc
 
 from fbnetv3.errors import InputError
-from fbnetv3.search.labels import Constraint, cost
+from fbnetv3.search.labels import Constraint
 from fbnetv3.search.space import IntMatrix, SearchSpace
 
-MAX_DRAWS = 2**17
+MAX_DRAWS = 2**20
+CHUNK = 2**13  # rows drawn at a time: few enough for the cache
 
 
 def sobol(space: SearchSpace, log2_n: int, seed: int) -> IntMatrix:
     """2**log2_n index rows of a scrambled Sobol sequence over the coordinates of a space."""
-    unit = qmc.Sobol(len(space.coordinates), scramble=True, rng=np.random.default_rng(seed)).random_base2(log2_n)
-    # The floor keeps every value equally likely; rounding would halve the ends.
-    index: IntMatrix = np.minimum((unit * space.sizes).astype(np.int64), space.sizes - 1)
-    return index
+    return np.concatenate(list(draws(space, 2**log2_n, seed)))
+
+
+def draws(space: SearchSpace, n: int, seed: int) -> Iterator[IntMatrix]:
+    """The first `n` index rows of a scrambled Sobol sequence, `CHUNK` at a time (the last ones fewer).
+
+    The rows of a seed do not depend on `n`. A power of two covers every value equally.
+    """
+    sequence = qmc.Sobol(len(space.coordinates), scramble=True, rng=np.random.default_rng(seed))
+    for start in range(0, n, CHUNK):
+        size = min(CHUNK, n - start)
+        # From a power of two scipy does not warn; the rows beyond `n` are cut off.
+        unit = sequence.random(CHUNK if start else 1 << (size - 1).bit_length())[:size]
+        unit *= space.sizes
+        # The floor keeps every value equally likely; rounding would halve the ends.
+        yield unit.astype(np.int64)
 
 
 def sample(space: SearchSpace, n: int, constraint: Constraint, seed: int) -> IntMatrix:
@@ -26,18 +41,20 @@ def sample(space: SearchSpace, n: int, constraint: Constraint, seed: int) -> Int
     Raises:
         InputError: `MAX_DRAWS` samples do not hold `n` such rows; the message says how many they hold, and the range seen.
     """
+    rows = np.empty((0, len(space.coordinates)), np.int64)
+    fresh: list[IntMatrix] = []
     low, high = np.inf, 0.0
-    found = 0
-    for log2_n in range(max(6, int(np.ceil(np.log2(4 * n)))), MAX_DRAWS.bit_length()):
-        index = space.canonical(sobol(space, log2_n, seed))
-        costs = cost(space, index)
-        allowed = constraint.allows(costs)
-        rows = index[allowed]
-        _, first = np.unique(rows, axis=0, return_index=True)
-        if len(first) >= n:
-            return rows[np.sort(first)[:n]]
-        found, value = len(first), constraint.value(costs)
+    for index in draws(space, MAX_DRAWS, seed):
+        value = constraint.values(space, index)
         low, high = min(low, value.min()), max(high, value.max())
+        fresh.append(space.canonical(index[constraint.holds(value)]))
+        if len(rows) + sum(map(len, fresh)) >= n:
+            rows = np.concatenate([rows, *fresh])
+            rows = rows[space.distinct(rows)]
+            fresh = []
+            if len(rows) >= n:
+                return rows[:n]
+    found = len(space.distinct(np.concatenate([rows, *fresh])))
     raise InputError(
         f"space {space.name}: only {found} of {MAX_DRAWS:,} samples have {constraint.metric} "
         f"({constraint.convention} convention) from {constraint.min:g} to {constraint.max:g}, {n} are needed; "

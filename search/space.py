@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +26,16 @@ from fbnetv3.schema import load_yaml
 from fbnetv3.training.recipe import Recipe
 
 SCHEMA = 1
+MAX_VALUES = 10_000  # of one coordinate
+MAX_WHOLE = 100_000  # of a size: labels count in 64 bits
+WHOLE = f"a whole number from 1 to {MAX_WHOLE:,}"
 SPACES = Path(__file__).parent / "spaces"
 RECIPE_FIELDS = ("lr", "optimizer", "ema", "dropout", "stochastic_depth", "mixup", "weight_decay")
 IntMatrix = npt.NDArray[np.int64]
-_RANGE = re.compile(r"\(\s*([\d.]+)\s*,\s*([\d.]+)\s*(?:,\s*([\d.]+)\s*)?\)(e-?\d+)?(?:\^(\w+))?")
+IntVector = npt.NDArray[np.int64]
+_NUMBER = r"\s*(\d+(?:\.\d+)?)\s*"
+_RANGE = re.compile(rf"\({_NUMBER},{_NUMBER}(?:,{_NUMBER})?\)(e-?\d{{1,2}})?(?:\^(\w+))?")
+_ANY_RECIPE = Recipe("sgd", 0.1, epochs=1, batch_size=2)  # to try values in
 
 
 class Candidate(NamedTuple):
@@ -47,11 +53,17 @@ class Coordinate:
     values: tuple[Any, ...]
     ordered: bool  # a range, encoded min-max; otherwise a choice, encoded one-hot
     arch: bool  # of the architecture; otherwise of the recipe
+    nominal: tuple[Any, ...]  # the values as the file has them: widths before rounding
 
     @cached_property
     def array(self) -> npt.NDArray[Any]:
         """The values, to index with a column."""
         return np.array(self.values)
+
+    @cached_property
+    def first(self) -> IntVector:
+        """By index, the least index that has the same value."""
+        return np.array([self.values.index(value) for value in self.values])
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,7 @@ class SearchSpace:
     head: tuple[int, int]  # e, c
     sgd_lr_factor: float
     coordinates: tuple[Coordinate, ...]
+    fixed: tuple[tuple[str, Any], ...] = ()  # recipe fields that every pair has at one value
 
     @cached_property
     def sizes(self) -> IntMatrix:
@@ -92,6 +105,11 @@ class SearchSpace:
         return math.prod(len(c.values) for c in self.coordinates if c.arch)
 
     @property
+    def built_size(self) -> int:
+        """Number of architectures as built: widths that round to the same count once."""
+        return math.prod(len(set(c.values)) for c in self.coordinates if c.arch)
+
+    @property
     def recipe_size(self) -> int:
         """Number of recipes as written."""
         return math.prod(len(c.values) for c in self.coordinates if not c.arch)
@@ -102,11 +120,27 @@ class SearchSpace:
 
     def canonical(self, index: IntMatrix) -> IntMatrix:
         """Index rows in which widths that round to the same value have the same index, so that equal pairs are equal rows."""
-        out = np.empty_like(index)
+        out: IntMatrix = index.copy()
         for j, coordinate in enumerate(self.coordinates):
-            first = np.array([coordinate.values.index(value) for value in coordinate.values])
-            out[:, j] = first[index[:, j]]
+            if len(set(coordinate.values)) < len(coordinate.values):
+                out[:, j] = coordinate.first[index[:, j]]
         return out
+
+    def distinct(self, index: IntMatrix) -> IntVector:
+        """Positions, ascending, of the rows that equal no earlier row; with `canonical` rows, of the different pairs."""
+        # A row as few whole numbers: its digits in a number system of mixed base, as many as 63 bits hold.
+        words, room = [np.zeros(len(index), np.int64)], 2**63
+        for column, size in zip(index.T, self.sizes.tolist(), strict=True):
+            room //= size
+            if not room:
+                words.append(np.zeros(len(index), np.int64))
+                room = 2**63 // size
+            words[-1] = words[-1] * size + column
+        order = np.lexsort(words)  # stable: of equal rows the earliest comes first
+        new = np.ones(len(index), bool)
+        new[1:] = np.any([word[order[1:]] != word[order[:-1]] for word in words], axis=0)
+        first: IntVector = np.sort(order[new])
+        return first
 
     def arch(self, index: Sequence[int], name: str) -> Arch:
         """The architecture of one index row."""
@@ -133,9 +167,9 @@ class SearchSpace:
         )
 
     def recipe(self, index: Sequence[int], base: Recipe) -> Recipe:
-        """`base` with the searched values of one index row; SGD's rate is multiplied (Table 2, caption)."""
+        """`base` with the space's values, those of one index row included; SGD's rate is multiplied (Table 2, caption)."""
         value = self._values(index)
-        changes = {c.name: value[c.name] for c in self.coordinates if not c.arch}
+        changes = dict(self.fixed) | {c.name: value[c.name] for c in self.coordinates if not c.arch}
         if changes.get("optimizer", base.optimizer) == "sgd" and "lr" in changes:
             changes["lr"] *= self.sgd_lr_factor
         return base.replace(**changes)
@@ -207,6 +241,10 @@ class _HeadLine:
     c: int
 
 
+def _is_whole(value: Any) -> TypeGuard[int]:
+    return type(value) is int and 1 <= value <= MAX_WHOLE
+
+
 class _Reader:
     """Reads one file, collecting coordinates in the order of their first mention."""
 
@@ -217,46 +255,67 @@ class _Reader:
     def read(self, data: Any) -> SearchSpace:
         file = _File(**check_keys(data, _File, self.where))
         if file.schema != SCHEMA:
-            raise InputError(f"{self.where}: schema is {file.schema!r}; this version reads {SCHEMA}")
+            raise self.wrong("schema", file.schema, f"this version reads {SCHEMA}")
+        for key in ("name", "about"):
+            if not isinstance(getattr(file, key), str) or not getattr(file, key):
+                raise self.wrong(key, getattr(file, key), "give a text")
+        for key in ("in_chans", "num_classes"):
+            self.whole(key, getattr(file, key))
+        if type(file.sgd_lr_factor) not in (int, float) or not 0 < file.sgd_lr_factor < math.inf:
+            raise self.wrong("sgd_lr_factor", file.sgd_lr_factor, "give a number above 0")
         resolution = self.entry("resolution", file.resolution)
-        stem = _StemLine(**check_keys(file.stem, _StemLine, f"{self.where}: stem"))
-        stem_width = self.entry("stem.c", stem.c, width=True)
+        stem = self.stem(file.stem)
         if not isinstance(file.rows, list) or not file.rows:
-            raise InputError(f"{self.where}: rows is {file.rows!r}; give a list of rows")
+            raise self.wrong("rows", file.rows, "give a list of rows")
         rows = tuple(self.row(i, line) for i, line in enumerate(file.rows))
         head = _HeadLine(**check_keys(file.head, _HeadLine, f"{self.where}: head"))
-        if not isinstance(file.recipe, Mapping):
-            raise InputError(f"{self.where}: recipe is {file.recipe!r}; give a mapping (it may be empty: {{}})")
-        for key, value in file.recipe.items():
-            if key not in RECIPE_FIELDS:
-                raise InputError(f"{self.where}: recipe has {key!r}; searchable: {', '.join(RECIPE_FIELDS)}")
-            entry = self.entry(key, value, arch=False)
-            if not isinstance(entry, str):
-                raise InputError(
-                    f"{self.where}: recipe.{key} is fixed to {value!r}; fixed values belong to the base recipe"
-                )
-        for key in ("in_chans", "num_classes"):
-            if type(getattr(file, key)) is not int:
-                raise InputError(f"{self.where}: {key} is {getattr(file, key)!r}; give a whole number")
+        head_sizes = self.whole("head.e", head.e), self.whole("head.c", head.c)
+        fixed = self.recipe(file.recipe)
         return SearchSpace(
-            file.name, file.about, file.in_chans, file.num_classes, resolution, (stem.k, stem_width, stem.s), rows,
-            (head.e, head.c), file.sgd_lr_factor, tuple(self.coordinates.values()),
+            file.name, file.about, file.in_chans, file.num_classes, resolution, stem, rows, head_sizes,
+            file.sgd_lr_factor, tuple(self.coordinates.values()), fixed,
         )  # fmt: skip
+
+    def stem(self, line: Any) -> tuple[int, str | int, int]:
+        stem = _StemLine(**check_keys(line, _StemLine, f"{self.where}: stem"))
+        k, s = self.whole("stem.k", stem.k), self.whole("stem.s", stem.s)
+        self.odd("stem.k", [k])
+        return k, self.entry("stem.c", stem.c, width=True), s
 
     def row(self, i: int, line: Any) -> Row:
         row = _RowLine(**check_keys(line, _RowLine, f"{self.where}: rows[{i}]"))
-        if type(row.s) is not int or type(row.se) is not bool:
-            raise InputError(
-                f"{self.where}: rows[{i}]: s is {row.s!r}, se is {row.se!r}; give a whole number and true/false"
-            )
+        if type(row.se) is not bool:
+            raise self.wrong(f"row{i}.se", row.se, "give true or false")
+        kernels = self.first_rest(f"row{i}.k", row.k)
+        for entry in kernels:
+            self.odd(f"row{i}.k", self.coordinates[entry].values if isinstance(entry, str) else [entry])
         return Row(
-            self.first_rest(f"row{i}.k", row.k),
+            kernels,
             self.first_rest(f"row{i}.e", row.e),
             self.entry(f"row{i}.c", row.c, width=True),
             self.entry(f"row{i}.n", row.n),
-            row.s,
+            self.whole(f"row{i}.s", row.s),
             row.se,
         )
+
+    def recipe(self, lines: Any) -> tuple[tuple[str, Any], ...]:
+        """Makes the coordinates of the searched fields; returns the fixed ones."""
+        if not isinstance(lines, Mapping):
+            raise self.wrong("recipe", lines, "give a mapping (it may be empty: {})")
+        fixed = []
+        for key, value in lines.items():
+            if key not in RECIPE_FIELDS:
+                raise InputError(f"{self.where}: recipe has {key!r}; searchable: {', '.join(RECIPE_FIELDS)}")
+            entry = value if isinstance(value, str) and value.isidentifier() else self.entry(key, value, arch=False)
+            searched = key in self.coordinates
+            for one in self.coordinates[key].values if searched else [entry]:
+                try:
+                    _ANY_RECIPE.replace(**{key: one})
+                except InputError as error:
+                    raise InputError(f"{self.where}: {error}") from None
+            if not searched:
+                fixed.append((key, entry))
+        return tuple(fixed)
 
     def first_rest(self, name: str, value: Any) -> tuple[str | int, str | int]:
         """'a/b' is two entries; anything else one that all blocks of the row share."""
@@ -268,28 +327,25 @@ class _Reader:
 
     def entry(self, name: str, value: Any, *, width: bool = False, arch: bool = True) -> Any:
         """A fixed value, or the name of the coordinate made (or shared) for a range or a choice."""
-        shared = None
+        given, shared, ordered = value, None, False
         if isinstance(value, str):
             value, shared, ordered = self.parse(name, value)
-        else:
-            ordered = False
         if not isinstance(value, list):
-            if arch and type(value) is not int:
-                raise InputError(
-                    f"{self.where}: {name} is {value!r}; give a whole number, a [choice] or a (low, high, step)"
-                )
+            if arch and not _is_whole(value):
+                raise self.wrong(name, given, f"give {WHOLE}, a [choice] or a (low, high, step)")
+            if shared:
+                raise self.wrong(name, given, "a fixed value is the same everywhere; leave out the ^")
             return value
-        if len(value) < 1 or len(set(value)) != len(value):
-            raise InputError(f"{self.where}: {name} is {value!r}; give different values")
-        if arch and any(type(v) is not int or v < 1 for v in value):
-            raise InputError(f"{self.where}: {name} is {value!r}; give whole numbers from 1")
+        if not value or any(type(v) not in (bool, int, float, str) for v in value) or len(set(value)) < len(value):
+            raise self.wrong(name, given, "give different values")
+        if arch and not all(map(_is_whole, value)):
+            raise self.wrong(name, given, f"each must be {WHOLE}")
         values = tuple(round_width(v) if width else v for v in value)
         if shared:
-            name = f"{name.split('.', 1)[1]}^{shared}"
-        if name not in self.coordinates:
-            self.coordinates[name] = Coordinate(name, values, ordered, arch)
-        elif self.coordinates[name].values != values:
-            raise InputError(f"{self.where}: {name} shares values with an earlier row, but they differ: {values}")
+            name = f"{name.split('.', 1)[-1]}^{shared}"
+        made = Coordinate(name, values, ordered, arch, tuple(value))
+        if self.coordinates.setdefault(name, made) != made:
+            raise self.wrong(name, given, f"an earlier row shares it as {list(self.coordinates[name].nominal)}")
         return name
 
     def parse(self, name: str, text: str) -> tuple[Any, str | None, bool]:
@@ -299,8 +355,11 @@ class _Reader:
             low, high, step = (Decimal(match[i] or "1") for i in (1, 2, 3))
             scale = Decimal(f"1{match[4]}") if match[4] else Decimal(1)
             if step <= 0 or high < low or (high - low) % step:
-                raise InputError(f"{self.where}: {name} is {text!r}; high must be low plus a whole number of steps")
-            values = [(low + i * step) * scale for i in range(int((high - low) / step) + 1)]
+                raise self.wrong(name, text, "high must be low plus a whole number of steps")
+            count = int((high - low) / step) + 1
+            if count > MAX_VALUES:
+                raise self.wrong(name, text, f"that is {count:,} values; at most {MAX_VALUES:,}")
+            values = [(low + i * step) * scale for i in range(count)]
             whole = all(v == int(v) for v in values) and match[4] is None
             return [int(v) if whole else float(v) for v in values], match[5], True
         body, _, shared = text.partition("^")
@@ -309,7 +368,17 @@ class _Reader:
         except yaml.YAMLError:
             value = None
         if not isinstance(value, int | list):
-            raise InputError(
-                f"{self.where}: {name} is {text!r}; give '(low, high, step)', '(low, high)', '[a, b]' or a number"
-            )
+            raise self.wrong(name, text, "give '(low, high, step)', '(low, high)', '[a, b]' or a number")
         return value, shared or None, False
+
+    def whole(self, name: str, value: Any) -> int:
+        if not _is_whole(value):
+            raise self.wrong(name, value, f"give {WHOLE}")
+        return value
+
+    def odd(self, name: str, values: Sequence[int]) -> None:
+        if any(value % 2 == 0 for value in values):
+            raise self.wrong(name, list(values), "give odd kernels")
+
+    def wrong(self, name: str, value: Any, rule: str) -> InputError:
+        return InputError(f"{self.where}: {name} is {value!r}; {rule}")

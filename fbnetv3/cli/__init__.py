@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import fbnetv3
-from fbnetv3.cli import benchmark, recipes, search, weights, zoo
+from fbnetv3.cli import benchmark, recipes, resources, search, weights, zoo
 from fbnetv3.cli.show import Json, out
 from fbnetv3.cli.train import train
 from fbnetv3.errors import InputError, Note
@@ -26,6 +26,9 @@ app = typer.Typer(
 )
 for command in (zoo.models, zoo.info, zoo.predict, zoo.export, train):
     app.command()(command)
+search.app.command()(resources.budgets)
+search.app.command()(resources.scale)
+search.app.command("latency-table")(resources.latency_table)
 app.add_typer(search.app, name="search")
 app.add_typer(recipes.app, name="recipe")
 app.add_typer(weights.app, name="weights")

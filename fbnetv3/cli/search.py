@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fbnetv3.cli.show import out, progress_bar
+from fbnetv3.cli.show import Json, out, print_rows, progress_bar
 from fbnetv3.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="NARS: search an architecture and its training recipe.")
@@ -26,7 +27,13 @@ def search_run(
     max_flops: Annotated[
         str | None, typer.Option(help="FLOPs budget, such as 800K or 1.2M; by default the preset's.")
     ] = None,
-    max_params: Annotated[str | None, typer.Option(help="Parameter budget, instead of FLOPs.")] = None,
+    max_params: Annotated[
+        str | None, typer.Option(help="Parameter budget; without --max-flops it replaces the preset's FLOPs budget.")
+    ] = None,
+    max_latency: Annotated[float | None, typer.Option(help="Milliseconds, further to the other budgets.")] = None,
+    latency_table: Annotated[
+        Path | None, typer.Option(help="File of `fbnetv3 search latency-table`, for --max-latency.")
+    ] = None,
     flops_convention: Annotated[str | None, typer.Option(help="published or fvcore; by default the preset's.")] = None,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also run random search with as many trainings.")
@@ -41,12 +48,13 @@ def search_run(
     changes: dict[str, Any] = {"baseline": baseline or config.baseline}
     if seed is not None:
         changes["seed"] = seed
-    if max_flops and max_params:
-        raise InputError(
-            f"both --max-flops {max_flops} and --max-params {max_params}; a search has one budget: give one"
-        )
+    if (max_latency is None) != (latency_table is None):
+        raise InputError("--max-latency and --latency-table need each other; give both")
+    if max_latency is not None:
+        changes["latency"] = {"table": str(latency_table), "max": max_latency}
     if max_flops or max_params or flops_convention:
-        changes["constraint"] = _constraint(config, max_flops, max_params, flops_convention)
+        first, *also = _constraints(config, max_flops, max_params, flops_convention)
+        changes |= {"constraint": first, "also": [*config.to_dict()["also"], *also]}
     with progress_bar() as progress:
         found = start(config.replace(**changes), out_dir, workers, progress)
     _print_found(found, out_dir)
@@ -60,6 +68,51 @@ def search_resume(folder: Annotated[Path, typer.Argument(help="Folder of a searc
     with progress_bar() as progress:
         found = resume(folder, workers, progress)
     _print_found(found, folder)
+
+
+@app.command("audit")
+def search_audit(
+    space: Annotated[str, typer.Argument(help="Name of a space, or path of a YAML file.")], as_json: Json = False
+) -> None:
+    """The size of a search space, and what of the released networks lies outside it."""
+    from fbnetv3.search.audit import audit
+    from fbnetv3.search.space import load_space
+
+    found = audit(load_space(space))
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=1))
+        return
+    out.print(
+        f"{found.space}: {found.architectures:.3g} architectures, {found.architectures / found.resolutions:.3g} without the "
+        f"choice of resolution ({found.resolutions}); {found.built:.3g} as built, widths rounded to multiples of 8 "
+        f"({found.collapse:.0f} times fewer); {found.recipes:.3g} recipes",
+        highlight=False,
+        soft_wrap=True,
+    )
+    print_rows([_audit_row(network) for network in found.networks], False)
+    outside = [_outside_row(network, entry) for network in found.networks for entry in network.outside]
+    if outside:
+        print_rows(outside, False)
+
+
+def _audit_row(network: Any) -> dict[str, Any]:
+    by_rounding = network.outside and network.contained
+    return {
+        "network": network.network,
+        "inside": "by rounding" if by_rounding else "yes" if network.contained else "no",
+        "published MFLOPs": f"{network.flops / 1e6:.1f}",
+        "with same padding": f"{network.same_padding_flops / 1e6:.1f}",  # as a space builds it
+    }
+
+
+def _outside_row(network: Any, entry: Any) -> dict[str, Any]:
+    return {
+        "network": network.network,
+        "coordinate": entry.coordinate,
+        "has": entry.value,
+        "the space": entry.allowed,
+        "note": f"{entry.reached_from} is built as this" if entry.reached_from else None,
+    }
 
 
 def parse_count(text: str, option: str) -> float:
@@ -78,19 +131,20 @@ def parse_count(text: str, option: str) -> float:
     return value
 
 
-def _constraint(config: Any, max_flops: str | None, max_params: str | None, convention: str | None) -> dict[str, Any]:
-    """The preset's constraint with the user's budget; the window keeps its proportions."""
+def _constraints(
+    config: Any, max_flops: str | None, max_params: str | None, convention: str | None
+) -> list[dict[str, Any]]:
+    """The preset's constraint with the user's budget, whose window keeps its proportions, and a parameter budget."""
     before = config.constraint
-    convention = convention or before.convention
+    convention, found = convention or before.convention, []
+    if max_flops or not max_params:
+        high = parse_count(max_flops, "--max-flops") if max_flops else before.max
+        window = {"min": before.min / before.max * high, "max": high}
+        found.append({"metric": "flops", "convention": convention, **window})
     if max_params:
-        return {
-            "metric": "params",
-            "convention": convention,
-            "min": 0.0,
-            "max": parse_count(max_params, "--max-params"),
-        }
-    high = parse_count(max_flops, "--max-flops") if max_flops else before.max
-    return {"metric": "flops", "convention": convention, "min": before.min / before.max * high, "max": high}
+        high = parse_count(max_params, "--max-params")
+        found.append({"metric": "params", "convention": convention, "min": 0.0, "max": high})
+    return found
 
 
 def _print_found(found: list[Any], folder: Path) -> None:

@@ -139,7 +139,11 @@ def test_mistakes_with_names_and_numbers_are_one_line(run, tmp_path):
     new = ["--out", tmp_path / "run"]
     one_line(run("search", "run", *new, "--preset", "slow"), "unknown preset 'slow'; available: quickstart")
     one_line(run("search", "run", *new, "--max-flops", "lots"), "--max-flops is 'lots'; give a count such as 450M")
-    one_line(run("search", "run", *new, "--max-flops", "1M", "--max-params", "1M"), "a search has one budget")
+    one_line(run("search", "run", *new, "--max-latency", "2"), "--max-latency and --latency-table need each other")
+    one_line(
+        run("search", "run", *new, "--max-params", "9K", "--max-flops", "400K"),
+        "params (published convention) 0 to 9,000",
+    )
     one_line(run("search", "run", *new, "--flops-convention", "mine"), "convention is 'mine'")
     one_line(run("search", "resume", tmp_path / "run"), "no search in")
     assert not (tmp_path / "run").exists()

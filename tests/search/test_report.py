@@ -14,7 +14,7 @@ from fbnetv3.recipes import load_recipe
 from fbnetv3.search.config import load_preset
 from fbnetv3.search.labels import cost
 from fbnetv3.search.ledger import Trial
-from fbnetv3.search.nars import Proposal
+from fbnetv3.search.nars import Finalist, Proposal
 from fbnetv3.search.pair import Pair
 from fbnetv3.search.report import accuracies, summary, write_report
 from fbnetv3.search.run import Found
@@ -118,6 +118,25 @@ def make_found(config, space, trials, method="nars", acc1=81.25, name="micro_pai
     )
     curve = tuple(np.linspace(60, 82, recipe.epochs).tolist())
     return Found(method, pair, proposal, tuple(trials), curve, best.flops, best.params)
+
+
+def test_finalists_stand_side_by_side(space, tmp_path):
+    config = make_config(finalists=2)
+    found = make_found(config, space, make_trials(config, space, 4)[:17])
+    finalists = (
+        Finalist((0,) * len(space.sizes), (70.0, 1.5), 66.0, 71.25),
+        Finalist(found.proposal.candidate, (69.0, 2.0), 68.0, 72.5),
+    )
+    found = dataclasses.replace(found, proposal=dataclasses.replace(found.proposal, finalists=finalists))
+    write_report(config, space, [found], tmp_path / "report.html")
+    text, page = read(tmp_path / "report.html")
+    start = page.rows.index(["finalist", "predicted", "measured, as long", "measured, all epochs"])
+    assert page.rows[start + 1 : start + 3] == [
+        ["1", "70.0 ± 1.5%", "66.0%", "71.2%"],
+        ["2", "69.0 ± 2.0%", "68.0%", "72.5%"],
+    ]
+    assert '<tr class="marked"><td>2</td><td>69.0 ± 2.0%</td>' in text
+    assert [row[0] for row in round_rows(page)[:4]] == ["1", "2", "3", "finalists"]
 
 
 def read(path):

@@ -33,10 +33,10 @@ def quiet(_done, _total, _text):
 
 
 def config(tmp_path, **changes):
-    """Quickstart in small: 2 rounds of 2 trainings of 2 epochs in large batches."""
+    """Quickstart in small: 2 rounds of 2 trainings of 2 epochs in large batches, and 2 finalists."""
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(BASE_RECIPE))
-    small = {"recipe": str(recipe), "pool": 64, "batch": 2, "rounds": 2, "final_stretch": 1}
+    small = {"recipe": str(recipe), "pool": 64, "batch": 2, "rounds": 2, "finalists": 2, "final_stretch": 1}
     return load_preset("quickstart").replace(**small | changes)
 
 
@@ -65,11 +65,14 @@ def run_scripted(cfg, path, search=nars, evaluator=None):
 def test_algorithm_1_on_a_scripted_evaluator(tmp_path):
     cfg = config(tmp_path, pool=256, batch=8, rounds=4)
     proposal, trials, context = run_scripted(cfg, tmp_path / "a.jsonl")
-    assert [(t.round, t.index) for t in trials] == [(r, i) for r in (1, 2, 3, 4) for i in range(8)]
-    assert len({tuple(t.candidate) for t in trials}) == 32
-    assert len({t.seed for t in trials}) == 32
+    places = [(r, i) for r in (1, 2, 3, 4) for i in range(8)] + [(5, 0), (5, 1)]
+    assert [(t.round, t.index) for t in trials] == places
+    assert len({tuple(t.candidate) for t in trials[:32]}) == 32
+    assert len({t.seed for t in trials}) == 34
     assert all((t.predicted is None) == (t.round == 1) for t in trials)
-    assert all(t.epochs == (2 if t.round == 1 else 1) for t in trials)  # the scripted ranking is clear after one epoch
+    assert all(
+        t.epochs == (2 if t.round in (1, 5) else 1) for t in trials
+    )  # the scripted ranking is clear after one epoch
     assert all(cfg.constraint.min <= t.flops <= cfg.constraint.max for t in trials)
     best = {r: max(context.label(t, 1) for t in trials if t.round == r) for r in (1, 2, 3, 4)}
     assert max(best[2], best[3], best[4]) > best[1]
@@ -86,10 +89,59 @@ def test_algorithm_1_on_a_scripted_evaluator(tmp_path):
 def test_random_search_takes_the_best_measured_of_as_many_trainings(tmp_path):
     cfg = config(tmp_path, batch=4, rounds=3)
     proposal, trials, context = run_scripted(cfg, tmp_path / "a.jsonl", random_search)
-    assert len(trials) == 12
+    assert len(trials) == 14
     best = max(trials, key=lambda t: context.label(t, 2))
     assert list(proposal.candidate) == best.candidate
     assert proposal.predicted is None
+
+
+class Deceived(Scripted):
+    """What looks best by far in the trials is worth nothing in the finals but for the last one predicted."""
+
+    def __init__(self, wins):
+        super().__init__()
+        self.wins = wins
+
+    def __call__(self, candidate, epochs, seed):
+        outcome = super().__call__(candidate, epochs, seed)
+        if len(self.calls) > 6:
+            outcome = Outcome((50.0, 60.0 + (len(self.calls) - 7 == self.wins)), "ok", 0.0)
+        return outcome
+
+
+@pytest.mark.parametrize("wins", [0, 1, 3])
+def test_the_best_measured_finalist_is_the_answer(tmp_path, wins):
+    cfg = config(tmp_path, batch=3, finalists=4)
+    proposal, trials, _ = run_scripted(cfg, tmp_path / "a.jsonl", evaluator=Deceived(wins))
+    assert [list(f.candidate) for f in proposal.finalists] == [t.candidate for t in trials[6:]]
+    assert proposal.candidate == proposal.finalists[wins].candidate
+    assert proposal.predicted == proposal.finalists[wins].predicted
+    assert [f.final for f in proposal.finalists] == [60.0 + (i == wins) for i in range(4)]
+    scores = [mean - cfg.evolution.caution * std for mean, std in (f.predicted for f in proposal.finalists)]
+    assert scores[:3] == sorted(scores[:3], reverse=True)
+    best = max(trials[:6], key=lambda t: t.acc1[:1])
+    assert tuple(best.candidate) in [f.candidate for f in proposal.finalists]
+    assert [t.predicted for t in trials[6:]] == [pytest.approx(list(f.predicted)) for f in proposal.finalists]
+
+
+def test_without_finalists_the_highest_score_is_the_answer(tmp_path):
+    cfg = config(tmp_path, batch=3)
+    with_finalists, trials, _ = run_scripted(cfg, tmp_path / "a.jsonl")
+    alone, fewer, _ = run_scripted(cfg.replace(finalists=0), tmp_path / "b.jsonl")
+    assert comparable(fewer) == comparable([t for t in trials if t.round < 3])
+    assert alone.candidate == with_finalists.finalists[0].candidate
+    assert alone.finalists == ()
+
+
+def test_further_constraints_hold_for_every_trial(tmp_path):
+    also = [{"metric": "params", "max": 22e3}]
+    cfg = config(tmp_path, also=also, batch=4)
+    trials = run_scripted(cfg, tmp_path / "a.jsonl")[1]
+    assert len(trials) == 10
+    assert all(t.params <= 22e3 and t.flops <= cfg.constraint.max for t in trials)
+    without = run_scripted(cfg.replace(also=()), tmp_path / "b.jsonl")[1]
+    assert max(t.params for t in without) > 22e3
+    assert read_config(cfg.to_dict(), "here") == cfg
 
 
 @pytest.mark.parametrize("cut", [False, True])
@@ -104,8 +156,8 @@ def test_a_crash_after_every_write_then_resume_ends_the_same(tmp_path, cut):
         again, trials, _ = run_scripted(cfg, path, evaluator=evaluator)
         assert again == proposal
         assert path.read_bytes() == b"".join(whole)
-        assert len(evaluator.calls) == 9 - max(lines - 1, 0)  # nothing in the ledger is trained again
-    assert len(trials) == 9
+        assert len(evaluator.calls) == 11 - max(lines - 1, 0)  # nothing in the ledger is trained again
+    assert len(trials) == 11
 
 
 def test_a_ledger_of_other_versions_is_refused(tmp_path):
@@ -156,7 +208,12 @@ def test_a_real_search_leaves_what_it_promises(finished):
         data = load_images("fashion_mnist")
         assert measure(file.build(), data, "test").acc1 == pair.measured["acc1"]
     result = json.loads((folder / "result.json").read_text())
-    assert result["nars"]["trainings"] == result["random"]["trainings"] == 4
+    assert result["nars"]["trainings"] == result["random"]["trainings"] == 6
+    finalists = result["nars"]["finalists"]
+    assert [f["final"] for f in finalists] == [t.acc1[-1] for t in found[0].trials if t.round == 3]
+    assert [f["measured"] for f in finalists] == [t.acc1[found[0].proposal.epochs - 1] for t in found[0].trials][-2:]
+    assert all(f["predicted"] for f in finalists)
+    assert "Finalists" in (folder / "report.html").read_text()
     assert (folder / "report.html").stat().st_size > 10_000
     assert read_ledger(folder / "ledger.jsonl") == list(found[0].trials)
 
@@ -284,8 +341,12 @@ def test_space_and_data_must_fit(tmp_path):
         ({"pool": 3}, "a pool of 3 is too small for 2 batches of 2"),
         ({"rounds": 0}, "rounds is 0"),
         ({"schema": 2}, "schema is 2"),
-        ({"evolution": {"mutation": 1}}, "evolution: unknown key 'mutation'; allowed: parents"),
+        ({"evolution": {"speed": 1}}, "evolution: unknown key 'speed'; allowed: parents"),
         ({"constraint": {"metric": "flops"}}, "constraint: missing key 'max'"),
+        ({"evolution": "fast"}, "evolution is 'fast'; give one of default, paper, or settings"),
+        ({"also": [{"metric": "params", "max": "1M"}]}, r"also\[0\]: max is '1M'"),
+        ({"latency": {"max": 1.0}}, "latency: missing key 'table'"),
+        ({"finalists": -1}, "finalists is -1"),
         ({"early_stopping": 1.5}, "early_stopping is 1.5"),
     ],
 )

@@ -1,16 +1,18 @@
+import dataclasses
+import hashlib
+
 import numpy as np
 import pytest
-import torch
 import yaml
 
-from fbnetv3 import InputError, build_model
+from fbnetv3 import InputError
 from fbnetv3.complexity import cost as arch_cost
 from fbnetv3.recipes import load_recipe
 from fbnetv3.schema import read
 from fbnetv3.search.encoding import arch_mask, encode
 from fbnetv3.search.labels import Constraint, cost
-from fbnetv3.search.sampling import sample, sobol
-from fbnetv3.search.space import list_spaces, load_space
+from fbnetv3.search.sampling import draws, sample, sobol
+from fbnetv3.search.space import Coordinate, list_spaces, load_space
 
 MICRO = load_space("micro")
 BASE = load_recipe("fashion_mnist/micro")
@@ -45,16 +47,56 @@ def load(tmp_path, data):
 
 def test_the_grammar_reads_table_2_to_the_papers_sizes(tmp_path):
     space = load(tmp_path, TABLE2)
+    packaged = load_space("table2")
+    assert set(packaged.coordinates) == set(space.coordinates)  # their order is that of the file
+    assert (packaged.rows, packaged.head) == (space.rows, space.head)
     assert space.arch_size / 7 == pytest.approx(1.76e17, rel=0.005)  # the paper's 10^17, resolution (7 values) apart
+    assert space.arch_size == pytest.approx(1.23e18, rel=0.005)
     assert space.recipe_size == pytest.approx(1.89e7, rel=0.005)  # 10^7
+    assert space.arch_size / space.built_size == 260  # what rounding of widths leaves out
     by_name = {c.name: c for c in space.coordinates}
     assert by_name["lr"].values[0] == 0.02
     assert by_name["lr"].values[-1] == 0.03
-    assert by_name["row3.c"].values == (56, 64, 64, 72, 72, 80, 80, 88)  # 56..84 by 4, as built
+    assert by_name["row3.c"].nominal == (56, 60, 64, 68, 72, 76, 80, 84)
+    assert by_name["row3.c"].values == (56, 64, 64, 72, 72, 80, 80, 88)  # as built
     index = sample(space, 50, Constraint("flops", 800e6, 400e6), seed=0)
     for row, flops in zip(index[:10], cost(space, index).flops()[:10], strict=True):
         assert arch_cost(space.arch(row, "x")).flops() == flops
         assert 400e6 <= flops <= 800e6
+
+
+def test_the_default_space_differs_from_table_2_where_the_released_networks_do():
+    table2, released = ({c.name: c.nominal for c in load_space(name).coordinates} for name in ("table2", "released"))
+    alike = table2.keys() & released.keys()
+    assert {name for name in alike if table2[name] != released[name]} == {"row6.c"}
+    assert released["row6.c"] == (*table2["row6.c"], 228, 232, 236, 240)
+    split = {"row1.k", "row2.k", "row3.k", "row4.k", "row5.k", "row5.e"}
+    assert table2.keys() - alike == {*split, "ema"}
+    assert released.keys() - alike == {f"{name}.{part}" for name in split for part in ("first", "rest")}
+    assert all(released[f"{name}.{part}"] == table2[name] for name in split for part in ("first", "rest"))
+
+
+def test_a_fixed_recipe_value_is_every_pairs(tmp_path):
+    space = load_space("released")
+    row = sobol(space, 4, 0)[0]
+    assert space.recipe(row, BASE.replace(ema=False)).ema is True
+    assert "ema" not in {c.name for c in space.coordinates}
+    space = load(tmp_path, TABLE2 | {"recipe": {"optimizer": "sgd", "lr": "(2, 3)e-2"}})
+    assert space.recipe_size == 2
+    first = [0] * len(space.coordinates)
+    assert space.recipe(first, BASE).optimizer == "sgd"
+    assert space.recipe(first, BASE).lr == pytest.approx(0.08)  # four times, since the space fixes SGD
+
+
+def test_a_space_of_recipes_has_one_architecture():
+    space = load_space("recipe_only")
+    assert (space.arch_size, space.built_size) == (1, 1)
+    assert space.recipe_size == load_space("table2").recipe_size
+    assert not arch_mask(space).any()
+    index = sample(space, 30, Constraint("flops", 800e6), seed=0)
+    assert len({space.arch(row, "x") for row in index}) == 1
+    assert len({space.recipe(row, BASE) for row in index}) == 30
+    assert 0.95 < cost(space, index).flops()[0] / 750.7e6 < 1.05  # the unverified rows that it stands for
 
 
 def test_shared_values_are_one_coordinate():
@@ -65,30 +107,6 @@ def test_shared_values_are_one_coordinate():
     stage = MICRO.arch(row, "x").stages[2]
     assert stage[0].e == stage[2].e
     assert stage[1].e == stage[3].e
-
-
-@pytest.mark.parametrize("name", list_spaces())
-def test_labels_equal_the_closed_form_of_every_arch(name):
-    space = load_space(name)
-    index = sobol(space, 8, 1)
-    labels = cost(space, index)
-    for i, row in enumerate(index):
-        expected = arch_cost(space.arch(row, "x"), space.num_classes, space.in_chans)
-        assert tuple(int(part[i]) for part in labels) == tuple(expected)
-    assert all(part.dtype == np.int64 for part in labels)
-
-
-def test_labels_equal_fvcore_on_built_networks():
-    from fvcore.nn import FlopCountAnalysis
-
-    index = sobol(MICRO, 4, 2)
-    labels = cost(MICRO, index)
-    for i, row in enumerate(index):
-        model = build_model(MICRO.arch(row, "x"), 10, 1).eval()
-        counter = FlopCountAnalysis(model, torch.zeros(1, 1, 28, 28))
-        counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        assert counter.total() == labels.flops("fvcore")[i]
-        assert sum(p.numel() for p in model.parameters()) == labels.params("fvcore")[i]
 
 
 def test_recipes_of_a_space():
@@ -116,6 +134,80 @@ def test_rounded_widths_make_equal_rows_equal(tmp_path):
     canonical = space.canonical(rows)
     assert canonical[:, column].tolist() == [0, 1, 1, 3, 3, 5, 5, 7]
     assert np.array_equal(encode(space, rows), encode(space, canonical))
+
+
+def test_distinct_rows_are_the_first_of_their_kind():
+    rows = np.array([[1, 2], [0, 1], [1, 2], [0, 1], [0, 0]])
+    rows = np.concatenate([rows, np.zeros((5, len(MICRO.coordinates) - 2), int)], axis=1)
+    assert MICRO.distinct(rows).tolist() == [0, 1, 4]
+    assert MICRO.distinct(rows[:0]).tolist() == []
+
+
+def test_no_digit_is_lost_in_a_space_of_many_coordinates():
+    values = tuple(range(1, 9))
+    wide = dataclasses.replace(
+        MICRO, coordinates=tuple(Coordinate(str(i), values, True, True, values) for i in range(50))
+    )
+    rows = np.concatenate([digit * np.eye(50, dtype=int) for digit in range(1, 8)])
+    assert wide.distinct(np.concatenate([rows, rows])).tolist() == list(range(350))
+
+
+@pytest.mark.parametrize("name", list_spaces())
+def test_distinct_rows_are_numpys(name):
+    space = load_space(name)
+    index = np.concatenate([space.canonical(sobol(space, 8, seed)) for seed in (0, 1, 0)])
+    index[300:310, 0] = 0
+    index[310:320] = index[300:310]
+    index[320:330, -1] = (index[300:310, -1] + 1) % space.sizes[-1]  # the last digit alone differs
+    index[320:330, :-1] = index[300:310, :-1]
+    _, first = np.unique(index, axis=0, return_index=True)
+    assert space.distinct(index).tolist() == sorted(first)
+
+
+def test_pieces_of_a_sequence_are_the_whole_one():
+    from scipy.stats import qmc
+
+    for log2_n, n in ((4, 11), (14, 2**14), (15, 20_000)):
+        pieces = np.concatenate(list(draws(MICRO, n, 5)))
+        whole = qmc.Sobol(len(MICRO.sizes), scramble=True, rng=np.random.default_rng(5)).random_base2(log2_n)[:n]
+        assert np.array_equal(pieces, np.floor(whole * MICRO.sizes))
+
+
+def test_samples_are_the_first_different_ones_of_the_sequence():
+    space, window = load_space("table2"), Constraint("flops", 800e6, 400e6)
+    drawn = space.canonical(sobol(space, 15, 4))
+    drawn = drawn[window.allows(cost(space, drawn))]
+    _, first = np.unique(drawn, axis=0, return_index=True)
+    assert np.array_equal(sample(space, 10_000, window, seed=4), drawn[np.sort(first)[:10_000]])
+
+
+def test_samples_of_a_small_space_are_each_pair_once(tmp_path):
+    rows = [{"k": 3, "e": "(1, 2)", "c": "(8, 32, 4)", "n": 1, "s": 2, "se": False}]
+    small = load(tmp_path, TABLE2 | {"rows": rows, "resolution": 32, "stem": {"k": 3, "c": 16, "s": 2}, "recipe": {}})
+    assert (small.arch_size, small.built_size) == (14, 8)  # 8 16 16 24 24 32 32 as built
+    everything = sample(small, 8, Constraint("flops", 1e12), seed=0)
+    assert len({small.arch(row, "x") for row in everything}) == 8
+    with pytest.raises(InputError, match="only 8 of 1,048,576 samples"):
+        sample(small, 9, Constraint("flops", 1e12), seed=0)
+
+
+# What the version before the look-up tables drew, labelled and encoded.
+FINGERPRINT = "58c58b6b5bca792e"
+
+
+def test_seeded_samples_labels_and_encodings_do_not_change():
+    digest = hashlib.sha256()
+    for seed in range(2):
+        for n, constraint in (
+            (10, Constraint("flops", 4e5, 1.5e5)),
+            (500, Constraint("flops", 1e6, 5e5)),
+            (40, Constraint("params", 6e4)),
+            (300, Constraint("flops", 5e5, convention="fvcore")),
+        ):
+            index = sample(MICRO, n, constraint, seed)
+            for part in (index, *cost(MICRO, index), encode(MICRO, index)):
+                digest.update(np.ascontiguousarray(part).tobytes())
+    assert digest.hexdigest()[:16] == FINGERPRINT
 
 
 def test_samples_are_different_inside_and_reproducible():
@@ -188,10 +280,34 @@ def test_encoding_by_hand():
         ({"rows": [{"k": 3}]}, r"rows\[0\]: missing key 'e'"),
         ({"rows": [TABLE2["rows"][0] | {"se": "yes"}]}, "se is 'yes'"),
         ({"rows": [TABLE2["rows"][0] | {"k": [3, 3]}]}, "give different values"),
-        ({"rows": [TABLE2["rows"][0] | {"k": [3, "five"]}]}, "give whole numbers"),
-        ({"rows": [TABLE2["rows"][0] | {"e": "(1, 2)^a"}, TABLE2["rows"][1] | {"e": "(1, 3)^a"}]}, "but they differ"),
+        ({"rows": [TABLE2["rows"][0] | {"k": [3, "five"]}]}, "each must be a whole number from 1 to 100,000"),
+        (
+            {"rows": [TABLE2["rows"][0] | {"e": "(1, 2)^a"}, TABLE2["rows"][1] | {"e": "(1, 3)^a"}]},
+            r"e\^a is '\(1, 3\)\^a'; an earlier row shares it as \[1, 2\]",
+        ),
         ({"recipe": {"speed": [1, 2]}}, "recipe has 'speed'; searchable: lr"),
-        ({"recipe": {"ema": True}}, "fixed values belong to the base recipe"),
+        ({"recipe": {"ema": "always"}}, "ema is 'always'"),
+        ({"recipe": {"ema": [1, 2]}}, "ema is 1"),
+        ({"recipe": {"optimizer": ["adam"]}}, "optimizer is 'adam'; .*'rmsprop'"),
+        ({"recipe": {"dropout": "(50, 150, 50)e-2"}}, "dropout is 1.0; .*less than 1"),
+        ({"recipe": {"lr": [[0.1], [0.2]]}}, "give different values"),
+        ({"recipe": {"lr": {"low": 1}}}, "lr is {'low': 1}"),
+        ({"recipe": {"lr": "1e-5"}}, "lr is '1e-5'; give '"),
+        ({"name": 7}, "name is 7; give a text"),
+        ({"in_chans": 0}, "in_chans is 0; give a whole number from 1"),
+        ({"sgd_lr_factor": 0}, "sgd_lr_factor is 0; give a number above 0"),
+        ({"stem": {"k": 4, "c": 16, "s": 2}}, r"stem.k is \[4\]; give odd kernels"),
+        ({"stem": {"k": 3, "c": 16, "s": 0}}, "stem.s is 0; give a whole number from 1"),
+        ({"head": {"e": "(1, 6)", "c": 1984}}, r"head.e is '\(1, 6\)'; give a whole number"),
+        ({"rows": [TABLE2["rows"][0] | {"k": "[3, 5]/[4, 5]"}]}, r"row0.k is \[4, 5\]; give odd kernels"),
+        ({"rows": [TABLE2["rows"][0] | {"s": 0}]}, "row0.s is 0"),
+        ({"rows": [TABLE2["rows"][0] | {"n": 0}]}, "row0.n is 0; give a whole number from 1"),
+        ({"rows": [TABLE2["rows"][0] | {"e": "3^1"}]}, "row0.e is '3.1'; a fixed value is the same everywhere"),
+        ({"rows": [TABLE2["rows"][0] | {"c": "(8, 900000)"}]}, "899,993 values; at most 10,000"),
+        ({"rows": [TABLE2["rows"][0] | {"c": 100_001}]}, "row0.c is 100001; give a whole number from 1 to 100,000"),
+        ({"rows": [TABLE2["rows"][0] | {"n": "[1, 100001]"}]}, "each must be a whole number from 1 to 100,000"),
+        ({"head": {"e": 6, "c": 10**30}}, "head.c is 10+; give a whole number from 1 to 100,000"),
+        ({"rows": [TABLE2["rows"][0] | {"c": "(1.2.3, 4)"}]}, r"row0.c is '\(1.2.3, 4\)'; give"),
         ({"recipe": None}, "recipe is None"),
     ],
 )
@@ -201,5 +317,7 @@ def test_spaces_are_read_strictly(tmp_path, change, words):
 
 
 def test_unknown_space_names_the_choices():
-    with pytest.raises(InputError, match="unknown search space 'nano'; available: micro"):
+    with pytest.raises(
+        InputError, match="unknown search space 'nano'; available: cifar, micro, recipe_only, released, table2, or"
+    ):
         load_space("nano")
