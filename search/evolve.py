@@ -42,7 +42,7 @@ class EvolutionSettings:
 
 PRESETS = {
     "default": EvolutionSettings(),
-    # Algorithm 1 to the letter, with the probabilities of Srinivas and Patnaik.
+    # Algorithm 1 as written, with the probabilities of Srinivas and Patnaik.
     "paper": EvolutionSettings(
         crossover=0.0, mutation=0.5, near=0.0, caution=0.0, patience=1, restarts=0, polish=False
     ),
