@@ -98,6 +98,18 @@ def test_pretraining_learns_the_statistics_and_is_what_fit_starts_from(pretraine
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_pretraining_depends_on_its_seed_alone():
+    x = np.random.default_rng(3).random((300, 6)).astype(np.float32)
+    found = []
+    for seed, state in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(state)
+        predictor = AccuracyPredictor(ARCH, seed=seed, settings=PAPER)
+        predictor.pretrain(x, statistics(x))
+        found.append(predictor.predict_labels(x))
+    assert np.array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
+
+
 def test_labels_that_are_constant_zero_or_negative_are_learnt_as_they_are():
     x = np.random.default_rng(3).random((300, 6)).astype(np.float32)
     labels = np.stack([np.full(300, 7.0), np.zeros(300), x[:, 0] - 0.5, 5e9 + 1e9 * x[:, 1]], axis=1)
