@@ -307,6 +307,8 @@ def plot(path: Path, folder: Path = RESULTS) -> None:
     ):  # fmt: skip
         axes[4].loglog([int(n) for n in methods[key]], [row["mse"] for row in methods[key].values()], "o-", label=label)
     axes[4].set(title="(e) mean squared error", xlabel="samples", ylabel="points squared")
+    axes[4].set_xticks(SIZES, [str(n) for n in SIZES])
+    axes[4].set_xticks([], minor=True)
     axes[4].legend(fontsize=8)
     figure.suptitle(
         f"Figure 4 on NAS-Bench-Macro (CIFAR-10), not on the paper's data; (c) and (d) with {shown['samples']} samples"
