@@ -13,14 +13,11 @@ from __future__ import annotations
 import argparse
 import functools
 import io
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +29,7 @@ from torch import nn
 
 from fbnetv3.arch import ARCHS
 from fbnetv3.benchmarks.cifar10_networks import Network, count_flops, find_network
-from fbnetv3.benchmarks.result import RESULTS, Result, load_result, versions, write_result
+from fbnetv3.benchmarks.result import RESULTS, Result, host, load_result, versions, write_result
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 from fbnetv3.recipes import load_recipe
@@ -168,12 +165,10 @@ def run(settings: Settings, runs: Path, console: Console) -> Result:
         values["full_run"] = full_run(settings)
     values["data"] = {split: data.count(split) for split in ("train", "val", "test")} | {"jpeg": is_jpeg(settings.data)}
     values["training"] = {"recipe": settings.recipe, "epochs": recipe.epochs, "threads": settings.threads}
-    return Result(
-        date=datetime.now(timezone.utc).date().isoformat(),
+    return Result.now(
         command=settings.command,
         method=method(values),
-        versions=versions(["torch", "torchvision", "timm", "fvcore", "pillow", "numpy"])
-        | {"machine": platform.machine(), "cpus": str(os.cpu_count())},
+        versions=versions(["torch", "torchvision", "timm", "fvcore", "pillow", "numpy"]) | host(),
         values=values,
     )
 

@@ -11,12 +11,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import platform
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +26,7 @@ from torchvision import transforms as T
 from torchvision.datasets import ImageFolder
 
 from fbnetv3.benchmarks.ratio import fastest, speed_ratio
-from fbnetv3.benchmarks.result import RESULTS, Result, versions, write_result
+from fbnetv3.benchmarks.result import RESULTS, Result, host, versions, write_result
 from fbnetv3.inference import time_calls
 from fbnetv3.training.augment import PADDING
 from fbnetv3.training.data import Data, ImageData, fashion_mnist
@@ -158,13 +155,11 @@ def main(argv: list[str] | None = None) -> Result:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"passes of every path (default {ROUNDS})")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{NAME}.json", help="the result file")
     options = parser.parse_args(argv)
-    result = Result(
-        date=datetime.now(timezone.utc).date().isoformat(),
+    result = Result.now(
         command=f"python -m fbnetv3.benchmarks.{NAME}"
         + (f" --rounds {options.rounds}" if options.rounds != ROUNDS else ""),
         method=METHOD,
-        versions=versions(["torch", "torchvision", "pillow", "numpy"])
-        | {"machine": platform.machine(), "cpus": str(os.cpu_count())},
+        versions=versions(["torch", "torchvision", "pillow", "numpy"]) | host(),
         values=measure(options.rounds),
     )
     write_result(options.out.stem, result, options.out.parent)

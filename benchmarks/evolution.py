@@ -13,12 +13,9 @@ import argparse
 import dataclasses
 import importlib.util
 import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,7 @@ import numpy as np
 
 from fbnetv3.benchmarks.landscapes import Oracle, everything, restricted
 from fbnetv3.benchmarks.ratio import speed_ratio
-from fbnetv3.benchmarks.result import RESULTS, Result, versions, write_result
+from fbnetv3.benchmarks.result import RESULTS, Result, host, versions, write_result
 from fbnetv3.search.encoding import arch_mask, encode
 from fbnetv3.search.evolve import PRESETS, EvolutionSettings, Score, evolve
 from fbnetv3.search.labels import Constraint, cost
@@ -235,11 +232,10 @@ def main(argv: list[str] | None = None) -> Result:
     parser.add_argument("--quick", action="store_true", help="rehearse on the micro space; the figures mean nothing")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{NAME}.json", help="the result file")
     options = parser.parse_args(argv)
-    result = Result(
-        date=datetime.now(timezone.utc).date().isoformat(),
+    result = Result.now(
         command=f"python -m fbnetv3.benchmarks.{NAME}" + (" --quick" if options.quick else ""),
         method=METHOD,
-        versions=versions(["torch", "numpy", "pymoo"]) | {"machine": platform.machine(), "cpus": str(os.cpu_count())},
+        versions=versions(["torch", "numpy", "pymoo"]) | host(),
         values=measure(QUICK if options.quick else Plan()),
     )
     write_result(options.out.stem, result, options.out.parent)

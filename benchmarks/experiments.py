@@ -13,12 +13,10 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import platform
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from fbnetv3.benchmarks.experiment_config import SCALES, Difference, Experiment, Scale, load_experiment
 from fbnetv3.benchmarks.experiment_report import print_tables
 from fbnetv3.benchmarks.nars_vs_random import paired_difference
-from fbnetv3.benchmarks.result import RESULTS, Result, load_result, versions, write_result
+from fbnetv3.benchmarks.result import RESULTS, Result, host, load_result, versions, write_result
 from fbnetv3.errors import InputError
 from fbnetv3.training.data import Data
 from fbnetv3.training.distributed import processes
@@ -142,12 +140,10 @@ def run(experiment: Experiment, options: Options, runs: Path, console: Console, 
             except FAILURES as error:
                 failures[cell][seed] = f"{type(error).__name__}: {str(error).partition(';')[0]}"
                 console.print(f"{label}: {failures[cell][seed]}", markup=False)
-    return Result(
-        date=datetime.now(timezone.utc).date().isoformat(),
+    return Result.now(
         command=options.command,
         method=METHOD.format(split=scale.split, about=scale.about),
-        versions=versions(["torch", "torchvision", "timm", "numpy", "scipy"])
-        | {"machine": platform.machine(), "cpus": str(os.cpu_count())},
+        versions=versions(["torch", "torchvision", "timm", "numpy", "scipy"]) | host(),
         values=_values(experiment, options, trainer, accuracies, failures),
     )
 

@@ -11,10 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import platform
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fbnetv3.benchmarks.nars_vs_random import paired_difference
-from fbnetv3.benchmarks.result import RESULTS, Result, versions, write_result
+from fbnetv3.benchmarks.result import RESULTS, Result, host, versions, write_result
 from fbnetv3.errors import InputError
 from fbnetv3.search.encoding import arch_mask, encode
 from fbnetv3.search.evolve import EvolutionSettings, evolve
@@ -240,11 +237,10 @@ def main(argv: list[str] | None = None) -> Result:
     parser.add_argument("--out", type=Path, default=RESULTS / f"{NAME}.json", help="the result file")
     options = parser.parse_args(argv)
     plans = {"trials_12": Plan(2, 6, 2)} if options.quick else PLANS
-    result = Result(
-        date=datetime.now(timezone.utc).date().isoformat(),
+    result = Result.now(
         command=f"python -m fbnetv3.benchmarks.{NAME} --table {options.table.name}" + " --quick" * options.quick,
         method=METHOD,
-        versions=versions(["torch", "numpy", "scipy"]) | {"machine": platform.machine(), "cpus": str(os.cpu_count())},
+        versions=versions(["torch", "numpy", "scipy"]) | host(),
         values=measure(load_table(options.table), plans),
     )
     write_result(options.out.stem, result, options.out.parent)

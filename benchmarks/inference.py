@@ -19,7 +19,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -213,9 +212,8 @@ def measure(settings: Settings, command: str) -> Result:
         values["int8_accuracy"] = int8_accuracy(settings)
     values["targets"] = targets(values)
     packages = ["torch", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "executorch", "numpy"]
-    machine = {"cpu": cpu_model(), "cpus": str(os.cpu_count())}
-    today = datetime.now(timezone.utc).date().isoformat()
-    return Result(today, command, METHOD, versions(packages) | machine, values)
+    facts = {"cpu": cpu_model(), "cpus": str(os.cpu_count())}
+    return Result.now(command, METHOD, versions(packages) | facts, values)
 
 
 def cpu_model() -> str:

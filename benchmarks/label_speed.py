@@ -13,12 +13,10 @@ import dataclasses
 import itertools
 import json
 import os
-import platform
 import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +25,7 @@ import torch
 from torch import nn
 
 from fbnetv3.benchmarks.ratio import speed_ratio
-from fbnetv3.benchmarks.result import RESULTS, Result, versions, write_result
+from fbnetv3.benchmarks.result import RESULTS, Result, host, versions, write_result
 from fbnetv3.errors import InputError
 from fbnetv3.inference import time_calls
 from fbnetv3.model import build_model
@@ -217,12 +215,10 @@ def main(argv: list[str] | None = None) -> Result:
         for name, value, usual in (("rounds", options.rounds, ROUNDS), ("draws", options.draws, DRAWS))
         if value != usual
     )
-    result = Result(
-        date=datetime.now(timezone.utc).date().isoformat(),
+    result = Result.now(
         command=f"OMP_NUM_THREADS=1 python -m fbnetv3.benchmarks.{NAME}{given}",
         method=METHOD,
-        versions=versions(["torch", "fvcore", "numpy", "scipy"])
-        | {"machine": platform.machine(), "cpus": str(os.cpu_count())},
+        versions=versions(["torch", "fvcore", "numpy", "scipy"]) | host(),
         values=measure(options.rounds, draws=options.draws),
     )
     write_result(options.out.stem, result, options.out.parent)

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from fbnetv3.benchmarks.result import RESULTS, Result, versions, write_result
+from fbnetv3.benchmarks.result import RESULTS, Result, host, versions, write_result
 from fbnetv3.search.labels import cost
 from fbnetv3.search.latency import covering, distinct_pieces
 from fbnetv3.search.limits import Floats, random_rows
@@ -109,11 +106,10 @@ def main(argv: list[str] | None = None) -> Result:
     parser.add_argument("--quick", action="store_true", help="rehearse; the figures mean nothing")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{NAME}.json", help="the result file")
     options = parser.parse_args(argv)
-    result = Result(
-        date=datetime.now(timezone.utc).date().isoformat(),
+    result = Result.now(
         command=f"python -m fbnetv3.benchmarks.{NAME}" + " --quick" * options.quick,
         method=METHOD,
-        versions=versions(["torch", "numpy", "scipy"]) | {"machine": platform.machine(), "cpus": str(os.cpu_count())},
+        versions=versions(["torch", "numpy", "scipy"]) | host(),
         values=measure(QUICK if options.quick else Plan()),
     )
     write_result(options.out.stem, result, options.out.parent)

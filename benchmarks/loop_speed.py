@@ -13,11 +13,9 @@ import copy
 import dataclasses
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,7 @@ from fbnetv3.arch import ARCHS, Arch, Block
 from fbnetv3.benchmarks.data_speed import coloured
 from fbnetv3.benchmarks.inference import MICRO, cpu_model
 from fbnetv3.benchmarks.ratio import Ratio, speed_ratio
-from fbnetv3.benchmarks.result import RESULTS, Result, versions, write_result
+from fbnetv3.benchmarks.result import RESULTS, Result, host, versions, write_result
 from fbnetv3.model import build_model
 from fbnetv3.training.augment import PADDING
 from fbnetv3.training.data import BLOCK, Batch, ImageData, Split, fashion_mnist
@@ -410,16 +408,15 @@ def main(argv: list[str] | None = None) -> Result:
         words.append(f"--rounds {options.rounds}")
     if len(cases) < len(CASES):
         words.append(f"--networks {' '.join(cases)}")
-    machine = {
-        "cpu": cpu_model(), "machine": platform.machine(), "cpus": str(os.cpu_count()), "threads": "1",
+    facts = host() | {
+        "cpu": cpu_model(), "threads": "1",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
         "niceness": str(os.getpriority(os.PRIO_PROCESS, 0)),
     }  # fmt: skip
-    result = Result(
-        date=datetime.now(timezone.utc).date().isoformat(),
+    result = Result.now(
         command=" ".join(words),
         method=METHOD,
-        versions=versions(["torch", "timm", "numpy"]) | machine,
+        versions=versions(["torch", "timm", "numpy"]) | facts,
         values=run(cases),
     )
     write_result(options.out.stem, result, options.out.parent)

@@ -9,7 +9,6 @@ validation accuracy after the last epoch, chance for a training that diverged.
 from __future__ import annotations
 
 import argparse
-from datetime import datetime, timezone
 
 import numpy as np
 
@@ -40,8 +39,7 @@ def main() -> None:
         outcome = context.evaluator(candidate, context.base.epochs, FIRST_SEED + i)
         accuracies.append(outcome.acc1[-1] if outcome.acc1 else 100.0 / context.space.num_classes)
         print(i, accuracies[-1], flush=True)
-    result = Result(
-        date=datetime.now(timezone.utc).date().isoformat(),
+    result = Result.now(
         command=f"python -m fbnetv3.benchmarks.{NAME} --n {arguments.n}",
         method=METHOD,
         versions=versions(["torch", "numpy", "scipy"]),

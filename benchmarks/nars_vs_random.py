@@ -15,7 +15,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +118,7 @@ def main() -> None:
     print(json.dumps(values, indent=1))
     if not arguments.dry:
         seeds = " ".join(map(str, arguments.seeds))
-        result = Result(
-            date=datetime.now(timezone.utc).date().isoformat(),
+        result = Result.now(
             command=f"python -m fbnetv3.benchmarks.{NAME} --out DIR --seeds {seeds}",
             method=METHOD,
             versions=versions(["torch", "numpy", "scipy"]),

@@ -21,7 +21,6 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -346,8 +345,7 @@ def main() -> None:
         "figure4": shown,
     }
     print(json.dumps(values["targets"], indent=1))
-    result = Result(
-        date=datetime.now(timezone.utc).date().isoformat(),
+    result = Result.now(
         command=f"python -m fbnetv3.benchmarks.{NAME} --macro FILE --out DIR",
         method=METHOD,
         versions=versions(["torch", "numpy", "scipy"]),

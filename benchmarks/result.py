@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ class Result:
     versions: dict[str, str]
     values: dict[str, Any]
     schema: int = SCHEMA
+
+    @classmethod
+    def now(cls, command: str, method: str, versions: dict[str, str], values: dict[str, Any]) -> Result:
+        """The result of a run that ends today."""
+        return cls(datetime.now(timezone.utc).date().isoformat(), command, method, versions, values)
 
     def number(self, path: str) -> int | float:
         """The number at a dotted path of `values`.
@@ -89,3 +95,8 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def host() -> dict[str, str]:
+    """What a result file with times says of the machine, beside versions."""
+    return {"machine": platform.machine(), "cpus": str(os.cpu_count())}

@@ -7,7 +7,6 @@ writes `results/zoo_cost.json` in some seconds; the counts do not depend on the 
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +57,7 @@ def measure_network(name: str) -> dict[str, Any]:
 
 def measure(folder: Path = RESULTS) -> Result:
     """Count all released networks and write `<folder>/zoo_cost.json`."""
-    result = Result(
-        date=datetime.now(timezone.utc).date().isoformat(),
+    result = Result.now(
         command=f"python -m fbnetv3.benchmarks.{NAME}",
         method=METHOD,
         versions=versions(["torch", "fvcore"]),
