@@ -23,13 +23,13 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from torch import nn
 
 from fbnetv3.arch import ARCHS
 from fbnetv3.benchmarks.cifar10_networks import Network, count_flops, find_network
 from fbnetv3.benchmarks.result import RESULTS, Result, host, load_result, versions, write_result
+from fbnetv3.benchmarks.training_bar import training_bar
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 from fbnetv3.recipes import load_recipe
@@ -147,21 +147,19 @@ def run(settings: Settings, runs: Path, console: Console) -> Result:
     def load(side: int) -> Data:
         return load_data(settings.data, resolution=side, limit=settings.limit)
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     values: dict[str, Any] = {"networks": {}}
-    with cpu_threads(settings.threads), Progress(*columns, console=console) as bar:
-        task = bar.add_task("reading images", total=None)
+    with cpu_threads(settings.threads), training_bar(console, "reading images") as bar:
         for network in networks:
             data, accuracies = load(network.resolution), {}
             for seed in settings.seeds:
                 name, folder = f"{network.name}, seed {seed}", runs / network.name.replace(":", "_") / f"seed{seed}"
-                accuracies[str(seed)] = train(network, settings, data, seed, folder, _Report(bar, task, name))
+                accuracies[str(seed)] = train(network, settings, data, seed, folder, bar.training(name))
                 console.print(f"{name}: {accuracies[str(seed)]:.2f}% on test")
             flops, params = count_flops(network, len(data.classes))
             values["networks"][network.name] = {
                 "resolution": network.resolution, "flops": flops, "params": params, **spread(accuracies),
             }  # fmt: skip
-        bar.update(task, completed=0, total=None, description="timing steps of the networks of Figure 7")
+        bar.other("timing steps of the networks of Figure 7")
         values["full_run"] = full_run(settings)
     values["data"] = {split: data.count(split) for split in ("train", "val", "test")} | {"jpeg": is_jpeg(settings.data)}
     values["training"] = {"recipe": settings.recipe, "epochs": recipe.epochs, "threads": settings.threads}
@@ -171,20 +169,6 @@ def run(settings: Settings, runs: Path, console: Console) -> Result:
         versions=versions(["torch", "torchvision", "timm", "fvcore", "pillow", "numpy"]) | host(),
         values=values,
     )
-
-
-class _Report:
-    """Moves the bar; where there is no terminal to draw it on, a line whenever another epoch begins."""
-
-    def __init__(self, bar: Progress, task: TaskID, name: str) -> None:
-        self.bar, self.task, self.name, self.last = bar, task, name, ""
-
-    def __call__(self, done: int, total: int, text: str) -> None:
-        self.bar.update(self.task, completed=done, total=total, description=f"{self.name}: {text}")
-        epoch = text.partition(",")[0]
-        if epoch != self.last and not self.bar.console.is_terminal:
-            self.bar.console.print(f"{self.name}: {epoch}")
-        self.last = epoch
 
 
 def spread(accuracies: Mapping[str, float]) -> dict[str, Any]:

@@ -22,22 +22,21 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from fbnetv3.benchmarks.experiment_config import SCALES, Difference, Experiment, Scale, load_experiment
 from fbnetv3.benchmarks.experiment_report import print_tables
 from fbnetv3.benchmarks.nars_vs_random import paired_difference
 from fbnetv3.benchmarks.result import RESULTS, Result, host, load_result, versions, write_result
+from fbnetv3.benchmarks.training_bar import training_bar
 from fbnetv3.errors import InputError
 from fbnetv3.training.data import Data
 from fbnetv3.training.distributed import processes
 from fbnetv3.training.load import load_data
-from fbnetv3.training.loop import DivergedError, Engine, Trained, cpu_threads, fit, seeded
+from fbnetv3.training.loop import DivergedError, Engine, Progress, Trained, cpu_threads, fit, seeded
 from fbnetv3.training.measure import measure
 from fbnetv3.training.share import Share
 
 NAME = "experiments"
-Progression = Callable[[int, int, str], None]  # steps done, steps in all, a few words
 FAILURES = (DivergedError, torch.cuda.OutOfMemoryError)  # of one training: the others go on
 IMAGENET = {"classes": 1000, "in_chans": 3}  # of the full scale
 METHOD = (
@@ -95,7 +94,7 @@ class Trainer:
         """What the cell is trained on."""
         return self.load(self.scale.networks[self.scale.cells[cell].network].resolution)
 
-    def train(self, cell: str, seed: int, progress: Progression | None = None) -> Trained:
+    def train(self, cell: str, seed: int, progress: Progress | None = None) -> Trained:
         """Train the cell, after its teacher; both go on from where their folders stand.
 
         Raises:
@@ -111,7 +110,7 @@ class Trainer:
             engine=self.engine, teacher=teacher,
         )  # fmt: skip
 
-    def accuracy(self, cell: str, seed: int, progress: Progression | None = None) -> float:
+    def accuracy(self, cell: str, seed: int, progress: Progress | None = None) -> float:
         """Top-1 in percent on the split that the scale reports, of the training's last weights."""
         trained, device = self.train(cell, seed, progress), torch.device(self.engine.device)
         return measure(trained.model, self.images(cell), self.scale.split, self.share, device).acc1
@@ -128,14 +127,12 @@ def run(experiment: Experiment, options: Options, runs: Path, console: Console, 
     trainer.images(next(iter(scale.cells))).count(scale.split)
     accuracies: dict[str, dict[int, float]] = {cell: {} for cell in scale.cells}
     failures: dict[str, dict[int, str]] = {cell: {} for cell in scale.cells}
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     jobs = [(seed, cell) for seed in seeds for cell in scale.cells]
-    with cpu_threads(options.threads), Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=None)
+    with cpu_threads(options.threads), training_bar(console, "") as bar:
         for i, (seed, cell) in enumerate(jobs, 1):
             label = f"[{i}/{len(jobs)}] {cell}, seed {seed}"
             try:
-                accuracies[cell][seed] = trainer.accuracy(cell, seed, _Report(bar, task, label))
+                accuracies[cell][seed] = trainer.accuracy(cell, seed, bar.training(label))
                 console.print(f"{label}: {accuracies[cell][seed]:.2f}% on {scale.split}", markup=False)
             except FAILURES as error:
                 failures[cell][seed] = f"{type(error).__name__}: {str(error).partition(';')[0]}"
@@ -206,20 +203,6 @@ def compare(difference: Difference, accuracies: Mapping[str, Mapping[int, float]
         return row | {"mean": next(iter(by_seed.values()), None), "low": None, "high": None, "excludes_zero": None}
     found = {key: round(value, 3) for key, value in asdict(paired_difference(plus, minus)).items()}
     return row | found | {"excludes_zero": found["low"] > 0 or found["high"] < 0}
-
-
-class _Report:
-    """Moves the bar; where there is no terminal to draw it on, a line whenever another epoch begins."""
-
-    def __init__(self, bar: Progress, task: TaskID, label: str) -> None:
-        self.bar, self.task, self.label, self.last = bar, task, label, ""
-
-    def __call__(self, done: int, total: int, text: str) -> None:
-        self.bar.update(self.task, completed=done, total=total, description=f"{self.label}: {text}")
-        epoch = text.partition(",")[0]
-        if epoch != self.last and not self.bar.console.is_terminal:
-            self.bar.console.print(f"{self.label}: {epoch}", markup=False)
-        self.last = epoch
 
 
 def result_file(name: str, scale: str) -> Path:
