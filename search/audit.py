@@ -71,7 +71,7 @@ class Audit:
 
 def audit(space: SearchSpace, networks: Sequence[Arch] = tuple(ARCHS.values())) -> Audit:
     """Sizes of a space, and every coordinate of the networks (by default the released A to G) outside it."""
-    resolutions = len(_values(space, space.resolution))
+    resolutions = len(space.resolutions)
     found = tuple(
         NetworkAudit(arch.name, tuple(outside(space, arch)), cost(arch).flops(), cost(same_padding(arch)).flops())
         for arch in networks

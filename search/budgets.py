@@ -94,7 +94,7 @@ def budget_pairs(
     folder = Path(folder)
     config = read_config(load_yaml(folder / CONFIG, "search configuration"), str(folder / CONFIG))
     context, trials = Context.of(config), read_ledger(folder / LEDGERS["nars"])
-    done, wanted = sum(t.round <= config.rounds for t in trials), config.batch * config.rounds
+    done, wanted = sum(1 <= t.round <= config.rounds for t in trials), config.batch * config.rounds
     if done < wanted:
         raise InputError(
             f"the search in {folder} has made {done} of the {wanted} trainings of stage 2; go on with "
@@ -108,9 +108,9 @@ def budget_pairs(
         for answer in answer_budgets(context, trials, constraints):
             name = budget_name(answer.constraint)
             final = final_candidate(context, answer.index[0].tolist(), f"_{name}")
-            test = train_final(context, final, folder / FOLDER / name, progress)[1] if train else None
+            measured = train_final(context, final, folder / FOLDER / name, progress)[1] if train else {}
             predicted = (float(answer.mean[0]), float(answer.std[0]))
-            pair = make_pair(context, final, answer.constraint, predicted, answer.epochs, "nars budgets", test)
+            pair = make_pair(context, final, answer.constraint, predicted, answer.epochs, "nars budgets", measured)
             save_pair(pair, folder / FOLDER / f"{name}.yaml")
             pairs.append((answer, pair))
     _write_front(pairs, folder / FOLDER)

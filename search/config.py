@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -34,7 +34,7 @@ class SearchConfig:
     name: str
     about: str
     space: str
-    data: str
+    data: str | None  # as `fbnetv3.training.load.load_data` takes it; None: the user's, who must name it
     recipe: str  # base recipe, whose searched fields the space replaces
     constraint: Constraint
     pool: Count  # [n]
@@ -46,16 +46,22 @@ class SearchConfig:
     evolution: EvolutionSettings
     also: tuple[Constraint, ...] = ()  # further constraints that every pair keeps as well
     latency: LatencyLimit | None = None  # and a time, by a look-up table
-    finalists: Annotated[int, Field(ge=0)] = (
-        5  # trained before one is chosen, see nars.choose_finalists; the paper has 0
-    )
+    # Trained before one is chosen, see nars.choose_finalists; the paper has 0.
+    finalists: Annotated[int, Field(ge=0)] = 5
+    # Candidates of the first batch that train again with another seed: how far rankings can agree at all (Figure 5).
+    repeats: Annotated[int, Field(ge=0)] = 0
+    classes: Count | None = None  # of the data, where it has a part of the space's, as in section 4; costs are of all
+    final_training: bool = True  # of the pair on the same data, and its test accuracy
+    device: str = "cpu"  # of trainings
+    precision: Literal["fp32", "bf16"] = "fp32"
+    readers: Annotated[int, Field(ge=0)] = 0  # processes of a training that read pictures
     seed: Annotated[int, Field(ge=0)] = 0
     baseline: bool = False  # also run random search with as many trainings
 
     @property
     def trainings(self) -> int:
         """Candidates that a search trains before the final training."""
-        return self.batch * self.rounds + self.finalists
+        return self.batch * self.rounds + self.repeats + self.finalists
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, every field."""
@@ -67,8 +73,9 @@ class SearchConfig:
 
     @property
     def fingerprint(self) -> str:
-        """Of every setting that decides what is found; whether random search runs beside it does not."""
-        settings = {key: value for key, value in self.to_dict().items() if key not in ("baseline", "about")}
+        """Of every setting that decides what is found."""
+        without = ("baseline", "about", "readers")
+        settings = {key: value for key, value in self.to_dict().items() if key not in without}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -78,6 +85,8 @@ def read_config(data: Any, where: str) -> SearchConfig:
         data = {str(key): value for key, value in data.items()}
         if isinstance(data.get("evolution"), str):
             data["evolution"] = _evolution(data["evolution"], where)
+        if isinstance(data.get("predictor"), str):
+            data["predictor"] = PredictorSettings.preset(data["predictor"])
         if isinstance(data.get("also"), list | tuple):
             data["also"] = tuple(read(Constraint, row, f"{where}: also[{i}]") for i, row in enumerate(data["also"]))
     nested = {"constraint": Constraint, "predictor": PredictorSettings, "evolution": EvolutionSettings}
@@ -88,6 +97,8 @@ def read_config(data: Any, where: str) -> SearchConfig:
         raise InputError(f"{where}: schema is {config.schema}; this version reads {SCHEMA}")
     if config.batch * config.rounds > config.pool:
         raise InputError(f"{where}: a pool of {config.pool} is too small for {config.rounds} batches of {config.batch}")
+    if config.repeats > config.batch:
+        raise InputError(f"{where}: repeats is {config.repeats}; at most the {config.batch} of the first batch")
     return config
 
 

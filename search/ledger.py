@@ -9,21 +9,22 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from pydantic.dataclasses import dataclass
 
 from fbnetv3.errors import InputError
 from fbnetv3.schema import STRICT, read
 
-SCHEMA = 1
+SCHEMA = 2
+Place = tuple[int, int]  # round and index
 
 
 @dataclass(frozen=True, config=STRICT)
 class Trial:
     """One training of one candidate, as it was proposed and as it came out."""
 
-    round: int  # from 1
+    round: int  # from 1; 0: a candidate of round 1 again, with another seed
     index: int  # in the round, from 0
     candidate: list[int]  # index row in the search space
     seed: int
@@ -31,24 +32,35 @@ class Trial:
     flops: int  # in the convention of the search's constraint
     params: int
     predicted: list[float] | None  # mean and deviation when it was chosen; None in the first, random round
-    acc1: list[float]  # validation accuracy in percent after every epoch; empty if diverged
-    status: str  # ok | diverged
+    acc1: list[float]  # validation accuracy in percent after every epoch; empty unless ok
+    status: Literal["ok", "diverged", "failed"]
     seconds: float  # of wall time; not part of what a search is compared by
+    error: str = ""  # why it failed
+
+    @property
+    def place(self) -> Place:
+        """What tells a trial from others."""
+        return self.round, self.index
 
 
 def comparable(trials: list[Trial]) -> list[dict[str, Any]]:
     """What two equal searches agree on: all but wall time, ordered by (round, index)."""
-    ordered = sorted(trials, key=lambda t: (t.round, t.index))
+    ordered = sorted(trials, key=lambda t: t.place)
     return [{k: v for k, v in dataclasses.asdict(t).items() if k != "seconds"} for t in ordered]
 
 
 class Ledger:
     """An append-only file of trials that belongs to one configuration. Open it with `Ledger.open`."""
 
-    def __init__(self, path: Path, trials: list[Trial], file: BinaryIO) -> None:
+    def __init__(self, path: Path, trials: dict[Place, Trial], file: BinaryIO) -> None:
         self.path = path
-        self.trials = trials
+        self._trials = trials
         self._file = file
+
+    @property
+    def trials(self) -> list[Trial]:
+        """In the order in which they were first written; of one that failed and was tried again, the last."""
+        return list(self._trials.values())
 
     @classmethod
     @contextlib.contextmanager
@@ -81,12 +93,12 @@ class Ledger:
             header = json.dumps({"ledger": SCHEMA, "config": config}) + "\n"
             if not whole:
                 _append(file, header)
-            elif whole.split(b"\n", 1)[0].decode(errors="replace") + "\n" != header:
-                raise InputError(f"{path} belongs to another configuration, or is damaged; give another folder")
+            elif (found := whole.split(b"\n", 1)[0].decode(errors="replace")) + "\n" != header:
+                raise InputError(_wrong_header(path, found))
             yield cls(path, _parse(path, whole), file)
 
     def append(self, trial: Trial) -> None:
-        """Add a trial; it is on the disk when this returns.
+        """Add a trial, in the place of one that failed; it is on the disk when this returns.
 
         Raises:
             InputError: the disk is full or gone; the ledger keeps all earlier trials.
@@ -95,7 +107,7 @@ class Ledger:
             _append(self._file, json.dumps(dataclasses.asdict(trial)) + "\n")
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {error.strerror}; make room and resume") from error
-        self.trials.append(trial)
+        self._trials[trial.place] = trial
 
 
 def read_ledger(path: str | Path) -> list[Trial]:
@@ -109,7 +121,7 @@ def read_ledger(path: str | Path) -> list[Trial]:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read the ledger {path}: {error.strerror}; give the folder of a search") from None
-    return _parse(path, content[: content.rfind(b"\n") + 1])
+    return list(_parse(path, content[: content.rfind(b"\n") + 1]).values())
 
 
 def _append(file: BinaryIO, line: str) -> None:
@@ -118,9 +130,14 @@ def _append(file: BinaryIO, line: str) -> None:
     os.fsync(file.fileno())
 
 
-def _parse(path: Path, content: bytes) -> list[Trial]:
-    trials: list[Trial] = []
-    seen: set[tuple[int, int]] = set()
+def _wrong_header(path: Path, found: str) -> str:
+    if found.startswith('{"ledger": ') and not found.startswith(f'{{"ledger": {SCHEMA},'):
+        return f"{path} is of another schema, this version reads {SCHEMA}; resume it with the fbnetv3 that began it"
+    return f"{path} belongs to another configuration, or is damaged; give another folder"
+
+
+def _parse(path: Path, content: bytes) -> dict[Place, Trial]:
+    trials: dict[Place, Trial] = {}
     for number, line in enumerate(content.splitlines()[1:], 2):
         try:
             row = json.loads(line)
@@ -129,10 +146,10 @@ def _parse(path: Path, content: bytes) -> list[Trial]:
                 f"{path}: line {number} is damaged; restore the file, or start in another folder"
             ) from None
         trial = read(Trial, row, f"{path}: line {number}")
-        if (trial.round, trial.index) in seen:
+        before = trials.setdefault(trial.place, trial)
+        if before is not trial and before.status != "failed":
             raise InputError(
                 f"{path}: line {number} repeats trial {trial.index} of round {trial.round}; restore the file"
             )
-        seen.add((trial.round, trial.index))
-        trials.append(trial)
+        trials[trial.place] = trial
     return trials

@@ -28,11 +28,11 @@ from fbnetv3.search.limits import Limits
 from fbnetv3.search.optimize import early_stopping_epoch, first_batch, promising_batch
 from fbnetv3.search.predictor import AccuracyPredictor
 from fbnetv3.search.space import IntMatrix, SearchSpace, load_space
-from fbnetv3.training.data import load_images
 from fbnetv3.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
+REPEATS = 0  # the round of candidates that train again
 Progress = Callable[[int, int, str], None]  # trainings done, trainings in all, a few words
 
 
@@ -64,18 +64,21 @@ class Context:
     config: SearchConfig
     space: SearchSpace
     base: Recipe
-    evaluator: Evaluator
+    given: Evaluator | None = None
 
     @classmethod
     def of(cls, config: SearchConfig, evaluator: Evaluator | None = None) -> Context:
-        """Load what the configuration names, checking that it fits together; by default trainings on its images."""
-        space, data = load_space(config.space), load_images(config.data)
-        if (space.in_chans, space.num_classes) != (data.in_chans, len(data.classes)):
-            raise InputError(
-                f"space {space.name} is for {space.in_chans} channels and {space.num_classes} classes, "
-                f"data {data.name} has {data.in_chans} and {len(data.classes)}; choose a space for this data"
-            )
-        return cls(config, space, load_recipe(config.recipe), evaluator or ImageEvaluator(config.data))
+        """Load what the configuration names; without an evaluator, candidates are trained on its images."""
+        return cls(config, load_space(config.space), load_recipe(config.recipe), evaluator)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """How a candidate is evaluated.
+
+        Raises:
+            InputError: the configuration's data is not there, or does not fit the space.
+        """
+        return self.given or image_evaluator(self.config, self.space)
 
     @cached_property
     def limits(self) -> Limits:
@@ -89,8 +92,32 @@ class Context:
         return int(np.random.SeedSequence([self.config.seed, round, index]).generate_state(1)[0])
 
     def label(self, trial: Trial, epoch: int) -> float:
-        """The accuracy that the predictor learns from: after `epoch`, or chance for a training that diverged."""
-        return trial.acc1[epoch - 1] if trial.status == "ok" else 100.0 / self.space.num_classes
+        """The accuracy that the predictor learns from: after `epoch`, or chance for a training that ended early."""
+        return trial.acc1[epoch - 1] if trial.status == "ok" else self.chance
+
+    @property
+    def chance(self) -> float:
+        """Accuracy in percent of guessing."""
+        return 100.0 / (self.config.classes or self.space.num_classes)
+
+
+def image_evaluator(config: SearchConfig, space: SearchSpace) -> ImageEvaluator:
+    """Trainings on the data that a configuration names.
+
+    Raises:
+        InputError: none named, none there, or data that does not fit the space.
+    """
+    if config.data is None:
+        raise InputError(f"{config.name} names no data: give --data (`fbnetv3 train --help` says what it takes)")
+    evaluator = ImageEvaluator(config.data, config.device, config.precision, config.readers)
+    data = evaluator.images(max(space.resolutions))
+    channels, classes = data.transforms.in_chans, len(data.classes)
+    if (space.in_chans, config.classes or space.num_classes) != (channels, classes):
+        raise InputError(
+            f"space {space.name} is for {space.in_chans} channels and {config.classes or space.num_classes} classes, "
+            f"data {data.name} has {channels} and {classes}; choose a space for this data"
+        )
+    return evaluator
 
 
 def random_search(context: Context, ledger: Ledger, executor: Executor, progress: Progress) -> Proposal:
@@ -101,7 +128,7 @@ def random_search(context: Context, ledger: Ledger, executor: Executor, progress
     pool = context.limits.sample(max(config.pool, total), seed)
     rows = pool[first_batch(len(pool), total, seed)]
     trials = _train_batch(context, ledger, executor, 1, rows, None, context.base.epochs, progress)
-    best = max(trials, key=lambda t: (context.label(t, t.epochs), -t.index))
+    best = max(kept(trials), key=lambda t: (context.label(t, t.epochs), -t.index))
     return Proposal(tuple(best.candidate), None, best.epochs)
 
 
@@ -110,7 +137,7 @@ def nars(context: Context, ledger: Ledger, executor: Executor, progress: Progres
     config, space = context.config, context.space
     pool = context.limits.sample(config.pool, config.seed)
     encoded = encode(space, pool)
-    progress(0, 1, "stage 1: pretraining the predictor on FLOPs and parameters")
+    progress(0, 1, "stage 1: pretraining the predictor on free statistics")
     predictor = pretrained_predictor(context, pool)
     tried = np.zeros(len(pool), bool)
     trials: list[Trial] = []
@@ -125,6 +152,9 @@ def nars(context: Context, ledger: Ledger, executor: Executor, progress: Progres
         tried[chosen] = True
         trials += _train_batch(context, ledger, executor, round, pool[chosen], predicted, epoch, progress)
         if round == 1:
+            if config.repeats:
+                again = pool[chosen[: config.repeats]]
+                _train_batch(context, ledger, executor, REPEATS, again, None, epoch, progress)
             epoch = early_stopping_epoch([t.acc1 for t in trials], config.early_stopping, epoch)
             logger.info("candidates train %d of %d epochs from round 2 on", epoch, context.base.epochs)
         best = fit_trials(context, predictor, trials, epoch)
@@ -142,9 +172,15 @@ def nars(context: Context, ledger: Ledger, executor: Executor, progress: Progres
     finalists = tuple(
         Finalist(tuple(t.candidate), p, context.label(t, epoch), context.label(t, context.base.epochs))
         for t, p in zip(last, pairs, strict=True)
+        if t.status != "failed"
     )
     won = max(finalists, key=lambda f: f.final)  # the better predicted one of equals
     return replace(proposal, candidate=won.candidate, predicted=won.predicted, finalists=finalists)
+
+
+def kept(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that say something of their candidates: one that failed does not."""
+    return [t for t in trials if t.status != "failed"]
 
 
 def choose_finalists(evolved: IntMatrix, best_trials: IntMatrix, count: int) -> IntMatrix:
@@ -159,8 +195,8 @@ def choose_finalists(evolved: IntMatrix, best_trials: IntMatrix, count: int) -> 
 
 def fit_trials(context: Context, predictor: AccuracyPredictor, trials: Sequence[Trial], epoch: int) -> IntMatrix:
     """Fit the predictor to the accuracies of trials after `epoch`; returns their index rows, best first."""
-    rows = np.array([t.candidate for t in trials])
-    labels = np.array([context.label(t, epoch) for t in trials])
+    rows = np.array([t.candidate for t in kept(trials)])
+    labels = np.array([context.label(t, epoch) for t in kept(trials)])
     predictor.fit(encode(context.space, rows), labels)
     return rows[np.argsort(-labels, kind="stable")]
 
@@ -196,11 +232,18 @@ def _train_batch(
 ) -> list[Trial]:  # fmt: skip
     """The trials of a round in the order of `rows`: those of the ledger, the missing ones trained and appended.
 
-    `predicted` is mean and deviation of every row, [2, n].
+    A failed training of the ledger is tried again as long as no later round stands on it.
+
+    Args:
+        predicted: mean and deviation of every row, [2, n].
+
+    Raises:
+        InputError: the ledger's trials are others, or all trainings of the round failed.
     """
     config, space = context.config, context.space
     costs = cost(space, rows)
-    done = {t.index: t for t in ledger.trials if t.round == round}
+    stands = any(t.round > round for t in ledger.trials)
+    done = {t.index: t for t in ledger.trials if t.round == round and (stands or t.status != "failed")}
     jobs: dict[int, Job] = {}
     for i, row in enumerate(rows.tolist()):
         if i in done:
@@ -210,12 +253,14 @@ def _train_batch(
                     "it was made with other versions of fbnetv3, torch or numpy, or edited: start in another folder"
                 )
         else:
-            jobs[i] = (space.candidate(row, context.base, "candidate"), epochs, context.trial_seed(round, i))
+            # Round 0 leaves its first two seeds to the final training and to random search.
+            seed = context.trial_seed(round, i + 2 * (round == REPEATS))
+            jobs[i] = (space.candidate(row, context.base, "candidate"), epochs, seed)
 
     def report() -> None:
         scores = [context.label(t, t.epochs) for t in ledger.trials]
         best = f", best so far {max(scores):.1f}%" if scores else ""
-        name = f"round {round}" if round <= config.rounds else "finalists"
+        name = "repeats" if round == REPEATS else f"round {round}" if round <= config.rounds else "finalists"
         text = f"{name}: {len(done)} of {len(rows)} candidates trained{best}"
         progress(len(ledger.trials), config.trainings, text)
 
@@ -224,6 +269,8 @@ def _train_batch(
         done[i] = _trial(context, round, i, rows[i].tolist(), jobs[i], outcome, costs, predicted)
         ledger.append(done[i])
         report()
+    if round != REPEATS and not kept(list(done.values())):
+        raise InputError(f"all {len(rows)} trainings of round {round} failed, {done[0].error}; mend that, and resume")
     return [done[i] for i in range(len(rows))]
 
 
@@ -244,4 +291,5 @@ def _trial(
         acc1=list(outcome.acc1),
         status=outcome.status,
         seconds=outcome.seconds,
+        error=outcome.error,
     )

@@ -54,7 +54,7 @@ def write_report(config: SearchConfig, space: SearchSpace, found: list[Found], p
         InputError: the folder cannot be written.
     """
     plots = _plots(config, found)
-    page = _page(config, space, found, plots, load_images(config.data))
+    page = _page(config, space, found, plots, load_images(config.data or config.name))
     for plot in plots:
         write_atomically(path.parent / "plots" / f"{plot.name}.png", plot.png)
     write_atomically(path, page)

@@ -23,17 +23,15 @@ from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 from fbnetv3.schema import load_yaml
 from fbnetv3.search.config import SearchConfig, read_config, save_config
-from fbnetv3.search.evaluator import ImageEvaluator
 from fbnetv3.search.executor import Executor, available_workers
 from fbnetv3.search.labels import Constraint, cost
 from fbnetv3.search.ledger import Ledger, Trial
-from fbnetv3.search.nars import Context, Progress, Proposal, nars, random_search
+from fbnetv3.search.nars import Context, Progress, Proposal, image_evaluator, kept, nars, random_search
 from fbnetv3.search.pair import Pair, save_pair
 from fbnetv3.search.report import write_report
 from fbnetv3.search.space import Candidate
-from fbnetv3.training.data import load_images
 from fbnetv3.training.loop import Trained, cpu_threads
-from fbnetv3.training.measure import measure
+from fbnetv3.training.measure import final_split, measure
 from fbnetv3.weight_file import WeightFile, write_weight_file
 
 logger = logging.getLogger(__name__)
@@ -52,7 +50,7 @@ class Found:
     pair: Pair
     proposal: Proposal
     trials: tuple[Trial, ...]
-    curve: tuple[float, ...]  # validation accuracy after every epoch of the final training
+    curve: tuple[float, ...]  # validation accuracy after every epoch of the final training; empty without one
     flops: int
     params: int
 
@@ -72,7 +70,9 @@ def start(config: SearchConfig, out: str | Path, workers: int | None, progress: 
             f"{out} already holds a search; go on with `fbnetv3 search resume {out}`, or give another folder"
         )
     # Names that do not exist and budgets that cannot be met fail before anything is written.
-    Context.of(config).limits.sample(config.pool, config.seed)
+    context = Context.of(config)
+    context.limits.sample(config.pool, config.seed)
+    _ = context.evaluator
     save_config(config, out / CONFIG)
     write_atomically(out / ENVIRONMENT, json.dumps(environment(), indent=1) + "\n")
     return _run(config, out, workers, progress)
@@ -131,12 +131,16 @@ def _train_pair(
     config = context.config
     costs = cost(context.space, np.array([proposal.candidate]))
     final = final_candidate(context, proposal.candidate)
-    trained, test = train_final(context, final, out / Path(PAIRS[method]).parent, progress)
-    predicted = proposal.predicted or (max(context.label(t, t.epochs) for t in trials), 0.0)
-    pair = make_pair(context, final, config.constraint, predicted, proposal.epochs, method, test)
+    curve: tuple[float, ...] = ()
+    measured: dict[str, Any] = {}
+    if config.final_training:
+        trained, measured = train_final(context, final, out / Path(PAIRS[method]).parent, progress)
+        curve = trained.acc1
+    predicted = proposal.predicted or (max(context.label(t, t.epochs) for t in kept(trials)), 0.0)
+    pair = make_pair(context, final, config.constraint, predicted, proposal.epochs, method, measured)
     save_pair(pair, out / PAIRS[method])
     return Found(
-        method, pair, proposal, trials, trained.acc1,
+        method, pair, proposal, trials, curve,
         int(costs.flops(config.constraint.convention)[0]), int(costs.params(config.constraint.convention)[0]),
     )  # fmt: skip
 
@@ -148,35 +152,44 @@ def final_candidate(context: Context, row: Sequence[int], suffix: str = "") -> C
     return Candidate(arch, recipe.stretched(config.final_stretch))
 
 
-def train_final(context: Context, final: Candidate, folder: Path, progress: Progress) -> tuple[Trained, float]:
-    """Train a pair, resuming in `folder/final`, write `folder/weights.pt`, and classify the test images once."""
-    data = load_images(context.config.data)
+def train_final(
+    context: Context, final: Candidate, folder: Path, progress: Progress
+) -> tuple[Trained, dict[str, Any]]:  # fmt: skip
+    """Train a pair, resuming in `folder/final`, write `folder/weights.pt`, and classify the test images once.
+
+    Returns:
+        The training, and what a pair file says of it: its accuracy on the test images, or on `val` where there are none.
+    """
+    evaluator = image_evaluator(context.config, context.space)
+    data = evaluator.images(final.arch.resolution)
 
     def report(done: int, total: int, text: str) -> None:
         progress(done, total, f"training the chosen pair: {text}")
 
-    trained = ImageEvaluator(context.config.data).train(
+    trained = evaluator.train(
         final, final.recipe.epochs, context.trial_seed(0, 0), folder / "final", resume=True, progress=report
     )
     write_weight_file(folder / "weights.pt", WeightFile.of(trained.model, data.classes, data.transforms))
-    return trained, measure(trained.model, data, "test").acc1
+    split = final_split(data)
+    acc1 = measure(trained.model, data, split, device=torch.device(context.config.device)).acc1
+    return trained, {"split": split, "epochs": final.recipe.epochs, "acc1": acc1}
 
 
 def make_pair(
     context: Context, final: Candidate, constraint: Constraint, predicted: tuple[float, float], epochs: int,
-    method: str, test: float | None,
+    method: str, measured: dict[str, Any],
 ) -> Pair:  # fmt: skip
-    """The pair file's content; `epochs` are those that the prediction is for, `test` None without a final training."""
-    config, recipe = context.config, final.recipe
+    """The pair file's content; `epochs` are those that the prediction is for, `measured` empty without a final training."""
+    config = context.config
     limit = {"metric": constraint.metric, "convention": constraint.convention, "max": constraint.max}
     return Pair(
         arch=final.arch,
-        recipe=recipe,
+        recipe=final.recipe,
         space=config.space,
         seed=config.seed,
         constraint=limit | further_limits(config),
         predicted={"mean": round(predicted[0], 4), "std": round(predicted[1], 4)},
-        measured={} if test is None else {"split": "test", "epochs": recipe.epochs, "acc1": test},
+        measured=measured,
         provenance={
             "data": config.data,
             "search": method,
@@ -199,8 +212,8 @@ def write_result(found: list[Found], out: Path) -> None:
     """`result.json`: what each method found, for other programs."""
     rows = {
         f.method: {
-            "test_acc1": f.pair.measured["acc1"],
-            "val_acc1": f.curve[-1],
+            "test_acc1": f.pair.measured.get("acc1"),
+            "val_acc1": f.curve[-1] if f.curve else None,
             "flops": f.flops,
             "params": f.params,
             "trainings": len(f.trials),

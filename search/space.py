@@ -100,6 +100,13 @@ class SearchSpace:
         return np.array([len(c.values) for c in self.coordinates])
 
     @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Sides of the images that its networks see."""
+        if isinstance(self.resolution, int):
+            return (self.resolution,)
+        return next(c.values for c in self.coordinates if c.name == self.resolution)
+
+    @property
     def arch_size(self) -> int:
         """Number of architectures as written, rounding not considered."""
         return math.prod(len(c.values) for c in self.coordinates if c.arch)

@@ -35,6 +35,14 @@ def search_run(
         Path | None, typer.Option(help="File of `fbnetv3 search latency-table`, for --max-latency.")
     ] = None,
     flops_convention: Annotated[str | None, typer.Option(help="published or fvcore; by default the preset's.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="What candidates are trained on, as for `fbnetv3 train`; by default the preset's."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Of trainings: cpu, cuda, cuda:N; by default the preset's.")
+    ] = None,
+    readers: Annotated[int | None, typer.Option(min=0, help="Processes of every training that read pictures.")] = None,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also run random search with as many trainings.")
     ] = False,
@@ -46,8 +54,8 @@ def search_run(
 
     config = load_preset(preset)
     changes: dict[str, Any] = {"baseline": baseline or config.baseline}
-    if seed is not None:
-        changes["seed"] = seed
+    given = {"seed": seed, "data": data, "device": device, "readers": readers}
+    changes |= {key: value for key, value in given.items() if value is not None}
     if (max_latency is None) != (latency_table is None):
         raise InputError("--max-latency and --latency-table need each other; give both")
     if max_latency is not None:
@@ -153,8 +161,11 @@ def _print_found(found: list[Any], folder: Path) -> None:
 
     for f in found:
         measured = f.pair.measured
+        result = f"predicted {f.pair.predicted['mean']:.2f}%, not trained"
+        if measured:
+            result = f"{measured['acc1']:.2f}% on the {measured['split']} images after {measured['epochs']} epochs"
         out.print(
-            f"[bold]{METHODS[f.method]}[/]: {measured['acc1']:.2f}% on the test images after {measured['epochs']} epochs, "
+            f"[bold]{METHODS[f.method]}[/]: {result}, "
             f"{f.flops / 1e6:.3f}M FLOPs, {f.params / 1e3:.1f}K params; {folder / PAIRS[f.method]}",
             highlight=False,
             soft_wrap=True,

@@ -86,7 +86,7 @@ def train(
 
     from fbnetv3.training.distributed import processes
     from fbnetv3.training.loop import DivergedError, Engine, cpu_threads, fit, seeded
-    from fbnetv3.training.measure import measure
+    from fbnetv3.training.measure import final_split, measure
 
     device = find_device(device)
     engine = Engine(device, precision, accumulate, compiled, checkpoint_steps, tensorboard)  # type: ignore[arg-type]
@@ -112,7 +112,7 @@ def train(
             )  # fmt: skip
         except DivergedError as error:
             raise InputError(f"{error}; lower the learning rate") from None
-        split = "test" if _has_test(plan.data) else "val"
+        split = final_split(plan.data)
         accuracy = measure(trained.model, plan.data, split, share, torch.device(device))
         if share.rank == 0:
             row = {"val_acc1": trained.acc1[-1], f"{split}_acc1": accuracy.acc1, f"{split}_acc5": accuracy.acc5}
@@ -241,13 +241,6 @@ def _first_says(rank: int, notes: list[str]) -> Iterator[Callable[[int, int, str
             progress(done, total, text)
 
         yield report
-
-
-def _has_test(data: Data) -> bool:
-    try:
-        return data.count("test") > 0
-    except InputError:
-        return False
 
 
 def _save(model: nn.Module, plan: _Plan) -> Path:

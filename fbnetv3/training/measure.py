@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fbnetv3.errors import InputError
 from fbnetv3.training.data import Data
 from fbnetv3.training.distributed import total
 from fbnetv3.training.share import Share
@@ -20,6 +21,14 @@ class Accuracy:
 
     acc1: float
     acc5: float
+
+
+def final_split(data: Data) -> str:
+    """What a finished training is measured on: the test images, or those of `val` where there are none."""
+    try:
+        return "test" if data.count("test") else "val"
+    except InputError:
+        return "val"
 
 
 def measure(

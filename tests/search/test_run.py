@@ -14,11 +14,11 @@ import yaml
 
 from fbnetv3 import InputError
 from fbnetv3.complexity import cost
-from fbnetv3.search.config import load_preset, read_config
+from fbnetv3.search.config import list_presets, load_preset, read_config
 from fbnetv3.search.evaluator import Outcome
 from fbnetv3.search.executor import Executor
 from fbnetv3.search.ledger import Ledger, comparable, read_ledger
-from fbnetv3.search.nars import Context, nars, random_search
+from fbnetv3.search.nars import Context, fit_trials, nars, random_search
 from fbnetv3.search.pair import load_pair, save_pair
 from fbnetv3.search.run import resume, start
 from fbnetv3.training.loop import cpu_threads
@@ -177,6 +177,89 @@ def test_every_training_diverging_is_a_result(tmp_path):
     proposal, trials, _ = run_scripted(cfg, tmp_path / "a.jsonl", evaluator=lambda *_: Outcome((), "diverged", 0.0))
     assert {t.status for t in trials} == {"diverged"}
     assert proposal.predicted[0] == pytest.approx(10.0, abs=1e-3)  # chance
+
+
+class Failing(Scripted):
+    """Trainings with these numbers fail, as they do on a full disk."""
+
+    def __init__(self, fails):
+        super().__init__()
+        self.fails = fails
+
+    def __call__(self, candidate, epochs, seed):
+        outcome = super().__call__(candidate, epochs, seed)
+        return Outcome((), "failed", 0.0, "OSError: disk full") if len(self.calls) - 1 in self.fails else outcome
+
+
+def test_a_failed_training_is_recorded_and_teaches_nothing(tmp_path):
+    cfg = config(tmp_path, batch=4, rounds=2)
+    _, trials, context = run_scripted(cfg, tmp_path / "a.jsonl", evaluator=Failing({1, 2}))
+    assert [t.status for t in trials if t.status == "failed"] == ["failed"] * 2
+    assert {t.error for t in trials} == {"", "OSError: disk full"}
+    assert len(trials) == 10
+    seen = []
+
+    class Spy:
+        def fit(self, x, y):
+            seen.append((len(x), list(y)))
+
+    best = fit_trials(context, Spy(), trials[:4], 1)
+    assert seen == [(2, [context.label(trials[0], 1), context.label(trials[3], 1)])]
+    assert {tuple(row) for row in best.tolist()} == {tuple(trials[0].candidate), tuple(trials[3].candidate)}
+
+
+def test_failed_trainings_are_tried_again_until_a_later_round_stands_on_them(tmp_path):
+    cfg = config(tmp_path, batch=3, rounds=2)
+    path = tmp_path / "a.jsonl"
+    with pytest.raises(
+        InputError, match="all 3 trainings of round 2 failed, OSError: disk full; mend that, and resume"
+    ):
+        run_scripted(cfg, path, evaluator=Failing({0, 3, 4, 5}))
+    assert [t.status for t in read_ledger(path)] == ["failed", "ok", "ok", "failed", "failed", "failed"]
+    evaluator = Scripted()
+    _, trials, _ = run_scripted(cfg, path, evaluator=evaluator)
+    assert len(evaluator.calls) == 5  # round 2, and the finalists
+    assert [(t.round, t.index) for t in trials] == [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (3, 0), (3, 1)]
+    assert [t.status == "failed" for t in trials] == [True] + [False] * 7
+    assert read_ledger(path) == trials
+
+
+def test_random_search_does_not_answer_with_a_failed_training(tmp_path):
+    cfg = config(tmp_path, batch=2, rounds=1)
+    evaluator = Failing({0, 2, 3})
+    proposal, trials, _ = run_scripted(cfg, tmp_path / "a.jsonl", random_search, evaluator)
+    assert list(proposal.candidate) == trials[1].candidate
+
+
+def test_repeats_train_the_first_candidates_again_and_change_nothing_else(tmp_path):
+    cfg = config(tmp_path, batch=4)
+    plain, trials, _ = run_scripted(cfg, tmp_path / "a.jsonl")
+    again, more, _ = run_scripted(cfg.replace(repeats=2), tmp_path / "b.jsonl")
+    assert again == plain
+    repeats = [t for t in more if t.round == 0]
+    assert [t.candidate for t in repeats] == [t.candidate for t in trials[:2]]
+    assert not {t.seed for t in repeats} & {t.seed for t in trials}
+    assert comparable([t for t in more if t.round]) == comparable(trials)
+    assert cfg.replace(repeats=2).trainings == cfg.trainings + 2 == len(more)
+
+
+def test_a_preset_without_data_says_what_to_give(tmp_path):
+    with pytest.raises(InputError, match="imagenet200 names no data: give --data"):
+        start(load_preset("imagenet200"), tmp_path / "run", 1, quiet)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_presets_have_the_papers_numbers_or_say_choice(name):
+    preset = load_preset(name)
+    assert read_config(preset.to_dict(), "here") == preset
+    Context.of(preset).limits.sample(preset.batch * preset.rounds, 0)
+    if name.startswith("imagenet200"):
+        base = Context.of(preset).base
+        assert (preset.pool, preset.batch, preset.early_stopping, preset.classes) == (20_000, 48, 0.92, 200)
+        assert preset.rounds == (4 if name == "imagenet200_recipe" else 5)
+        assert (base.epochs, base.lr_decay) == (150, 0.963)
+        assert base.stretched(preset.final_stretch).lr_decay == pytest.approx(0.9875, abs=1e-4)
 
 
 def files(folder):
@@ -340,6 +423,9 @@ def test_space_and_data_must_fit(tmp_path):
         ({"speed": 1}, "unknown key 'speed'"),
         ({"pool": 3}, "a pool of 3 is too small for 2 batches of 2"),
         ({"rounds": 0}, "rounds is 0"),
+        ({"repeats": 3}, "repeats is 3; at most the 2 of the first batch"),
+        ({"predictor": "quick"}, "unknown predictor preset 'quick'"),
+        ({"precision": "fp16"}, "precision is 'fp16'"),
         ({"schema": 2}, "schema is 2"),
         ({"evolution": {"speed": 1}}, "evolution: unknown key 'speed'; allowed: parents"),
         ({"constraint": {"metric": "flops"}}, "constraint: missing key 'max'"),
