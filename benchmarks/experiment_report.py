@@ -1,27 +1,18 @@
-"""What an experiment showed: tables on a terminal, and the generated blocks of docs/experiments.md.
-
-    python -m fbnetv3.benchmarks.experiment_report
-
-run in a checkout rewrites what stands between `<!-- generated: NAME -->` and `<!-- end -->` there; a test fails while they
-differ from the result files.
-"""
+"""What an experiment showed: tables on a terminal, and the generated blocks of docs/experiments.md."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fbnetv3.benchmarks.experiment_config import list_experiments
 from fbnetv3.benchmarks.result import Result, load_result
-from fbnetv3.files import write_atomically
 
-PAGE = Path("docs") / "experiments.md"
-_BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CELLS = ("cell", "network", "recipe", "epochs", "FLOPs", "params", "top-1 (%)", "deviation", "n")
 DIFFERENCES = ("difference", "points", "95% interval", "n", "paper's sign", "here")
 Rows = list[tuple[str, ...]]
@@ -109,19 +100,23 @@ def markdown(result: Result) -> str:
     return "\n".join([
         f"Measured {result.date} with `{result.command}` (torch {result.versions['torch']}): {data['train']:,} training images "
         f"of `{data['name']}`, top-1 on its {data[data['split']]:,} {data['split']} images.",
-        "", *_table(CELLS, cell_rows(values)),
-        "", *_table(DIFFERENCES, difference_rows(values)),
+        "", *markdown_table(CELLS, cell_rows(values)),
+        "", *markdown_table(DIFFERENCES, difference_rows(values)),
         "", summary(values),
-        "", *_table(full, full_rows(values)),
+        "", *markdown_table(full, full_rows(values)),
     ])  # fmt: skip
 
 
-def page(text: str) -> str:
-    """docs/experiments.md with its generated blocks made anew from the result files."""
-    return _BLOCK.sub(lambda match: f"{match[1]}{markdown(load_result(f'experiment_{match[2]}'))}\n{match[3]}", text)
+def block(name: str) -> str:
+    """The block of an experiment, from its result file."""
+    return markdown(load_result(f"experiment_{name}"))
 
 
-def _table(columns: Sequence[str], rows: Rows) -> list[str]:
+BLOCKS: dict[str, Callable[[], str]] = {name: partial(block, name) for name in list_experiments()}
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table in Markdown."""
     return [f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows)]
 
 
@@ -134,7 +129,3 @@ def _amount(count: int) -> str:
         if count >= size:
             return f"{count / size:.3g}{letter}"
     return str(count)
-
-
-if __name__ == "__main__":
-    write_atomically(PAGE, page(PAGE.read_text(encoding="utf-8")))

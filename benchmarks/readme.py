@@ -1,24 +1,15 @@
-"""The generated blocks of README.md, from data: the zoo's table and what the benchmarks measured.
-
-    python -m fbnetv3.benchmarks.readme
-
-run in a checkout rewrites what stands between `<!-- generated: NAME -->` and `<!-- end -->`; a test fails while they differ.
-"""
+"""The generated blocks of README.md: the zoo's table and what the benchmarks measured."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 
 from fbnetv3.benchmarks.nars_vs_random import NAME as COMPARISON
 from fbnetv3.benchmarks.result import load_result
-from fbnetv3.files import write_atomically
 from fbnetv3.hub.weights import read_registry
 from fbnetv3.model import list_models
 
 INFERENCE = "inference"
-_BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def zoo() -> str:
@@ -89,13 +80,3 @@ def speed() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {"zoo": zoo, "comparison": comparison, "speed": speed}
-
-
-def render(text: str) -> str:
-    """The README with its generated blocks made anew."""
-    return _BLOCK.sub(lambda match: f"{match[1]}{BLOCKS[match[2]]()}\n{match[3]}", text)
-
-
-if __name__ == "__main__":
-    readme = Path("README.md")
-    write_atomically(readme, render(readme.read_text()))

@@ -1,7 +1,5 @@
 """The committed file is of this benchmark, and says itself which targets it meets."""
 
-from pathlib import Path
-
 import pytest
 
 from fbnetv3 import InputError
@@ -45,25 +43,6 @@ def test_the_committed_file_is_of_this_benchmark_and_meets_the_targets():
     assert all(row["met"] for row in targets.values())
     assert result.values["stream"]["kept"] == 100_000
     assert result.values["stream"]["seconds"]["n"] == benchmark.STREAMS
-
-
-def test_the_figures_in_the_documentation():
-    result = load_result("label_speed")
-    value, source = result.number, f"({result.date}, [label_speed.json](../benchmarks/results/label_speed.json))"
-    speed, times = value("targets.architectures_per_second.value"), value("targets.times_fvcore.value")
-    labels = (
-        f"Measured on one core {source}: {speed / 1e6:.1f} million architectures a second with all statistics, "
-        f"{times / 1e6:.1f} million times as fast as building a network and counting it with fvcore; a pool of 20,000 in the "
-        f"window, drawn, filtered, labelled and encoded, takes {value('pool.seconds.median'):.2f} s."
-    )
-    stream = (
-        f"ten million draws, {value('stream.inside') / 1e6:.1f} million of them in the window, screened with one network, and "
-        f"the best 100,000 scored with eight, take {value('stream.seconds.median'):.0f} s "
-        f"({value('stream.cpu_seconds.median'):.0f} s of one core)."
-    )
-    text = " ".join((Path(__file__).parents[2] / "docs" / "search.md").read_text().split())
-    assert labels in text
-    assert stream in text
 
 
 def test_a_rehearsal_writes_a_whole_result(tmp_path, monkeypatch):
