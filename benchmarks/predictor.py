@@ -277,6 +277,18 @@ def summary(measured: Mapping[str, Any], proxy_values: Mapping[str, Any]) -> dic
     }
 
 
+def draw_errors(axes: Any, methods: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    """Panel e: mean squared error by samples, both logarithmic, of every method on one table."""
+    for key, label in (
+        ("default", "default, pretrained"), ("scratch", "default, not pretrained"),
+        ("statistics", "not pretrained, statistics as inputs"), ("paper", "the paper's network, pretrained"),
+        ("scratch_network", "a network, not pretrained"),
+    ):  # fmt: skip
+        axes.loglog([int(n) for n in methods[key]], [row["mse"] for row in methods[key].values()], "o-", label=label)
+    axes.set_xticks(SIZES, [str(n) for n in SIZES])
+    axes.set_xticks([], minor=True)
+
+
 def plot(path: Path, folder: Path = RESULTS) -> None:
     """Figure 4's five panels from the committed result."""
     import matplotlib
@@ -300,14 +312,8 @@ def plot(path: Path, folder: Path = RESULTS) -> None:
         tau = stats.kendalltau(true, predicted)[0]
         axis.set(title=title, xlabel="true", ylabel="predicted")
         axis.text(0.04, 0.93, f"Kendall's tau {tau:.3f}", transform=axis.transAxes)
-    for key, label in (
-        ("default", "with pretraining"), ("scratch", "without"),
-        ("paper", "the paper's network, with"), ("scratch_network", "a network, without"),
-    ):  # fmt: skip
-        axes[4].loglog([int(n) for n in methods[key]], [row["mse"] for row in methods[key].values()], "o-", label=label)
+    draw_errors(axes[4], methods)
     axes[4].set(title="(e) mean squared error", xlabel="samples", ylabel="points squared")
-    axes[4].set_xticks(SIZES, [str(n) for n in SIZES])
-    axes[4].set_xticks([], minor=True)
     axes[4].legend(fontsize=8)
     figure.suptitle(
         f"Figure 4 on NAS-Bench-Macro (CIFAR-10), not on the paper's data; (c) and (d) with {shown['samples']} samples"
