@@ -30,7 +30,7 @@ from fbnetv3.benchmarks.result import RESULTS, Result, host, load_result, versio
 from fbnetv3.benchmarks.training_bar import training_bar
 from fbnetv3.errors import InputError
 from fbnetv3.training.data import Data
-from fbnetv3.training.distributed import processes
+from fbnetv3.training.distributed import find_device, processes
 from fbnetv3.training.load import load_data
 from fbnetv3.training.loop import DivergedError, Engine, Progress, Trained, cpu_threads, fit, seeded
 from fbnetv3.training.measure import measure
@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> Result:
         if options.show:
             result = show(out)
         else:
-            engine = Engine(_device(options.device), options.precision, options.accumulate)
+            engine = Engine(find_device(options.device), options.precision, options.accumulate)
             seeds = tuple(options.seeds) if options.seeds else None
             chosen = Options(options.name, options.scale, options.data, seeds, options.workers, options.threads, engine)
             with processes(torch.device(engine.device)) as share:
@@ -244,16 +244,6 @@ def main(arguments: Sequence[str] | None = None) -> Result:
         print("stopped; what was finished is kept, the same command goes on", file=sys.stderr)
         raise SystemExit(130) from None
     return result
-
-
-def _device(name: str) -> str:
-    """A device of this machine; `cuda` under torchrun is the process's own one."""
-    name = f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and "LOCAL_RANK" in os.environ else name
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name} cannot be used: {str(error).splitlines()[0]}") from None
-    return name
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,6 @@ from typing import Annotated, NamedTuple
 import typer
 
 from fbnetv3.cli.show import Json, print_rows, progress_bar
-from fbnetv3.cli.train import find_device
 from fbnetv3.cli.zoo import Model, Pair, WeightsOption, Zoo, weight_file
 
 app = typer.Typer(no_args_is_help=True, help="Benchmarks: known data sets, the paper's experiments, speeds.")
@@ -48,6 +47,7 @@ def imagenet(
     """Top-1 and top-5 of weights with their own preprocessing, and images a second."""
     from fbnetv3.benchmarks.imagenet import evaluate, val_pictures, write_classes
     from fbnetv3.classifier import class_names
+    from fbnetv3.training.distributed import find_device
 
     device, pictures = find_device(device), val_pictures(data)
     file = weight_file(model, weights, pair, zoo)

@@ -84,7 +84,7 @@ def train(
     """Train a pair, or a recipe on any network, and measure it on the test images."""
     import torch
 
-    from fbnetv3.training.distributed import processes
+    from fbnetv3.training.distributed import find_device, processes
     from fbnetv3.training.loop import DivergedError, Engine, cpu_threads, fit, seeded
     from fbnetv3.training.measure import final_split, measure
 
@@ -117,24 +117,6 @@ def train(
         if share.rank == 0:
             row = {"val_acc1": trained.acc1[-1], f"{split}_acc1": accuracy.acc1, f"{split}_acc5": accuracy.acc5}
             print_rows([row | {"seed": plan.seed, "weights": str(_save(trained.model, plan))}], as_json)
-
-
-def find_device(name: str) -> str:
-    """A device of this machine by name; `cuda` under torchrun is the process's own one.
-
-    Raises:
-        InputError: there is none of that name.
-    """
-    import torch
-
-    if name == "cuda" and "LOCAL_RANK" in os.environ:
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--device {name} cannot be used ({reason}); give cpu, or a device of this machine") from None
-    return name
 
 
 def _changes(texts: list[str] | None) -> dict[str, Any]:

@@ -20,6 +20,22 @@ from fbnetv3.training.regularise import hooks_kept
 from fbnetv3.training.share import Share
 
 
+def find_device(name: str) -> str:
+    """A device of this machine by name; `cuda` under torchrun is the process's own one.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device {name} cannot be used ({reason}); give cpu, or a device of this machine") from None
+    return name
+
+
 @contextlib.contextmanager
 def processes(device: torch.device) -> Iterator[Share]:
     """Join the processes that torchrun started (nccl on CUDA, gloo else), and leave them at the end."""
