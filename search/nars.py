@@ -28,6 +28,7 @@ from fbnetv3.search.limits import Limits
 from fbnetv3.search.optimize import early_stopping_epoch, first_batch, promising_batch
 from fbnetv3.search.predictor import AccuracyPredictor
 from fbnetv3.search.space import IntMatrix, SearchSpace, load_space
+from fbnetv3.training.distributed import find_device
 from fbnetv3.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def image_evaluator(config: SearchConfig, space: SearchSpace) -> ImageEvaluator:
     """
     if config.data is None:
         raise InputError(f"{config.name} names no data: give --data (`fbnetv3 train --help` says what it takes)")
-    evaluator = ImageEvaluator(config.data, config.device, config.precision, config.readers)
+    evaluator = ImageEvaluator(config.data, find_device(config.device), config.precision, config.readers)
     data = evaluator.images(max(space.resolutions))
     channels, classes = data.transforms.in_chans, len(data.classes)
     if (space.in_chans, config.classes or space.num_classes) != (channels, classes):
