@@ -136,13 +136,21 @@ def _train_pair(
     if config.final_training:
         trained, measured = train_final(context, final, out / Path(PAIRS[method]).parent, progress)
         curve = trained.acc1
-    predicted = proposal.predicted or (max(context.label(t, t.epochs) for t in kept(trials)), 0.0)
-    pair = make_pair(context, final, config.constraint, predicted, proposal.epochs, method, measured)
+    pair = find_pair(context, method, proposal, trials, measured)
     save_pair(pair, out / PAIRS[method])
     return Found(
         method, pair, proposal, trials, curve,
         int(costs.flops(config.constraint.convention)[0]), int(costs.params(config.constraint.convention)[0]),
     )  # fmt: skip
+
+
+def find_pair(
+    context: Context, method: str, proposal: Proposal, trials: Sequence[Trial], measured: dict[str, Any]
+) -> Pair:  # fmt: skip
+    """The pair that a proposal names; `measured` is what its final training gave."""
+    final = final_candidate(context, proposal.candidate)
+    predicted = proposal.predicted or (max(context.label(t, t.epochs) for t in kept(trials)), 0.0)
+    return make_pair(context, final, context.config.constraint, predicted, proposal.epochs, method, measured)
 
 
 def final_candidate(context: Context, row: Sequence[int], suffix: str = "") -> Candidate:

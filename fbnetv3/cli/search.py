@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,6 +77,22 @@ def search_resume(folder: Annotated[Path, typer.Argument(help="Folder of a searc
     with progress_bar() as progress:
         found = resume(folder, workers, progress)
     _print_found(found, folder)
+
+
+@app.command("verify")
+def search_verify(
+    folder: Annotated[Path, typer.Argument(help="Folder of a search.")],
+    retrain: Annotated[int, typer.Option(min=0, help="Trainings of each ledger to make again.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Recompute what can be: every proposal, the answer, its accuracy, some trainings. Exit code 1 if any differs."""
+    from fbnetv3.search.verify import verify
+
+    with progress_bar() as progress:
+        checks = verify(folder, retrain, progress)
+    print_rows([dataclasses.asdict(check) for check in checks], as_json)
+    if any(check.status == "differs" for check in checks):
+        raise typer.Exit(1)
 
 
 @app.command("audit")

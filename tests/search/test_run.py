@@ -1,8 +1,10 @@
 """The search as a whole: real trainings, crashes after every write, SIGKILL, and resumption to the same end."""
 
+import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from fbnetv3.search.ledger import Ledger, comparable, read_ledger
 from fbnetv3.search.nars import Context, fit_trials, nars, random_search
 from fbnetv3.search.pair import load_pair, save_pair
 from fbnetv3.search.run import resume, start
+from fbnetv3.search.verify import verify
 from fbnetv3.training.loop import cpu_threads
 from fbnetv3.weight_file import read_weight_file
 
@@ -342,6 +345,71 @@ def test_an_edited_configuration_is_refused(finished, tmp_path):
         resume(copy, 1, quiet)
     with pytest.raises(InputError, match=r"no search in .*: config.yaml is missing"):
         resume(tmp_path / "absent", 1, quiet)
+
+
+def statuses(checks):
+    return {check.what: check.status for check in checks}
+
+
+def test_verify_finds_a_search_as_it_was_made(finished):
+    _, folder, _ = finished
+    before = files(folder)
+    checks = verify(folder, 2, quiet)
+    assert {check.status for check in checks} == {"same"}, checks
+    assert [check.what for check in checks] == [
+        "versions",
+        "nars: 6 proposals of the ledger",
+        "nars: pair.yaml",
+        "nars: accuracy of the pair's weights",
+        "nars: training of trial 0 of round 1",
+        "nars: training of trial 1 of round 3",
+        "random: 6 proposals of the ledger",
+        "random: baseline/pair.yaml",
+        "random: accuracy of the pair's weights",
+        "random: training of trial 0 of round 1",
+        "random: training of trial 5 of round 1",
+    ]
+    assert files(folder) == before
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """NARS's half of the finished search, to be tampered with."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished[1], folder, ignore=shutil.ignore_patterns("baseline", "final", "plots"))
+    return folder
+
+
+def test_verify_tells_what_was_changed(copied):
+    lines = (copied / "ledger.jsonl").read_text().splitlines(keepends=True)
+    row = json.loads(lines[1])
+    better = row | {"acc1": [99.0, 99.5]}
+    (copied / "ledger.jsonl").write_text("".join([lines[0], json.dumps(better) + "\n", *lines[2:]]))
+    found = {check.what: check for check in verify(copied, 1, quiet)}
+    assert found["nars: training of trial 0 of round 1"].status == "differs"
+    assert found["nars: training of trial 0 of round 1"].note == f"{row['acc1'][-1]:.2f}%, recorded 99.50%"
+    assert found["nars: 6 proposals of the ledger"].status == "differs"  # what followed does not follow from this
+    moved = row | {"flops": row["flops"] + 1}
+    (copied / "ledger.jsonl").write_text("".join([lines[0], json.dumps(moved) + "\n", *lines[2:]]))
+    (check,) = [c for c in verify(copied, 0, quiet) if "proposals" in c.what]
+    assert check.note == f"trial 0 of round 1: flops is {row['flops'] + 1}, not {row['flops']}"
+    (copied / "ledger.jsonl").write_text("".join(lines))
+    pair = load_pair(copied / "pair.yaml")
+    better = dataclasses.replace(pair, measured=pair.measured | {"acc1": 99.0}, seed=9)
+    save_pair(better, copied / "pair.yaml")
+    found = statuses(verify(copied, 0, quiet))
+    assert found["nars: pair.yaml"] == found["nars: accuracy of the pair's weights"] == "differs"
+    assert found["nars: 6 proposals of the ledger"] == "same"
+
+
+def test_verify_of_a_search_that_has_not_ended(copied):
+    lines = (copied / "ledger.jsonl").read_text().splitlines(keepends=True)
+    (copied / "ledger.jsonl").write_text("".join(lines[:4]))
+    found = statuses(verify(copied, 0, quiet))
+    assert found["nars: 3 proposals of the ledger"] == "same"
+    assert found["nars: answer"] == "not checked"
+    with pytest.raises(InputError, match=r"no search in .*: config.yaml is missing; give the folder"):
+        verify(copied / "plots", 0, quiet)
 
 
 def command(folder, preset, *more):
