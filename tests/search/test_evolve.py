@@ -9,7 +9,6 @@ from fbnetv3.search.encoding import encode
 from fbnetv3.search.evolve import PRESETS, EvolutionSettings, Ranked, breed, evolve, one_change
 from fbnetv3.search.labels import Constraint, cost
 from fbnetv3.search.limits import Limits, as_limits, random_rows
-from fbnetv3.search.optimize import early_stopping_epoch, first_batch, promising_batch
 from fbnetv3.search.sampling import sample
 from fbnetv3.search.space import load_space
 
@@ -234,29 +233,3 @@ def test_excess_by_hand():
     assert limits.allows(limits.sample(20, 0)).all()
     one = Limits(MICRO, (WINDOW,))
     assert np.array_equal(one.sample(20, 4), sample(MICRO, 20, WINDOW, 4))
-
-
-def test_first_batch_is_random_and_seeded():
-    assert np.array_equal(first_batch(100, 8, 3), first_batch(100, 8, 3))
-    assert len(set(first_batch(100, 8, 3))) == 8
-    assert not np.array_equal(first_batch(100, 8, 3), first_batch(100, 8, 4))
-
-
-def test_promising_batch_by_hand():
-    members = np.array([[9.0, 8, 7, 1, 0], [0.0, 1, 2, 3, 9]])
-    assert promising_batch(members, np.zeros(5, bool), 3).tolist() == [0, 4, 1]
-    assert promising_batch(members, np.array([True, False, False, False, True]), 3).tolist() == [1, 3, 2]
-    with pytest.raises(InputError, match="2 candidates left, a batch needs 3"):
-        promising_batch(members, np.array([True, True, True, False, False]), 3)
-
-
-def test_early_stopping_epoch_by_hand():
-    agree = [[1, 10, 11], [2, 20, 21], [3, 30, 31], [0, 5, 6]]
-    late = [[3, 10, 11], [2, 20, 21], [1, 30, 31], [0, 40, 41]]
-    assert early_stopping_epoch(agree, 0.92, 3) == 1
-    assert early_stopping_epoch(late, 0.92, 3) == 2
-    assert early_stopping_epoch([[1, 2], [2, 1], [3, 3]], 0.92, 2) == 2
-    assert early_stopping_epoch([*late, []], 0.92, 3) == 2  # a diverged training is left out
-    assert early_stopping_epoch([[5, 5, 1], [5, 5, 2], [5, 5, 3]], 0.92, 3) == 3  # no ranking in equal values
-    assert early_stopping_epoch([[1, 2, 3], [2, 3, 4]], 0.92, 3) == 3  # two rank nothing
-    assert early_stopping_epoch([[], []], 0.92, 3) == 3
