@@ -27,6 +27,7 @@ from fbnetv3.search.ledger import Ledger, Trial
 from fbnetv3.search.limits import Limits
 from fbnetv3.search.optimize import early_stopping_epoch, first_batch, promising_batch
 from fbnetv3.search.predictor import AccuracyPredictor
+from fbnetv3.search.proxy import Statistic, held_out_statistics
 from fbnetv3.search.space import IntMatrix, SearchSpace, load_space
 from fbnetv3.training.distributed import find_device
 from fbnetv3.training.recipe import Recipe
@@ -56,6 +57,7 @@ class Proposal:
     epochs: int  # after which the prediction, or the best measurement, holds
     history: tuple[float, ...] = ()  # best score of every generation of the evolution
     finalists: tuple[Finalist, ...] = ()  # by predicted score, best first; the last one may be the best trial
+    proxy: tuple[Statistic, ...] = ()  # what the encoder knows of the 20% of the pool that it was not pretrained on
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ def nars(context: Context, ledger: Ledger, executor: Executor, progress: Progres
     encoded = encode(space, pool)
     progress(0, 1, "stage 1: pretraining the predictor on free statistics")
     predictor = pretrained_predictor(context, pool)
+    proxy = held_out_statistics(space, predictor, pool[len(pool) * 4 // 5 :])
     tried = np.zeros(len(pool), bool)
     trials: list[Trial] = []
     epoch = context.base.epochs
@@ -148,7 +151,7 @@ def nars(context: Context, ledger: Ledger, executor: Executor, progress: Progres
         if round == 1:
             chosen = first_batch(len(pool), config.batch, config.seed)
         else:
-            chosen = promising_batch(predictor.predict_members(encoded), tried, config.batch)
+            chosen = promising_batch(predictor.predict_members(encoded), tried, config.batch, pool)
             predicted = np.stack(predictor.predict(encoded[chosen]))
         tried[chosen] = True
         trials += _train_batch(context, ledger, executor, round, pool[chosen], predicted, epoch, progress)
@@ -164,7 +167,7 @@ def nars(context: Context, ledger: Ledger, executor: Executor, progress: Progres
     rows = choose_finalists(evolved.index, best[context.limits.allows(best)], max(config.finalists, 1))
     expected = np.stack(predictor.predict(encode(space, rows)))
     pairs = [(float(mean), float(std)) for mean, std in expected.T]
-    proposal = Proposal(tuple(rows[0].tolist()), pairs[0], epoch, evolved.history)
+    proposal = Proposal(tuple(rows[0].tolist()), pairs[0], epoch, evolved.history, proxy=proxy)
     if not config.finalists:
         return proposal
     # Deviation from Algorithm 1, which answers with the highest score: an evolution goes where the predictor is wrong
