@@ -23,7 +23,7 @@ from scipy import stats
 
 from fbnetv3.benchmarks.result import Result, versions, write_result
 from fbnetv3.search.ledger import Trial, read_ledger
-from fbnetv3.search.report import accuracies, predictions
+from fbnetv3.search.report_data import accuracies, predictions
 from fbnetv3.search.run import LEDGERS
 
 SEEDS = tuple(range(200, 212))

@@ -31,6 +31,8 @@ from fbnetv3.search.limits import Floats
 from fbnetv3.search.nars import Context, Progress, cautious_score, fit_trials, pretrained_predictor
 from fbnetv3.search.optimize import early_stopping_epoch
 from fbnetv3.search.pair import Pair, save_pair
+from fbnetv3.search.report_data import pareto_front
+from fbnetv3.search.report_plots import plot_axes
 from fbnetv3.search.run import CONFIG, LEDGERS, final_candidate, make_pair, train_final
 from fbnetv3.search.space import IntMatrix
 from fbnetv3.training.loop import cpu_threads
@@ -125,13 +127,6 @@ def budget_name(constraint: Constraint) -> str:
     return f"{constraint.metric}_{constraint.max:g}"
 
 
-def pareto_front(cost: Floats, value: Floats) -> npt.NDArray[np.int64]:
-    """Which points no other one beats: those of a higher value than all that cost as much or less, cheapest first."""
-    order = np.lexsort((-value, cost))
-    highest = np.maximum.accumulate(np.concatenate([[-np.inf], value[order]]))[:-1]
-    return order[value[order] > highest]
-
-
 def table_rows(pairs: Sequence[tuple[Answer, Pair]]) -> list[dict[str, Any]]:
     """A row for each budget."""
     return [
@@ -158,8 +153,6 @@ def _write_front(pairs: Sequence[tuple[Answer, Pair]], folder: Path) -> None:
     points = [{metric: int(costs[i]), "predicted": round(float(mean[i]), 4)} for i in front]
     data = {"budgets": table_rows(pairs), "front": points}
     write_atomically(folder / f"{FRONT}.json", json.dumps(data, indent=1) + "\n")
-    from fbnetv3.search.report import plot_axes  # imports matplotlib's classes when called
-
     picture = plot_axes(metric, f"predicted accuracy (%), {answers[0].epochs} epochs")
     picture.scatter(costs, mean, s=10, color="#666666", alpha=0.4, linewidths=0, label="last generations")
     picture.step(costs[front], mean[front], where="post", color="#0072b2", label="Pareto front")

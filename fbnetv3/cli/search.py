@@ -173,7 +173,7 @@ def _constraints(
 
 
 def _print_found(found: list[Any], folder: Path) -> None:
-    from fbnetv3.search.report import METHODS
+    from fbnetv3.search.report_data import METHODS
     from fbnetv3.search.run import PAIRS, REPORT
 
     for f in found:

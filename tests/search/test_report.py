@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import re
 from html.parser import HTMLParser
 
@@ -15,13 +16,18 @@ from fbnetv3.search.config import load_preset
 from fbnetv3.search.labels import cost
 from fbnetv3.search.ledger import Trial
 from fbnetv3.search.nars import Finalist, Proposal
-from fbnetv3.search.pair import Pair
-from fbnetv3.search.report import accuracies, summary, write_report
+from fbnetv3.search.pair import Pair, save_pair
+from fbnetv3.search.proxy import Statistic
+from fbnetv3.search.report import write_report
+from fbnetv3.search.report_data import accuracies, convergence, errors, pareto_front, repeated_accuracies, summary
 from fbnetv3.search.run import Found
 from fbnetv3.search.sampling import sample
 from fbnetv3.search.space import load_space
 
-PLOTS = {"accuracy_by_round", "predicted_vs_measured", "accuracy_vs_cost", "final_training", "evolution"}
+PLOTS = {
+    "accuracy_by_round", "pareto", "convergence", "proxy", "predicted_vs_measured", "early_stopping", "evolution",
+    "final_training",
+}  # fmt: skip
 EPOCHS = 2  # of the early stopping; the first round has 3
 # A hand-made round: ranks of the predictions 1 2 3 4 5, of the measurements 2 1 4 3 5, so that the squared differences
 # add up to 4 and Spearman's coefficient is 1 - 6 * 4 / (5 * 24) = 0.8. Absolute differences: 1 1 2 0 1.
@@ -75,7 +81,7 @@ def make_trials(config, space, rounds):
     trials = []
     for i, row in enumerate(rows.tolist()):
         round, index = i // 5 + 1, i % 5
-        curve = [50.0, MEASURED[index], 90.0][: 3 if round == 1 else EPOCHS]
+        curve = [50.0, MEASURED[index], 90.0 + index][: 3 if round == 1 else EPOCHS]
         trials.append(
             Trial(
                 round=round,
@@ -98,6 +104,24 @@ def diverged(trial):
     return dataclasses.replace(trial, acc1=[], status="diverged")
 
 
+def failed(trial, error):
+    return dataclasses.replace(trial, acc1=[], status="failed", error=error)
+
+
+def repeats(trials, *accuracies):
+    """Second trainings of the first candidates of the first batch."""
+    return [
+        dataclasses.replace(t, round=0, acc1=[50.0, 60.0, acc1], seed=99)
+        for t, acc1 in zip(trials, accuracies, strict=False)
+    ]
+
+
+PROXY = (
+    Statistic("flops", (100.0, 200.0, 300.0), (110.0, 190.0, 300.0)),
+    Statistic("params", (10.0, 20.0, 30.0), (10.0, 20.0, 30.0)),
+)
+
+
 def make_found(config, space, trials, method="nars", acc1=81.25, name="micro_pair"):
     best = trials[-1]
     arch, recipe = space.candidate(best.candidate, load_recipe(config.recipe), name)
@@ -114,7 +138,11 @@ def make_found(config, space, trials, method="nars", acc1=81.25, name="micro_pai
     )
     nars = method == "nars"
     proposal = Proposal(
-        tuple(best.candidate), (66.6, 0.9) if nars else None, EPOCHS, (65.0, 66.0, 66.6) if nars else ()
+        tuple(best.candidate),
+        (66.6, 0.9) if nars else None,
+        EPOCHS,
+        (65.0, 66.0, 66.6) if nars else (),
+        proxy=PROXY if nars else (),
     )
     curve = tuple(np.linspace(60, 82, recipe.epochs).tolist())
     return Found(method, pair, proposal, tuple(trials), curve, best.flops, best.params)
@@ -213,19 +241,19 @@ def test_rate_of_sgd_is_shown_with_the_range_it_was_searched_in(space, tmp_path)
 def test_rounds(both):
     _, _, page = both
     first, second, third, random = round_rows(page)[:4]
-    assert first == ["1", "5", "3", "0", "65.0%", "63.0%", "-", "-", "-"]  # after 2 epochs, not after 3
+    assert first == ["1", "5", "3", "0", "0", "65.0%", "63.0%", "-", "-", "-"]  # after 2 epochs, not after 3
     # Without the diverged third trial: ranks 1 2 3 4 and 2 1 3 4, so 1 - 6 * 2 / (4 * 15) = 0.8; differences 1 1 0 1.
-    assert second == ["2", "5", "2", "1", "65.0%", "62.0%", "62.0%", "0.80", "0.8"]
-    assert third == ["3", "5", "2", "0", "65.0%", "63.0%", "62.0%", "0.80", "1.0"]
+    assert second == ["2", "5", "2", "1", "0", "65.0%", "62.0%", "62.0%", "0.80", "0.8"]
+    assert third == ["3", "5", "2", "0", "0", "65.0%", "63.0%", "62.0%", "0.80", "1.0"]
     assert random[:4] == ["random search", "15", "2, 3", "0"]
 
 
 def test_summary_of_few_or_failed_trials(space):
     trials = make_trials(make_config(), space, 2)[5:]
-    assert summary(trials[:2], EPOCHS)[3:] == ["61.0%", "60.5%", "60.5%", "-", "1.0"]
-    assert summary([diverged(t) for t in trials], EPOCHS) == ["5", "2", "5", "-", "-", "-", "-", "-"]
+    assert summary(trials[:2], EPOCHS)[4:] == ["61.0%", "60.5%", "60.5%", "-", "1.0"]
+    assert summary([diverged(t) for t in trials], EPOCHS) == ["5", "2", "5", "0", "-", "-", "-", "-", "-"]
     equal = [dataclasses.replace(t, predicted=[60.0, 0.1]) for t in trials]
-    assert summary(equal, EPOCHS)[6] == "-"  # no ranking to correlate
+    assert summary(equal, EPOCHS)[7] == "-"  # no ranking to correlate
     assert accuracies(trials, 99) == list(MEASURED)
 
 
@@ -327,3 +355,127 @@ def test_a_failed_write_leaves_the_old_page_whole(space, tmp_path, monkeypatch):
         write_report(config, space, [make_found(config, space, make_trials(config, space, 1), acc1=12.34)], path)
     assert path.read_bytes() == before
     assert not list(tmp_path.rglob(".*"))
+
+
+def words(config, space, found, folder):
+    """Text of the page and names of the plots of a report written anew."""
+    write_report(config, space, found, folder / "report.html")
+    text = " ".join(read(folder / "report.html")[1].text.split())
+    return text, {path.stem for path in (folder / "plots").iterdir()}
+
+
+def test_early_stopping_in_words(space, tmp_path):
+    """After 2 epochs the ranks of the first batch are 2 1 4 3 5, after all 1 2 3 4 5: 0.8, and Kendall's (8 - 2) / 10."""
+    config = make_config(early_stopping=0.8)
+    trials = make_trials(config, space, 3)
+    text, _ = words(config, space, [make_found(config, space, trials)], tmp_path)
+    assert "Of the 5 trainings of the first batch that ended well." in text
+    assert "After epoch 2 of 3 the ranking agrees with the last one by 0.80 (Spearman; Kendall 0.60)" in text
+    assert "is unknown: none was repeated, or too few" in text
+    # Four repeats rank 90 .. 93 as 2 1 3 4: 1 - 6 * 2 / (4 * 15) = 0.8, one of six pairs turned round: 4 / 6.
+    noisy = make_found(config, space, [*trials, *repeats(trials, 88.0, 87.0, 89.0, 90.0)])
+    text, _ = words(config, space, [noisy], tmp_path)
+    assert "with other seeds agree by 0.80 (Kendall 0.67), on 4 candidates" in text
+    assert "is unknown" not in text
+    assert "trained 19 candidates (9 for 3 epochs, 10 for 2 epochs)" in text
+    assert "Repeats are trainings of candidates of round 1 with another seed" in text
+    names = [row[0] for row in round_rows(read(tmp_path / "report.html")[1])]
+    assert names[:4] == ["1", "repeats", "2", "3"]
+
+
+def test_a_threshold_that_buys_nothing_says_so(space, tmp_path):
+    config = make_config(early_stopping=0.92)
+    found = make_found(config, space, make_trials(config, space, 1))
+    found = dataclasses.replace(found, proposal=dataclasses.replace(found.proposal, epochs=3))
+    text, plots = words(config, space, [found], tmp_path)
+    assert "The threshold of 0.92 buys nothing here: no epoch before the last, 3, reaches it" in text
+    assert "early_stopping" in plots
+
+
+def test_a_plot_without_data_says_why_and_an_old_file_goes(space, tmp_path):
+    config = make_config()
+    trials = make_trials(config, space, 3)
+    _, plots = words(config, space, [make_found(config, space, trials)], tmp_path)
+    assert plots == PLOTS
+    bare = make_found(config, space, [diverged(t) for t in trials])
+    bare = dataclasses.replace(bare, proposal=dataclasses.replace(bare.proposal, proxy=(), history=()))
+    text, plots = words(config, space, [bare], tmp_path)
+    assert plots == {"final_training"}
+    assert text.count("is left out.") == 8
+    assert "Importance of the coordinates is left out. Fewer than 20 trainings ended well" in text
+
+
+def test_failed_trainings_are_counted_with_their_first_errors(space, tmp_path):
+    config = make_config()
+    trials = make_trials(config, space, 3)
+    trials[6] = failed(trials[6], "OSError: no <space> left")
+    trials[7] = failed(trials[7], "OSError: no <space> left")
+    trials[12] = failed(trials[12], "the worker died")
+    text, _ = words(config, space, [make_found(config, space, trials)], tmp_path)
+    assert "NARS, round 2, candidate 1: OSError: no <space> left" in text
+    assert text.count("OSError") == 1
+    assert "NARS, round 3, candidate 2: the worker died" in text
+    rows = round_rows(read(tmp_path / "report.html")[1])
+    assert [row[3:5] for row in rows[:3]] == [["0", "0"], ["0", "2"], ["0", "1"]]
+    many = [failed(t, f"error {i}") for i, t in enumerate(trials)]
+    assert errors(many) == [f"round 1, candidate {i}: error {i}" for i in range(5)]
+    assert errors([diverged(trials[0])]) == []
+
+
+def test_convergence_by_hand(space):
+    config = make_config()
+    trials = make_trials(config, space, 2)
+    trials[1] = diverged(trials[1])
+    trials += repeats(trials, 99.0)
+    curve = convergence(reversed(trials), EPOCHS)  # whatever the order in the ledger
+    # Five of 3 epochs, one of them diverged; a repeat of 3, which is no candidate; five of 2.
+    assert curve.epochs.tolist() == [3, 6, 9, 12, 15, 18, 20, 22, 24, 26, 28]
+    assert curve.best.tolist() == [61, 61, 64, 64, 65, 65, 65, 65, 65, 65, 65]
+    lost = convergence([diverged(t) for t in trials[:2]], EPOCHS)
+    assert np.isnan(lost.best).all()
+
+
+def test_repeated_accuracies_by_candidate(space):
+    config = make_config()
+    trials = make_trials(config, space, 2)
+    again = repeats(trials, 70.0, 71.0)
+    trials[1] = diverged(trials[1])
+    table = repeated_accuracies([*again, *trials])
+    assert np.array_equal(table, [[90.0, np.nan], [70.0, 71.0]], equal_nan=True)
+    assert repeated_accuracies(trials).size == 0
+
+
+def test_front_by_hand():
+    cost, value = np.array([3.0, 1.0, 2.0, 2.0, 4.0]), np.array([5.0, 1.0, 4.0, 5.0, 6.0])
+    assert pareto_front(cost, value).tolist() == [1, 3, 4]  # the first costs more than the fourth and is no better
+
+
+def test_held_out_statistic_by_hand():
+    # Mean 200, squares about it 20,000, squared errors 100 + 100 + 0.
+    assert PROXY[0].r2 == pytest.approx(0.99)
+    assert PROXY[1].r2 == 1
+    assert Statistic("flops", (1.0, 1.0), (1.0, 2.0)).r2 == 0
+
+
+def test_pairs_of_budgets_join(space, tmp_path):
+    config = make_config()
+    found = make_found(config, space, make_trials(config, space, 3))
+    text, _ = words(config, space, [found], tmp_path)
+    assert "All returned pairs" not in text  # there is one only
+    row = {
+        "budget": "flops 200K",
+        "flops": 199_000,
+        "params": 9_900,
+        "predicted": 61.5,
+        "pair": "budgets/flops_200K.yaml",
+    }
+    small = dataclasses.replace(found.pair, predicted={"mean": 61.5, "std": 0.5}, measured={})
+    save_pair(small, tmp_path / row["pair"])
+    (tmp_path / "budgets" / "front.json").write_text(json.dumps({"budgets": [row]}))
+    text, _ = words(config, space, [found], tmp_path)
+    page = read(tmp_path / "report.html")[1]
+    assert page.row("budget flops 200K") == ["budget flops 200K", "199,000", "9,900", "61.5 ± 0.5%", "-"]
+    recipes = page.rows[page.rows.index(page.row("budget flops 200K")) + 1 :]
+    assert recipes[0] == ["pair", "lr", "optimizer", "ema", "dropout", "stochastic depth", "mixup", "weight decay"]
+    assert [row[0] for row in recipes[1:3]] == ["NARS", "budget flops 200K"]
+    assert "Diamonds are pairs of other budgets" in text

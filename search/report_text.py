@@ -1,0 +1,156 @@
+"""The words and the style of a report's page, as templates; `$name` is filled by `report.py`."""
+
+from __future__ import annotations
+
+from string import Template
+
+ROUNDS = (
+    "round", "trainings", "epochs", "diverged", "failed", "best", "median", "mean predicted", "rank corr.", "mean error"
+)  # fmt: skip
+
+FINALIST_HEAD = ("finalist", "predicted", "measured, as long", "measured, all epochs")
+FINALISTS = Template("""
+<h2>Finalists</h2>
+<p>The pairs of the highest predicted scores and the best trial, trained before one was chosen: an evolution finds where
+the predictor is wrong as surely as where the pairs are good. The best after all epochs, highlighted, is the pair of this
+page.</p>
+$table
+""")
+
+LONE = """
+<p>There was one round only. The predictor learns from measured trials, so none of these had a prediction to compare
+with; the pair was still chosen by prediction.</p>
+"""
+
+FAILURES = Template("""
+<h3>Errors</h3>
+<p>The first different errors of trainings that failed:</p>
+<ul>$rows</ul>
+""")
+
+PAIRS = Template("""
+<h2>All returned pairs</h2>
+$table
+<p class="note">Predicted: validation accuracy after $epochs, when the pair was chosen. Test: after the final training,
+&ldquo;-&rdquo; where there was none. Pairs of budgets come from <code>fbnetv3 search budgets</code>; their files are in
+<code>budgets/</code>.</p>
+<h3>Their recipes</h3>
+$recipes
+<p class="note">The searched fields, as trained.</p>
+""")
+
+VERSUS = Template("""
+<p>To compare, $other also trained $candidates inside the constraint ($epochs epochs in all; NARS took $own) and gave
+the best measured one the same final training: $acc1% of the test images, $gap NARS. That is one run of each. The draw
+of $test test images alone gives an accuracy a standard error of about $error points, and the seeds add to it, so the
+difference does not show that one method is better.</p>
+""")
+
+PAGE = Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>Search report: $name</title>
+<style>$css</style>
+</head>
+<body>
+<main>
+<h1>Search report: $name</h1>
+<p class="note">$about</p>
+<p class="lead">NARS searched the space $space ($archs architectures, each with any of $recipes training recipes) for
+the pair of the highest predicted accuracy on $data with $limit $metric in the convention &ldquo;$convention&rdquo;. It
+trained $candidates ($spent), chose a pair and trained that for $final. The pair has $flops FLOPs and $params parameters
+and classifies <b>$acc1%</b> of the $test test images correctly, which no earlier step had used.</p>
+$versus
+<dl>$facts</dl>
+
+<h2>The pair</h2>
+<p>When it was chosen, its predicted validation accuracy after $epochs was $mean% (its deviation:
+$std points). That is not the test accuracy above: the final training took $final, and its images are others.</p>
+<h3>Architecture</h3>
+$arch
+<p class="note">For images of $resolution &times; $resolution. k: kernel; e: expansion; c: output channels; n: blocks in
+sequence; s: stride of the first; se: squeeze-and-excitation. conv: convolution; ir: inverted residual; pool: pooling
+head before the classifier.</p>
+<h3>Recipe</h3>
+$recipe
+<p class="note">Highlighted fields were searched; the others are those of the base recipe $base.</p>
+
+$pairs
+<h2>Round by round</h2>
+$rounds
+<p class="note">Validation accuracy after $epochs, in every row, so that rows compare. Rank correlation (Spearman) and
+mean absolute error, in points, are between predicted and measured accuracy. Diverged trainings (a loss that was not
+finite) and failed ones (an error, a lost worker) are results as well, but they are only counted.$repeats</p>
+$failures
+$lone
+$finalists
+
+<h2>The search</h2>
+$search
+<h2>The predictor and early stopping</h2>
+$knowledge
+<h2>The final training</h2>
+$final_plot
+
+<h2>How to read this, and what it is not</h2>
+<ul>
+<li>The validation accuracies guided the search, and the best of many is too good on average. Only the test accuracy is
+unbiased: its images were used once for each method, when all was chosen.</li>
+<li>Accuracies of trials are those after $epochs. They rank candidates, and do not compare with the final training of
+$final.</li>
+<li>The data is an $images-image subset ($train to train, $val to validate, $test to test): no accuracy here compares
+with one published for the full data set.</li>
+<li>One search is one sample; another seed may find a better or a worse pair. The same seed and versions on the same
+kind of machine find this one again.</li>
+</ul>
+<h3>Use the pair</h3>
+<p>In the folder of this page: train the pair again, or classify an image with the weights that were measured here.</p>
+<pre>fbnetv3 train --pair pair.yaml --out retrained
+fbnetv3 predict IMAGE --pair pair.yaml --weights weights.pt</pre>
+<h3>Seeds and versions</h3>
+$made
+</main>
+</body>
+</html>
+""")
+
+CSS = """
+:root { color-scheme: light dark; --ink: #1d2329; --dim: #5a646e; --line: #d9dee3; --back: #fff; --soft: #f3f5f7;
+  --mark: #fff3cf }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e7ea; --dim: #a0a8b0; --line: #3c3f43; --back: #1a1a1a; --soft: #262626; --mark: #40361a }
+  img { filter: invert(.9) hue-rotate(180deg) }
+}
+body { margin: 0; background: var(--back); color: var(--ink); font: 16px/1.55 system-ui, sans-serif }
+main { max-width: 46rem; margin: 0 auto; padding: 1.5rem 1rem 4rem }
+h1, h2, h3 { line-height: 1.25; margin: 2rem 0 .6rem }
+h1 { margin: 0 }
+h2 { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line) }
+.lead { font-size: 1.1rem }
+.note, figcaption { color: var(--dim); font-size: .875rem }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.5rem 0 }
+dl div { display: flex; flex-direction: column; padding: .75rem 1rem; border-radius: .5rem; background: var(--soft) }
+dd { margin: 0; font-size: 1.5rem; font-weight: 600 }
+dt { color: var(--dim); font-size: .875rem }
+.scroll { overflow-x: auto; margin: .75rem 0 }
+table { border-collapse: collapse; min-width: 60%; font-size: .9rem; font-variant-numeric: tabular-nums }
+th, td { padding: .35rem .55rem; border-bottom: 1px solid var(--line); text-align: left }
+th { color: var(--dim); vertical-align: bottom }
+.numbers :is(th, td):not(:first-child) { text-align: right }
+.numbers td { white-space: nowrap }
+.marked { background: var(--mark) }
+pre { padding: .8rem 1rem; border-radius: .5rem; background: var(--soft); overflow-x: auto; font-size: .875rem }
+figure { margin: 2rem 0 }
+figure h3 { margin: 0 0 .5rem }
+figcaption { margin-top: .4rem }
+img { display: block; width: 100%; max-width: 36rem; border-radius: .5rem }
+li { margin: .4rem 0; overflow-wrap: anywhere }
+@media (max-width: 32rem) {
+  .lead { font-size: 1rem }
+  table { font-size: .75rem }
+  th, td { padding: .25rem .3rem }
+}
+"""
