@@ -15,6 +15,7 @@ import numpy as np
 
 from fbnetv3.arch import Arch
 from fbnetv3.files import write_atomically
+from fbnetv3.search import report_text as words
 from fbnetv3.search.config import SearchConfig
 from fbnetv3.search.importance import Importance, permutation_importance
 from fbnetv3.search.nars import REPEATS
@@ -36,9 +37,8 @@ from fbnetv3.search.report_plots import (
     plot_pareto,
     plot_rounds,
 )
-from fbnetv3.search.report_text import CSS, FAILURES, FINALIST_HEAD, FINALISTS, LONE, PAGE, PAIRS, ROUNDS, VERSUS
 from fbnetv3.search.space import SearchSpace
-from fbnetv3.training.data import ImageData, load_images
+from fbnetv3.training.data import DATA, load_images
 
 if TYPE_CHECKING:  # run.py imports this module
     from fbnetv3.search.run import Found
@@ -93,32 +93,44 @@ def _page(
     budgets: list[tuple[str, dict[str, Any], Pair]],
 ) -> str:  # fmt: skip
     nars, *others = found
-    pair, data = nars.pair, load_images(config.data or config.name)
+    pair, sizes, split = nars.pair, _sizes(config), _split(nars)
+    text = _words(config, space, nars) | {name: f"{n:,}" for name, n in sizes.items()}
+    text["test_images"] = f"{text['test']} test images" if sizes else "test images"
     recipe, searched = _recipe_rows(config, space, nars)
     made = {"seed": pair.seed, "space": pair.space} | pair.provenance
     rounds = [[name, *summary(trials, nars.proposal.epochs)] for _, name, trials in groups(found)]
     markup = {
-        "css": CSS,
-        "versus": "".join(_versus(nars, other, len(data.test)) for other in others),
+        "css": words.CSS,
+        "outcome": _fill(words.OUTCOME[split], text, {}),
+        "apart": _fill(words.APART[split], text, {}),
+        "unbiased": _fill(words.UNBIASED[split], text, {}),
+        "subset": _fill(words.SUBSET, text, {}) if sizes else "",
+        "use": _fill(words.USE if split else words.RETRAIN, {}, {}),
+        "versus": "".join(_versus(nars, other, sizes) for other in others if split),
         "facts": "".join(f"<div><dd>{html.escape(v)}</dd><dt>{html.escape(k)}</dt></div>" for k, v in _facts(found)),
         "arch": _table(("stage", "block", "k", "e", "c", "n", "s", "se"), _arch_rows(pair.arch)),
         "recipe": _table(("field", "value", "where it comes from"), recipe, "words", searched),
         "pairs": _pairs(space, found, budgets),
-        "rounds": _table(ROUNDS, rounds),
+        "rounds": _table(words.ROUNDS, rounds),
         "repeats": _REPEATS if any(t.round == REPEATS for t in nars.trials) else "",
         "failures": _failures(found),
         "finalists": _finalists(nars) if nars.proposal.finalists else "",
-        "lone": LONE if config.rounds == 1 else "",
+        "lone": words.LONE if config.rounds == 1 else "",
         "made": _table(("what", "value"), [[k.replace("_", " "), _value(v)] for k, v in made.items()], "words"),
         **{part: "".join(map(_figure, some)) for part, some in plots.items()},
     }
-    return _fill(PAGE, _words(config, space, nars, data), markup)
+    return _fill(words.PAGE, text, markup)
 
 
 _REPEATS = " Repeats are trainings of candidates of round 1 with another seed: they measure noise, and propose nothing."
 
 
-def _words(config: SearchConfig, space: SearchSpace, nars: Found, data: ImageData) -> dict[str, object]:
+def _split(found: Found) -> str:
+    """The images that the final training was measured on: test, val, or '' without one."""
+    return str(found.pair.measured.get("split", ""))
+
+
+def _words(config: SearchConfig, space: SearchSpace, nars: Found) -> dict[str, object]:
     """What the page says in text."""
     pair, limit = nars.pair, config.constraint
     spent = Counter(t.epochs for t in nars.trials)
@@ -128,30 +140,43 @@ def _words(config: SearchConfig, space: SearchSpace, nars: Found, data: ImageDat
         "space": space.name,
         "archs": _big(space.arch_size),
         "recipes": _big(space.recipe_size),
-        "data": data.name,
+        "data": config.data or "data that the configuration does not name",
         "limit": (f"{limit.min:,.0f} to " if limit.min else "at most ") + f"{limit.max:,.0f}",
         "metric": "FLOPs (one multiply-add = 1)" if limit.metric == "flops" else "parameters",
         "convention": limit.convention,
         "candidates": count(len(nars.trials), "candidate"),
         "spent": ", ".join(f"{n} for {count(e, 'epoch')}" for e, n in sorted(spent.items(), reverse=True)),
-        "final": count(pair.measured["epochs"], "epoch"),
+        "final": count(pair.recipe.epochs, "epoch"),
         "flops": f"{nars.flops:,}",
         "params": f"{nars.params:,}",
-        "acc1": f"{pair.measured['acc1']:.2f}",
+        "acc1": _percent(pair),
         "mean": f"{pair.predicted['mean']:.1f}",
         "std": f"{pair.predicted['std']:.1f}",
         "epochs": count(nars.proposal.epochs, "epoch"),
         "resolution": pair.arch.resolution,
         "base": config.recipe,
-        "images": f"{len(data.train) + len(data.val) + len(data.test):,}",
-        **{split: f"{len(data.split(split)):,}" for split in ("train", "val", "test")},
     }
+
+
+def _sizes(config: SearchConfig) -> dict[str, int]:
+    """Images of the splits, and of all, of data in the package; it does not look for other data."""
+    if config.data is None or config.data not in DATA:
+        return {}
+    data = load_images(config.data)
+    sizes = {split: len(data.split(split)) for split in ("train", "val", "test")}
+    return sizes | {"images": sum(sizes.values())}
+
+
+def _percent(pair: Pair) -> str:
+    return f"{pair.measured['acc1']:.2f}" if pair.measured else "-"
 
 
 def _facts(found: list[Found]) -> list[tuple[str, str]]:
     nars, *others = found
-    facts = [("test accuracy", f"{nars.pair.measured['acc1']:.2f}%")]
-    facts += [(f"test accuracy, {METHODS[f.method]}", f"{f.pair.measured['acc1']:.2f}%") for f in others]
+    name, facts = {"test": "test accuracy", "val": "validation accuracy"}.get(_split(nars)), []
+    if name:
+        facts = [(name, f"{_percent(nars.pair)}%")]
+        facts += [(f"{name}, {METHODS[f.method]}", f"{_percent(f.pair)}%") for f in others]
     return [*facts, ("FLOPs", f"{nars.flops:,}"), ("parameters", f"{nars.params:,}")]
 
 
@@ -162,24 +187,26 @@ def _finalists(nars: Found) -> str:
         mean, std = f.predicted
         rows.append([str(i), f"{mean:.1f} ± {std:.1f}%", f"{f.measured:.1f}%", f"{f.final:.1f}%"])
     chosen = [i for i, f in enumerate(finalists) if f.candidate == nars.proposal.candidate]
-    return FINALISTS.substitute(table=_table(FINALIST_HEAD, rows, marked=chosen))
+    return words.FINALISTS.substitute(table=_table(words.FINALIST_HEAD, rows, marked=chosen))
 
 
-def _versus(nars: Found, other: Found, images: int) -> str:
+def _versus(nars: Found, other: Found, sizes: Mapping[str, int]) -> str:
     """The baseline's accuracy and the difference, with how little one run of each says."""
-    its = other.pair.measured["acc1"]
+    its, split = other.pair.measured["acc1"], _split(nars)
     gap = round(its - nars.pair.measured["acc1"], 2)
-    text = {
+    text: dict[str, object] = {
         "other": METHODS[other.method],
         "candidates": count(len(other.trials), "candidate"),
         "epochs": f"{sum(t.epochs for t in other.trials):,}",
         "own": f"{sum(t.epochs for t in nars.trials):,}",
         "acc1": f"{its:.2f}",
         "gap": f"{abs(gap):.2f} points {'above' if gap > 0 else 'below'}" if gap else "the same as",
-        "test": f"{images:,}",
-        "error": f"{(its * (100 - its) / images) ** 0.5:.1f}",
+        "split": {"val": "validation"}.get(split, split),
     }
-    return _fill(VERSUS, text, {})
+    if split in sizes:
+        text["images"] = f"{sizes[split]:,}"
+        text["error"] = f"{(its * (100 - its) / sizes[split]) ** 0.5:.1f}"
+    return _fill(words.VERSUS, text, {"noise": _fill(words.NOISE if sizes else words.NOISE_UNKNOWN, text, {})})
 
 
 def _pairs(space: SearchSpace, found: list[Found], budgets: list[tuple[str, dict[str, Any], Pair]]) -> str:
@@ -192,7 +219,7 @@ def _pairs(space: SearchSpace, found: list[Found], budgets: list[tuple[str, dict
         predicted = f"{pair.predicted['mean']:.1f} ± {pair.predicted['std']:.1f}%"
         # What a search without a predictor answers with was measured, not predicted.
         predicted = predicted if pair.predicted["std"] else "-"
-        test = f"{pair.measured['acc1']:.2f}%" if pair.measured else "-"
+        test = f"{_percent(pair)}%" if pair.measured else "-"
         rows.append([name, f"{costs['flops']:,}", f"{costs['params']:,}", predicted, test])
     fields = [c.name for c in space.coordinates if not c.arch]
     recipes = [[name, *(_value(pair.recipe.to_dict()[field]) for field in fields)] for name, _, pair in pairs]
@@ -200,13 +227,13 @@ def _pairs(space: SearchSpace, found: list[Found], budgets: list[tuple[str, dict
         "table": _table(("pair", "FLOPs", "parameters", "predicted", "test"), rows),
         "recipes": _table(("pair", *(field.replace("_", " ") for field in fields)), recipes),
     }
-    return _fill(PAIRS, {"epochs": count(found[0].proposal.epochs, "epoch")}, markup)
+    return _fill(words.PAIRS, {"epochs": count(found[0].proposal.epochs, "epoch")}, markup)
 
 
 def _failures(found: list[Found]) -> str:
     lines = [(f, line) for f in found for line in errors(f.trials)]
     rows = "".join(f"<li>{html.escape(METHODS[f.method])}, {html.escape(line)}</li>" for f, line in lines)
-    return FAILURES.substitute(rows=rows) if rows else ""
+    return words.FAILURES.substitute(rows=rows) if rows else ""
 
 
 def _arch_rows(arch: Arch) -> list[list[str]]:
@@ -233,7 +260,7 @@ def _recipe_rows(config: SearchConfig, space: SearchSpace, nars: Found) -> tuple
     return rows, searched
 
 
-# Text becomes markup in these three functions, which escape it, and in `_facts` and `_failures`.
+# Text becomes markup in these three functions, which escape it, in `_failures` and in the facts of `_page`.
 
 
 def _fill(template: Template, text: Mapping[str, object], markup: Mapping[str, str]) -> str:

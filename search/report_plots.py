@@ -225,9 +225,12 @@ def plot_convergence(found: list[Found]) -> Plot:
 
 def plot_final(found: list[Found]) -> Plot:
     """The final training."""
+    title = "Final training of the chosen pair"
+    if not any(f.curve for f in found):
+        return Plot("final_training", title, "The pair had no final training here.", None)
     axes = plot_axes("epoch", "validation accuracy (%)")
     for f in found:
         kind = {"color": COLORS[f.method], "marker": "o", "markersize": 4, "label": METHODS[f.method]}
         axes.plot(range(1, len(f.curve) + 1), f.curve, **kind)
-    caption = "Validation accuracy after every epoch. The test images are classified once, after the last."
-    return finish("final_training", "Final training of the chosen pair", caption, axes, whole=True)
+    caption = "Validation accuracy after every epoch."
+    return finish("final_training", title, caption, axes, whole=True)

@@ -41,9 +41,48 @@ $recipes
 
 VERSUS = Template("""
 <p>To compare, $other also trained $candidates inside the constraint ($epochs epochs in all; NARS took $own) and gave
-the best measured one the same final training: $acc1% of the test images, $gap NARS. That is one run of each. The draw
-of $test test images alone gives an accuracy a standard error of about $error points, and the seeds add to it, so the
-difference does not show that one method is better.</p>
+the best measured one the same final training: $acc1% of the $split images, $gap NARS. That is one run of each. $noise, so
+the difference does not show that one method is better.</p>
+""")
+
+OUTCOME = {
+    "test": Template(
+        "Trained for $final, it classifies <b>$acc1%</b> of the $test_images correctly, which no earlier step had used."
+    ),
+    "val": Template(
+        "Trained for $final, it classifies <b>$acc1%</b> of the validation images correctly. This data has no test images, and "
+        "the search has used these."
+    ),
+    "": Template("It had no final training here."),
+}
+APART = {
+    "test": Template("That is not the test accuracy above: the final training took $final, and its images are others."),
+    "val": Template("That is not the accuracy above: the final training took $final."),
+    "": Template("Nothing has measured it after a whole training."),
+}
+NOISE = Template(
+    "The draw of $images $split images alone gives an accuracy a standard error of about $error points, and the seeds add to it"
+)
+NOISE_UNKNOWN = Template("The draw of the images and the seeds make accuracies differ as well")
+UNBIASED = {
+    "test": Template(
+        "Only the test accuracy is unbiased: its images were used once for each method, when all was chosen."
+    ),
+    "val": Template("That of the final training is one of them."),
+    "": Template(""),
+}
+SUBSET = Template("""
+<li>The data is an $images-image subset ($train to train, $val to validate, $test to test): no accuracy here compares
+with one published for the full data set.</li>
+""")
+RETRAIN = Template("""
+<p>In the folder of this page, train the pair:</p>
+<pre>fbnetv3 train --pair pair.yaml --out retrained</pre>
+""")
+USE = Template("""
+<p>In the folder of this page: train the pair again, or classify an image with the weights that were measured here.</p>
+<pre>fbnetv3 train --pair pair.yaml --out retrained
+fbnetv3 predict IMAGE --pair pair.yaml --weights weights.pt</pre>
 """)
 
 PAGE = Template("""<!doctype html>
@@ -61,14 +100,13 @@ PAGE = Template("""<!doctype html>
 <p class="note">$about</p>
 <p class="lead">NARS searched the space $space ($archs architectures, each with any of $recipes training recipes) for
 the pair of the highest predicted accuracy on $data with $limit $metric in the convention &ldquo;$convention&rdquo;. It
-trained $candidates ($spent), chose a pair and trained that for $final. The pair has $flops FLOPs and $params parameters
-and classifies <b>$acc1%</b> of the $test test images correctly, which no earlier step had used.</p>
+trained $candidates ($spent) and chose a pair of $flops FLOPs and $params parameters. $outcome</p>
 $versus
 <dl>$facts</dl>
 
 <h2>The pair</h2>
 <p>When it was chosen, its predicted validation accuracy after $epochs was $mean% (its deviation:
-$std points). That is not the test accuracy above: the final training took $final, and its images are others.</p>
+$std points). $apart</p>
 <h3>Architecture</h3>
 $arch
 <p class="note">For images of $resolution &times; $resolution. k: kernel; e: expansion; c: output channels; n: blocks in
@@ -97,19 +135,15 @@ $final_plot
 
 <h2>How to read this, and what it is not</h2>
 <ul>
-<li>The validation accuracies guided the search, and the best of many is too good on average. Only the test accuracy is
-unbiased: its images were used once for each method, when all was chosen.</li>
-<li>Accuracies of trials are those after $epochs. They rank candidates, and do not compare with the final training of
-$final.</li>
-<li>The data is an $images-image subset ($train to train, $val to validate, $test to test): no accuracy here compares
-with one published for the full data set.</li>
+<li>The validation accuracies guided the search, and the best of many is too good on average. $unbiased</li>
+<li>Accuracies of trials are those after $epochs. They rank candidates, and do not compare with those of longer
+trainings.</li>
+$subset
 <li>One search is one sample; another seed may find a better or a worse pair. The same seed and versions on the same
 kind of machine find this one again.</li>
 </ul>
 <h3>Use the pair</h3>
-<p>In the folder of this page: train the pair again, or classify an image with the weights that were measured here.</p>
-<pre>fbnetv3 train --pair pair.yaml --out retrained
-fbnetv3 predict IMAGE --pair pair.yaml --weights weights.pt</pre>
+$use
 <h3>Seeds and versions</h3>
 $made
 </main>

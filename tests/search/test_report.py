@@ -479,3 +479,37 @@ def test_pairs_of_budgets_join(space, tmp_path):
     assert recipes[0] == ["pair", "lr", "optimizer", "ema", "dropout", "stochastic depth", "mixup", "weight decay"]
     assert [row[0] for row in recipes[1:3]] == ["NARS", "budget flops 200K"]
     assert "Diamonds are pairs of other budgets" in text
+
+
+def test_without_a_final_training_nothing_is_claimed(space, tmp_path):
+    """The ImageNet presets: data elsewhere, and the pair trained by another command."""
+    config = make_config(data="list:LISTS:IMAGENET", final_training=False)
+    found = make_found(config, space, make_trials(config, space, 3))
+    found = dataclasses.replace(found, pair=dataclasses.replace(found.pair, measured={}), curve=())
+    other = make_found(config, space, make_trials(config, space, 3), "random")
+    other = dataclasses.replace(other, pair=dataclasses.replace(other.pair, measured={}), curve=())
+    text, plots = words(config, space, [found, other], tmp_path)
+    assert "It had no final training here." in text
+    assert "test accuracy" not in text
+    assert "81.25" not in text
+    assert "fbnetv3 train --pair pair.yaml" in text
+    assert "weights.pt" not in text
+    assert "image subset" not in text
+    assert "To compare" not in text
+    assert "final_training" not in plots
+    assert "$" not in text
+
+
+def test_measured_on_validation_images_says_so(space, tmp_path):
+    config = make_config(data="folder:PICTURES")
+    pairs = [make_found(config, space, make_trials(config, space, 3), method) for method in ("nars", "random")]
+    pairs = [
+        dataclasses.replace(f, pair=dataclasses.replace(f.pair, measured=f.pair.measured | {"split": "val"}))
+        for f in pairs
+    ]
+    text, _ = words(config, space, pairs, tmp_path)
+    assert "classifies 81.25% of the validation images correctly. This data has no test images" in text
+    assert "81.25% of the validation images, the same as NARS" in text
+    assert "standard error" not in text
+    assert "which no earlier step had used" not in text
+    assert "$" not in text
