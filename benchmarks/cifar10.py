@@ -29,6 +29,7 @@ from torch import nn
 from fbnetv3.arch import ARCHS
 from fbnetv3.benchmarks.cifar10_networks import Network, count_flops, find_network
 from fbnetv3.benchmarks.result import RESULTS, Result, host, load_result, versions, write_result
+from fbnetv3.benchmarks.seeds import spread
 from fbnetv3.benchmarks.training_bar import training_bar
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
@@ -157,7 +158,7 @@ def run(settings: Settings, runs: Path, console: Console) -> Result:
                 console.print(f"{name}: {accuracies[str(seed)]:.2f}% on test")
             flops, params = count_flops(network, len(data.classes))
             values["networks"][network.name] = {
-                "resolution": network.resolution, "flops": flops, "params": params, **spread(accuracies),
+                "resolution": network.resolution, "flops": flops, "params": params, **spread(accuracies, alone=0.0),
             }  # fmt: skip
         bar.other("timing steps of the networks of Figure 7")
         values["full_run"] = full_run(settings)
@@ -169,16 +170,6 @@ def run(settings: Settings, runs: Path, console: Console) -> Result:
         versions=versions(["torch", "torchvision", "timm", "fvcore", "pillow", "numpy"]) | host(),
         values=values,
     )
-
-
-def spread(accuracies: Mapping[str, float]) -> dict[str, Any]:
-    """Accuracies by seed, their number, mean and sample standard deviation (0 for one seed)."""
-    found = list(accuracies.values())
-    deviation = statistics.stdev(found) if len(found) > 1 else 0.0
-    return {
-        "seeds": {seed: round(value, 3) for seed, value in accuracies.items()},
-        "n": len(found), "mean": round(statistics.fmean(found), 3), "deviation": round(deviation, 3),
-    }  # fmt: skip
 
 
 def full_run(settings: Settings) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,8 +24,8 @@ from rich.console import Console
 
 from fbnetv3.benchmarks.experiment_config import SCALES, Difference, Experiment, Scale, load_experiment
 from fbnetv3.benchmarks.experiment_report import print_tables
-from fbnetv3.benchmarks.nars_vs_random import paired_difference
 from fbnetv3.benchmarks.result import RESULTS, Result, host, load_result, versions, write_result
+from fbnetv3.benchmarks.seeds import paired_difference, spread
 from fbnetv3.benchmarks.training_bar import training_bar
 from fbnetv3.errors import InputError
 from fbnetv3.training.data import Data
@@ -177,16 +176,6 @@ def costs(scale: Scale, classes: int, in_chans: int, side: int = 224) -> dict[st
         | network.cost(classes, in_chans, network.resolution or side)
         for name, network in scale.networks.items()
     }
-
-
-def spread(accuracies: Mapping[int, float]) -> dict[str, Any]:
-    """Accuracies by seed, their number, mean and sample standard deviation; None where there are too few."""
-    found = list(accuracies.values())
-    return {
-        "seeds": {str(seed): round(value, 3) for seed, value in accuracies.items()}, "n": len(found),
-        "mean": round(statistics.fmean(found), 3) if found else None,
-        "deviation": round(statistics.stdev(found), 3) if len(found) > 1 else None,
-    }  # fmt: skip
 
 
 def compare(difference: Difference, accuracies: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:

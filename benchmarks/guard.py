@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fbnetv3.benchmarks.nars_vs_random import paired_difference
 from fbnetv3.benchmarks.result import RESULTS, Result, host, versions, write_result
+from fbnetv3.benchmarks.seeds import paired_difference
 from fbnetv3.errors import InputError
 from fbnetv3.search.encoding import arch_mask, encode
 from fbnetv3.search.evolve import EvolutionSettings, evolve

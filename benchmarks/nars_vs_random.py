@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 from scipy import stats
 
 from fbnetv3.benchmarks.result import Result, versions, write_result
+from fbnetv3.benchmarks.seeds import paired_difference
 from fbnetv3.search.ledger import Trial, read_ledger
 from fbnetv3.search.report_data import accuracies, predictions
 from fbnetv3.search.run import LEDGERS
@@ -35,22 +36,6 @@ METHOD = (
     "images. `trials` are means over seeds of what `trial_quality` says of the trainings. Difference: NARS minus random "
     "in percentage points, mean and 95% interval of Student's t over the seeds."
 )
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Mean over pairs and its two-sided 95% interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def paired_difference(a: list[float], b: list[float]) -> Difference:
-    """Of `a` minus `b`, pair by pair, with Student's t interval; needs two pairs or more."""
-    difference = np.subtract(a, b)
-    half = stats.t.ppf(0.975, len(difference) - 1) * stats.sem(difference)
-    return Difference(float(difference.mean()), float(difference.mean() - half), float(difference.mean() + half))
 
 
 def run_seed(seed: int, out: Path, workers: int) -> dict[str, Any]:

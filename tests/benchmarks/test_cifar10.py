@@ -9,6 +9,7 @@ from fbnetv3.arch import ARCHS, find_arch
 from fbnetv3.benchmarks import cifar10 as benchmark
 from fbnetv3.benchmarks import cifar10_networks as networks
 from fbnetv3.benchmarks.result import Result, load_result, write_result
+from fbnetv3.benchmarks.seeds import spread
 from fbnetv3.complexity import cost, parts
 from fbnetv3.errors import InputError
 from fbnetv3.training import loop
@@ -45,7 +46,7 @@ def made_up():
         "fbnetv3_b": {"resolution": 35, "flops": 30_000_000, "params": 6_000_000},
         "timm:tf_efficientnet_b0": {"resolution": 32, "flops": 29_000_000, "params": 4_000_000},
     }
-    rows = {name: row | benchmark.spread({"0": 90.0, "1": 92.0}) for name, row in rows.items()}
+    rows = {name: row | spread({"0": 90.0, "1": 92.0}) for name, row in rows.items()}
     speeds = {"fbnetv3_a": {"resolution": 32, "flops": 20_000_000, "images_per_s": 250.0, "hours": 10.0}}
     values = {
         "networks": rows,
@@ -120,13 +121,6 @@ def test_resnet18_by_hand():
 def test_a_network_that_cannot_be_used_is_refused(name, words):
     with pytest.raises(InputError, match=words):
         networks.find_network(name)
-
-
-def test_spread_by_hand():
-    assert benchmark.spread({"3": 80.0, "5": 82.0}) == {
-        "seeds": {"3": 80.0, "5": 82.0}, "n": 2, "mean": 81.0, "deviation": pytest.approx(2**0.5, abs=1e-3),
-    }  # fmt: skip
-    assert benchmark.spread({"0": 80.0})["deviation"] == 0.0
 
 
 def test_a_run_and_a_second_one_that_trains_nothing(pictures, short, monkeypatch):
@@ -210,7 +204,7 @@ def test_the_committed_file_is_of_this_benchmark():
         assert (row["flops"], row["params"]) == networks.count_flops(network, 10)
         assert row["resolution"] == network.resolution
         assert {key: row[key] for key in ("n", "mean", "deviation")} == pytest.approx(
-            {key: benchmark.spread(row["seeds"])[key] for key in ("n", "mean", "deviation")}, abs=2e-3
+            {key: spread(row["seeds"])[key] for key in ("n", "mean", "deviation")}, abs=2e-3
         )
         assert row["n"] >= 2
         assert all(0.0 < accuracy < 100.0 for accuracy in row["seeds"].values())

@@ -13,9 +13,10 @@ from fbnetv3 import InputError
 from fbnetv3.benchmarks import experiment_report, experiments
 from fbnetv3.benchmarks.experiment_config import FOLDER, Difference, Network, Scale, list_experiments, load_experiment
 from fbnetv3.benchmarks.experiment_report import difference_rows, summary, verdict
-from fbnetv3.benchmarks.experiments import Options, Trainer, compare, costs, main, run, spread
+from fbnetv3.benchmarks.experiments import Options, Trainer, compare, costs, main, run
 from fbnetv3.benchmarks.paper import load_paper
 from fbnetv3.benchmarks.result import load_result
+from fbnetv3.benchmarks.seeds import spread
 from fbnetv3.recipes import FOLDER as RECIPES
 from fbnetv3.recipes import load_recipe, read_recipe_file
 from fbnetv3.search.pair import load_pair
@@ -98,14 +99,6 @@ def quiet():
 
 
 # ---------------------------------------------------------------- statistics
-
-
-def test_spread_by_hand():
-    assert spread({0: 80.0, 1: 82.0, 2: 84.0}) == {
-        "seeds": {"0": 80.0, "1": 82.0, "2": 84.0}, "n": 3, "mean": 82.0, "deviation": 2.0,
-    }  # fmt: skip
-    assert spread({3: 80.0}) == {"seeds": {"3": 80.0}, "n": 1, "mean": 80.0, "deviation": None}
-    assert spread({}) == {"seeds": {}, "n": 0, "mean": None, "deviation": None}
 
 
 def difference(plus=("a",), minus=("b",)):

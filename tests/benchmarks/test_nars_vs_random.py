@@ -1,17 +1,9 @@
 import pytest
 
 from fbnetv3.benchmarks import readme
-from fbnetv3.benchmarks.nars_vs_random import NAME, paired_difference, summary, trial_quality
+from fbnetv3.benchmarks.nars_vs_random import NAME, summary, trial_quality
 from fbnetv3.benchmarks.result import load_result
 from fbnetv3.search.ledger import Trial
-
-
-def test_paired_difference_by_hand():
-    # differences 1, 2, 3: mean 2, standard error 1/sqrt(3), t(0.975, 2) = 4.30265
-    found = paired_difference([81.0, 82.0, 83.0], [80.0, 80.0, 80.0])
-    assert found.mean == pytest.approx(2.0)
-    assert found.high - found.mean == pytest.approx(4.30265 / 3**0.5, rel=1e-5)
-    assert found.mean - found.low == pytest.approx(found.high - found.mean)
 
 
 def result(nars, random):
