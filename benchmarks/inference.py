@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import logging
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -46,6 +45,7 @@ from fbnetv3.inference import time_calls
 from fbnetv3.model import build_model
 from fbnetv3.quantize import quantize
 from fbnetv3.runtimes import Run
+from fbnetv3.search.timing import cpu_model
 from fbnetv3.training.data import fashion_mnist, normalise
 from fbnetv3.training.loop import cpu_threads, fit, seeded
 from fbnetv3.training.recipe import Recipe
@@ -214,16 +214,6 @@ def measure(settings: Settings, command: str) -> Result:
     packages = ["torch", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "executorch", "numpy"]
     facts = {"cpu": cpu_model(), "cpus": str(os.cpu_count())}
     return Result.now(command, METHOD, versions(packages) | facts, values)
-
-
-def cpu_model() -> str:
-    """The processor's name and family, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    return f"{fields.get('model name', platform.machine())}, family {fields.get('cpu family', '?')}"
 
 
 def print_tables(console: Console, values: Mapping[str, Any]) -> None:

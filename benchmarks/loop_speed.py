@@ -31,10 +31,11 @@ from torch.nn import functional as F
 
 from fbnetv3.arch import ARCHS, Arch, Block
 from fbnetv3.benchmarks.data_speed import coloured
-from fbnetv3.benchmarks.inference import MICRO, cpu_model
+from fbnetv3.benchmarks.inference import MICRO
 from fbnetv3.benchmarks.ratio import Ratio, speed_ratio
 from fbnetv3.benchmarks.result import RESULTS, Result, host, versions, write_result
 from fbnetv3.model import build_model
+from fbnetv3.search.timing import cpu_model
 from fbnetv3.training.augment import PADDING
 from fbnetv3.training.data import BLOCK, Batch, ImageData, Split, fashion_mnist
 from fbnetv3.training.loop import cpu_threads, fit, seeded

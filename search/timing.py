@@ -103,12 +103,14 @@ def runner(module: nn.Module, example: Tensor) -> Callable[[], object]:
 
 def machine() -> dict[str, str]:
     """What a table's times hold for."""
-    return {"cpu": _cpu(), "torch": str(torch.__version__), "threads": "1", "batch": "1"}
+    return {"cpu": cpu_model(), "torch": str(torch.__version__), "threads": "1", "batch": "1"}
 
 
-def _cpu() -> str:
+def cpu_model() -> str:
+    """The processor's name and family, as far as the system tells."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
         return platform.processor() or platform.machine()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return f"{fields.get('model name', platform.machine())}, family {fields.get('cpu family', '?')}"
