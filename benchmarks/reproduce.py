@@ -218,9 +218,10 @@ def _paper_row(item: str, number: Number, rules: Sequence[_Rule], reasons: dict[
 def _small(name: str, folder: Path) -> str:
     """Where the question was asked at small scale: a pointer, since numbers of other images do not compare."""
     result = load_result(name, folder / "results")
+    show = " --show" if "experiment" in result.values else ""
     return (
         f"; measured here at small scale, on other images, which is no answer to this number: results/{name}.json "
-        f"({result.date}, `{result.command} --show`)"
+        f"({result.date}, `{result.command}{show}`)"
     )
 
 
