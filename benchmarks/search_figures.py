@@ -32,7 +32,7 @@ from fbnetv3.files import write_atomically
 from fbnetv3.search.evolve import PRESETS, Score, evolve
 from fbnetv3.search.labels import Constraint, cost
 from fbnetv3.search.limits import Floats, as_limits
-from fbnetv3.search.report import plot_axes
+from fbnetv3.search.report_plots import plot_axes
 from fbnetv3.search.sampling import sobol
 from fbnetv3.search.space import IntMatrix, load_space
 

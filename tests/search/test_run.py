@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -244,6 +245,45 @@ def test_repeats_train_the_first_candidates_again_and_change_nothing_else(tmp_pa
     assert not {t.seed for t in repeats} & {t.seed for t in trials}
     assert comparable([t for t in more if t.round]) == comparable(trials)
     assert cfg.replace(repeats=2).trainings == cfg.trainings + 2 == len(more)
+
+
+def pictures(folder, classes, side=20):
+    """A data set of files: 12 pictures a class to train on, and 4 each to validate and test."""
+    from PIL import Image
+
+    for split, count in (("train", 12), ("val", 4), ("test", 4)):
+        for label in range(classes):
+            (folder / split / f"class{label}").mkdir(parents=True)
+            for i in range(count):
+                noise = np.random.default_rng([label, i]).integers(0, 40 + 20 * label, (side, side, 3), np.uint8)
+                Image.fromarray(noise).save(folder / split / f"class{label}" / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def small_space(tmp_path):
+    """Colour images of two resolutions, for ten classes."""
+    space = yaml.safe_load((ROOT / "search/spaces/micro.yaml").read_text())
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(space | {"in_chans": 3, "resolution": "(16, 24, 8)"}))
+    return {"space": str(tmp_path / "small.yaml"), "constraint": {"metric": "flops", "max": 1e9}}
+
+
+def test_a_search_on_files_trains_at_the_candidates_resolutions(tmp_path, small_space):
+    data = str(pictures(tmp_path / "data", 4))
+    recipe = BASE_RECIPE | {"batch_size": 16, "ema_decay": 0.5}
+    cfg = config(tmp_path, **small_space, data=data, classes=4, final_training=False, finalists=0)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (found,) = start(cfg, tmp_path / "run", 1, quiet)
+    assert [t.status for t in found.trials] == ["ok"] * 4
+    assert found.curve == ()
+    pair = load_pair(tmp_path / "run" / "pair.yaml")
+    assert pair.measured == {}
+    assert pair.arch.resolution in (16, 24)
+    assert not (tmp_path / "run" / "weights.pt").exists()
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["nars"]["test_acc1"] is None
+    assert "had no final training here" in (tmp_path / "run" / "report.html").read_text()
+    with pytest.raises(InputError, match=r"is for 3 channels and 10 classes, data .* has 3 and 4; choose a space"):
+        start(cfg.replace(classes=None), tmp_path / "other", 1, quiet)
 
 
 def test_a_preset_without_data_says_what_to_give(tmp_path):
