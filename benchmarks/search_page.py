@@ -1,4 +1,4 @@
-"""The generated blocks of docs/search.md: what was measured of labels, evolution, guard and latency, and which targets hold.
+"""The generated blocks of docs/search.md: what was measured of each of its parts, and which targets hold.
 
 Every word that depends on a result is chosen here from the result file, so that a new run cannot leave a stale claim.
 """
@@ -20,6 +20,8 @@ GUARD = (
     ("random search", "random", "regret"), ("optimism, ensemble", "ensemble", "optimism"),
     ("optimism, guard", "guard", "optimism"),
 )  # fmt: skip
+RIVALS = ("scratch", "scratch_network", "statistics", "paper")  # of the predictor
+SAMPLES = 96
 GAIN = "the guard's gain over stage 2 alone (95% interval)"
 WITHOUT_GUARD = ("paper", "lone", "ensemble")  # answers of stage 3 that are not trained before they are chosen
 
@@ -38,6 +40,31 @@ def labels() -> str:
         f"window, screened with one network, and the best {value('stream.kept'):,} scored with eight, take "
         f"{value('stream.seconds.median'):.1f} s. Targets missed: {', '.join(missed) or 'none'}."
     )
+
+
+def predictor() -> str:
+    """By table how many times the samples the rivals need, then the targets."""
+    result = load_result("predictor")
+    rows = [
+        [
+            f"`{name}`", *(_factor(against, rival) for rival in RIVALS),
+            f"{min(row['mse_ratio'] for row in against['scratch'].values()):.2f}",
+        ]
+        for name, against in ((name, table["against"]) for name, table in result.values["tables"].items())
+    ]  # fmt: skip
+    targets = [
+        [f"`{name}`", f"{row['target']:g}", f"{row['measured']:g}", _met(row)]
+        for name, row in result.values["targets"].items()
+    ]
+    return "\n".join([
+        f"How many times the {SAMPLES} samples of the default each rival needs for the default's error "
+        f"(`{result.command}`, {source('predictor', result)}; `>`: it does not get there with all samples measured), and the "
+        "error of `scratch` over the default's at equal samples, where that is smallest:",
+        "",
+        *markdown_table(["table", *(f"`{rival}`" for rival in RIVALS), "smallest ratio of errors"], rows),
+        "",
+        *markdown_table(["target", "at least", "measured", ""], targets),
+    ])  # fmt: skip
 
 
 def evolution() -> str:
@@ -126,7 +153,7 @@ def latency() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "labels": labels, "evolution": evolution, "guard": guard, "latency": latency
+    "labels": labels, "predictor": predictor, "evolution": evolution, "guard": guard, "latency": latency
 }  # fmt: skip
 
 
@@ -148,6 +175,11 @@ def guard_cases(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _met(target: Mapping[str, Any]) -> str:
     return "met" if target["met"] else "missed"
+
+
+def _factor(against: Mapping[str, Any], rival: str) -> str:
+    row = against.get(rival, {}).get(str(SAMPLES))
+    return "-" if row is None else f"{'> ' if row['factor_is_bound'] else ''}{row['factor']:.1f}"
 
 
 def _held(gaps: Sequence[float], budgets: Sequence[str], target: Mapping[str, Any]) -> str:

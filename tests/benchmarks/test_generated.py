@@ -54,6 +54,21 @@ def test_labels_say_what_was_missed(changed):
     assert text.endswith("Targets missed: pool_seconds.")
 
 
+def test_the_predictor_tells_bounds_from_factors(changed):
+    def change(values):
+        against = values["tables"]["useless"]["against"]
+        against["scratch"] = {
+            "48": {"mse_ratio": 0.75},
+            "96": {"factor": 3.25, "factor_is_bound": True, "mse_ratio": 1.5},
+        }
+        against["statistics"]["96"] = {"factor": 1.5, "factor_is_bound": False, "mse_ratio": 1.0}
+        values["targets"]["proxy_r2_flops"] = {"target": 0.998, "measured": 0.5, "met": False}
+
+    text = changed("predictor", change)
+    assert "| `useless` | > 3.2 | - | 1.5 | - | 0.75 |" in text
+    assert "| `proxy_r2_flops` | 0.998 | 0.5 | missed |" in text
+
+
 def gaps(values, ensemble, oracle):
     for name, series in (("ensemble", ensemble), ("oracle", oracle)):
         for row, gap in zip(values[name].values(), series, strict=True):
