@@ -152,8 +152,21 @@ def latency() -> str:
     ])  # fmt: skip
 
 
+def quickstart() -> str:
+    """The quickstart now, and as it was with the first predictor and evolution."""
+    result = load_result("quickstart")
+    value, row = result.number, result.values["difference"]
+    zero = "does not exclude" if row["low"] <= 0 <= row["high"] else "excludes"
+    return (
+        f"Measured ({source('quickstart', result)}): with predictor, evolution and finalists as they are now, the quickstart "
+        f"reaches {value('mean.after'):.2f}% on the test images over {len(result.values['test_acc1']['after'])} seeds; commit "
+        f"{result.versions['before']}, which had the first ones, reaches {value('mean.before'):.2f}% with the same seeds. The "
+        f"difference is {_interval(row)} points, which {zero} zero, in {value('slower'):.2f} times the processor time."
+    )
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
-    "labels": labels, "predictor": predictor, "evolution": evolution, "guard": guard, "latency": latency
+    "quickstart": quickstart, "labels": labels, "predictor": predictor, "evolution": evolution, "guard": guard, "latency": latency
 }  # fmt: skip
 
 
