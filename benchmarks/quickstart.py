@@ -3,7 +3,8 @@
     git worktree add ../before a42e58a
     python -m fbnetv3.benchmarks.quickstart --before ../before --out DIR
 
-runs the quickstart with both for five seeds, one search at a time with two workers (some twenty minutes on two cores), and writes `results/quickstart.json`. What is in DIR already is not run again.
+runs the quickstart with both for five seeds, one search at a time with two workers (some twenty minutes on two cores), and
+writes `results/quickstart.json`. What is in DIR already is not run again.
 """
 
 from __future__ import annotations

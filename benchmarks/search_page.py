@@ -166,7 +166,8 @@ def quickstart() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "quickstart": quickstart, "labels": labels, "predictor": predictor, "evolution": evolution, "guard": guard, "latency": latency
+    "quickstart": quickstart, "labels": labels, "predictor": predictor, "evolution": evolution, "guard": guard,
+    "latency": latency,
 }  # fmt: skip
 
 

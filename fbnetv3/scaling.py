@@ -73,12 +73,14 @@ def coefficients(
     num_classes: int = 1000,
     in_chans: int = 3,
     score: Callable[[Arch], float] | None = None,
+    keep_resolution: bool = False,
 ) -> list[Scaled]:
     """Every different scaled architecture whose FLOPs come within `tolerance` (a share) of the target, best first.
 
     All three coefficients go the same way, up or down; of those that round to the same blocks, channels or pixels the
     middle one stands for all. Without a `score`, the best is the one whose coefficients are
     nearest to EfficientNet's rule, powers of `RULE` with one exponent, by the distance of their logarithms.
+    `keep_resolution` is for images of one size.
 
     Raises:
         InputError: a target or tolerance that is not above 0, or none that comes within it; the message names the nearest.
@@ -89,7 +91,8 @@ def coefficients(
     low, high = min(ratio, 1.0), max(ratio, 1.0)
     depths = _distinct(_steps(low, high), lambda depth: scale(arch, depth=depth).stages)
     widths = _distinct(_steps(low**0.5, high**0.5), lambda width: scale(arch, width=width).stages)
-    sides = _distinct(_steps(low**0.5, high**0.5), lambda resolution: scale(arch, resolution=resolution).resolution)
+    resolutions = [1.0] if keep_resolution else _steps(low**0.5, high**0.5)
+    sides = _distinct(resolutions, lambda resolution: scale(arch, resolution=resolution).resolution)
     found, nearest = [], (math.inf, 0)
     for depth, width, resolution in itertools.product(depths, widths, sides):
         if not 1 / ROUGHLY < depth * width**2 * resolution**2 / ratio < ROUGHLY:

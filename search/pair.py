@@ -10,6 +10,8 @@ from fbnetv3.arch import Arch
 from fbnetv3.errors import InputError, check_keys
 from fbnetv3.files import write_atomically
 from fbnetv3.schema import dump_yaml, load_yaml
+from fbnetv3.training.data import DATA, Data
+from fbnetv3.training.load import load_data
 from fbnetv3.training.recipe import Recipe
 
 SCHEMA = 1
@@ -24,7 +26,7 @@ class Pair:
     space: str
     seed: int
     constraint: dict[str, Any]  # metric, convention, max
-    predicted: dict[str, float]  # mean, std: accuracy in percent after the search's epochs
+    predicted: dict[str, float]  # mean, std: accuracy in percent after the search's epochs; empty of a scaled network
     measured: dict[str, Any]  # split, epochs, acc1; empty of a pair that was not trained
     provenance: dict[str, Any]  # data, in_chans, num_classes, ...
     schema: int = SCHEMA
@@ -66,7 +68,7 @@ def load_pair(path: str | Path) -> Pair:
         raise InputError(f"{where}: schema is {fields.get('schema')!r}; this version reads {SCHEMA}")
     for key, entries in _MAPPINGS.items():
         mapping = fields[key]
-        if key == "measured" and mapping == {}:
+        if key in ("measured", "predicted") and mapping == {}:
             continue
         for entry, kind in entries.items():
             value = mapping.get(entry) if isinstance(mapping, dict) else None
@@ -79,3 +81,21 @@ def load_pair(path: str | Path) -> Pair:
     fields["arch"] = Arch.from_dict(fields["arch"], f"{where}: arch")
     fields["recipe"] = Recipe.from_dict(fields["recipe"], f"{where}: recipe")
     return Pair(**fields)
+
+
+def pair_data(pair: Pair) -> Data:
+    """The images that a pair was searched for; those of files at its network's resolution.
+
+    Raises:
+        InputError: they are not there.
+    """
+    spec = pair.provenance["data"]
+    return load_data(spec, resolution=None if spec in DATA else pair.arch.resolution)
+
+
+def pair_shape(pair: Pair) -> tuple[int, int]:
+    """Classes and channels that a pair's costs are counted with: those of its space, or else of its data."""
+    if "num_classes" in pair.provenance:
+        return pair.provenance["num_classes"], pair.provenance["in_chans"]
+    data = pair_data(pair)
+    return len(data.classes), data.transforms.in_chans

@@ -200,6 +200,8 @@ def make_pair(
         measured=measured,
         provenance={
             "data": config.data,
+            "num_classes": context.space.num_classes,
+            "in_chans": context.space.in_chans,
             "search": method,
             "config": config.fingerprint,
             "predicted_after_epochs": epochs,

@@ -29,6 +29,7 @@ for command in (zoo.models, zoo.info, zoo.predict, zoo.export, train):
 search.app.command()(resources.budgets)
 search.app.command()(resources.scale)
 search.app.command("latency-table")(resources.latency_table)
+search.app.command()(resources.regenerate)
 app.add_typer(search.app, name="search")
 app.add_typer(recipes.app, name="recipe")
 app.add_typer(weights.app, name="weights")

@@ -49,16 +49,14 @@ def scale(
     """Compound scaling: coefficients of depth, width and resolution that bring a network to a FLOPs target."""
     from fbnetv3.arch import find_arch
     from fbnetv3.scaling import coefficients
-    from fbnetv3.search.pair import load_pair
-    from fbnetv3.training.data import load_images
+    from fbnetv3.search.pair import load_pair, pair_shape
 
     if (model is None) == (pair is None):
         raise InputError("give a network with --model or with --pair")
     kinds = (1000, 3)
     if pair is not None:
         read = load_pair(pair)
-        arch, data = read.arch, load_images(read.provenance["data"])
-        kinds = (len(data.classes), data.in_chans)
+        arch, kinds = read.arch, pair_shape(read)
     else:
         arch = find_arch(model or "")
     target = parse_count(target_flops, "--target-flops")
@@ -104,3 +102,35 @@ def latency_table(
     with progress_bar() as progress:
         table = measure_table(loaded, distinct_pieces(loaded, rows), out_file, progress)
     out.print(f"{len(table.ms)} blocks: {out_file}", highlight=False, soft_wrap=True)
+
+
+def regenerate(
+    out_dir: Annotated[
+        Path, typer.Option("--out", help="Folder for everything; the same call goes on where it ended.")
+    ],
+    preset: Annotated[str, typer.Option(help="Name of a zoo, or path of a YAML file.")] = "micro",
+    data: Annotated[
+        str | None,
+        typer.Option(help="What the networks are trained on, as for `fbnetv3 train`; by default the search's."),
+    ] = None,
+    search_data: Annotated[
+        str | None, typer.Option(help="What candidates are trained on; by default that of the search's preset.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the search.")] = 0,
+    device: Annotated[str, typer.Option(help="Of all trainings: cpu, cuda.")] = "cpu",
+    at_once: Annotated[int, typer.Option(min=1, help="Networks that are trained at a time, after the search.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Of torchrun, for each of these networks.")] = 1,
+    readers: Annotated[int, typer.Option(min=0, help="Processes of every training that read pictures.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """A zoo from nothing: search, budgets, scaling, the largest network as teacher of all, weights that torch.hub serves."""
+    from fbnetv3.search.regenerate import ZOO, Resources, load_zoo
+    from fbnetv3.search.regenerate import regenerate as make
+
+    resources = Resources(device, at_once, processes, readers)
+    with progress_bar() as progress:
+        account = make(load_zoo(preset), out_dir, data, search_data, seed, resources, progress)
+    print_rows(account["networks"], as_json)
+    if not as_json:
+        spent = ", ".join(f"{stage} {hours:g}" for stage, hours in account["hours"].items())
+        out.print(f"hours of training: {spent}; the zoo: {out_dir / ZOO}", highlight=False, soft_wrap=True)

@@ -156,13 +156,13 @@ def _of_pair(path: Path, pair_path: Path) -> tuple[Any, Any, str]:
 
     from fbnetv3.hub.load import load_weights
     from fbnetv3.hub.weights import Metric
-    from fbnetv3.search.pair import load_pair
-    from fbnetv3.training.data import load_images
-    from fbnetv3.training.measure import measure
+    from fbnetv3.search.pair import load_pair, pair_data
+    from fbnetv3.training.measure import final_split, measure
 
     pair = load_pair(pair_path)
-    data = load_images(pair.provenance["data"])
+    data = pair_data(pair)
     file = load_weights(pair.arch, path)
     file = dataclasses.replace(file, classes=data.classes, transforms=data.transforms)
-    measured = Metric("acc1", measure(file.build(), data, "test").acc1, f"measured here: test images of {data.name}")
+    split = final_split(data)
+    measured = Metric("acc1", measure(file.build(), data, split).acc1, f"measured here: {split} images of {data.name}")
     return file, measured, f"inline: {json.dumps(pair.recipe.to_dict())}"

@@ -163,9 +163,7 @@ def _network(name: str) -> tuple[Arch, int, int]:
 
     if not name.endswith((".yaml", ".yml")):
         return find_arch(name), 1000, 3
-    from fbnetv3.search.pair import load_pair
-    from fbnetv3.training.data import load_images
+    from fbnetv3.search.pair import load_pair, pair_shape
 
     pair = load_pair(name)
-    data = load_images(pair.provenance["data"])
-    return pair.arch, len(data.classes), data.in_chans
+    return pair.arch, *pair_shape(pair)
