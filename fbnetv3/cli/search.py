@@ -95,6 +95,24 @@ def search_verify(
         raise typer.Exit(1)
 
 
+@app.command("export")
+def search_export(
+    folder: Annotated[Path, typer.Argument(help="Folder of a search.")],
+    out_path: Annotated[Path, typer.Option("--out", help="File to write; for tensorboard a new folder.")],
+    kind: Annotated[
+        str, typer.Option("--format", help="csv (a table that a search can look up), json, tensorboard.")
+    ] = "csv",
+    baseline: Annotated[bool, typer.Option("--baseline", help="The trials of random search instead.")] = False,
+) -> None:
+    """Write the trials of a search for other programs."""
+    from fbnetv3.search.exports import FORMATS, export_trials
+
+    if kind not in FORMATS:
+        raise InputError(f"--format is {kind!r}; give one of {', '.join(FORMATS)}")
+    written = export_trials(folder, kind, out_path, "random" if baseline else "nars")
+    out.print(f"{written} trials: {out_path}", highlight=False, soft_wrap=True)
+
+
 @app.command("audit")
 def search_audit(
     space: Annotated[str, typer.Argument(help="Name of a space, or path of a YAML file.")], as_json: Json = False
