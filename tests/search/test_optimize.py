@@ -134,6 +134,7 @@ def test_noise_ceiling_by_hand():
     assert (found.spearman, found.kendall) == (pytest.approx((0.8 + 1 + 0.8) / 3), pytest.approx((0.6 + 1 + 0.6) / 3))
     # What only one seed has is left out of that pair: 1 2 3 and 61 60 64, rank correlation 0.5.
     assert noise_ceiling([[1, 2, 3, NAN], [61, 60, 64, 99]]).spearman == pytest.approx(0.5)
+    assert noise_ceiling([[61, 60, 64, 99], [1, 2, 3, NAN]]).spearman == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
