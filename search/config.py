@@ -55,6 +55,7 @@ class SearchConfig:
     device: str = "cpu"  # of trainings
     precision: Literal["fp32", "bf16"] = "fp32"
     readers: Annotated[int, Field(ge=0)] = 0  # processes of a training that read pictures
+    processes: Count = 1  # that train one candidate together, by torchrun
     seed: Annotated[int, Field(ge=0)] = 0
     baseline: bool = False  # also run random search with as many trainings
 

@@ -23,7 +23,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 from fbnetv3.schema import load_yaml
 from fbnetv3.search.config import SearchConfig, read_config, save_config
-from fbnetv3.search.executor import Executor, available_workers
+from fbnetv3.search.executor import THIS_MACHINE, Execution
 from fbnetv3.search.labels import Constraint, cost
 from fbnetv3.search.ledger import Ledger, Trial
 from fbnetv3.search.nars import Context, Progress, Proposal, image_evaluator, kept, nars, random_search
@@ -55,11 +55,14 @@ class Found:
     params: int
 
 
-def start(config: SearchConfig, out: str | Path, workers: int | None, progress: Progress) -> list[Found]:
+def start(
+    config: SearchConfig, out: str | Path, workers: int | None, progress: Progress, execution: Execution = THIS_MACHINE
+) -> list[Found]:
     """Begin a search in a new folder and see it to the end.
 
     Args:
         workers: trainings at a time; by default one a processor. It does not change what is found.
+        execution: where they run; neither does this.
 
     Raises:
         InputError: the folder holds a search already or cannot be written, or the configuration cannot be met.
@@ -75,10 +78,12 @@ def start(config: SearchConfig, out: str | Path, workers: int | None, progress: 
     _ = context.evaluator
     save_config(config, out / CONFIG)
     write_atomically(out / ENVIRONMENT, json.dumps(environment(), indent=1) + "\n")
-    return _run(config, out, workers, progress)
+    return _run(config, out, workers, progress, execution)
 
 
-def resume(out: str | Path, workers: int | None, progress: Progress) -> list[Found]:
+def resume(
+    out: str | Path, workers: int | None, progress: Progress, execution: Execution = THIS_MACHINE
+) -> list[Found]:
     """Go on with the search in a folder; one that has ended is only reported again.
 
     Raises:
@@ -93,7 +98,7 @@ def resume(out: str | Path, workers: int | None, progress: Progress) -> list[Fou
         if changed:
             logger.warning("this search began with other versions of %s: its end may differ", ", ".join(changed))
     config = read_config(load_yaml(out / CONFIG, "search configuration"), str(out / CONFIG))
-    return _run(config, out, workers, progress)
+    return _run(config, out, workers, progress, execution)
 
 
 def environment() -> dict[str, Any]:
@@ -108,7 +113,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _run(config: SearchConfig, out: Path, workers: int | None, progress: Progress) -> list[Found]:
+def _run(config: SearchConfig, out: Path, workers: int | None, progress: Progress, execution: Execution) -> list[Found]:
     context = Context.of(config)
     methods = ["nars", "random"] if config.baseline else ["nars"]
     found = []
@@ -116,7 +121,7 @@ def _run(config: SearchConfig, out: Path, workers: int | None, progress: Progres
     with cpu_threads(1):
         for method in methods:
             with Ledger.open(out / LEDGERS[method], config.fingerprint) as ledger:
-                with Executor(context.evaluator, workers or available_workers()) as executor:
+                with execution.executor(context.evaluator, workers, config.processes) as executor:
                     proposal = SEARCHES[method](context, ledger, executor, progress)
                 found.append(_train_pair(context, method, proposal, tuple(ledger.trials), out, progress))
         write_result(found, out)

@@ -22,7 +22,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.schema import load_yaml
 from fbnetv3.search.config import SearchConfig, read_config
 from fbnetv3.search.evaluator import Outcome
-from fbnetv3.search.executor import Executor
+from fbnetv3.search.executor import Execution
 from fbnetv3.search.ledger import Ledger, Trial, comparable, read_ledger
 from fbnetv3.search.nars import Context, Progress, Proposal, image_evaluator, kept
 from fbnetv3.search.pair import Pair, load_pair

@@ -29,6 +29,7 @@ MOUNTED = (
     Mounted("data-speed", "data_speed", "Speed of images in memory against pictures through a DataLoader."),
     Mounted("loop-speed", "loop_speed", "Speed of the training loop against one of timm's parts."),
     Mounted("inference", "inference", "Speed of inference against timm's, by path."),
+    Mounted("parallel", "parallel", "Parallel efficiency of the search's executors with two workers."),
 )
 
 

@@ -18,6 +18,14 @@ Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Trainings at a time; by default one a processor. Does not change what is found."),
 ]
+ExecutorKind = Annotated[str, typer.Option("--executor", help="processes (of this machine) or ray.")]
+RayAddress = Annotated[
+    str | None, typer.Option(help="HOST:PORT of a Ray cluster, auto (this machine's), local (a new one).")
+]
+Cpus = Annotated[
+    float | None, typer.Option("--cpus-per-trial", min=0, help="That Ray reserves; by default one a process.")
+]
+Gpus = Annotated[float | None, typer.Option("--gpus-per-trial", min=0, help="That Ray reserves; by default none.")]
 
 
 @app.command("run")
@@ -47,15 +55,24 @@ def search_run(
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also run random search with as many trainings.")
     ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option("--processes-per-trial", min=1, help="Train each candidate by torchrun; changes results."),
+    ] = None,
     workers: Workers = None,
+    executor: ExecutorKind = "processes",
+    ray_address: RayAddress = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
 ) -> None:
     """Search an architecture-recipe pair, train it, and write a report."""
     from fbnetv3.search.config import load_preset
+    from fbnetv3.search.executor import Execution
     from fbnetv3.search.run import start
 
-    config = load_preset(preset)
+    execution, config = Execution(executor, ray_address, cpus, gpus), load_preset(preset)
     changes: dict[str, Any] = {"baseline": baseline or config.baseline}
-    given = {"seed": seed, "data": data, "device": device, "readers": readers}
+    given = {"seed": seed, "data": data, "device": device, "readers": readers, "processes": processes}
     changes |= {key: value for key, value in given.items() if value is not None}
     if (max_latency is None) != (latency_table is None):
         raise InputError("--max-latency and --latency-table need each other; give both")
@@ -65,17 +82,26 @@ def search_run(
         first, *also = _constraints(config, max_flops, max_params, flops_convention)
         changes |= {"constraint": first, "also": [*config.to_dict()["also"], *also]}
     with progress_bar() as progress:
-        found = start(config.replace(**changes), out_dir, workers, progress)
+        found = start(config.replace(**changes), out_dir, workers, progress, execution)
     _print_found(found, out_dir)
 
 
 @app.command("resume")
-def search_resume(folder: Annotated[Path, typer.Argument(help="Folder of a search.")], workers: Workers = None) -> None:
+def search_resume(
+    folder: Annotated[Path, typer.Argument(help="Folder of a search.")],
+    workers: Workers = None,
+    executor: ExecutorKind = "processes",
+    ray_address: RayAddress = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+) -> None:
     """Go on with a search that was stopped or killed; it ends as if it had not been."""
+    from fbnetv3.search.executor import Execution
     from fbnetv3.search.run import resume
 
+    execution = Execution(executor, ray_address, cpus, gpus)
     with progress_bar() as progress:
-        found = resume(folder, workers, progress)
+        found = resume(folder, workers, progress, execution)
     _print_found(found, folder)
 
 

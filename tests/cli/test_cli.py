@@ -137,7 +137,7 @@ def test_mistakes_with_names_and_numbers_are_one_line(run, tmp_path):
     one_line(run("recipe", "show", "nothing"), "unknown recipe 'nothing'; available:")
     one_line(run("reproduce", "table99"), "table99")
     new = ["--out", tmp_path / "run"]
-    one_line(run("search", "run", *new, "--preset", "slow"), "unknown preset 'slow'; available: quickstart")
+    one_line(run("search", "run", *new, "--preset", "slow"), "unknown preset 'slow'; available: cifar10, imagenet200")
     one_line(run("search", "run", *new, "--max-flops", "lots"), "--max-flops is 'lots'; give a count such as 450M")
     one_line(run("search", "run", *new, "--max-latency", "2"), "--max-latency and --latency-table need each other")
     one_line(

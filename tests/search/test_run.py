@@ -19,7 +19,7 @@ from fbnetv3 import InputError
 from fbnetv3.complexity import cost
 from fbnetv3.search.config import list_presets, load_preset, read_config
 from fbnetv3.search.evaluator import Outcome
-from fbnetv3.search.executor import Executor
+from fbnetv3.search.executor import InProcess
 from fbnetv3.search.ledger import Ledger, comparable, read_ledger
 from fbnetv3.search.nars import Context, fit_trials, nars, random_search
 from fbnetv3.search.pair import load_pair, save_pair
@@ -61,7 +61,7 @@ class Scripted:
 def run_scripted(cfg, path, search=nars, evaluator=None):
     evaluator = evaluator or Scripted()
     context = Context.of(cfg, evaluator)
-    with cpu_threads(1), Ledger.open(path, cfg.fingerprint) as ledger, Executor(evaluator) as executor:
+    with cpu_threads(1), Ledger.open(path, cfg.fingerprint) as ledger, InProcess(evaluator) as executor:
         proposal = search(context, ledger, executor, quiet)
         return proposal, list(ledger.trials), context
 
