@@ -82,7 +82,7 @@ def measure(rounds: int) -> dict[str, Any]:
             )
         }  # fmt: skip
         for executor in executors.values():
-            _time(executor, {i: (candidate, 300, 1) for i in range(2 * WORKERS)})
+            _time(executor, dict.fromkeys(range(2 * WORKERS), (candidate, 300, 1)))
         rng = np.random.default_rng(0)
         for _ in range(rounds):
             for length, count in TASKS.items():

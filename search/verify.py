@@ -22,7 +22,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.schema import load_yaml
 from fbnetv3.search.config import SearchConfig, read_config
 from fbnetv3.search.evaluator import Outcome
-from fbnetv3.search.executor import Execution
+from fbnetv3.search.executor import InProcess
 from fbnetv3.search.ledger import Ledger, Trial, comparable, read_ledger
 from fbnetv3.search.nars import Context, Progress, Proposal, image_evaluator, kept
 from fbnetv3.search.pair import Pair, load_pair
@@ -115,7 +115,7 @@ def replay(context: Context, method: str, progress: Progress) -> tuple[list[Tria
     with (
         tempfile.TemporaryDirectory() as temporary,
         Ledger.open(Path(temporary) / "ledger.jsonl", context.config.fingerprint) as ledger,
-        Executor(context.evaluator) as executor,
+        InProcess(context.evaluator) as executor,
     ):
         try:
             proposal = SEARCHES[method](context, ledger, executor, progress)
