@@ -163,7 +163,7 @@ def test_a_damaged_ledger_is_one_line(run, tmp_path):
 
     config = load_preset("quickstart")
     save_config(config, folder / "config.yaml")
-    header = json.dumps({"ledger": 1, "config": config.fingerprint})
+    header = json.dumps({"ledger": 2, "config": config.fingerprint})
     (folder / "ledger.jsonl").write_text(f"{header}\nnot json\n")
     one_line(run("search", "resume", folder), "line 2 is damaged; restore the file")
 
