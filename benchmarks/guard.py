@@ -16,22 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fbnetv3.benchmarks.result import RESULTS, Result, host, versions, write_result
 from fbnetv3.benchmarks.seeds import paired_difference
-from fbnetv3.errors import InputError
 from fbnetv3.search.encoding import arch_mask, encode
 from fbnetv3.search.evolve import EvolutionSettings, evolve
+from fbnetv3.search.labels import Constraint, statistics
 from fbnetv3.search.limits import Floats, Limits
 from fbnetv3.search.nars import cautious_score, choose_finalists
 from fbnetv3.search.optimize import first_batch, promising_batch
 from fbnetv3.search.predictor import AccuracyPredictor, PredictorSettings
-from fbnetv3.search.space import Coordinate, IntMatrix, Row, SearchSpace
+from fbnetv3.search.space import IntMatrix
+from fbnetv3.search.tables import TableSpace, read_table
 from fbnetv3.training.loop import cpu_threads
 
 NAME = "guard"
-LAYERS, CHOICES = 8, 3
 FINALISTS = 5
 PRETRAINING = 2048
 PREDICTORS = {
@@ -55,64 +54,6 @@ METHOD = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Table:
-    """All networks: index row of a network is its place in base three."""
-
-    acc1: Floats  # [n, 3], by training
-    flops: npt.NDArray[np.int64]
-    params: npt.NDArray[np.int64]
-
-    @property
-    def mean(self) -> Floats:
-        """Mean accuracy over the trainings."""
-        return np.asarray(self.acc1.mean(axis=1))
-
-
-@dataclass(frozen=True)
-class FlopsBound:
-    """A budget on the table's FLOPs, as `Limits` takes it."""
-
-    table: Table
-    max: float
-
-    def value(self, index: IntMatrix) -> Floats:
-        """FLOPs of every row."""
-        return self.table.flops[places(index)].astype(float)
-
-
-def load_table(path: Path) -> Table:
-    """Read NAS-Bench-Macro's JSON file.
-
-    Raises:
-        InputError: it cannot be read, or does not hold all networks.
-    """
-    try:
-        data = json.loads(path.read_text())
-        rows = [data["".join(map(str, row))] for row in everything().tolist()]
-        return Table(*(np.array([row[key] for row in rows]) for key in ("test_acc", "flops", "params")))
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not NAS-Bench-Macro's table, or damaged: {error!r}") from None
-
-
-def everything() -> IntMatrix:
-    """All index rows, in the order of `places`."""
-    return np.asarray(np.indices((CHOICES,) * LAYERS).reshape(LAYERS, -1).T, np.int64)
-
-
-def places(index: IntMatrix) -> npt.NDArray[np.int64]:
-    """The row of the table of every index row."""
-    return np.asarray(index @ CHOICES ** np.arange(LAYERS - 1, -1, -1))
-
-
-def table_space() -> SearchSpace:
-    """Index rows alone: the networks behind them are only in the table."""
-    values = tuple(range(CHOICES))
-    choices = tuple(Coordinate(f"layer{i}", values, False, True, values) for i in range(LAYERS))
-    row = Row((3, 3), (1, 1), 16, 1, 1, False)
-    return SearchSpace("nas-bench-macro", "a table", 3, 10, 32, (3, 16, 1), (row,), (1, 16), 1.0, choices)
-
-
 @dataclass(frozen=True)
 class Plan:
     """How much is trained, and how often."""
@@ -126,20 +67,19 @@ PLANS = {"trials_240": Plan(5, 48, 10), "trials_36": Plan(4, 9, 12)}
 SHARES = (0.5, 1.0)  # of the networks that keep the budget
 
 
-def pretrained(space: SearchSpace, table: Table, settings: PredictorSettings, seed: int) -> AccuracyPredictor:
+def pretrained(space: TableSpace, settings: PredictorSettings, seed: int) -> AccuracyPredictor:
     """A predictor that knows the statistics of random rows of the table."""
-    rows = np.random.default_rng(seed).choice(len(table.flops), PRETRAINING, replace=False)
+    rows = space.table[np.random.default_rng(seed).choice(len(space.table), PRETRAINING, replace=False)]
     predictor = AccuracyPredictor(arch_mask(space), seed=seed, settings=settings)
-    labels = np.stack([table.flops, table.params], axis=1)[rows].astype(float)
-    predictor.pretrain(encode(space, everything()[rows]), labels)
+    predictor.pretrain(encode(space, rows), statistics(space, rows)[1])
     return predictor
 
 
 def stage_two(
-    predictor: AccuracyPredictor, space: SearchSpace, label: Floats, plan: Plan, seed: int
+    predictor: AccuracyPredictor, space: TableSpace, label: Floats, plan: Plan, seed: int
 ) -> tuple[IntMatrix, IntMatrix]:
     """Trials in order, to all of which the predictor is then fitted, and the next batch that it would train."""
-    pool = everything()
+    pool = space.table
     encoded, tried = encode(space, pool), np.zeros(len(pool), bool)
     rows = first_batch(len(pool), plan.batch, seed)
     for _ in range(plan.batches):
@@ -151,24 +91,24 @@ def stage_two(
     return pool[rows], pool[promising_batch(members, tried, FINALISTS)]
 
 
-def best_of(limits: Limits, rows: IntMatrix, accuracy: Floats) -> IntMatrix:
+def best_of(limits: Limits, rows: IntMatrix, accuracy: Floats, space: TableSpace) -> IntMatrix:
     """Of the rows inside the limits the most accurate one, [1, d]."""
     kept = rows[limits.allows(rows)]
-    return kept[[accuracy[places(kept)].argmax()]]
+    return kept[[accuracy[space.position(kept)].argmax()]]
 
 
-def answers(table: Table, plan: Plan, seed: int) -> dict[str, dict[str, dict[str, float]]]:
+def answers(space: TableSpace, plan: Plan, seed: int) -> dict[str, dict[str, dict[str, float]]]:
     """Regret and optimism of every answer, by budget."""
-    space, first, second = table_space(), table.acc1[:, 0], table.acc1[:, 1]
-    predictors = {name: pretrained(space, table, settings, seed) for name, settings in PREDICTORS.items()}
+    first, second = space.acc1[:, 0, 0], space.acc1[:, 1, 0]
+    predictors = {name: pretrained(space, settings, seed) for name, settings in PREDICTORS.items()}
     trials, more = stage_two(predictors["ensemble"], space, first, plan, seed)
-    labels = first[places(trials)]
+    labels = first[space.position(trials)]
     for name in ("lone", "paper"):
         predictors[name].fit(encode(space, trials), labels)
     rng, result = np.random.default_rng([seed, 1]), {}
     for share in SHARES:
-        limits = Limits(space, (), (FlopsBound(table, float(np.quantile(table.flops, share))),))
-        inside = everything()[limits.allows(everything())]
+        limits = Limits(space, (Constraint("flops", max=float(np.quantile(space.labels["flops"], share))),))
+        inside = space.table[limits.allows(space.table)]
 
         ordered = trials[np.argsort(-labels, kind="stable")]
         chosen, found = {}, {}
@@ -177,17 +117,17 @@ def answers(table: Table, plan: Plan, seed: int) -> dict[str, dict[str, dict[str
             score = cautious_score(space, predictor, caution)
             found[name] = evolve(space, score, ordered, limits, EvolutionSettings(caution=caution), seed).index
             chosen[name] = found[name][:1]
-        chosen["finalists"] = best_of(limits, found["ensemble"][:FINALISTS], second)
+        chosen["finalists"] = best_of(limits, found["ensemble"][:FINALISTS], second, space)
         kept = ordered[limits.allows(ordered)]
-        chosen["guard"] = best_of(limits, choose_finalists(found["ensemble"], kept, FINALISTS), second)
+        chosen["guard"] = best_of(limits, choose_finalists(found["ensemble"], kept, FINALISTS), second, space)
         expected = {
             name: float(predictors.get(name, predictors["ensemble"]).predict(encode(space, row))[0][0])
             for name, row in chosen.items()
         }
-        chosen["stage2"] = best_of(limits, np.concatenate([trials, more]), first)
+        chosen["stage2"] = best_of(limits, np.concatenate([trials, more]), first, space)
         drawn = inside[rng.choice(len(inside), len(trials) + FINALISTS, replace=False)]
-        chosen["random"] = best_of(limits, drawn, first)
-        best, truth = table.mean[places(inside)].max(), {k: table.mean[places(row)][0] for k, row in chosen.items()}
+        chosen["random"] = best_of(limits, drawn, first, space)
+        best, truth = space.accuracy(inside).max(), {k: space.accuracy(row)[0] for k, row in chosen.items()}
         result[f"budget_{share:g}"] = {
             name: {"regret": float(best - truth[name])}
             | ({"optimism": expected[name] - float(truth[name])} if name in expected else {})
@@ -216,14 +156,14 @@ def summary(rows: list[dict[str, dict[str, dict[str, float]]]]) -> dict[str, Any
     return values
 
 
-def measure(table: Table, plans: dict[str, Plan]) -> dict[str, Any]:
+def measure(space: TableSpace, plans: dict[str, Plan]) -> dict[str, Any]:
     """All plans."""
     values: dict[str, Any] = {"finalists": FINALISTS, "predictor": dataclasses.asdict(PredictorSettings())}
     with cpu_threads(1):
         for name, plan in plans.items():
             rows = []
             for seed in range(plan.seeds):
-                rows.append(answers(table, plan, seed))
+                rows.append(answers(space, plan, seed))
                 print(name, seed, {k: round(v["regret"], 2) for k, v in rows[-1]["budget_0.5"].items()}, flush=True)
             values[name] = dataclasses.asdict(plan) | summary(rows)
     return values
@@ -241,7 +181,7 @@ def main(argv: list[str] | None = None) -> Result:
         command=f"python -m fbnetv3.benchmarks.{NAME} --table {options.table.name}" + " --quick" * options.quick,
         method=METHOD,
         versions=versions(["torch", "numpy", "scipy"]) | host(),
-        values=measure(load_table(options.table), plans),
+        values=measure(read_table(options.table), plans),
     )
     write_result(options.out.stem, result, options.out.parent)
     print(json.dumps(result.values, indent=1))

@@ -6,7 +6,6 @@ how much is drawn, with effects of kernels, squeeze-and-excitation and every oth
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ import numpy.typing as npt
 
 from fbnetv3.benchmarks.result import load_result
 from fbnetv3.complexity import Cost, classifier, conv_norm, conv_side, inverted_residual, pool_head
-from fbnetv3.errors import InputError
 from fbnetv3.search.encoding import arch_mask, encode
 from fbnetv3.search.labels import statistics
 from fbnetv3.search.space import load_space
+from fbnetv3.search.tables import read_table
 
 Floats = npt.NDArray[np.floating[Any]]
 Choices = dict[str, npt.NDArray[np.int64]]
@@ -70,16 +69,9 @@ def nas_bench_macro(path: str | Path) -> Table:
     Raises:
         InputError: no such file, or another one.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-        keys = sorted(data)
-        code = np.array([[int(digit) for digit in key] for key in keys])
-        labels = np.array([[data[key]["flops"], data[key]["params"]] for key in keys], float)
-        y = np.array([data[key]["mean_acc"] for key in keys])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not nas-bench-macro_cifar10.json: {type(error).__name__}: {error}") from error
-    x = (code[:, :, None] == np.arange(3)).reshape(len(keys), -1).astype(np.float32)
-    return Table("nas_bench_macro", x, np.ones(x.shape[1], bool), labels, y)
+    space = read_table(Path(path))
+    index, x = space.table, encode(space, space.table)
+    return Table("nas_bench_macro", x, arch_mask(space), statistics(space, index)[1], space.accuracy(index))
 
 
 def micro_trainings() -> Table:

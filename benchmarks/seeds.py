@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ class Interval:
     high: float
 
 
-def paired_difference(a: list[float], b: list[float]) -> Interval:
+def paired_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     """Of `a` minus `b`, pair by pair, with Student's t interval; needs two pairs or more."""
     difference = np.subtract(a, b)
     half = stats.t.ppf(0.975, len(difference) - 1) * stats.sem(difference)

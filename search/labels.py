@@ -21,6 +21,7 @@ from fbnetv3.complexity import Cost, classifier, conv_norm, conv_side, inverted_
 from fbnetv3.errors import InputError
 from fbnetv3.schema import STRICT
 from fbnetv3.search.space import IntMatrix, IntVector, SearchSpace
+from fbnetv3.search.tables import TableSpace
 
 CHUNK = 2**12  # rows at a time: what is touched stays in the cache
 MAX_ENTRIES = 2**22  # of one table; combinations are counted in float32, exact up to 2**24
@@ -30,6 +31,8 @@ Get = Callable[[Entry], Any]
 
 def cost(space: SearchSpace, index: IntMatrix) -> Cost:
     """Cost of every index row [n, d]: fields are integer arrays [n], equal to `fbnetv3.complexity.cost` of each `Arch`."""
+    if isinstance(space, TableSpace):
+        return Cost(conv=_whole(space, "flops", index), weights=_whole(space, "params", index))
     tables = _tables(space)
     out = np.zeros((len(index), len(Cost._fields)), np.int64)
     for rows, codes in _chunks(space, index):
@@ -38,13 +41,15 @@ def cost(space: SearchSpace, index: IntMatrix) -> Cost:
     return Cost(*out.T)
 
 
-def statistics(space: SearchSpace, index: IntMatrix) -> tuple[tuple[str, ...], IntMatrix]:
+def statistics(space: SearchSpace, index: IntMatrix) -> tuple[tuple[str, ...], npt.NDArray[Any]]:
     """Rich labels of index rows [n, d]: names of k columns, and the counts [n, k].
 
     `flops` and `params` in the published convention, `activations` (elements that convolutions and linear layers put
     out), `depth` (blocks), and `PART.flops`, `PART.params` of stem, every stage (`stages.0`, ...: the rows at one
-    resolution, as in an `Arch`) and head (here with the classifier).
+    resolution, as in an `Arch`) and head (here with the classifier). Of a table what it has, in its units.
     """
+    if isinstance(space, TableSpace):
+        return tuple(space.labels), np.stack([space.label(name, index) for name in space.labels], axis=1)
     tables = _tables(space)
     parts = tuple(dict.fromkeys(table.part for table in tables))
     names = ("flops", "params", "activations", "depth", *(f"{p}.{m}" for p in parts for m in ("flops", "params")))
@@ -78,6 +83,8 @@ class Constraint:
 
     def values(self, space: SearchSpace, index: IntMatrix) -> IntVector:
         """The constrained figure of every index row [n, d], without the rest of its cost."""
+        if isinstance(space, TableSpace):
+            return _whole(space, self.metric, index)
         tables = _figures(space, self.metric, self.convention)
         out = np.zeros(len(index), np.int64)
         for rows, codes in _chunks(space, index):
@@ -92,6 +99,10 @@ class Constraint:
     def allows(self, cost: Cost) -> npt.NDArray[np.bool_]:
         """Which of many costs lie inside."""
         return self.holds(self.value(cost))
+
+
+def _whole(space: TableSpace, name: str, index: IntMatrix) -> IntVector:
+    return space.label(name, index).astype(np.int64)
 
 
 class Totals(NamedTuple):

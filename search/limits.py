@@ -40,8 +40,8 @@ class Limits:
     measured: tuple[Measured, ...] = ()
 
     def excess(self, index: IntMatrix) -> Floats:
-        """How far every row [n, d] is outside, in parts of the limits, summed over them; 0 inside all."""
-        total = np.zeros(len(index))
+        """How far every row [n, d] is outside, in parts of the limits, summed over them; 0 inside all; from 1 for no pair."""
+        total = np.where(self.space.holds(index), 0.0, 1.0)
         for constraint in self.constraints:
             value = constraint.values(self.space, index)
             total += np.maximum(value / constraint.max - 1.0, 0.0)
@@ -63,8 +63,9 @@ class Limits:
         if len(self.constraints) == 1 and not self.measured:
             return sample(self.space, n, self.constraints[0], seed)
         rows = nearest = np.empty((0, len(self.space.sizes)), np.int64)
-        least = np.inf
+        least, count = np.inf, 0
         for drawn in draws(self.space, MAX_DRAWS, seed):
+            count += len(drawn)
             excess = self.excess(drawn)
             if excess.min() < least:
                 nearest, least = drawn[[excess.argmin()]], excess.min()
@@ -73,7 +74,7 @@ class Limits:
             if len(rows) >= n:
                 return rows[:n]
         raise InputError(
-            f"space {self.space.name}: only {len(rows)} of {MAX_DRAWS:,} samples are inside {self._words(nearest)}, "
+            f"space {self.space.name}: only {len(rows)} of {count:,} samples are inside {self._words(nearest)}, "
             f"{n} are needed; give wider limits"
         )
 
@@ -130,7 +131,9 @@ class Limits:
 
 
 def random_rows(space: SearchSpace, n: int, rng: np.random.Generator) -> IntMatrix:
-    """`n` index rows, every value of a coordinate equally likely."""
+    """`n` index rows, every value of a coordinate equally likely, or every row of a table with some combinations of them."""
+    if space.listed is not None:
+        return space.listed[rng.integers(len(space.listed), size=n)]
     return space.canonical(rng.integers(space.sizes, size=(n, len(space.sizes))))
 
 

@@ -29,6 +29,7 @@ from fbnetv3.search.optimize import early_stopping_epoch, first_batch, promising
 from fbnetv3.search.predictor import AccuracyPredictor
 from fbnetv3.search.proxy import Statistic, held_out_statistics
 from fbnetv3.search.space import IntMatrix, SearchSpace, load_space
+from fbnetv3.search.tables import TableEvaluator, TableSpace
 from fbnetv3.training.distributed import find_device
 from fbnetv3.training.recipe import Recipe
 
@@ -71,8 +72,14 @@ class Context:
 
     @classmethod
     def of(cls, config: SearchConfig, evaluator: Evaluator | None = None) -> Context:
-        """Load what the configuration names; without an evaluator, candidates are trained on its images."""
-        return cls(config, load_space(config.space), load_recipe(config.recipe), evaluator)
+        """Load what the configuration names; without an evaluator, candidates are trained on its images.
+
+        Of a table, whose accuracies are looked up, the configuration's data and recipe are not read.
+        """
+        space = load_space(config.space)
+        if isinstance(space, TableSpace):
+            return cls(config, space, space.base, evaluator or TableEvaluator(space))
+        return cls(config, space, load_recipe(config.recipe), evaluator)
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -130,8 +137,8 @@ def random_search(context: Context, ledger: Ledger, executor: Executor, progress
     seed = context.trial_seed(0, 1)  # another pool than NARS draws, with this seed or any other
     pool = context.limits.sample(max(config.pool, total), seed)
     rows = pool[first_batch(len(pool), total, seed)]
-    trials = _train_batch(context, ledger, executor, 1, rows, None, context.base.epochs, progress)
-    best = max(kept(trials), key=lambda t: (context.label(t, t.epochs), -t.index))
+    trials = train_batch(context, ledger, executor, 1, rows, None, context.base.epochs, progress)
+    best = best_trial(context, trials)
     return Proposal(tuple(best.candidate), None, best.epochs)
 
 
@@ -154,11 +161,11 @@ def nars(context: Context, ledger: Ledger, executor: Executor, progress: Progres
             chosen = promising_batch(predictor.predict_members(encoded), tried, config.batch, pool)
             predicted = np.stack(predictor.predict(encoded[chosen]))
         tried[chosen] = True
-        trials += _train_batch(context, ledger, executor, round, pool[chosen], predicted, epoch, progress)
+        trials += train_batch(context, ledger, executor, round, pool[chosen], predicted, epoch, progress)
         if round == 1:
             if config.repeats:
                 again = pool[chosen[: config.repeats]]
-                _train_batch(context, ledger, executor, REPEATS, again, None, epoch, progress)
+                train_batch(context, ledger, executor, REPEATS, again, None, epoch, progress)
             epoch = early_stopping_epoch([t.acc1 for t in trials], config.early_stopping, epoch)
             logger.info("candidates train %d of %d epochs from round 2 on", epoch, context.base.epochs)
         best = fit_trials(context, predictor, trials, epoch)
@@ -172,7 +179,7 @@ def nars(context: Context, ledger: Ledger, executor: Executor, progress: Progres
         return proposal
     # Deviation from Algorithm 1, which answers with the highest score: an evolution goes where the predictor is wrong
     # in its favour, so the best few are trained, with the best trial of stage 2, and their accuracy decides.
-    last = _train_batch(context, ledger, executor, config.rounds + 1, rows, expected, context.base.epochs, progress)
+    last = train_batch(context, ledger, executor, config.rounds + 1, rows, expected, context.base.epochs, progress)
     finalists = tuple(
         Finalist(tuple(t.candidate), p, context.label(t, epoch), context.label(t, context.base.epochs))
         for t, p in zip(last, pairs, strict=True)
@@ -185,6 +192,11 @@ def nars(context: Context, ledger: Ledger, executor: Executor, progress: Progres
 def kept(trials: Sequence[Trial]) -> list[Trial]:
     """Those that say something of their candidates: one that failed does not."""
     return [t for t in trials if t.status != "failed"]
+
+
+def best_trial(context: Context, trials: Sequence[Trial]) -> Trial:
+    """The most accurate trial that did not fail, the earliest of equal ones."""
+    return max(kept(trials), key=lambda t: (context.label(t, t.epochs), -t.round, -t.index))
 
 
 def choose_finalists(evolved: IntMatrix, best_trials: IntMatrix, count: int) -> IntMatrix:
@@ -223,14 +235,16 @@ def pretrained_predictor(context: Context, pool: IntMatrix) -> AccuracyPredictor
     """Stage 1: a predictor whose encoder has learnt the statistics of 80% of the pool (sections 3.2 and 4.2)."""
     mask, settings = arch_mask(context.space), context.config.predictor
     names, labels = statistics(context.space, pool)
-    kept = [i for i, name in enumerate(names) if settings.rich_labels or name in ("flops", "params")]
+    columns = [i for i, name in enumerate(names) if settings.rich_labels or name in ("flops", "params")]
     predictor = AccuracyPredictor(mask, seed=context.config.seed, settings=settings)
+    if not settings.pretrain:
+        return predictor
     train = len(pool) * 4 // 5
-    predictor.pretrain(encode(context.space, pool[:train])[:, mask], labels[:train, kept].astype(float))
+    predictor.pretrain(encode(context.space, pool[:train])[:, mask], labels[:train, columns].astype(float))
     return predictor
 
 
-def _train_batch(
+def train_batch(
     context: Context, ledger: Ledger, executor: Executor, round: int, rows: IntMatrix,
     predicted: npt.NDArray[np.float64] | None, epochs: int, progress: Progress,
 ) -> list[Trial]:  # fmt: skip

@@ -26,6 +26,7 @@ class PredictorSettings:
     members: Count = 4  # heads, whose spread is part of the predicted deviation
     layers: Count = 3  # of the encoder
     width: Count = 128
+    pretrain: bool = True  # false: a search fits the accuracy head alone, to compare with
     rich_labels: bool = True  # a search gives all statistics that it knows; false: FLOPs and parameters
     log_labels: bool = True  # learn the logarithms of the statistics as well as the statistics
     pretrain_epochs: Count = 150

@@ -31,7 +31,9 @@ class Statistic:
 
 
 def held_out_statistics(space: SearchSpace, predictor: AccuracyPredictor, rows: IntMatrix) -> tuple[Statistic, ...]:
-    """`SHOWN` of index rows that the predictor was not pretrained on; of a pool, the last 20%."""
+    """`SHOWN` of index rows that the predictor was not pretrained on; of a pool, the last 20%. None without pretraining."""
+    if not predictor.settings.pretrain:
+        return ()
     names, labels = statistics(space, rows)
     kept = [name for name in names if predictor.settings.rich_labels or name in SHOWN]
     predicted = predictor.predict_labels(encode(space, rows)[:, arch_mask(space)])

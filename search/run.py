@@ -30,6 +30,7 @@ from fbnetv3.search.nars import Context, Progress, Proposal, image_evaluator, ke
 from fbnetv3.search.pair import Pair, save_pair
 from fbnetv3.search.report import write_report
 from fbnetv3.search.space import Candidate
+from fbnetv3.search.tables import TableSpace
 from fbnetv3.training.loop import Trained, cpu_threads
 from fbnetv3.training.measure import final_split, measure
 from fbnetv3.weight_file import WeightFile, write_weight_file
@@ -74,6 +75,11 @@ def start(
         )
     # Names that do not exist and budgets that cannot be met fail before anything is written.
     context = Context.of(config)
+    if isinstance(context.space, TableSpace):
+        raise InputError(
+            f"{config.space} is a table: its pairs are no networks that the final training could train; "
+            f"search it with `fbnetv3 search compare --table {config.space}`"
+        )
     context.limits.sample(config.pool, config.seed)
     _ = context.evaluator
     save_config(config, out / CONFIG)
@@ -161,8 +167,8 @@ def find_pair(
 def final_candidate(context: Context, row: Sequence[int], suffix: str = "") -> Candidate:
     """The pair of an index row with the schedule of the final training, the slower decay of section 4.1."""
     config, space = context.config, context.space
-    arch, recipe = space.candidate(row, context.base, f"{space.name}_{config.name}_{config.seed}{suffix}")
-    return Candidate(arch, recipe.stretched(config.final_stretch))
+    pair = space.candidate(row, context.base, f"{space.name}_{config.name}_{config.seed}{suffix}")
+    return pair._replace(recipe=pair.recipe.stretched(config.final_stretch))
 
 
 def train_final(

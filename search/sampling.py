@@ -23,8 +23,13 @@ def sobol(space: SearchSpace, log2_n: int, seed: int) -> IntMatrix:
 def draws(space: SearchSpace, n: int, seed: int) -> Iterator[IntMatrix]:
     """The first `n` index rows of a scrambled Sobol sequence, `CHUNK` at a time (the last ones fewer).
 
-    The rows of a seed do not depend on `n`. A power of two covers every value equally.
+    The rows of a seed do not depend on `n`. A power of two covers every value equally. Of a table that has not every
+    combination of values the rows are drawn instead, each once, in random order.
     """
+    if space.listed is not None:
+        shuffled = np.random.default_rng(seed).permutation(space.listed)[:n]
+        yield from (shuffled[start : start + CHUNK] for start in range(0, len(shuffled), CHUNK))
+        return
     sequence = qmc.Sobol(len(space.coordinates), scramble=True, rng=np.random.default_rng(seed))
     for start in range(0, n, CHUNK):
         size = min(CHUNK, n - start)
@@ -43,8 +48,9 @@ def sample(space: SearchSpace, n: int, constraint: Constraint, seed: int) -> Int
     """
     rows = np.empty((0, len(space.coordinates)), np.int64)
     fresh: list[IntMatrix] = []
-    low, high = np.inf, 0.0
+    low, high, drawn = np.inf, 0.0, 0
     for index in draws(space, MAX_DRAWS, seed):
+        drawn += len(index)
         value = constraint.values(space, index)
         low, high = min(low, value.min()), max(high, value.max())
         fresh.append(space.canonical(index[constraint.holds(value)]))
@@ -56,7 +62,7 @@ def sample(space: SearchSpace, n: int, constraint: Constraint, seed: int) -> Int
                 return rows[:n]
     found = len(space.distinct(np.concatenate([rows, *fresh])))
     raise InputError(
-        f"space {space.name}: only {found} of {MAX_DRAWS:,} samples have {constraint.metric} "
+        f"space {space.name}: only {found} of {drawn:,} samples have {constraint.metric} "
         f"({constraint.convention} convention) from {constraint.min:g} to {constraint.max:g}, {n} are needed; "
         f"the samples have {low:,} to {high:,}: give a constraint inside that range"
     )

@@ -39,10 +39,11 @@ _ANY_RECIPE = Recipe("sgd", 0.1, epochs=1, batch_size=2)  # to try values in
 
 
 class Candidate(NamedTuple):
-    """The pair (A, h) of the paper."""
+    """The pair (A, h) of the paper, and the values of the coordinates that it is made of, by name (widths as built)."""
 
     arch: Arch
     recipe: Recipe
+    values: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,30 @@ class SearchSpace:
 
     def candidate(self, index: Sequence[int], base: Recipe, name: str) -> Candidate:
         """Both."""
-        return Candidate(self.arch(index, name), self.recipe(index, base))
+        return Candidate(self.arch(index, name), self.recipe(index, base), self._values(index))
+
+    def find(self, values: Mapping[str, Any]) -> list[int]:
+        """The index row of a candidate's `values`.
+
+        Raises:
+            InputError: no such values.
+        """
+        if set(values) != {c.name for c in self.coordinates}:
+            names = ", ".join(c.name for c in self.coordinates)
+            raise InputError(f"space {self.name}: a pair has values of {names}; given: {', '.join(values) or 'none'}")
+        wrong = [c for c in self.coordinates if values[c.name] not in c.values]
+        if wrong:
+            raise InputError(f"space {self.name} has no {wrong[0].name} of {values[wrong[0].name]!r}")
+        return [c.values.index(values[c.name]) for c in self.coordinates]
+
+    @property
+    def listed(self) -> IntMatrix | None:
+        """The index rows that are pairs; None says all of them. Only of a table that has some combinations of values."""
+        return None
+
+    def holds(self, index: IntMatrix) -> npt.NDArray[np.bool_]:
+        """Which index rows are pairs."""
+        return np.ones(len(index), bool)
 
     def _values(self, index: Sequence[int]) -> dict[str, Any]:
         if len(index) != len(self.coordinates) or any(not 0 <= i < n for i, n in zip(index, self.sizes, strict=True)):
@@ -197,15 +221,20 @@ def list_spaces() -> list[str]:
 
 
 def load_space(name: str) -> SearchSpace:
-    """Read a space of the package by name, or a user's by the path of its YAML file.
+    """Read a space of the package by name, a user's by the path of its YAML file, or a table of trainings.
 
     Raises:
         InputError: no such space, or a file that breaks the grammar; the message names file, key and value.
     """
+    if name.endswith((".csv", ".json")):
+        from fbnetv3.search.tables import read_table  # tables are spaces, and import this module
+
+        return read_table(Path(name))
     path = Path(name) if name.endswith((".yaml", ".yml")) else SPACES / f"{name}.yaml"
     if not path.is_file():
         raise InputError(
-            f"unknown search space {name!r}; available: {', '.join(list_spaces())}, or the path of a .yaml file"
+            f"unknown search space {name!r}; available: {', '.join(list_spaces())}, or the path of a .yaml file, "
+            "or of a table (.csv, .json)"
         )
     return _Reader(str(path)).read(load_yaml(path, "search space"))
 

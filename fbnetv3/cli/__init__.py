@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import fbnetv3
-from fbnetv3.cli import benchmark, recipes, resources, search, weights, zoo
+from fbnetv3.cli import benchmark, compare, recipes, resources, search, weights, zoo
 from fbnetv3.cli.show import Json, out
 from fbnetv3.cli.train import train
 from fbnetv3.errors import InputError, Note
@@ -28,6 +28,7 @@ for command in (zoo.models, zoo.info, zoo.predict, zoo.export, train):
     app.command()(command)
 search.app.command()(resources.budgets)
 search.app.command()(resources.scale)
+search.app.command()(compare.compare)
 search.app.command("latency-table")(resources.latency_table)
 search.app.command()(resources.regenerate)
 app.add_typer(search.app, name="search")

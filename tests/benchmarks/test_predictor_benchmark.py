@@ -68,7 +68,7 @@ def test_the_table_of_own_trainings():
 def test_a_foreign_table_is_refused(tmp_path):
     (tmp_path / "other.json").write_text('{"012": {"flops": 1}}')
     for name in ("other.json", "absent.json"):
-        with pytest.raises(InputError, match=r"is not nas-bench-macro_cifar10\.json"):
+        with pytest.raises(InputError, match="not NAS-Bench-Macro's table, or damaged"):
             nas_bench_macro(tmp_path / name)
 
 

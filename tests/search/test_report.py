@@ -124,7 +124,7 @@ PROXY = (
 
 def make_found(config, space, trials, method="nars", acc1=81.25, name="micro_pair"):
     best = trials[-1]
-    arch, recipe = space.candidate(best.candidate, load_recipe(config.recipe), name)
+    arch, recipe, _ = space.candidate(best.candidate, load_recipe(config.recipe), name)
     recipe = recipe.stretched(config.final_stretch)
     pair = Pair(
         arch=arch,
@@ -215,7 +215,7 @@ def test_pair_and_provenance(both, space):
     _, source, page = both
     config = make_config()
     trial = make_trials(config, space, 3)[-1]
-    arch, recipe = space.candidate(trial.candidate, load_recipe(config.recipe), "any")
+    arch, recipe, _ = space.candidate(trial.candidate, load_recipe(config.recipe), "any")
     start = page.rows.index(["stage", "block", "k", "e", "c", "n", "s", "se"]) + 1
     table = page.rows[start : start + len(arch.rows) + 2]
     assert [row[1] for row in table] == ["conv", *["ir"] * len(arch.rows), "pool"]
