@@ -30,10 +30,12 @@ def zoo() -> str:
 
 def comparison() -> str:
     """What NARS gained over its rivals here, on trainings that are known and on real ones."""
-    parts = [_compared("compare_nas_bench_macro", "Looked up in NAS-Bench-Macro (6,561 networks trained on CIFAR-10)")]
-    if (RESULTS / "compare_quickstart.json").is_file():
-        parts.append(_compared("compare_quickstart", "Trained here, the quickstart, on untouched test images"))
-    else:
+    names = {
+        "compare_nas_bench_macro": "Looked up in NAS-Bench-Macro (6,561 networks trained on CIFAR-10)",
+        "compare_quickstart": "Trained here, the quickstart, on untouched test images",
+    }
+    parts = [_compared(name, what) for name, what in names.items() if (RESULTS / f"{name}.json").is_file()]
+    if not (RESULTS / "compare_quickstart.json").is_file():
         parts.append(_before())
     return "\n\n".join(parts)
 

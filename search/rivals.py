@@ -31,11 +31,9 @@ ASKS = 50  # proposals of TPE for one training, before one is drawn at random in
 class TpeSettings:
     """Of Optuna's sampler. The defaults are the best of those tried, see docs/search.md."""
 
-    startup: int = 0  # random trials inside the constraints first; 0: a batch of NARS's
+    startup: int = 10  # random trials inside the constraints first; 0: a batch of NARS's
     multivariate: bool = True
-    learn_limits: bool = (
-        True  # it is told how far outside the constraints its other proposals are; false: only to ask anew
-    )
+    learn_limits: bool = False  # tell it how far outside proposals are (Optuna's constraints); false: only ask again
     batch: int = 0  # proposals between two looks at the results; 0: NARS's
 
 
@@ -43,7 +41,7 @@ class TpeSettings:
 class EvolutionSettings:
     """Of regularised evolution. The paper has 100 and 25 for 20,000 trainings; these are shares of the trainings."""
 
-    population: float = 0.25  # of all trainings, random ones, and then the youngest
+    population: float = 0.15  # of all trainings, random ones, and then the youngest
     sample: float = 0.5  # of the population, in a tournament
     batch: int = 0  # children between two looks at the results; 0: NARS's
 
@@ -60,7 +58,7 @@ def tpe(
 ) -> Proposal:  # fmt: skip
     """Tree-structured Parzen estimators with constraints (Optuna; the extra `compare`).
 
-    Proposals outside the constraints cost no training: TPE is told how far outside they are and asked again.
+    Proposals outside the constraints cost no training: TPE is asked again, and may be told how far outside they are.
 
     Raises:
         InputError: Optuna is missing.

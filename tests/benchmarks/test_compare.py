@@ -173,7 +173,7 @@ def test_the_summary_by_hand(table):
 def test_unknown_methods_and_tables(tmp_path, table):
     with pytest.raises(InputError, match=r"unknown annealing; allowed: nars, random, tpe, .*"):
         Plan(small(table), ["annealing"], [0])
-    with pytest.raises(InputError, match="has 10 pairs of at most 115 FLOPs; at least 40 are needed"):
+    with pytest.raises(InputError, match="has 30 pairs of at most 115 FLOPs; at least 40 are needed"):
         plan_cases(Path(table), [16], [115.0])
 
 
