@@ -32,7 +32,7 @@ from fbnetv3.search.executor import Execution, Executor
 from fbnetv3.search.labels import Constraint
 from fbnetv3.search.ledger import Ledger, Trial
 from fbnetv3.search.limits import Floats
-from fbnetv3.search.nars import Context, Progress, Proposal, best_trial, nars, random_search
+from fbnetv3.search.nars import Context, Progress, Proposal, kept, nars, random_search
 from fbnetv3.search.run import final_candidate, train_final
 from fbnetv3.search.space import Candidate, IntMatrix, load_space
 from fbnetv3.search.tables import TableSpace
@@ -65,9 +65,13 @@ TRUTHS = {
 
 
 def stage_two_alone(context: Context, ledger: Ledger, executor: Executor, progress: Progress) -> Proposal:
-    """NARS whose answer is the best trial of stage 2 (Table 7 asks what stage 3 adds)."""
+    """NARS whose answer is the best trial of stage 2 (Table 7 asks what stage 3 adds).
+
+    Trials of the first batch trained longer than those that stopped early: all are compared after as many epochs.
+    """
     nars(context, ledger, executor, progress)
-    best = best_trial(context, ledger.trials)
+    epoch = min(t.epochs for t in ledger.trials)
+    best = max(kept(ledger.trials), key=lambda t: (context.label(t, epoch), -t.round, -t.index))
     return Proposal(tuple(best.candidate), None, best.epochs)
 
 
@@ -286,7 +290,8 @@ def true_accuracy(
 
 def curve(context: Context, truth: Truth | None, trials: Sequence[Trial], acc1: float) -> list[float]:
     """After every training, accuracy of the best measured pair so far; where the truth is known, that, to the answer's."""
-    measured = np.array([context.label(t, t.epochs) for t in trials])
+    epoch = min(t.epochs for t in trials)  # the longest that all of them trained, where some stopped early
+    measured = np.array([context.label(t, t.epochs if truth is None else epoch) for t in trials])
     best = [int(measured[: i + 1].argmax()) for i in range(len(trials))]
     if truth is None:
         return [float(value) for value in measured[best]]

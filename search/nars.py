@@ -195,8 +195,8 @@ def kept(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def best_trial(context: Context, trials: Sequence[Trial]) -> Trial:
-    """The most accurate trial that did not fail, the earliest of equal ones."""
-    return max(kept(trials), key=lambda t: (context.label(t, t.epochs), -t.round, -t.index))
+    """The most accurate trial, one that did not fail if there is one, the earliest of equal ones."""
+    return max(kept(trials) or trials, key=lambda t: (context.label(t, t.epochs), -t.round, -t.index))
 
 
 def choose_finalists(evolved: IntMatrix, best_trials: IntMatrix, count: int) -> IntMatrix:

@@ -24,6 +24,7 @@ from fbnetv3.search.space import IntMatrix
 if TYPE_CHECKING:
     import optuna
 
+TOURNAMENTS = 1000  # for one child
 ASKS = 50  # proposals of TPE for one training, before one is drawn at random inside the constraints
 
 
@@ -33,7 +34,8 @@ class TpeSettings:
 
     startup: int = 10  # random trials inside the constraints first; 0: a batch of NARS's
     multivariate: bool = True
-    learn_limits: bool = False  # tell it how far outside proposals are (Optuna's constraints); false: only ask again
+    # It is told how far outside the constraints its other proposals are; false: it is only asked anew.
+    learn_limits: bool = False
     batch: int = 0  # proposals between two looks at the results; 0: NARS's
 
 
@@ -58,7 +60,7 @@ def tpe(
 ) -> Proposal:  # fmt: skip
     """Tree-structured Parzen estimators with constraints (Optuna; the extra `compare`).
 
-    Proposals outside the constraints cost no training: TPE is asked again, and may be told how far outside they are.
+    Proposals outside the constraints cost no training: TPE is told how far outside they are and asked again.
 
     Raises:
         InputError: Optuna is missing.
@@ -187,7 +189,7 @@ class _Evolution:
 
     def _child(self, alive: Sequence[Trial], seen: set[tuple[int, ...]]) -> list[int]:
         """One change to the winner of a tournament, any coordinate and then any value; parents without one are passed over."""
-        while True:
+        for _ in range(TOURNAMENTS):
             drawn = self.rng.choice(len(alive), min(self.sample, len(alive)), replace=False)
             parent = np.array(best_trial(self.context, [alive[i] for i in drawn]).candidate)
             rows = one_change(self.context.space, parent)
@@ -202,3 +204,7 @@ class _Evolution:
                 fresh = [r for r in self.context.limits.draw(64, self.rng).tolist() if tuple(r) not in seen]
                 if fresh:
                     return list(fresh[0])
+        raise InputError(
+            f"{TOURNAMENTS} tournaments and random draws found no new pair inside the constraints; give fewer trainings or "
+            "wider constraints"
+        )

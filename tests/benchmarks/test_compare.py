@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
 from fbnetv3 import InputError
+from fbnetv3.benchmarks import compare as benchmark
 from fbnetv3.benchmarks import readme
 from fbnetv3.benchmarks.compare import (
     METHODS,
@@ -153,6 +155,17 @@ def test_the_curve_is_the_true_accuracy_of_the_best_measured(table):
     first, third = context.space.accuracy(np.array([rows[0], rows[2]])).tolist()
     assert curve(context, truth, trials, third) == [first, first, third]
     assert curve(context, None, trials, 0.0) == [60.0, 60.0, 70.0]
+
+
+def test_trials_that_stopped_early_are_compared_after_as_many_epochs(monkeypatch, table):
+    context, _ = make_context(small(table)["trainings_16"], False)
+    long, short = (Trial(1, 0, [0, 0, 0], 0, 2, 1, 1, None, [30.0, 60.0], "ok", 0.0),
+                   Trial(2, 0, [4, 4, 4], 0, 1, 1, 1, None, [40.0], "ok", 0.0))  # fmt: skip
+    monkeypatch.setattr(benchmark, "nars", lambda *_: None)
+    found = benchmark.stage_two_alone(context, SimpleNamespace(trials=[long, short]), None, quiet)
+    assert found.candidate == (4, 4, 4)
+    truth = context.space.accuracy
+    assert curve(context, truth, [long, short, long], 1.0)[1] == truth(np.array([[4, 4, 4]]))[0]
 
 
 def test_the_summary_by_hand(table):
