@@ -14,7 +14,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ class Plan:
         if unknown or not self.methods:
             raise InputError(f"methods: unknown {', '.join(unknown) or 'none'}; allowed: {', '.join(METHODS)}")
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """Whose accuracies: table, invented or real."""
         is_table = isinstance(load_space(next(iter(self.cases.values())).space), TableSpace)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from fbnetv3.benchmarks.result import RESULTS, load_result
+from fbnetv3.benchmarks.result import load_result
 from fbnetv3.hub.weights import read_registry
 from fbnetv3.model import list_models
 
@@ -30,14 +30,12 @@ def zoo() -> str:
 
 def comparison() -> str:
     """What NARS gained over its rivals here, on trainings that are known and on real ones."""
-    names = {
-        "compare_nas_bench_macro": "Looked up in NAS-Bench-Macro (6,561 networks trained on CIFAR-10)",
-        "compare_quickstart": "Trained here, the quickstart, on untouched test images",
-    }
-    parts = [_compared(name, what) for name, what in names.items() if (RESULTS / f"{name}.json").is_file()]
-    if not (RESULTS / "compare_quickstart.json").is_file():
-        parts.append(_before())
-    return "\n\n".join(parts)
+    return "\n\n".join(
+        [
+            _compared("compare_nas_bench_macro", "Looked up in NAS-Bench-Macro (6,561 networks trained on CIFAR-10)"),
+            _compared("compare_quickstart", "Trained here, the quickstart, on untouched test images"),
+        ]
+    )
 
 
 def _compared(name: str, what: str) -> str:
@@ -76,18 +74,6 @@ def _verdicts(name: str, against: Mapping[str, Mapping[str, float]]) -> str:
 def verdict(difference: Mapping[str, float]) -> str:
     """What an interval says of the first of two."""
     return "better" if difference["low"] > 0 else "worse" if difference["high"] < 0 else "no difference"
-
-
-def _before() -> str:
-    """The comparison with random search alone, of an earlier version."""
-    result = load_result("nars_vs_random")
-    n, value = len(result.values["seeds"]), result.number
-    return (
-        f"Trained here by an earlier version ({result.date}, {n} seeds): on the untouched test images NARS reached "
-        f"{value('mean.nars'):.2f}% and random search with as many trainings ({value('trainings')}) under the same budget "
-        f"{value('mean.random'):.2f}%, a paired difference of {value('difference.mean'):+.2f} points with a 95% interval of "
-        f"{value('difference.low'):+.2f} to {value('difference.high'):+.2f}."
-    )
 
 
 def speed() -> str:

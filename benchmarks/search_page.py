@@ -165,9 +165,45 @@ def quickstart() -> str:
     )
 
 
+def parallel() -> str:
+    """Efficiency of the executors with two workers."""
+    result = load_result("parallel")
+    cases = {name: row for name, row in result.values.items() if isinstance(row, Mapping) and "pool" in row}
+    least = {name: min((row[name]["efficiency"], case) for case, row in cases.items()) for name in ("pool", "ray")}
+    missed = [name for name, target in result.values["targets"].items() if not target["met"]]
+    return (
+        f"Measured ({source('parallel', result)}, {result.values['rounds']} rounds, interleaved with one worker): with two "
+        f"workers on tasks of half a second and of two, computing or sleeping, the process pool's parallel efficiency is "
+        f"{least['pool'][0]:.1%} or more, Ray's {least['ray'][0]:.1%} or more. Targets missed: {', '.join(missed) or 'none'}."
+    )
+
+
+def zoo() -> str:
+    """What `search regenerate` made here."""
+    result = load_result("regenerate")
+    hours = ", ".join(f"{stage} {value:.2f}" for stage, value in result.values["hours"].items())
+    teacher = result.values["teacher"]
+    rows = [
+        [
+            f"`{row['model']}`",
+            f"{row['flops'] / 1e3:.0f}K",
+            f"{row['params'] / 1e3:.1f}K",
+            f"{row['acc1']:.2f}",
+            row["made"],
+        ]
+        for row in result.values["networks"]
+    ]
+    return (
+        f"Made here ({source('regenerate', result)}, one seed, `{result.command}`): networks for 5,000 Fashion-MNIST images, "
+        f"top-1 on the 2,000 test images; hours of training on one core: {hours}. The teacher, {teacher['network']} without "
+        f"distillation, has {teacher['acc1']:.2f}%.\n\n"
+        + "\n".join(markdown_table(["network", "FLOPs", "params", "top-1", "made"], rows))
+    )
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "quickstart": quickstart, "labels": labels, "predictor": predictor, "evolution": evolution, "guard": guard,
-    "latency": latency,
+    "latency": latency, "parallel": parallel, "zoo": zoo,
 }  # fmt: skip
 
 

@@ -44,9 +44,9 @@ class Trial:
 
 
 def comparable(trials: list[Trial]) -> list[dict[str, Any]]:
-    """What two equal searches agree on: all but wall time, ordered by (round, index)."""
+    """What two equal searches agree on: all but wall time and the words of an error, ordered by (round, index)."""
     ordered = sorted(trials, key=lambda t: t.place)
-    return [{k: v for k, v in dataclasses.asdict(t).items() if k != "seconds"} for t in ordered]
+    return [{k: v for k, v in dataclasses.asdict(t).items() if k not in ("seconds", "error")} for t in ordered]
 
 
 class Ledger:

@@ -13,7 +13,7 @@ from typing import Any
 
 from fbnetv3.errors import InputError
 from fbnetv3.search.evaluator import Evaluator, Outcome
-from fbnetv3.search.executor import DIED, RETRIES, Job, Key, available_workers, evaluate_pickled, pickled
+from fbnetv3.search.executor import DIED, Job, Key, available_workers, evaluate_pickled, pickled
 
 try:
     import ray
@@ -23,6 +23,7 @@ except ImportError:
 
 logger = logging.getLogger(__name__)
 
+RETRIES = 10  # a node that is lost counts as a death of its trials, and nodes that may be taken away often are
 IN_FLIGHT = 256  # tasks that the cluster knows of: enough to keep it busy and growing, however many candidates wait
 # What the cluster did to a task, and not the task to itself. Ray's own retries are off, so that this list decides alone.
 DEATHS = (
@@ -44,7 +45,7 @@ class RayExecutor:
         retries: how often a job is tried again whose worker died or whose node was lost.
 
     Raises:
-        InputError: no cluster at the address, a local one without room for a task, or an evaluator that cannot be sent.
+        InputError: no cluster at the address, or an evaluator that cannot be sent.
     """
 
     def __init__(

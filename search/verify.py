@@ -166,6 +166,9 @@ def _weights(what: str, context: Context, pair: Pair, path: Path) -> Check:
 def _retrained(
     context: Context, method: str, trials: list[Trial], count: int, progress: Progress
 ) -> Iterator[Check]:  # fmt: skip
+    if context.config.processes > 1 and count:
+        yield Check(f"{method}: trainings", "not checked", f"each was made by {context.config.processes} processes")
+        return
     made = kept(trials)
     places = np.linspace(0, len(made) - 1, min(count, len(made))).round().astype(int).tolist()
     for n, place in enumerate(places):

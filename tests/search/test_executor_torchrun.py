@@ -44,6 +44,7 @@ def outcome(act, processes=2):
         return next(executor.run({0: JOB}))[1]
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_candidate():
     first = outcome("train")
     assert first.status == "ok", first.error
@@ -52,12 +53,14 @@ def test_two_processes_train_one_candidate():
     assert outcome("train") == first
 
 
+@pytest.mark.slow
 def test_one_process_that_diverges_or_raises_ends_all():
     """The other waits in a sum that never comes."""
     assert (outcome("diverge").status, outcome("diverge").acc1) == ("diverged", ())
     assert (outcome("raise").status, outcome("raise").error) == ("failed", "ValueError: no luck")
 
 
+@pytest.mark.slow
 def test_mistakes_and_disagreement():
     with pytest.raises(InputError, match="no such data"):
         outcome("mistake")

@@ -83,7 +83,7 @@ def test_better_than_random_on_a_smooth_landscape(tmp_path, search):
 
 def test_batches_are_those_of_nars_or_one_at_a_time(tmp_path):
     _, _, trials = run(tmp_path / "a.jsonl", tpe)
-    assert np.unique([t.round for t in trials], return_counts=True)[1].tolist() == [10, 5, 5, 5, 2]  # 10: its startup
+    assert np.unique([t.round for t in trials], return_counts=True)[1].tolist() == [10, 5, 5, 5, 2]
     one = EvolutionSettings(population=0.25, batch=1)
     _, _, trials = run(tmp_path / "b.jsonl", lambda *a: regularised_evolution(*a, settings=one))
     assert np.unique([t.round for t in trials], return_counts=True)[1].tolist() == [7] + [1] * 20

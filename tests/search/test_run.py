@@ -465,7 +465,8 @@ def command(folder, preset, *more):
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_and_resumed(finished, tmp_path):
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_killed_at_random_moments_and_resumed(finished, tmp_path, workers):
     """SIGKILL the real command, workers and all, again and again; the end is that of an undisturbed search."""
     cfg, folder, _ = finished
     preset = tmp_path / "preset.yaml"
@@ -477,7 +478,7 @@ def test_killed_at_random_moments_and_resumed(finished, tmp_path):
     # killed soon after each line of the ledger but the last, however fast the machine
     for lines in [*range(whole), None]:
         process = subprocess.Popen(
-            [*arguments, "--workers", "2"],
+            [*arguments, "--workers", workers],
             env=environment,
             cwd=tmp_path,
             stderr=subprocess.DEVNULL,
