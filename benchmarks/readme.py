@@ -68,7 +68,7 @@ def _verdicts(name: str, against: Mapping[str, Mapping[str, float]]) -> str:
     for method, difference in against.items():
         found[verdict(difference)].append(f"`{method}`")
     said = "; ".join(f"{word}: {', '.join(methods) or 'none'}" for word, methods in found.items())
-    return f"{name.replace('_', ' ').capitalize()}, NARS against each: {said}."
+    return f"- {name.replace('_', ' ')}, NARS against each: {said}."
 
 
 def verdict(difference: Mapping[str, float]) -> str:

@@ -181,7 +181,7 @@ def parallel() -> str:
 def zoo() -> str:
     """What `search regenerate` made here."""
     result = load_result("regenerate")
-    hours = ", ".join(f"{stage} {value:.2f}" for stage, value in result.values["hours"].items())
+    hours = ", ".join(f"{stage} {value:.3f}" for stage, value in result.values["hours"].items())
     teacher = result.values["teacher"]
     rows = [
         [
