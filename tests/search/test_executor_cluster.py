@@ -59,10 +59,16 @@ def lines(folder):
     return len(path.read_bytes().splitlines()) if path.exists() else 0
 
 
-def until(driver, folder, count):
-    while lines(folder) < count:
+def until(driver, holds):
+    while not holds():
         assert driver.poll() is None, driver.stderr.read()
         time.sleep(0.02)
+
+
+def trains(pid):
+    """Whether a trial runs on the node of a raylet: Ray calls a process by its task."""
+    found = subprocess.run(["ps", "-o", "args=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    return "ray::evaluate_pickled" in found.stdout
 
 
 def children(pid):
@@ -75,11 +81,11 @@ def test_a_lost_node_and_a_killed_driver_change_nothing(cluster, finished, tmp_p
     node = cluster.add_node(**NODE)
     run = tmp_path / "run"
     driver = command("run", run, cluster, "--preset", str(preset), "--out")
-    until(driver, run, 3)  # the header and two trials: a second two are on the nodes
     raylet = node.all_processes["raylet"][0].process.pid
+    until(driver, lambda: lines(run) >= 2 and trains(raylet))  # the header and a trial
     for pid in [raylet, *children(raylet)]:
         os.kill(pid, 9)
-    until(driver, run, 6)  # the first round ended without the node
+    until(driver, lambda: lines(run) >= 6)  # the first round ended without the node
     driver.kill()
     assert driver.wait() == -9
     assert "node was lost" in driver.stderr.read()
