@@ -21,6 +21,7 @@ from fbnetv3.search.rivals import (
     tpe,
 )  # fmt: skip
 from fbnetv3.search.space import load_space
+from tests.search.test_tables import whole_grid
 
 pytest.importorskip("optuna")
 CONFIG = load_preset("quickstart").replace(pool=128, batch=5, rounds=5, finalists=2)
@@ -135,8 +136,6 @@ def test_where_tpe_has_no_new_proposal_one_is_drawn(monkeypatch):
 
 
 def test_more_trainings_than_pairs_are_refused(tmp_path):
-    from tests.search.test_tables import whole_grid
-
     config = CONFIG.replace(space=whole_grid(tmp_path / "t.csv", (2, 2, 2)), constraint=Constraint("flops", max=1e9))
     for search in (tpe, regularised_evolution):
         context = Context.of(config)
@@ -146,3 +145,13 @@ def test_more_trainings_than_pairs_are_refused(tmp_path):
             pytest.raises(InputError, match="only 8 of"),
         ):
             search(context, ledger, executor, lambda *_: None)
+
+
+def test_in_a_small_space_tpe_still_proposes_no_pair_twice(tmp_path):
+    config = CONFIG.replace(
+        space=whole_grid(tmp_path / "t.csv", (4, 4, 4)), constraint=Constraint("flops", max=1e9), pool=64, batch=8
+    )
+    context = Context.of(config)
+    with Ledger.open(tmp_path / "l", config.fingerprint) as ledger, InProcess(context.evaluator) as executor:
+        tpe(context, ledger, executor, lambda *_: None)
+        assert len(np.unique([t.candidate for t in ledger.trials], axis=0)) == config.trainings == 42
