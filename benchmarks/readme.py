@@ -32,13 +32,13 @@ def comparison() -> str:
     """What NARS gained over its rivals here, on trainings that are known and on real ones."""
     return "\n\n".join(
         [
-            _compared("compare_nas_bench_macro", "Looked up in NAS-Bench-Macro (6,561 networks trained on CIFAR-10)"),
-            _compared("compare_quickstart", "Trained here, the quickstart, on untouched test images"),
+            compared("compare_nas_bench_macro", "Looked up in NAS-Bench-Macro (6,561 networks trained on CIFAR-10)"),
+            compared("compare_quickstart", "Trained here, the quickstart, on untouched test images"),
         ]
     )
 
 
-def _compared(name: str, what: str) -> str:
+def compared(name: str, what: str) -> str:
     """A table of a comparison: accuracy by method, and whether NARS's is different."""
     result = load_result(name)
     cases = result.values["cases"]

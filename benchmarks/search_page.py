@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fbnetv3.benchmarks.experiment_report import markdown_table
+from fbnetv3.benchmarks.readme import compared
 from fbnetv3.benchmarks.result import Result, load_result
 
 # Columns of the guard's table: heading, answer, and which of its figures.
@@ -178,6 +179,11 @@ def parallel() -> str:
     )
 
 
+def invented() -> str:
+    """Ablations on accuracies that are made up."""
+    return compared("compare_invented", "Made-up accuracies of the quickstart's space")
+
+
 def zoo() -> str:
     """What `search regenerate` made here."""
     result = load_result("regenerate")
@@ -203,7 +209,7 @@ def zoo() -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "quickstart": quickstart, "labels": labels, "predictor": predictor, "evolution": evolution, "guard": guard,
-    "latency": latency, "parallel": parallel, "zoo": zoo,
+    "latency": latency, "parallel": parallel, "zoo": zoo, "invented": invented,
 }  # fmt: skip
 
 
