@@ -36,6 +36,25 @@ def read(cls: type[T], data: Any, where: str, **nested: type) -> T:
         raise InputError(f"{where}: {key} is {given!r}; {first['msg']}{hint}") from None
 
 
+def find_yaml(name: str, folder: Path, what: str, more: str = "") -> Path:
+    """The YAML file called `name` in a folder of the package, or a user's by its path.
+
+    Raises:
+        InputError: no such file; the message says `what` was looked for, what the folder has, and `more` that may be given.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        raise InputError(
+            f"unknown {what} {name!r}; available: {', '.join(list_yaml(folder))}, or the path of a .yaml file{more}"
+        )
+    return path
+
+
+def list_yaml(folder: Path) -> list[str]:
+    """Names of the YAML files in a folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
 def load_yaml(path: Path, what: str) -> dict[str, Any]:
     """The mapping in a YAML file.
 

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
-from fbnetv3.schema import STRICT, dump_yaml, load_yaml, read
+from fbnetv3.schema import STRICT, dump_yaml, find_yaml, list_yaml, load_yaml, read
 from fbnetv3.search.evolve import PRESETS as EVOLUTIONS
 from fbnetv3.search.evolve import EvolutionSettings
 from fbnetv3.search.labels import Constraint
@@ -111,7 +111,7 @@ def _evolution(name: str, where: str) -> EvolutionSettings:
 
 def list_presets() -> list[str]:
     """Names of the presets in the package."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    return list_yaml(PRESETS)
 
 
 def load_preset(name: str) -> SearchConfig:
@@ -120,11 +120,7 @@ def load_preset(name: str) -> SearchConfig:
     Raises:
         InputError: no such preset, or a file with an unknown key, a missing key or a wrong value.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
-    if not path.is_file():
-        raise InputError(
-            f"unknown preset {name!r}; available: {', '.join(list_presets())}, or the path of a .yaml file"
-        )
+    path = find_yaml(name, PRESETS, "preset")
     return read_config(load_yaml(path, "preset"), str(path))
 
 

@@ -11,8 +11,8 @@ from typing import Literal
 
 from fbnetv3.model import build_model
 from fbnetv3.search.space import Candidate
-from fbnetv3.training.data import DATA, Data
-from fbnetv3.training.load import load_data
+from fbnetv3.training.data import Data
+from fbnetv3.training.load import image_side, load_data
 from fbnetv3.training.loop import DivergedError, Engine, Progress, Trained, cpu_threads, fit, seeded
 
 
@@ -59,7 +59,7 @@ class ImageEvaluator:
 
     def images(self, resolution: int) -> Data:
         """What a candidate of that resolution is trained on."""
-        return _load(self.data, None if self.data in DATA else resolution, self.readers)
+        return _load(self.data, image_side(self.data, resolution), self.readers)
 
     def train(
         self, candidate: Candidate, epochs: int, seed: int, out: Path | None = None, *, resume: bool = False,
@@ -82,4 +82,4 @@ class ImageEvaluator:
 
 @functools.lru_cache(maxsize=2)
 def _load(data: str, resolution: int | None, readers: int) -> Data:
-    return load_data(data, resolution=resolution, workers=0 if data in DATA else readers)
+    return load_data(data, resolution=resolution, workers=readers)

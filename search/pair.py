@@ -10,8 +10,8 @@ from fbnetv3.arch import Arch
 from fbnetv3.errors import InputError, check_keys
 from fbnetv3.files import write_atomically
 from fbnetv3.schema import dump_yaml, load_yaml
-from fbnetv3.training.data import DATA, Data
-from fbnetv3.training.load import load_data
+from fbnetv3.training.data import Data
+from fbnetv3.training.load import image_side, load_data
 from fbnetv3.training.recipe import Recipe
 
 SCHEMA = 1
@@ -90,7 +90,7 @@ def pair_data(pair: Pair) -> Data:
         InputError: they are not there.
     """
     spec = pair.provenance["data"]
-    return load_data(spec, resolution=None if spec in DATA else pair.arch.resolution)
+    return load_data(spec, resolution=image_side(spec, pair.arch.resolution))
 
 
 def pair_shape(pair: Pair) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from fbnetv3.complexity import cost
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 from fbnetv3.scaling import coefficients
-from fbnetv3.schema import STRICT, load_yaml, read
+from fbnetv3.schema import STRICT, find_yaml, list_yaml, load_yaml, read
 from fbnetv3.search.budgets import FOLDER, budget_name, budget_pairs
 from fbnetv3.search.config import SearchConfig, load_preset
 from fbnetv3.search.labels import Constraint
@@ -74,7 +74,7 @@ class Resources:
 
 def list_zoos() -> list[str]:
     """Names of the zoos in the package."""
-    return sorted(path.stem for path in ZOOS.glob("*.yaml"))
+    return list_yaml(ZOOS)
 
 
 def load_zoo(name: str) -> ZooPlan:
@@ -83,9 +83,7 @@ def load_zoo(name: str) -> ZooPlan:
     Raises:
         InputError: no such zoo, or a file with an unknown key, a missing key or a wrong value.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else ZOOS / f"{name}.yaml"
-    if not path.is_file():
-        raise InputError(f"unknown zoo {name!r}; available: {', '.join(list_zoos())}, or the path of a .yaml file")
+    path = find_yaml(name, ZOOS, "zoo")
     data = load_yaml(path, "zoo")
     data |= {key: tuple(data[key]) for key in ("budgets", "smaller", "larger") if isinstance(data.get(key), list)}
     plan = read(ZooPlan, data, str(path))

@@ -22,7 +22,7 @@ import yaml
 from fbnetv3.arch import Arch, Block
 from fbnetv3.complexity import round_width
 from fbnetv3.errors import InputError, check_keys
-from fbnetv3.schema import load_yaml
+from fbnetv3.schema import find_yaml, list_yaml, load_yaml
 from fbnetv3.training.recipe import Recipe
 
 SCHEMA = 1
@@ -217,7 +217,7 @@ class SearchSpace:
 
 def list_spaces() -> list[str]:
     """Names of the spaces in the package."""
-    return sorted(path.stem for path in SPACES.glob("*.yaml"))
+    return list_yaml(SPACES)
 
 
 def load_space(name: str) -> SearchSpace:
@@ -230,12 +230,7 @@ def load_space(name: str) -> SearchSpace:
         from fbnetv3.search.tables import read_table  # tables are spaces, and import this module
 
         return read_table(Path(name))
-    path = Path(name) if name.endswith((".yaml", ".yml")) else SPACES / f"{name}.yaml"
-    if not path.is_file():
-        raise InputError(
-            f"unknown search space {name!r}; available: {', '.join(list_spaces())}, or the path of a .yaml file, "
-            "or of a table (.csv, .json)"
-        )
+    path = find_yaml(name, SPACES, "search space", ", or of a table (.csv, .json)")
     return _Reader(str(path)).read(load_yaml(path, "search space"))
 
 

@@ -23,7 +23,7 @@ from fbnetv3.schema import load_yaml
 from fbnetv3.search.config import SearchConfig, read_config
 from fbnetv3.search.evaluator import Outcome
 from fbnetv3.search.executor import InProcess
-from fbnetv3.search.ledger import Ledger, Trial, comparable, read_ledger
+from fbnetv3.search.ledger import Ledger, Trial, comparable
 from fbnetv3.search.nars import Context, Progress, Proposal, image_evaluator, kept
 from fbnetv3.search.pair import Pair, load_pair
 from fbnetv3.search.run import CONFIG, ENVIRONMENT, LEDGERS, PAIRS, SEARCHES, environment, find_pair
@@ -93,9 +93,8 @@ def _versions(folder: Path) -> Check:
 def _verify_method(
     config: SearchConfig, folder: Path, method: str, retrain: int, progress: Progress
 ) -> Iterator[Check]:  # fmt: skip
-    with Ledger.open(folder / LEDGERS[method], config.fingerprint):
-        pass  # it belongs to this configuration, and nothing writes to it
-    trials = read_ledger(folder / LEDGERS[method])
+    with Ledger.open(folder / LEDGERS[method], config.fingerprint) as ledger:
+        trials = ledger.trials
     context = Context.of(config, Recorded({t.seed: t for t in trials}))
     again, proposal = replay(context, method, progress)
     yield _compare(method, trials, again)

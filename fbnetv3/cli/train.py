@@ -135,13 +135,11 @@ def _of_pair(
 ) -> _Plan:  # fmt: skip
     from fbnetv3.model import build_model
     from fbnetv3.search.pair import load_pair
-    from fbnetv3.training.data import DATA
-    from fbnetv3.training.load import load_data
+    from fbnetv3.training.load import image_side, load_data
 
     given = load_pair(pair)
     recipe, spec = given.recipe.replace(**changes), data or given.provenance["data"]
-    if options["resolution"] is None and spec not in DATA:
-        options["resolution"] = given.arch.resolution
+    options["resolution"] = options["resolution"] or image_side(spec, given.arch.resolution)
     images = load_data(spec, **options)
     seed = given.provenance.get("training_seed", given.seed) if seed is None else seed
 

@@ -71,6 +71,11 @@ def load_data(
     return _in_memory(source, about, resolution, workers)
 
 
+def image_side(spec: str, side: int) -> int | None:
+    """The resolution to load a set at for a network of that side: None for a set of the package, whose images have one."""
+    return None if spec in DATA else side
+
+
 def choose(labels: np.ndarray, number: Callable[[int], int], seed: int) -> np.ndarray:
     """Mark, as bool [n], `number(k)` random ones of the k images of every class; a class's own do not depend on others."""
     marked = np.zeros(len(labels), dtype=bool)
