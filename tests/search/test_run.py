@@ -305,6 +305,14 @@ def test_presets_have_the_papers_numbers_or_say_choice(name):
         assert base.stretched(preset.final_stretch).lr_decay == pytest.approx(0.9875, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", list_presets())
+def test_the_documentation_has_the_presets_numbers(name):
+    preset = load_preset(name)
+    sizes, epochs = f"{preset.pool:,}, {preset.batch}, {preset.rounds}", Context.of(preset).base.epochs
+    row = f"| `{name}` | `{preset.space}` | {sizes} | {epochs} |"
+    assert row in (ROOT / "docs/search.md").read_text()
+
+
 def files(folder):
     return {name: (folder / name).read_bytes() for name in ("pair.yaml", "final/metrics.csv", "config.yaml")}
 
