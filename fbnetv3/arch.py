@@ -149,21 +149,26 @@ def _row(data: Any, where: str) -> Block:
         raise InputError(f"{where}: {error}") from None
 
 
-def _released(name: str, resolution: int, stem: int, *stages: str, expansion: int = 6) -> Arch:
-    """An architecture from rows 'k e c s n' with the flags `se` and `pN` (padding N of the depthwise convolution)."""
+def _rows(text: str, **common: Any) -> tuple[Block, ...]:
+    """A stage from rows 'k e c s n' with the flags `se` and `pN` (padding N of the depthwise convolution)."""
 
     def row(text: str) -> Block:
         k, e, c, s, n, *flags = text.split()
         pads = [int(flag[1:]) for flag in flags if flag[0] == "p"]
-        return Block("ir", int(c), int(k), int(e), int(n), int(s), "se" in flags, pad=pads[0] if pads else None)
+        pad = pads[0] if pads else None
+        return Block("ir", int(c), int(k), int(e), int(n), int(s), "se" in flags, pad=pad, **common)
 
-    return Arch(
-        name,
-        resolution,
-        Block("conv", stem, k=3, s=2),
-        tuple(tuple(row(text) for text in stage.split(",")) for stage in stages),
-        Block("pool", 1984, e=expansion),
-    )
+    return tuple(row(part) for part in text.split(","))
+
+
+def _released(name: str, resolution: int, stem: int, *stages: str, expansion: int = 6) -> Arch:
+    rows = tuple(map(_rows, stages))
+    return Arch(name, resolution, Block("conv", stem, k=3, s=2), rows, Block("pool", 1984, e=expansion))
+
+
+def _table5(name: str, resolution: int, stem: int, *stages: str) -> Arch:
+    rows = tuple(_rows(stage, act="relu", se_from="expanded", dw_norm_act=False) for stage in stages)
+    return Arch(f"table5_{name}", resolution, Block("conv", stem, k=3, s=2, act="relu"), rows, None)
 
 
 # The released networks (facebookresearch/mobile-vision), a stage a line, a row `k e c s n [se] [pPAD]`. The paddings are
@@ -231,6 +236,45 @@ ARCH_A0 = _released(
     "3 4 176 2 1 se, 3 4 176 1 3 se, 3 5 208 1 1 se",
     expansion=5,
 )
+
+# The networks of Table 5 (detection), other ones than those of the same names above: ReLU, the squeeze a quarter of the
+# expanded width, nothing between depthwise and squeeze. The first four stages are the trunk (stride 16), the last the box
+# head. The rows are the public ones of facebookresearch/d2go; the resolution is that of a classification training
+# (published nowhere for these; 224 is ImageNet's usual one).
+TABLE5: dict[str, Arch] = {arch.name: arch for arch in (
+    _table5(
+        "efficientnet_b0", 224, 32,
+        "3 1 16 1 1 se",
+        "3 6 24 2 2 se",
+        "5 6 40 2 2 se",
+        "3 6 80 2 3 se, 5 6 112 1 3 se",
+        "5 6 192 2 4 se, 3 6 320 1 1 se",
+    ),
+    _table5(
+        "fbnetv3_a", 224, 16,
+        "3 1 16 1 2",
+        "5 4 24 2 1, 5 3 24 1 3",
+        "5 4 32 2 1 se, 3 3 32 1 3 se",
+        "5 4 64 2 1, 3 3 64 1 3, 5 4 112 1 1 se, 5 3 112 1 5 se",
+        "5 4 184 2 1 se, 3 4 184 1 4 se, 5 6 200 1 1 se",
+    ),
+    _table5(
+        "efficientnet_b1", 224, 32,
+        "3 1 16 1 2 se",
+        "3 6 24 2 3 se",
+        "5 6 40 2 3 se",
+        "3 6 80 2 4 se, 5 6 112 1 4 se",
+        "5 6 192 2 5 se, 3 6 320 1 2 se",
+    ),
+    _table5(
+        "fbnetv3_e", 224, 24,
+        "3 1 16 1 3",
+        "5 4 24 2 1, 5 2 24 1 4",
+        "5 4 48 2 1 se, 5 3 48 1 4 se",
+        "5 5 80 2 1, 3 3 80 1 4, 3 5 128 1 1 se, 5 3 128 1 7 se",
+        "3 6 216 2 1 se, 5 5 216 1 5 se, 5 6 240 1 1 se",
+    ),
+)}
 # fmt: on
 
 
@@ -246,13 +290,13 @@ def same_padding(arch: Arch) -> Arch:
 
 
 def find_arch(name: str) -> Arch:
-    """The released architecture called `name` (case does not matter), or its `same_padding` variant.
+    """The architecture called `name` (case does not matter): released, its `same_padding` variant, or Table 5's.
 
     Raises:
         InputError: no such network; the message lists the names.
     """
     known = {arch.name: arch for arch in (*ARCHS.values(), ARCH_A0)}
-    known |= {variant.name: variant for variant in map(same_padding, known.values())}
+    known |= {variant.name: variant for variant in map(same_padding, known.values())} | TABLE5
     arch = known.get(name.lower()) if isinstance(name, str) else None
     if arch is None:
         raise InputError(f"unknown model {name!r}; available: {', '.join(known)}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, overload
 
 from torch import Tensor, nn
 
-from fbnetv3.arch import ARCHS, Arch, find_arch
+from fbnetv3.arch import ARCHS, Arch, Block, find_arch
 from fbnetv3.errors import InputError
 from fbnetv3.features import FeatureNet, checkpoint_stages, feature_info, take_indices
 from fbnetv3.layers import GLOBAL_POOLS, ConvNormAct, InvertedResidual, PoolHead, Stage, pooling, python_only
@@ -53,7 +54,7 @@ class FBNetV3(nn.Module):
         self.head = PoolHead(last, arch.head, global_pool)
         self.dropout = nn.Dropout(dropout)
         self.classifier: nn.Module = nn.Linear(arch.features, num_classes) if num_classes else nn.Identity()
-        self._initialise()
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [N, in_chans, H, W] to logits [N, num_classes]; without classifier to what `forward_head` would give it."""
@@ -164,19 +165,6 @@ class FBNetV3(nn.Module):
         depths = self.feature_info.depths()
         return [depths[i] for i in indices]
 
-    def _initialise(self) -> None:
-        """The released initialisation: He normal by output fan; a residual branch starts at zero."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d) and not name.endswith("se.expand"):
-                # Depthwise too: fan_out = C * k * k there, as the released code has it.
-                fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
-                nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for module in self.modules():
-            if isinstance(module, InvertedResidual) and module.residual:
-                nn.init.zeros_(module.project.bn.weight)  # type: ignore[arg-type]
-
 
 def _check_classifier(num_classes: int, global_pool: str) -> None:
     if type(num_classes) is not int or num_classes < 0:
@@ -187,22 +175,41 @@ def _check_classifier(num_classes: int, global_pool: str) -> None:
         raise InputError(f"global_pool is '', no pooling, which {num_classes} classes need: 'avg', 'max' or 'avgmax'")
 
 
+def initialise(network: nn.Module) -> None:
+    """The released initialisation: He normal by output fan; a residual branch starts at zero."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d) and not name.endswith("se.expand"):
+            # Depthwise too: fan_out = C * k * k there, as the released code has it.
+            fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
+            nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in network.modules():
+        if isinstance(module, InvertedResidual) and module.residual:
+            nn.init.zeros_(module.project.bn.weight)  # type: ignore[arg-type]
+
+
+def build_stage(rows: Sequence[Block], cin: int, rates: Iterator[float] | None = None) -> Stage:
+    """The blocks of `rows` on a map of `cin` channels, each with the next rate of stochastic depth; None is 0 for all."""
+    rates = itertools.repeat(0.0) if rates is None else rates
+    stage = Stage()
+    for row in rows:
+        for i in range(row.n):
+            stride, rate = row.s if i == 0 else 1, next(rates)
+            if row.block == "conv":
+                stage.append(ConvNormAct(cin, row.c, row.k, stride, row.padding, bias=True, act=row.act))
+            else:
+                stage.append(InvertedResidual(cin, row, stride, rate))
+            cin = row.c
+    return stage
+
+
 def _stages(arch: Arch, stochastic_depth: float) -> nn.Sequential:
     """The blocks of `arch`; the rate of stochastic depth grows linearly with the block's index, from 0."""
-    cin, index, count = arch.stem.c, 0, sum(row.n for row in arch.rows)
-    stages = nn.Sequential()
-    for rows in arch.stages:
-        stage = Stage()
-        for row in rows:
-            for i in range(row.n):
-                stride = row.s if i == 0 else 1
-                if row.block == "conv":
-                    stage.append(ConvNormAct(cin, row.c, row.k, stride, row.padding, bias=True, act=row.act))
-                else:
-                    stage.append(InvertedResidual(cin, row, stride, stochastic_depth * index / count))
-                cin, index = row.c, index + 1
-        stages.append(stage)
-    return stages
+    count = sum(row.n for row in arch.rows)
+    rates = (stochastic_depth * index / count for index in range(count))
+    inputs = (arch.stem.c, *(rows[-1].c for rows in arch.stages))
+    return nn.Sequential(*(build_stage(rows, cin, rates) for rows, cin in zip(arch.stages, inputs, strict=False)))
 
 
 @overload

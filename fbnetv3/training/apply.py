@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from fbnetv3.arch import ARCHS, find_arch
+from fbnetv3.arch import ARCHS, TABLE5, find_arch
 from fbnetv3.errors import InputError
 from fbnetv3.model import build_model
 from fbnetv3.training.regularise import (
@@ -88,7 +88,7 @@ class _Wish(NamedTuple):
 
 def _names(source: str) -> Iterable[str]:
     if source == "fbnetv3":
-        return [*ARCHS, "fbnetv3_a0", *RESNETS]
+        return [*ARCHS, "fbnetv3_a0", *TABLE5, *RESNETS]
     if source == "timm":
         import timm
 

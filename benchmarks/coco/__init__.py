@@ -1,0 +1,24 @@
+"""FBNetV3 in detectors: Faster R-CNN of detectron2 and of torchvision on COCO-format data, and Table 5 (section 4.3).
+
+`torchvision_model.py` and what it needs run with torchvision alone; the other modules import detectron2, which is not on
+PyPI. `need_detectron2` says how to get it.
+"""
+
+from fbnetv3.errors import InputError
+
+
+def need_detectron2() -> None:
+    """Check that detectron2 is at hand, before a module is imported that needs it.
+
+    Raises:
+        InputError: it is not; the message says how to install it.
+    """
+    try:
+        import detectron2  # noqa: F401
+        import pycocotools  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"this needs detectron2, which is not on PyPI ({error}): pip install --no-build-isolation "
+            "git+https://github.com/facebookresearch/detectron2; a tested re-upload, for machines that reach PyPI alone, is "
+            "in .ci/detectron2"
+        ) from None
