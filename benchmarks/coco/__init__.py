@@ -4,17 +4,23 @@
 PyPI. `need_detectron2` says how to get it.
 """
 
+import logging
+import warnings
+
 from fbnetv3.errors import InputError
 
 
 def need_detectron2() -> None:
-    """Check that detectron2 is at hand, before a module is imported that needs it.
+    """Check that detectron2 is at hand, before a module is imported that needs it, and hush what torch says of its age.
 
     Raises:
         InputError: it is not; the message says how to install it.
     """
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+    warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release", UserWarning)
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
     try:
-        import detectron2  # noqa: F401
+        import detectron2.layers
         import pycocotools  # noqa: F401
     except ImportError as error:
         raise InputError(
