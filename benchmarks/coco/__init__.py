@@ -20,7 +20,7 @@ def need_detectron2() -> None:
     warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release", UserWarning)
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
     try:
-        import detectron2.layers
+        import detectron2.layers  # noqa: F401
         import pycocotools  # noqa: F401
     except ImportError as error:
         raise InputError(

@@ -50,7 +50,7 @@ def measure_detector(name: str) -> dict[str, Any]:
     }
 
 
-def count_operators(model: nn.Module, sides: tuple[int, int], proposals: int) -> dict[str, int]:
+def count_operators(model: Any, sides: tuple[int, int], proposals: int) -> dict[str, int]:
     """Multiply-adds by operator of one image through a detector with an RPN that keeps exactly so many proposals.
 
     Raises:
@@ -58,19 +58,21 @@ def count_operators(model: nn.Module, sides: tuple[int, int], proposals: int) ->
     """
     from detectron2.utils.analysis import FlopCountAnalysis
 
-    for part in (model.proposal_generator.rpn_head.objectness, model.proposal_generator.rpn_head.boxes):  # type: ignore
+    for part in (model.proposal_generator.rpn_head.objectness, model.proposal_generator.rpn_head.boxes):
         nn.init.zeros_(part.weight)
     seen: list[int] = []
 
     def note(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         seen.append(len(inputs[0]))
 
-    hook = model.roi_heads.box_head.register_forward_pre_hook(note)  # type: ignore[union-attr,operator]
+    hook = model.roi_heads.box_head.register_forward_pre_hook(note)
     analysis = FlopCountAnalysis(model, [{"image": torch.zeros(3, *sides)}])
     counted = analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).by_operator()
     hook.remove()
     if set(seen) != {proposals}:
-        raise RuntimeError(f"the RPN kept {seen} proposals, not {proposals}: the count of FLOPs would be of another model")
+        raise RuntimeError(
+            f"the RPN kept {seen} proposals, not {proposals}: the count of FLOPs would be of another model"
+        )
     return {operator: int(count) for operator, count in sorted(counted.items())}
 
 

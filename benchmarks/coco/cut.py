@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from fbnetv3.arch import Arch, find_arch
+from fbnetv3.arch import Arch, find_arch, same_padding
 from fbnetv3.errors import InputError
 from fbnetv3.features import FeatureNet, feature_info
 from fbnetv3.model import build_model, build_stage, initialise
@@ -90,7 +90,10 @@ class RPNRows(nn.Module):
 
 
 class BoxRows(nn.Module):
-    """The stages after the trunk on pooled regions [N, C, R, R], then the global average [N, `channels`]."""
+    """The stages after the trunk on pooled regions [N, C, R, R], then the global average [N, `channels`].
+
+    The weights of `stages` have the network's own names.
+    """
 
     def __init__(self, arch: Arch) -> None:
         super().__init__()
@@ -113,4 +116,13 @@ def check_aligned(arch: Arch) -> None:
         raise InputError(
             f"{arch.name} pads some rows by less than half their kernel, so that its maps do not halve, which an FPN needs; "
             f"give {arch.name}_same_padding, which takes the same weights, or a C4 detector"
+        )
+
+
+def check_same_rows(given: Arch, arch: Arch) -> None:
+    """Raise `InputError` unless weights of `given` fit `arch`: the same rows but for padding and resolution."""
+    ours, theirs = (same_padding(a) for a in (arch, given))
+    if (ours.stem, ours.stages) != (theirs.stem, theirs.stages):
+        raise InputError(
+            f"the weights are of {given.name}, the detector is built on {arch.name}, another network: give the matching ones"
         )

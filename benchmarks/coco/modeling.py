@@ -43,7 +43,7 @@ def build_detector(cfg: CfgNode) -> nn.Module:
     return model
 
 
-def convert_norms(module: nn.Module, norm: str, device: str = "cpu") -> nn.Module:
+def convert_norms(module: nn.Module, norm: str, device: str = "cpu") -> Any:
     """`module` with its batch norms turned into those of `norm`: BN leaves them, FrozenBN fixes their statistics.
 
     SyncBN is torch's on CUDA, and detectron2's naive one elsewhere, which torch's refuses; naiveSyncBN is that one anywhere.
@@ -54,14 +54,14 @@ def convert_norms(module: nn.Module, norm: str, device: str = "cpu") -> nn.Modul
     if norm not in NORMS:
         raise InputError(f"MODEL.FBNETV3.NORM is {norm!r}; allowed: {', '.join(NORMS)}")
     if norm == "FrozenBN":
-        return FrozenBatchNorm2d.convert_frozen_batchnorm(module)  # type: ignore[no-any-return]
+        return FrozenBatchNorm2d.convert_frozen_batchnorm(module)
     if norm == "SyncBN" and device.startswith("cuda"):
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-any-return]
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     if norm != "BN":
         for part in module.modules():
             if isinstance(part, nn.BatchNorm2d):
                 part.__class__ = NaiveSyncBatchNorm  # same fields, another forward
-                part._stats_mode = "N"  # processes have different numbers of regions
+                part._stats_mode = "N"  # type: ignore[assignment]  # processes have different numbers of regions
     return module
 
 
@@ -100,13 +100,13 @@ class FBNetV3Backbone(Backbone):  # type: ignore[misc]
         return {level: maps[depth] for level, depth in zip(self.levels, self.depths, strict=True)}
 
 
-def _frozen(module: nn.Module) -> nn.Module:
+def _frozen(module: nn.Module) -> Any:
     for parameter in module.parameters():
         parameter.requires_grad = False
-    return FrozenBatchNorm2d.convert_frozen_batchnorm(module)  # type: ignore[no-any-return]
+    return FrozenBatchNorm2d.convert_frozen_batchnorm(module)
 
 
-@BACKBONE_REGISTRY.register()  # type: ignore[misc]
+@BACKBONE_REGISTRY.register()  # type: ignore[untyped-decorator]
 def build_fbnetv3_c4_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FBNetV3Backbone:
     """The backbone of `MODEL.FBNETV3.ARCH` with the maps `MODEL.FBNETV3.OUT_FEATURES`.
 
@@ -119,7 +119,7 @@ def build_fbnetv3_c4_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FBNetV3Ba
     return FBNetV3Backbone(arch, levels, frozen, node.NORM, cfg.MODEL.DEVICE, input_shape.channels)
 
 
-@BACKBONE_REGISTRY.register()  # type: ignore[misc]
+@BACKBONE_REGISTRY.register()  # type: ignore[untyped-decorator]
 def build_fbnetv3_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """detectron2's FPN on `MODEL.FPN.IN_FEATURES`, which `MODEL.FBNETV3.OUT_FEATURES` must have.
 
@@ -136,7 +136,7 @@ def build_fbnetv3_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
 class FBNetV3RPNHead(RPNRows):
     """`cut.RPNRows` of `MODEL.FBNETV3.ARCH` on its c4 map."""
 
-    @configurable  # type: ignore[misc]
+    @configurable  # type: ignore[untyped-decorator]
     def __init__(self, *, arch: Arch, anchors: int, norm: str, device: str) -> None:
         super().__init__(arch, anchors)
         self.rows = convert_norms(self.rows, norm, device)
@@ -157,7 +157,7 @@ class FBNetV3RPNHead(RPNRows):
 class FBNetV3BoxHead(BoxRows):
     """`cut.BoxRows` of `MODEL.FBNETV3.ARCH`."""
 
-    @configurable  # type: ignore[misc]
+    @configurable  # type: ignore[untyped-decorator]
     def __init__(self, *, arch: Arch, norm: str, device: str) -> None:
         super().__init__(arch)
         self.stages = convert_norms(self.stages, norm, device)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import fbnetv3
-from fbnetv3.cli import benchmark, compare, recipes, resources, search, weights, zoo
+from fbnetv3.cli import benchmark, compare, detection, recipes, resources, search, weights, zoo
 from fbnetv3.cli.show import Json, out
 from fbnetv3.cli.train import train
 from fbnetv3.errors import InputError, Note
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="FBNetV3: models, recipes and the NARS search.",
 )
-for command in (zoo.models, zoo.info, zoo.predict, zoo.export, train):
+for command in (zoo.models, zoo.info, zoo.predict, zoo.export, train, detection.detect):
     app.command()(command)
 search.app.command()(resources.budgets)
 search.app.command()(resources.scale)

@@ -9,6 +9,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from fbnetv3.cli.detection import coco
 from fbnetv3.cli.show import Json, print_rows, progress_bar
 from fbnetv3.cli.zoo import Model, Pair, WeightsOption, Zoo, weight_file
 
@@ -84,6 +85,9 @@ def imagenet_split(
 
     lists = write_search_split(data, out_dir, classes, held_out, seed)
     print_rows([{"list": str(path), "images": images, "classes": classes} for path, images in lists.items()], as_json)
+
+
+app.command("coco")(coco)
 
 
 def _mount(entry: Mounted) -> None:

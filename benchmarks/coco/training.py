@@ -1,0 +1,322 @@
+"""Training and evaluation of a detector with detectron2's solver and hooks, and an EMA that detectron2 does not have.
+
+    model, loaded = prepare(cfg)
+    results = train(cfg, model, resume=False)
+    results = evaluate(cfg, model)
+
+Every step draws its batch, its augmentation and the sampling of boxes from (SEED, step, process) alone, and a checkpoint
+holds all else. So a training that is killed and resumed ends with the weights of an uninterrupted one: to the last bit on a
+CPU with the same versions and threads. In the processes of `torchrun` (`fbnetv3.training.distributed.processes`) each trains
+on its part of every batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper
+from detectron2.engine import AMPTrainer, HookBase, SimpleTrainer, hooks
+from detectron2.evaluation import COCOEvaluator, inference_on_dataset
+from detectron2.solver import build_lr_scheduler, build_optimizer
+from detectron2.utils import comm
+from detectron2.utils.events import JSONWriter, TensorboardXWriter
+from torch import nn
+
+from fbnetv3.benchmarks.coco.data import (
+    Steps,
+    check_classes,
+    check_same_classes,
+    class_names,
+    load_records,
+    step_loader,
+    test_loader,
+    with_boxes,
+)
+from fbnetv3.benchmarks.coco.modeling import build_detector
+from fbnetv3.benchmarks.coco.weights import Loaded, load_into
+from fbnetv3.errors import InputError
+from fbnetv3.files import load_torch, make_folder, save_torch, write_atomically
+from fbnetv3.training.distributed import average_buffers, current_share, total, wrap
+from fbnetv3.training.loop import Progress, seeded
+from fbnetv3.training.optim import MovingAverage
+from fbnetv3.training.stop import StopRequest, stop_request
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS, CONFIG, LAST = "weights.pth", "config.yaml", "last_checkpoint"
+# Keys that may differ between a checkpoint and its resumption: they do not change the weights.
+_FREE = ("OUTPUT_DIR", "DATALOADER.NUM_WORKERS", "DATASETS.TEST", "TEST", "SOLVER.CHECKPOINT_PERIOD", "VIS_PERIOD")
+Metrics = dict[str, float]
+
+
+def prepare(cfg: CfgNode, *, strict: bool = False) -> tuple[nn.Module, Loaded | None]:
+    """The model of a config, its fresh weights drawn from SEED, with `MODEL.WEIGHTS` if the config names any.
+
+    Raises:
+        InputError: as `build_detector` and `load_into` do.
+    """
+    model = seeded(lambda: build_detector(cfg), max(cfg.SEED, 0))
+    if not cfg.MODEL.WEIGHTS:
+        return model, None
+    return model, load_into(model, cfg.MODEL.FBNETV3.ARCH, cfg.MODEL.WEIGHTS, strict=strict)
+
+
+def evaluate(cfg: CfgNode, model: nn.Module, out: Path | None = None, progress: Progress | None = None) -> Metrics:
+    """COCO's box AP, in percent, on `DATASETS.TEST`, by pycocotools.
+
+    A picture that cannot be read is a warning and counts as one without detections. Processes share the pictures; the
+    first has the result, the others an empty one.
+
+    Args:
+        out: folder that gets the detections (`coco_instances_results.json`).
+
+    Raises:
+        InputError: data that cannot be used, or of other classes than the model's.
+    """
+    name = _only(cfg.DATASETS.TEST, "TEST")
+    records = load_records(name)
+    check_classes(cfg, name)
+    loader = test_loader(records, DatasetMapper(cfg, False), cfg.DATALOADER.NUM_WORKERS)
+    evaluator = COCOEvaluator(
+        name, ("bbox",), True, None if out is None else str(make_folder(out)), use_fast_impl=False
+    )
+    was_training, done = model.training, 0
+
+    def detect(batch: list[dict[str, Any]]) -> Any:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, len(loader), "pictures")
+        return model(batch) if batch else []
+
+    model.eval()
+    with contextlib.redirect_stdout(StringIO()):  # pycocotools prints
+        found = inference_on_dataset(detect, loader, evaluator)
+    model.train(was_training)
+    if comm.is_main_process() and "bbox" not in found:
+        raise InputError(f"no picture of {name} could be read; give the folder that the file names lie in")
+    # Where nothing was detected detectron2 has no number; COCO's is 0. A class without boxes has none (NaN).
+    box = found.get("bbox", {})
+    nothing = not any(value > 0 for value in box.values())
+    return {key: 0.0 if nothing and "-" not in key else float(value) for key, value in box.items()}
+
+
+def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Progress | None = None) -> Metrics:
+    """Train in place to `SOLVER.MAX_ITER` and evaluate; returns the last evaluation.
+
+    `OUTPUT_DIR` gets checkpoints, `config.yaml`, `metrics.json`, TensorBoard's events and, at the end, `weights.pth`: what
+    the config reports (the average if MODEL_EMA is enabled) with the names of the classes. SIGTERM and Ctrl-C end the
+    training after its step, with a checkpoint.
+
+    Raises:
+        InputError: data or config that cannot be used; a folder that holds a training and `resume` is off, or one of another
+            config; a loss that is not finite.
+    """
+    if not cfg.OUTPUT_DIR:
+        raise InputError("no folder to write to: set OUTPUT_DIR, or give --out")
+    out, share, device = make_folder(cfg.OUTPUT_DIR), current_share(), torch.device(cfg.MODEL.DEVICE)
+    train_name, test_name = _only(cfg.DATASETS.TRAIN, "TRAIN"), _only(cfg.DATASETS.TEST, "TEST")
+    records = with_boxes(load_records(train_name), train_name)
+    load_records(test_name)
+    check_classes(cfg, train_name)
+    check_same_classes(train_name, test_name)
+    steps = Steps(
+        records, DatasetMapper(cfg, True), cfg.SOLVER.IMS_PER_BATCH, max(cfg.SEED, 0), cfg.SOLVER.MAX_ITER, share
+    )
+    optimizer = build_optimizer(cfg, model)
+    ema = MovingAverage(model, cfg.MODEL_EMA.DECAY) if cfg.MODEL_EMA.ENABLED else None
+    scheduler = build_lr_scheduler(cfg, optimizer)
+    kept = {"optimizer": optimizer, "scheduler": scheduler} | ({} if ema is None else {"ema": ema})
+    checkpointer = _Checkpointer(cfg, model, class_names(train_name), kept)
+    start = checkpointer.resume(resume)
+    if share.rank == 0:
+        write_atomically(out / CONFIG, cfg.dump())
+    kind = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+    model.train()
+    trainer = kind(wrap(model, share, device), step_loader(steps, start, cfg.DATALOADER.NUM_WORKERS), optimizer)
+    results = _Evaluations(cfg, model, ema, out)
+    with stop_request() as request:
+        trainer.register_hooks(
+            [
+                _Seed(max(cfg.SEED, 0), share.rank),
+                hooks.LRScheduler(optimizer, scheduler),
+                _Follow(model, ema, progress),
+                results,
+                _Save(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, request),
+                *_writers(out, share.rank),
+            ]
+        )
+        with _one_line(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            trainer.train(start, cfg.SOLVER.MAX_ITER)
+    if share.rank == 0:
+        reported = model if ema is None else ema.module
+        save_torch(out / WEIGHTS, {"model": reported.state_dict(), "classes": list(class_names(train_name))})
+    return results.run() if results.last is None else results.last  # None: resumed after its end
+
+
+class _Seed(HookBase):  # type: ignore[misc]
+    """A step draws its boxes from (seed, step, process)."""
+
+    def __init__(self, seed: int, rank: int) -> None:
+        self.seed, self.rank = seed, rank
+
+    def before_step(self) -> None:
+        torch.manual_seed((self.seed * 1_000_003 + self.trainer.iter) * 10_007 + self.rank)
+
+
+class _Follow(HookBase):  # type: ignore[misc]
+    """After a step: one set of running statistics for all processes, the average, the progress."""
+
+    def __init__(self, model: nn.Module, ema: MovingAverage | None, progress: Progress | None) -> None:
+        self.model, self.ema, self.progress = model, ema, progress
+
+    def after_step(self) -> None:
+        average_buffers(self.model, current_share())
+        if self.ema is not None:
+            self.ema.update()
+        if self.progress is not None:
+            latest = self.trainer.storage.latest().get("total_loss", (math.nan,))[0]
+            self.progress(self.trainer.iter + 1, self.trainer.max_iter, f"training, loss {latest:.3f}")
+
+
+class _Evaluations(HookBase):  # type: ignore[misc]
+    """The raw and the averaged weights on the test pictures, every TEST.EVAL_PERIOD steps and at the end."""
+
+    def __init__(self, cfg: CfgNode, model: nn.Module, ema: MovingAverage | None, out: Path) -> None:
+        self.cfg, self.model, self.ema, self.out = cfg, model, ema, out
+        self.last: Metrics | None = None
+
+    def after_step(self) -> None:
+        step, period = self.trainer.iter + 1, self.cfg.TEST.EVAL_PERIOD
+        if step == self.trainer.max_iter or (period > 0 and step % period == 0):
+            for key, value in self.run().items():
+                if math.isfinite(value):
+                    self.trainer.storage.put_scalar(key, value, smoothing_hint=False)
+
+    def run(self) -> Metrics:
+        """Evaluate both: keys of the raw weights begin with `raw/`, of the average with `ema/`."""
+        raw = evaluate(self.cfg, self.model, self.out / "raw")
+        averaged = {} if self.ema is None else evaluate(self.cfg, self.ema.module, self.out / "ema")  # type: ignore[arg-type]
+        self.last = {f"raw/{key}": value for key, value in raw.items()}
+        self.last |= {f"ema/{key}": value for key, value in averaged.items()}
+        return self.last
+
+
+class _Save(HookBase):  # type: ignore[misc]
+    """Checkpoints every so many steps and at the end; stops after the step in which that was asked for."""
+
+    def __init__(self, checkpointer: _Checkpointer, period: int, request: StopRequest) -> None:
+        self.checkpointer, self.period, self.request = checkpointer, period, request
+
+    def after_step(self) -> None:
+        step, last = self.trainer.iter + 1, self.trainer.iter + 1 == self.trainer.max_iter
+        asked = total([self.request.signal is not None], current_share(), self.checkpointer.device)[0] > 0
+        if last or asked or step % self.period == 0:
+            try:
+                self.checkpointer.write(step)
+            except InputError as error:
+                if last or asked:
+                    raise
+                logger.warning("step %d is not saved, the training goes on: %s", step, error)
+        if asked and not last:
+            self.request.raise_()
+
+
+class _Checkpointer:
+    """detectron2's checkpoints (`model_STEP.pth`, `last_checkpoint`), whole or absent, of this training only."""
+
+    def __init__(self, cfg: CfgNode, model: nn.Module, classes: tuple[str, ...], kept: dict[str, Any]) -> None:
+        self.out, self.model, self.classes, self.kept = Path(cfg.OUTPUT_DIR), model, classes, kept
+        self.identity, self.device = _identity(cfg), torch.device(cfg.MODEL.DEVICE)
+
+    def write(self, step: int) -> None:
+        """Save after so many steps; the one before is deleted then.
+
+        Raises:
+            InputError: it cannot be written; the one before is still there.
+        """
+        if not comm.is_main_process():
+            return
+        before = self._last()
+        path = self.out / f"model_{step:07d}.pth"
+        content = {key: part.state_dict() for key, part in self.kept.items()}
+        content |= {"model": self.model.state_dict(), "step": step, "classes": list(self.classes)}
+        save_torch(path, content | {"identity": json.dumps(self.identity)})
+        write_atomically(self.out / LAST, path.name)
+        if before is not None and before != path:
+            before.unlink(missing_ok=True)
+
+    def resume(self, allowed: bool) -> int:
+        """Load the last checkpoint, if there is one: the steps that it has.
+
+        Raises:
+            InputError: there is one and resuming is not `allowed`, or it is damaged or of another config.
+        """
+        path = self._last()
+        if path is None:
+            return 0
+        if not allowed:
+            raise InputError(f"{self.out} already holds a training; resume it, or give another folder")
+        content = load_torch(path, "checkpoint", ("model", "step", "identity", *self.kept))
+        was = json.loads(content["identity"])
+        for key in sorted(was.keys() | self.identity.keys()):
+            if was.get(key) != self.identity.get(key):
+                raise InputError(
+                    f"{path} is of another training: {key} was {was.get(key)!r}, now {self.identity.get(key)!r}; give the "
+                    "same config, or another folder"
+                )
+        self.model.load_state_dict(content["model"])
+        for key, part in self.kept.items():
+            part.load_state_dict(content[key])
+        return int(content["step"])
+
+    def _last(self) -> Path | None:
+        tag = self.out / LAST
+        return self.out / tag.read_text().strip() if tag.is_file() else None
+
+
+def _identity(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
+    """The config flat, without what does not change the weights."""
+    flat: dict[str, Any] = {}
+    for key, value in cfg.items():
+        name = prefix + key
+        if isinstance(value, CfgNode):
+            flat |= _identity(value, f"{name}.")
+        elif not any(name == free or name.startswith(f"{free}.") for free in _FREE):
+            flat[name] = json.loads(json.dumps(value))
+    return flat
+
+
+def _only(names: tuple[str, ...], split: str) -> str:
+    if len(names) != 1:
+        raise InputError(f"DATASETS.{split} is {names}; give exactly one data set")
+    return names[0]
+
+
+def _writers(out: Path, rank: int) -> list[HookBase]:
+    if rank:
+        return []
+    return [hooks.PeriodicWriter([JSONWriter(str(out / "metrics.json")), TensorboardXWriter(str(out))], period=20)]
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """detectron2 logs a traceback of whatever ends a training; a mistake of the user's is one line here."""
+    loud = logging.getLogger("detectron2.engine.train_loop")
+    level = loud.level
+    loud.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except FloatingPointError as error:
+        raise InputError(f"{' '.join(str(error).split())}: lower SOLVER.BASE_LR, or warm up longer") from None
+    finally:
+        loud.setLevel(level)

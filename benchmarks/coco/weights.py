@@ -1,0 +1,127 @@
+"""Weights into a detector: a classifier's into trunk and box head, or a detector's own; what fitted is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from fbnetv3.benchmarks.coco.cut import check_same_rows, detection_arch
+from fbnetv3.benchmarks.coco.modeling import FBNetV3BoxHead
+from fbnetv3.errors import InputError
+from fbnetv3.files import load_torch
+from fbnetv3.hub.load import load_weights as load_classifier
+
+PARTS = ("backbone", "proposal_generator", "roi_heads.box_head", "roi_heads.box_predictor")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """By part of the detector: tensors that were loaded, of those that it has; and entries that had no place in it."""
+
+    parts: dict[str, tuple[int, int]]
+    unused: tuple[str, ...]
+
+    def summary(self) -> str:
+        """A line a part, and one for what was left over."""
+        lines = [
+            f"{name}: {taken} of {total} tensors loaded" + (", the others start afresh" if taken < total else "")
+            for name, (taken, total) in self.parts.items()
+        ]
+        if self.unused:
+            tops = sorted({".".join(key.split(".")[:2]) for key in self.unused})
+            lines.append(
+                f"not used: {len(self.unused)} tensors of {', '.join(tops[:4])}{' ...' if len(tops) > 4 else ''}"
+            )
+        return "\n".join(lines)
+
+
+def load_into(model: nn.Module, arch_name: str, weights: str, *, strict: bool = False) -> Loaded:
+    """Load weights into a detector built on `arch_name`.
+
+    Args:
+        weights: of a detector, a file that training here or detectron2 wrote; of a classifier, a weight file, or one of the
+            registry as `fbnetv3_a:fb`. Those of a network and of its `same_padding` variant fit each other.
+        strict: take a detector's only, and all of them.
+
+    Raises:
+        InputError: no such weights, or of another network; `strict` and anything missing or of another shape.
+    """
+    found = _detector_state(weights)
+    if found is not None:
+        return _fill(model, found, weights, strict)
+    if strict:
+        raise InputError(f"{weights} holds no detector; give the weights.pth that a training of one wrote")
+    arch = detection_arch(arch_name)
+    name, colon, source = weights.partition(":")
+    registered = colon and "://" not in weights and not Path(weights).exists()
+    file = load_classifier(name, source) if registered else _classifier_file(weights, arch_name)
+    check_same_rows(file.arch, arch)
+    return _fill(model, _renamed(model, file.state), weights, strict=False)
+
+
+def _renamed(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A classifier's weights under their names in the detector, those without a place there under their own."""
+    bottom = getattr(model.backbone, "bottom_up", model.backbone)
+    places = {"backbone." if bottom is model.backbone else "backbone.bottom_up.": bottom}
+    if isinstance(model.roi_heads.box_head, FBNetV3BoxHead):
+        places["roi_heads.box_head."] = model.roi_heads.box_head
+    named = dict(state)
+    for prefix, module in places.items():
+        for key in module.state_dict():
+            if key in named:
+                named[prefix + key] = named.pop(key)
+    return named
+
+
+def read_detector(path: str | Path) -> dict[str, Any]:
+    """What a file of a detector holds: `model`, its weights, and `classes`, if this package wrote it.
+
+    Raises:
+        InputError: no such file, or one without a detector.
+    """
+    content: dict[str, Any] = load_torch(path, "file of a detector", ("model",))
+    return content
+
+
+def _detector_state(weights: str) -> Mapping[str, Tensor] | None:
+    path = Path(weights)
+    if path.suffix not in (".pt", ".pth") or not path.is_file():
+        return None
+    content = load_torch(path, "weight file")
+    return content["model"] if isinstance(content, dict) and isinstance(content.get("model"), Mapping) else None
+
+
+def _classifier_file(weights: str, arch_name: str) -> Any:
+    try:
+        return load_classifier(None, weights)
+    except InputError as error:
+        if "does not say which network" not in str(error):
+            raise
+    return load_classifier(detection_arch(arch_name), weights)
+
+
+def _fill(model: nn.Module, state: Mapping[str, Tensor], weights: str, strict: bool) -> Loaded:
+    own = model.state_dict()
+    fits = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+    other = [key for key, value in state.items() if key in own and own[key].shape != value.shape]
+    missing = [key for key in own if key not in fits and not key.startswith("pixel_")]
+    if not fits or (strict and missing):
+        what = (
+            f"{len(missing)} tensors missing or of another shape, {', '.join(missing[:3])}" if fits else "nothing fits"
+        )
+        shapes = f"; {other[0]} is {list(state[other[0]].shape)}, not {list(own[other[0]].shape)}" if other else ""
+        raise InputError(
+            f"{weights} does not fit this detector: {what}{shapes}; give the config that it was trained with"
+        )
+    model.load_state_dict({**own, **fits})
+    parts = {
+        part: (sum(key.startswith(f"{part}.") for key in fits), sum(key.startswith(f"{part}.") for key in own))
+        for part in PARTS
+    }
+    # A frozen batch norm counts no batches.
+    unused = tuple(key for key in state if key not in own and not key.endswith("num_batches_tracked"))
+    return Loaded(parts, unused)
