@@ -36,7 +36,7 @@ def same_networks(name: str, side: int) -> tuple[nn.Module, nn.Module]:
             module.momentum = None  # the plain mean over what it sees
     with torch.no_grad():
         ours(images)
-    theirs = timm.create_model(name)
+    theirs = timm.create_model(name.removesuffix("_same_padding"))
     theirs.load_state_dict(convert_to_timm(ours.state_dict(), name))
     ours.eval()
     theirs.eval()

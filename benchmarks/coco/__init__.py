@@ -24,7 +24,7 @@ def need_detectron2() -> None:
         import pycocotools  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"this needs detectron2, which is not on PyPI ({error}): pip install --no-build-isolation "
-            "git+https://github.com/facebookresearch/detectron2; a tested re-upload, for machines that reach PyPI alone, is "
-            "in .ci/detectron2"
+            f'this needs detectron2, which is not on PyPI ({error}): pip install "fbnetv3[detection]", then pip install '
+            "--no-build-isolation git+https://github.com/facebookresearch/detectron2; .ci/detectron2 in the checkout "
+            "installs a re-upload that was tested here"
         ) from None
