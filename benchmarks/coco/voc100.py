@@ -33,12 +33,11 @@ THREADS = 1
 PHOTOS = 8  # that are drawn
 METHOD = (
     "Photos in the order of their ids, every fifth held out: {train} to train on, {test} to test on, with {train_boxes} and "
-    "{test_boxes} boxes. Config faster_rcnn_voc100 ({steps} steps of {batch} photos; one thread), from a `random` start and "
-    "from `cifar10`, a classification training of the same rows (its top-1 on CIFAR-10's test images: `backbone_acc1`). By seed: "
-    "COCO's box AP and AP50 in percent, by pycocotools, of the averaged weights (`ema`) and the raw ones on the held-out "
-    "photos, of the averaged ones on the training photos, and of the `untrained` detector on the held-out ones. {test} photos are few: "
-    "AP is a mean over the {classes} classes that they show, of which many are there once, so the difference of two runs says "
-    "little. Not comparable with VOC's or COCO's figures."
+    "{test_boxes} boxes. Config faster_rcnn_voc100 ({steps} steps of {batch} photos, one thread), from a `random` start and "
+    "from `cifar10`, a classification training of the same rows (its top-1 there: `backbone_acc1`). By seed: COCO's box AP and "
+    "AP50 in percent, by pycocotools, of the averaged (`ema`) and the raw weights on the held-out photos, of the averaged ones "
+    "on the training photos, and of the `untrained` detector on the held-out ones. {test} photos are few: AP is a mean over the "
+    "{classes} classes that they show, many of them once. Not comparable with VOC's or COCO's figures."
 )
 
 
