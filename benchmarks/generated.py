@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fbnetv3.benchmarks import experiment_report, readme, search_page
+from fbnetv3.benchmarks.coco import page as detection_page
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 
@@ -21,6 +22,7 @@ PAGES: dict[str, Blocks] = {
     "README.md": readme.BLOCKS,
     "docs/experiments.md": experiment_report.BLOCKS,
     "docs/search.md": search_page.BLOCKS,
+    "docs/detection.md": detection_page.BLOCKS,
 }
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -114,8 +114,8 @@ def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Pro
     """Train in place to `SOLVER.MAX_ITER` and evaluate; returns the last evaluation.
 
     `OUTPUT_DIR` gets checkpoints, `config.yaml`, `metrics.json`, TensorBoard's events and, at the end, `weights.pth`: what
-    the config reports (the average if MODEL_EMA is enabled) with the names of the classes. SIGTERM and Ctrl-C end the
-    training after its step, with a checkpoint.
+    the config reports (the average if MODEL_EMA is enabled) with the names of the classes and of the registered weights that
+    it derives from, whose licences bind it. SIGTERM and Ctrl-C end the training after its step, with a checkpoint.
 
     Raises:
         InputError: data or config that cannot be used; a folder that holds a training and `resume` is off, or one of another
@@ -159,7 +159,8 @@ def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Pro
             trainer.train(start, cfg.SOLVER.MAX_ITER)
     if share.rank == 0:
         reported = model if ema is None else ema.module
-        save_torch(out / WEIGHTS, {"model": reported.state_dict(), "classes": list(class_names(train_name))})
+        about = {"classes": list(class_names(train_name)), "derived_from": list(getattr(model, "derived_from", ()))}
+        save_torch(out / WEIGHTS, {"model": reported.state_dict(), **about})
     return results.run() if results.last is None else results.last  # None: resumed after its end
 
 

@@ -36,8 +36,8 @@ METHOD = (
     "{test_boxes} boxes. Config faster_rcnn_voc100 ({steps} steps of {batch} photos, one thread), from a `random` start and "
     "from `cifar10`, a classification training of the same rows (its top-1 there: `backbone_acc1`). By seed: COCO's box AP and "
     "AP50 in percent, by pycocotools, of the averaged (`ema`) and the raw weights on the held-out photos, of the averaged ones "
-    "on the training photos, and of the `untrained` detector on the held-out ones. {test} photos are few: AP is a mean over the "
-    "{classes} classes that they show, many of them once. Not comparable with VOC's or COCO's figures."
+    "on the training photos, and of the `untrained` detector on the held-out ones. {test} photos are few: AP is a mean over "
+    "the {classes} classes that they show, many of them once. Not comparable with VOC's or COCO's figures."
 )
 
 

@@ -14,6 +14,7 @@ from fbnetv3.benchmarks.coco.modeling import FBNetV3BoxHead
 from fbnetv3.errors import InputError
 from fbnetv3.files import load_torch
 from fbnetv3.hub.load import load_weights as load_classifier
+from fbnetv3.weight_file import UNKNOWN
 
 PARTS = ("backbone", "proposal_generator", "roi_heads.box_head", "roi_heads.box_predictor")
 
@@ -40,7 +41,7 @@ class Loaded:
 
 
 def load_into(model: nn.Module, arch_name: str, weights: str, *, strict: bool = False) -> Loaded:
-    """Load weights into a detector built on `arch_name`.
+    """Load weights into a detector built on `arch_name`, which remembers what they derive from (`derived_from`).
 
     Args:
         weights: of a detector, a file that training here or detectron2 wrote; of a classifier, a weight file, or one of the
@@ -50,9 +51,10 @@ def load_into(model: nn.Module, arch_name: str, weights: str, *, strict: bool = 
     Raises:
         InputError: no such weights, or of another network; `strict` and anything missing or of another shape.
     """
-    found = _detector_state(weights)
+    found = _detector(weights)
     if found is not None:
-        return _fill(model, found, weights, strict)
+        model.derived_from = tuple(found.get("derived_from", (UNKNOWN,)))  # type: ignore[assignment]
+        return _fill(model, found["model"], weights, strict)
     if strict:
         raise InputError(f"{weights} holds no detector; give the weights.pth that a training of one wrote")
     arch = detection_arch(arch_name)
@@ -60,6 +62,7 @@ def load_into(model: nn.Module, arch_name: str, weights: str, *, strict: bool = 
     registered = colon and "://" not in weights and not Path(weights).exists()
     file = load_classifier(name, source) if registered else _classifier_file(weights, arch_name)
     check_same_rows(file.arch, arch)
+    model.derived_from = file.derived_from  # type: ignore[assignment]
     return _fill(model, _renamed(model, file.state), weights, strict=False)
 
 
@@ -87,12 +90,12 @@ def read_detector(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def _detector_state(weights: str) -> Mapping[str, Tensor] | None:
+def _detector(weights: str) -> dict[str, Any] | None:
     path = Path(weights)
     if path.suffix not in (".pt", ".pth") or not path.is_file():
         return None
     content = load_torch(path, "weight file")
-    return content["model"] if isinstance(content, dict) and isinstance(content.get("model"), Mapping) else None
+    return content if isinstance(content, dict) and isinstance(content.get("model"), Mapping) else None
 
 
 def _classifier_file(weights: str, arch_name: str) -> Any:
