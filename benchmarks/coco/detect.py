@@ -113,7 +113,7 @@ def draw(image: Image.Image, detections: list[Detection]) -> Image.Image:
     if not detections:
         return image
     names = sorted({detection.name for detection in detections})
-    size = max(12, min(image.size) // 24)
+    size = max(12, min(image.size) // 18)
     drawn = draw_bounding_boxes(
         pil_to_tensor(image),
         torch.tensor([detection.box for detection in detections]),

@@ -106,7 +106,7 @@ def picture(test: str, weights: Path, count: int, threshold: float) -> bytes:
     from fbnetv3.benchmarks.coco.detect import Detector, draw, open_picture
 
     detector, records = Detector.of(weights), load_records(test)[:count]
-    figure = Figure(figsize=(9, 2.4 * ((count + 3) // 4)), dpi=110, layout="constrained")
+    figure = Figure(figsize=(12, 2.9 * ((count + 3) // 4)), dpi=80, layout="constrained")
     for i, record in enumerate(records, 1):
         image = open_picture(record["file_name"])
         axes = figure.add_subplot((count + 3) // 4, 4, i)
