@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fbnetv3 import Arch, Block, InputError, build_model, list_models
-from fbnetv3.arch import ARCH_A0, ARCHS, find_arch
+from fbnetv3.arch import ARCH_A0, ARCHS, TABLE5, find_arch
 from fbnetv3.complexity import cost, round_width
 
 TINY = Arch(
@@ -20,7 +21,9 @@ TINY = Arch(
 
 
 @pytest.mark.parametrize(
-    "arch", [*ARCHS.values(), ARCH_A0, TINY, dataclasses.replace(TINY, head=None)], ids=lambda a: a.name
+    "arch",
+    [*ARCHS.values(), ARCH_A0, *TABLE5.values(), TINY, dataclasses.replace(TINY, head=None)],
+    ids=lambda a: a.name,
 )
 def test_dict_round_trip_through_json(arch):
     assert Arch.from_dict(json.loads(json.dumps(arch.to_dict()))) == arch
@@ -132,3 +135,20 @@ def test_closed_form_equals_fvcore_for_every_kind_of_row(row, head):
     counted = cost(arch, 7, 2)
     assert counter.total() == counted.flops("fvcore")
     assert sum(p.numel() for p in model.parameters()) == counted.params("fvcore")
+
+
+DETECTION = Path(__file__).parents[2] / "shared" / "reference" / "detection_archs.json"
+
+
+@pytest.mark.skipif(not DETECTION.is_file(), reason=f"no reference data at {DETECTION}")
+@pytest.mark.parametrize("name", ["FBNetV3-A", "FBNetV3-E", "EfficientNetB0", "EfficientNetB1"])
+def test_table_5s_rows_are_the_public_ones(name):
+    arch = find_arch("table5_" + name.lower().replace("-", "_").replace("netb", "net_b"))
+    (stem, *first), *others = json.loads(DETECTION.read_text())["stages"][name]
+    assert (stem["kernel"], stem["out_channels"], stem["stride"]) == (arch.stem.k, arch.stem.c, arch.stem.s)
+    keys = ("kernel", "expansion", "out_channels", "stride", "repeat", "se")
+    rows = [[tuple(row[key] for key in keys) for row in stage] for stage in (first, *others)]
+    assert rows == [[(b.k, b.e, b.c, b.s, b.n, b.se) for b in stage] for stage in arch.stages]
+    for row in arch.rows:
+        assert (row.act, row.se_from, row.dw_norm_act, row.padding) == ("relu", "expanded", False, row.k // 2)
+    assert (arch.stem.act, arch.head) == ("relu", None)
