@@ -100,6 +100,15 @@ def test_no_module_imports_a_folder_by_its_bare_name():
             assert name.split(".")[0] not in ("search", "recipes", "hub", "benchmarks", "tests"), f"{path}: {name}"
 
 
+def test_detectron2_is_imported_by_the_detection_package_alone():
+    users = {
+        path for _, path in modules() for name in imports(path) if name.split(".")[0] in ("detectron2", "pycocotools")
+    }
+    assert users
+    assert {path.parent for path in users} == {ROOT / "benchmarks" / "coco"}
+    assert not users & {ROOT / "benchmarks" / "coco" / f"{name}.py" for name in ("cut", "page", "torchvision_model")}
+
+
 def test_networks_and_hub_need_torch_alone():
     allowed = set(sys.stdlib_module_names) | {"torch", "fbnetv3"}
     names = {
