@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from fbnetv3.arch import Arch, find_arch, same_padding
 from fbnetv3.errors import InputError
 from fbnetv3.features import FeatureNet, feature_info
+from fbnetv3.hub.load import load_weights
+from fbnetv3.hub.weights import read_registry
 from fbnetv3.model import build_model, build_stage, initialise
 from fbnetv3.search.pair import load_pair
+from fbnetv3.weight_file import WeightFile, read_tensors
 
 C4_STRIDE = 16
 
@@ -119,10 +122,28 @@ def check_aligned(arch: Arch) -> None:
         )
 
 
-def check_same_rows(given: Arch, arch: Arch) -> None:
-    """Raise `InputError` unless weights of `given` fit `arch`: the same rows but for padding and resolution."""
-    ours, theirs = (same_padding(a) for a in (arch, given))
-    if (ours.stem, ours.stages) != (theirs.stem, theirs.stages):
+def classification_weights(weights: WeightFile | str | Path, arch: Arch) -> WeightFile:
+    """Weights of a classifier of the same rows, whatever its resolution, head and classes.
+
+    Weights of a released network also fit its `same_padding` variant: the same shapes, though another function.
+
+    Args:
+        weights: a weight file, its path, or what `hub.load.load_weights` takes: a registered source, a path or a URL.
+
+    Raises:
+        InputError: weights of another network, or what `load_weights` raises.
+    """
+    if isinstance(weights, WeightFile):
+        file = weights
+    elif Path(weights).is_file() and read_tensors(weights)[1] is not None:  # it says itself what it is for
+        file = load_weights(None, weights)
+    else:
+        registry, name = read_registry(), arch.name.removesuffix("_same_padding")
+        if not registry.of(name) and weights in {row.source for row in registry.rows}:
+            raise InputError(f"there are no registered weights of {arch.name}; give a weight file of a training of it")
+        file = load_weights(name if registry.of(name) else arch, weights)
+    if arch.stem != file.arch.stem or arch.stages not in (file.arch.stages, same_padding(file.arch).stages):
         raise InputError(
-            f"the weights are of {given.name}, the detector is built on {arch.name}, another network: give the matching ones"
+            f"these are weights of {file.arch.name}, another network than {arch.name}; give those of its rows"
         )
+    return file

@@ -9,11 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fbnetv3.benchmarks.coco.cut import check_same_rows, detection_arch
+from fbnetv3.benchmarks.coco.cut import classification_weights, detection_arch
 from fbnetv3.benchmarks.coco.modeling import FBNetV3BoxHead
 from fbnetv3.errors import InputError
 from fbnetv3.files import load_torch
-from fbnetv3.hub.load import load_weights as load_classifier
 from fbnetv3.weight_file import UNKNOWN
 
 PARTS = ("backbone", "proposal_generator", "roi_heads.box_head", "roi_heads.box_predictor")
@@ -44,8 +43,8 @@ def load_into(model: nn.Module, arch_name: str, weights: str, *, strict: bool = 
     """Load weights into a detector built on `arch_name`, which remembers what they derive from (`derived_from`).
 
     Args:
-        weights: of a detector, a file that training here or detectron2 wrote; of a classifier, a weight file, or one of the
-            registry as `fbnetv3_a:fb`. Those of a network and of its `same_padding` variant fit each other.
+        weights: of a detector, a file that training here or detectron2 wrote; of a classifier, what
+            `cut.classification_weights` takes.
         strict: take a detector's only, and all of them.
 
     Raises:
@@ -57,11 +56,7 @@ def load_into(model: nn.Module, arch_name: str, weights: str, *, strict: bool = 
         return _fill(model, found["model"], weights, strict)
     if strict:
         raise InputError(f"{weights} holds no detector; give the weights.pth that a training of one wrote")
-    arch = detection_arch(arch_name)
-    name, colon, source = weights.partition(":")
-    registered = colon and "://" not in weights and not Path(weights).exists()
-    file = load_classifier(name, source) if registered else _classifier_file(weights, arch_name)
-    check_same_rows(file.arch, arch)
+    file = classification_weights(weights, detection_arch(arch_name))
     model.derived_from = file.derived_from  # type: ignore[assignment]
     return _fill(model, _renamed(model, file.state), weights, strict=False)
 
@@ -96,15 +91,6 @@ def _detector(weights: str) -> dict[str, Any] | None:
         return None
     content = load_torch(path, "weight file")
     return content if isinstance(content, dict) and isinstance(content.get("model"), Mapping) else None
-
-
-def _classifier_file(weights: str, arch_name: str) -> Any:
-    try:
-        return load_classifier(None, weights)
-    except InputError as error:
-        if "does not say which network" not in str(error):
-            raise
-    return load_classifier(detection_arch(arch_name), weights)
 
 
 def _fill(model: nn.Module, state: Mapping[str, Tensor], weights: str, strict: bool) -> Loaded:

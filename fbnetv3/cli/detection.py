@@ -62,9 +62,7 @@ def coco(
     images: Annotated[Path | None, typer.Option(help="Folder of the pictures of --train and --val.")] = None,
     weights: Annotated[
         str | None,
-        typer.Option(
-            help="fbnetv3_a:fb, a classifier's weight file, or a detector's; over the config's MODEL.WEIGHTS."
-        ),
+        typer.Option(help="fb, a classifier's weight file, or a detector's; over the config's MODEL.WEIGHTS."),
     ] = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Folder for checkpoints, weights and metrics.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
