@@ -30,7 +30,7 @@ def build_detector(cfg: CfgNode) -> nn.Module:
     """The model of a config on its device, with fresh weights from torch's global generator.
 
     Raises:
-        InputError: unknown architecture, map, norm or device, or a network that cannot be cut so.
+        InputError: unknown architecture, map, norm, device or name of a part, or a network that cannot be cut so.
     """
     try:
         torch.zeros(1, device=cfg.MODEL.DEVICE)
@@ -39,7 +39,13 @@ def build_detector(cfg: CfgNode) -> nn.Module:
         raise InputError(
             f"MODEL.DEVICE {cfg.MODEL.DEVICE} cannot be used ({reason}); give cpu, or one of this machine"
         ) from None
-    model: nn.Module = build_model(cfg)
+    try:
+        model: nn.Module = build_model(cfg)
+    except KeyError as error:  # detectron2's answer to a name or map that is not there
+        raise InputError(
+            f"the config names something that is not there: {error.args[0]}; IN_FEATURES of MODEL.RPN, ROI_HEADS and FPN are "
+            f"maps of the backbone, which MODEL.FBNETV3.OUT_FEATURES names, here {', '.join(cfg.MODEL.FBNETV3.OUT_FEATURES)}"
+        ) from error
     return model
 
 
@@ -145,11 +151,10 @@ class FBNetV3RPNHead(RPNRows):
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
         """The arguments of a config."""
         node, arch = cfg.MODEL.FBNETV3, detection_arch(cfg.MODEL.FBNETV3.ARCH)
+        names = list(cfg.MODEL.RPN.IN_FEATURES)
+        if names != ["c4"]:
+            raise InputError(f"FBNetV3RPNHead takes the map c4, not {', '.join(names)}; use StandardRPNHead for others")
         counts = build_anchor_generator(cfg, input_shape).num_anchors
-        if len(input_shape) != 1:
-            raise InputError(
-                f"FBNetV3RPNHead takes one map, c4, not {len(input_shape)}; use StandardRPNHead with an FPN"
-            )
         return {"arch": arch, "anchors": counts[0], "norm": node.NORM, "device": cfg.MODEL.DEVICE}
 
 
@@ -166,6 +171,11 @@ class FBNetV3BoxHead(BoxRows):
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """The arguments of a config."""
         node, arch = cfg.MODEL.FBNETV3, detection_arch(cfg.MODEL.FBNETV3.ARCH)
+        names = list(cfg.MODEL.ROI_HEADS.IN_FEATURES)
+        if names != ["c4"]:
+            raise InputError(
+                f"FBNetV3BoxHead takes the map c4, not {', '.join(names)}; use FastRCNNConvFCHead for others"
+            )
         return {"arch": arch, "norm": node.NORM, "device": cfg.MODEL.DEVICE}
 
     @property
