@@ -1,7 +1,17 @@
-"""Tests of other runtimes run in processes of their own (test_runtimes.py): their native libraries crash one another."""
+"""Tests of other runtimes run in processes of their own (test_runtimes.py): their native libraries crash one another.
 
+Tests of detectors are skipped without detectron2, but not where `FBNETV3_NEED_DETECTRON2` is set: there its absence fails.
+"""
+
+import importlib.util
 import os
+
+import pytest
 
 RUNTIMES = ("test_export.py", "test_inference.py", "test_quantize.py", "benchmarks/test_inference.py")
 INSIDE = "FBNETV3_TEST_RUNTIMES"  # set in those processes
 collect_ignore = [] if os.environ.get(INSIDE) else list(RUNTIMES)
+
+NEEDED = "FBNETV3_NEED_DETECTRON2"
+if os.environ.get(NEEDED) and importlib.util.find_spec("detectron2") is None:
+    raise pytest.UsageError(f"{NEEDED} is set, and detectron2 is not installed")
