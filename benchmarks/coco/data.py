@@ -8,9 +8,8 @@ goes on where it was stopped, whatever the number of processes that read picture
 from __future__ import annotations
 
 import functools
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -23,6 +22,7 @@ from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.data.datasets import load_coco_json, register_coco_instances
 from detectron2.data.samplers import InferenceSampler
 
+from fbnetv3.benchmarks.coco.annotations import check_file
 from fbnetv3.errors import InputError
 from fbnetv3.training.share import Share
 
@@ -69,10 +69,21 @@ def load_records(name: str) -> list[Record]:
         register_coco_instances(name, {}, file, images)
     about = MetadataCatalog.get(name)
     if about.get("json_file") is not None:
-        _check_file(Path(about.json_file), Path(about.image_root))
-        with redirect_stdout(StringIO()):  # pycocotools prints
+        check_file(Path(about.json_file), Path(about.image_root))
+        with _refused(name), redirect_stdout(StringIO()):  # pycocotools prints
             return load_coco_json(about.json_file, about.image_root, name)  # type: ignore[no-any-return]
-    return list(DatasetCatalog.get(name))
+    with _refused(name):
+        return list(DatasetCatalog.get(name))
+
+
+@contextmanager
+def _refused(name: str) -> Iterator[None]:
+    """detectron2's readers check with asserts and whatever a file provokes."""
+    try:
+        yield
+    except Exception as error:
+        words = " ".join(str(error).split())[:160]
+        raise InputError(f"{_short(name)} is refused by detectron2 ({words}); repair it, or give other data") from error
 
 
 def class_names(name: str) -> tuple[str, ...]:
@@ -97,53 +108,6 @@ def check_same_classes(train: str, test: str) -> None:
         raise InputError(
             f"{_short(train)} and {_short(test)} have different categories ({', '.join(odd[:3])}); give files of the same"
         )
-
-
-def _check_file(path: Path, images: Path) -> None:
-    where = f"annotation file {path}"
-    if not path.is_file():
-        raise InputError(f"no {where}; give the path of a file in COCO's format")
-    if not images.is_dir():
-        raise InputError(f"no folder of pictures {images}; give the one that the file names of {path.name} lie in")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{where} cannot be read ({error}); give a file in COCO's format") from None
-    for key in ("images", "annotations", "categories"):
-        if (
-            not isinstance(data, Mapping)
-            or not isinstance(data.get(key), list)
-            or (key != "annotations" and not data[key])
-        ):
-            raise InputError(f"{where} lacks {key!r}; give a file in COCO's format")
-    try:
-        pictures, categories = (
-            {row["id"] for row in data["images"]},
-            {row["id"]: row["name"] for row in data["categories"]},
-        )
-        _check_boxes(data["annotations"], pictures, categories, where)
-        if len({row["id"] for row in data["annotations"]}) < len(data["annotations"]):
-            raise InputError(f"{where}: several annotations have one id; give every one its own")
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{where}: an entry lacks {error}; give a file in COCO's format") from None
-
-
-def _check_boxes(
-    rows: Sequence[Mapping[str, Any]], pictures: set[Any], categories: Mapping[Any, str], where: str
-) -> None:
-    for row in rows:
-        if row["category_id"] not in categories:
-            raise InputError(
-                f"{where}: annotation {row['id']} has category {row['category_id']}, which is not among the "
-                f"{len(categories)} categories of the file: add it there, or drop the annotation"
-            )
-        if row["image_id"] not in pictures:
-            raise InputError(
-                f"{where}: annotation {row['id']} is of picture {row['image_id']}, which the file does not list"
-            )
-        box = row["bbox"]
-        if len(box) != 4 or not np.isfinite(box).all() or min(box[2:]) < 0:
-            raise InputError(f"{where}: annotation {row['id']} has box {box}; allowed: x, y, width, height in pixels")
 
 
 def with_boxes(records: Sequence[Record], name: str) -> list[Record]:
@@ -183,11 +147,14 @@ def epoch_batches(landscape: np.ndarray, batch: int, rng: np.random.Generator) -
 class Steps(torch.utils.data.Dataset[list[Record]]):
     """The batches of a training: entry i is this process's part of step i.
 
-    A picture that cannot be read is a warning and missing from its batch.
+    A picture that cannot be read is a warning and missing from its batch; where none of them can, the next one of the data
+    set that can is the batch, which is empty if `TRIES` cannot.
 
     Raises:
         InputError: fewer pictures than a batch has, or a batch that the processes cannot share.
     """
+
+    TRIES = 100
 
     def __init__(
         self, records: Sequence[Record], mapper: DatasetMapper, batch: int, seed: int, steps: int, share: Share
@@ -212,10 +179,11 @@ class Steps(torch.utils.data.Dataset[list[Record]]):
 
     def __getitem__(self, step: int) -> list[Record]:
         chosen = self.indices(step)
-        read = [self._read(int(chosen[i]), step) for i in self.share.of(self.batch)]
-        batch = [record for record in read if record is not None]
-        if not batch:
-            raise InputError(f"no picture of step {step} can be read; repair or drop those that were named")
+        mine = [int(chosen[i]) for i in self.share.of(self.batch)]
+        batch = [record for i in mine if (record := self._read(i, step)) is not None]
+        others = ((mine[0] + i) % len(self.records) for i in range(1, min(self.TRIES, len(self.records))))
+        while not batch and (other := next(others, None)) is not None:
+            batch = [record for record in [self._read(other, step)] if record is not None]
         return batch
 
     def indices(self, step: int) -> np.ndarray:
@@ -258,10 +226,19 @@ def _numpy_seeded(seed: Sequence[int]) -> Iterator[None]:
         np.random.set_state(before)
 
 
-def step_loader(steps: Steps, start: int, workers: int) -> torch.utils.data.DataLoader[list[Record]]:
-    """The steps from `start` on, read ahead by `workers` processes."""
+def read_steps(steps: Steps, start: int, workers: int) -> Iterator[list[Record]]:
+    """The steps from `start` on, read ahead by `workers` processes.
+
+    Raises:
+        InputError: nothing can be read.
+    """
     order = range(start, len(steps))
-    return torch.utils.data.DataLoader(steps, batch_size=None, sampler=order, num_workers=workers, collate_fn=_as_it_is)
+    for batch in torch.utils.data.DataLoader(
+        steps, batch_size=None, sampler=order, num_workers=workers, collate_fn=_as_it_is
+    ):
+        if not batch:  # raised here, since a worker's error comes with its traceback
+            raise InputError("the pictures to train on cannot be read; repair or drop those that were named")
+        yield batch
 
 
 def test_loader(

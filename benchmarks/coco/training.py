@@ -37,7 +37,7 @@ from fbnetv3.benchmarks.coco.data import (
     check_same_classes,
     class_names,
     load_records,
-    step_loader,
+    read_steps,
     test_loader,
     with_boxes,
 )
@@ -89,6 +89,9 @@ def evaluate(cfg: CfgNode, model: nn.Module, out: Path | None = None, progress: 
     evaluator = COCOEvaluator(
         name, ("bbox",), True, None if out is None else str(make_folder(out)), use_fast_impl=False
     )
+    for row in evaluator._coco_api.anns.values():  # pycocotools needs both, which data of others often lacks
+        row.setdefault("iscrowd", 0)
+        row.setdefault("area", row["bbox"][2] * row["bbox"][3])
     was_training, done = model.training, 0
 
     def detect(batch: list[dict[str, Any]]) -> Any:
@@ -106,7 +109,7 @@ def evaluate(cfg: CfgNode, model: nn.Module, out: Path | None = None, progress: 
         raise InputError(f"no picture of {name} could be read; give the folder that the file names lie in")
     # Where nothing was detected detectron2 has no number; COCO's is 0. A class without boxes has none (NaN).
     box = found.get("bbox", {})
-    nothing = not any(value > 0 for value in box.values())
+    nothing = all(math.isnan(value) for value in box.values()) and any(row["annotations"] for row in records)
     return {key: 0.0 if nothing and "-" not in key else float(value) for key, value in box.items()}
 
 
@@ -142,7 +145,7 @@ def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Pro
         write_atomically(out / CONFIG, cfg.dump())
     kind = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
     model.train()
-    trainer = kind(wrap(model, share, device), step_loader(steps, start, cfg.DATALOADER.NUM_WORKERS), optimizer)
+    trainer = kind(wrap(model, share, device), read_steps(steps, start, cfg.DATALOADER.NUM_WORKERS), optimizer)
     results = _Evaluations(cfg, model, ema, out)
     with stop_request() as request:
         trainer.register_hooks(
