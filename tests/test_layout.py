@@ -106,7 +106,9 @@ def test_detectron2_is_imported_by_the_detection_package_alone():
     }
     assert users
     assert {path.parent for path in users} == {ROOT / "benchmarks" / "coco"}
-    assert not users & {ROOT / "benchmarks" / "coco" / f"{name}.py" for name in ("annotations", "cut", "page", "torchvision_model")}
+    assert not users & {
+        ROOT / "benchmarks" / "coco" / f"{name}.py" for name in ("annotations", "cut", "page", "torchvision_model")
+    }
 
 
 def test_networks_and_hub_need_torch_alone():
