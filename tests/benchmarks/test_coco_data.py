@@ -41,7 +41,10 @@ def test_passes_differ_and_leave_no_picture_out_for_ever():
     assert {int(i) for batches in passes for one in batches for i in one} == set(range(7))
 
 
-def steps(folder, pair, share=Share(), seed=0, batch=2, count=8, name=None):
+ALONE = Share()
+
+
+def steps(folder, pair, share=ALONE, seed=0, batch=2, count=8, name=None):
     name = data_name(folder / "data.json", folder / "pictures") if name is None else name
     mapper = DatasetMapper(coco_data.config(folder, pair), True)
     return Steps(load_records(name), mapper, batch, seed, count, share)
@@ -174,7 +177,7 @@ def spoiled(**changes):
         (spoiled(annotations={"image_id": 4}), "annotation 12 is of picture 4, which the file does not list"),
         (spoiled(annotations={"bbox": [1, 2, 3]}), "annotation 12 has box [1, 2, 3]; allowed: x, y, width, height"),
         (spoiled(annotations={"bbox": [1, 2, -3, 4]}), "annotation 12 has box [1, 2, -3, 4]"),
-        (spoiled(annotations={"bbox": [1, 2, float("nan"), 4]}), "annotation 12 has box [1, 2, nan, 4]"),
+        (spoiled(annotations={"bbox": [float("nan"), 2, 3, 4]}), "annotation 12 has box [nan, 2, 3, 4]"),
         (spoiled(annotations={"bbox": ["a", 2, 3, 4]}), "annotation 12 has box ['a', 2, 3, 4]"),
         (spoiled(annotations={"bbox": None}), "annotation 12 has box None"),
         (spoiled(annotations={"ignore": 1}), "data.json is refused by detectron2"),
