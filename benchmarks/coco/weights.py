@@ -45,20 +45,19 @@ def load_into(model: nn.Module, arch_name: str, weights: str, *, strict: bool = 
     Args:
         weights: of a detector, a file that training here or detectron2 wrote; of a classifier, what
             `cut.classification_weights` takes.
-        strict: take a detector's only, and all of them.
+        strict: take a detector's only, and all of them. Else a detector's are those of the same backbone: what is missing or
+            has another shape, as the predictor of other classes, starts afresh.
 
     Raises:
         InputError: no such weights, or of another network; `strict` and anything missing or of another shape.
     """
-    found = _detector(weights)
+    found = read_detector(weights) if strict else _detector(weights)
     if found is not None:
         model.derived_from = tuple(found.get("derived_from", (UNKNOWN,)))  # type: ignore[assignment]
-        return _fill(model, found["model"], weights, strict)
-    if strict:
-        raise InputError(f"{weights} holds no detector; give the weights.pth that a training of one wrote")
+        return _fill(model, found["model"], weights, "" if strict else "backbone.")
     file = classification_weights(weights, detection_arch(arch_name))
     model.derived_from = file.derived_from  # type: ignore[assignment]
-    return _fill(model, _renamed(model, file.state), weights, strict=False)
+    return _fill(model, _renamed(model, file.state), weights)
 
 
 def _renamed(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -82,6 +81,8 @@ def read_detector(path: str | Path) -> dict[str, Any]:
         InputError: no such file, or one without a detector.
     """
     content: dict[str, Any] = load_torch(path, "file of a detector", ("model",))
+    if not isinstance(content["model"], Mapping):
+        raise InputError(f"{path} holds no detector; give the weights.pth that a training of one wrote")
     return content
 
 
@@ -93,12 +94,13 @@ def _detector(weights: str) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and isinstance(content.get("model"), Mapping) else None
 
 
-def _fill(model: nn.Module, state: Mapping[str, Tensor], weights: str, strict: bool) -> Loaded:
+def _fill(model: nn.Module, state: Mapping[str, Tensor], weights: str, needed: str | None = None) -> Loaded:
+    """Load what fits; all that begins with `needed` must."""
     own = model.state_dict()
     fits = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     other = [key for key, value in state.items() if key in own and own[key].shape != value.shape]
-    missing = [key for key in own if key not in fits and not key.startswith("pixel_")]
-    if not fits or (strict and missing):
+    missing = [key for key in own if needed is not None and key.startswith(needed) and key not in fits]
+    if not fits or missing:
         what = (
             f"{len(missing)} tensors missing or of another shape, {', '.join(missing[:3])}" if fits else "nothing fits"
         )
