@@ -15,6 +15,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.files import load_torch
 from fbnetv3.weight_file import UNKNOWN
 
+_COUNT = "num_batches_tracked"
 PARTS = ("backbone", "proposal_generator", "roi_heads.box_head", "roi_heads.box_predictor")
 
 
@@ -68,9 +69,11 @@ def _renamed(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         places["roi_heads.box_head."] = model.roi_heads.box_head
     named = dict(state)
     for prefix, module in places.items():
-        for key in module.state_dict():
-            if key in named:
-                named[prefix + key] = named.pop(key)
+        own = module.state_dict()
+        for key in own.keys() & state.keys():
+            named[prefix + key] = named.pop(key)
+        for key in [key for key in named if key.endswith(_COUNT) and key.replace(_COUNT, "running_var") in own]:
+            del named[key]  # a frozen norm counts no batches
     return named
 
 
@@ -113,6 +116,4 @@ def _fill(model: nn.Module, state: Mapping[str, Tensor], weights: str, needed: s
         part: (sum(key.startswith(f"{part}.") for key in fits), sum(key.startswith(f"{part}.") for key in own))
         for part in PARTS
     }
-    # A frozen batch norm counts no batches.
-    unused = tuple(key for key in state if key not in own and not key.endswith("num_batches_tracked"))
-    return Loaded(parts, unused)
+    return Loaded(parts, tuple(key for key in state if key not in own))

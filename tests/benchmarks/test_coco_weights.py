@@ -83,15 +83,17 @@ def test_an_fpn_takes_the_trunk_alone(pair, classifier):
     assert loaded.parts["roi_heads.box_head"][0] == 0
 
 
-def test_the_padding_does_not_matter_and_another_network_is_refused(tmp_path, pair, classifier):
+def test_the_same_padding_variant_takes_the_weights_and_another_network_is_refused(tmp_path, pair, classifier):
     rows = tuple(tuple(dataclasses.replace(row, pad=0) for row in stage) for stage in coco_data.ROWS)
     other = dataclasses.replace(coco_data.ARCH, name="unpadded", resolution=80, stages=rows)
-    name = str(coco_data.pair_file(tmp_path / "unpadded.yaml", other))
-    loaded = load_into(detector(name), name, classifier)
+    loaded = load_into(detector(pair), str(pair), str(coco_data.classifier_file(tmp_path / "unpadded.pt", other)))
     assert loaded.parts["backbone"][0] == loaded.parts["backbone"][1]
+    name = str(coco_data.pair_file(tmp_path / "unpadded.yaml", other))
+    with pytest.raises(InputError, match="these are weights of tiny, another network than unpadded"):
+        load_into(detector(name), name, classifier)
     rows = (*coco_data.ROWS[:4], (dataclasses.replace(coco_data.ROWS[4][0], c=32),))
     wider = coco_data.pair_file(tmp_path / "wider.yaml", dataclasses.replace(coco_data.ARCH, name="wider", stages=rows))
-    with pytest.raises(InputError, match="the weights are of tiny, the detector is built on wider"):
+    with pytest.raises(InputError, match="these are weights of tiny, another network than wider"):
         load_into(detector(wider), str(wider), classifier)
 
 
