@@ -44,7 +44,7 @@ def load_config(name: str, changes: Sequence[str] = ()) -> CfgNode:
     cfg = get_cfg()
     add_fbnetv3_config(cfg)
     with _clear(f"{path}: "):
-        cfg.merge_from_file(str(path))
+        cfg.merge_from_file(str(path), allow_unsafe=False)  # detectron2's default lets YAML run code
     if len(changes) % 2:
         raise InputError(f"config changes are {' '.join(changes)!r}; give KEY VALUE pairs, such as SOLVER.MAX_ITER 100")
     with _clear(""):

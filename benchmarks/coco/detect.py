@@ -64,7 +64,7 @@ class Detector:
         beside = Path(weights).with_name(CONFIG)
         if config is None and not beside.is_file():
             raise InputError(f"no {CONFIG} beside {weights}; give --config")
-        cfg = load_config(config or str(beside), ["MODEL.DEVICE", device, "MODEL.WEIGHTS", str(weights)])
+        cfg = load_config(config or str(beside), ["MODEL.DEVICE", device, "MODEL.WEIGHTS", repr(str(weights))])
         model = prepare(cfg, strict=True)[0].eval()
         fold_batch_norms(model)
         count = cfg.MODEL.ROI_HEADS.NUM_CLASSES
@@ -130,16 +130,18 @@ def write_detections(path: Path, detections: list[Detection], out: Path) -> tupl
     """Write OUT/NAME.png, the picture with boxes, and OUT/NAME.json; returns both paths.
 
     Raises:
-        InputError: the picture cannot be read, or the folder not written.
+        InputError: the picture cannot be read or would be replaced, or the folder not written.
     """
     from io import BytesIO
 
     make_folder(out)
+    picture, table = out / f"{path.stem}.png", out / f"{path.stem}.json"
+    if any(file.resolve() == path.resolve() for file in (picture, table)):
+        raise InputError(f"{picture} would replace the picture itself; give another folder with --out")
     image = open_picture(path)
     buffer = BytesIO()
     draw(image, detections).save(buffer, format="PNG")
     data: dict[str, Any] = {"image": str(path), "width": image.width, "height": image.height}
-    picture, table = out / f"{path.stem}.png", out / f"{path.stem}.json"
     write_atomically(table, json.dumps(data | {"detections": [asdict(d) for d in detections]}, indent=1) + "\n")
     write_atomically(picture, buffer.getvalue())
     return picture, table

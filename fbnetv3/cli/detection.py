@@ -85,7 +85,7 @@ def coco(
 
     given = ["MODEL.DEVICE", device, *_data(data, train_file, val_file, images, eval_only)]
     for key, value in (("MODEL.WEIGHTS", weights), ("OUTPUT_DIR", out_dir)):
-        given += [] if value is None else [key, str(value)]
+        given += [] if value is None else [key, repr(str(value))]  # else a folder 2024 is a number
     cfg = load_config(config, [*given, *(changes or [])])
     if eval_only and not cfg.MODEL.WEIGHTS:
         raise InputError("--eval-only without weights; give --weights")
