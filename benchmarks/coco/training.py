@@ -54,7 +54,10 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS, CONFIG, LAST = "weights.pth", "config.yaml", "last_checkpoint"
 # Keys that may differ between a checkpoint and its resumption: they do not change the weights.
-_FREE = ("OUTPUT_DIR", "DATALOADER.NUM_WORKERS", "DATASETS.TEST", "TEST", "SOLVER.CHECKPOINT_PERIOD", "VIS_PERIOD")
+_FREE = (
+    "OUTPUT_DIR", "DATALOADER.NUM_WORKERS", "DATASETS.TEST", "TEST", "SOLVER.CHECKPOINT_PERIOD", "VIS_PERIOD",
+    "MODEL.DEVICE",  # of several processes every one has its own
+)  # fmt: skip
 Metrics = dict[str, float]
 
 
@@ -138,14 +141,15 @@ def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Pro
     optimizer = build_optimizer(cfg, model)
     ema = MovingAverage(model, cfg.MODEL_EMA.DECAY) if cfg.MODEL_EMA.ENABLED else None
     scheduler = build_lr_scheduler(cfg, optimizer)
-    kept = {"optimizer": optimizer, "scheduler": scheduler} | ({} if ema is None else {"ema": ema})
+    scaler = _scaler(cfg)
+    kept = {"optimizer": optimizer, "scheduler": scheduler, "ema": ema, "scaler": scaler}
+    kept = {key: part for key, part in kept.items() if part is not None}
     checkpointer = _Checkpointer(cfg, model, class_names(train_name), kept)
     start = checkpointer.resume(resume)
     if share.rank == 0:
         write_atomically(out / CONFIG, cfg.dump())
-    kind = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-    model.train()
-    trainer = kind(wrap(model, share, device), read_steps(steps, start, cfg.DATALOADER.NUM_WORKERS), optimizer)
+    parts = wrap(model.train(), share, device), read_steps(steps, start, cfg.DATALOADER.NUM_WORKERS), optimizer
+    trainer = SimpleTrainer(*parts) if scaler is None else AMPTrainer(*parts, grad_scaler=scaler)
     results = _Evaluations(cfg, model, ema, out)
     with stop_request() as request:
         trainer.register_hooks(
@@ -153,8 +157,8 @@ def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Pro
                 _Seed(max(cfg.SEED, 0), share.rank),
                 hooks.LRScheduler(optimizer, scheduler),
                 _Follow(model, ema, progress),
-                results,
                 _Save(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, request),
+                results,  # after the checkpoint, which an evaluation that fails does not lose
                 *_writers(out, share.rank),
             ]
         )
@@ -224,7 +228,7 @@ class _Save(HookBase):  # type: ignore[misc]
     def after_step(self) -> None:
         step, last = self.trainer.iter + 1, self.trainer.iter + 1 == self.trainer.max_iter
         asked = total([self.request.signal is not None], current_share(), self.checkpointer.device)[0] > 0
-        if last or asked or step % self.period == 0:
+        if last or asked or (self.period > 0 and step % self.period == 0):
             try:
                 self.checkpointer.write(step)
             except InputError as error:
@@ -298,6 +302,14 @@ def _identity(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
         elif not any(name == free or name.startswith(f"{free}.") for free in _FREE):
             flat[name] = json.loads(json.dumps(value))
     return flat
+
+
+def _scaler(cfg: CfgNode) -> torch.amp.GradScaler | None:
+    if not cfg.SOLVER.AMP.ENABLED:
+        return None
+    if not cfg.MODEL.DEVICE.startswith("cuda"):
+        raise InputError(f"SOLVER.AMP.ENABLED on {cfg.MODEL.DEVICE}: detectron2 has it on CUDA alone; leave it off")
+    return torch.amp.GradScaler("cuda")
 
 
 def _only(names: tuple[str, ...], split: str) -> str:
