@@ -232,9 +232,10 @@ def read_steps(steps: Steps, start: int, workers: int) -> Iterator[list[Record]]
     Raises:
         InputError: nothing can be read.
     """
-    order = range(start, len(steps))
+    order, own = range(start, len(steps)), torch.Generator().manual_seed(steps.seed)
+    # A generator of its own: else it draws from torch's within the first step, which then samples other boxes if resumed.
     for batch in torch.utils.data.DataLoader(
-        steps, batch_size=None, sampler=order, num_workers=workers, collate_fn=_as_it_is
+        steps, batch_size=None, sampler=order, num_workers=workers, collate_fn=_as_it_is, generator=own
     ):
         if not batch:  # raised here, since a worker's error comes with its traceback
             raise InputError("the pictures to train on cannot be read; repair or drop those that were named")
