@@ -25,7 +25,7 @@ def weights(pair, data, tmp_path):
     """Weights of an untrained detector, and the config beside them, as a training leaves them."""
     folder = tmp_path / "trained"
     folder.mkdir()
-    cfg = coco_data.config(data, pair, MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.0)
+    cfg = coco_data.config(data, pair, MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.0, INPUT__MIN_SIZE_TEST=48)
     torch.save({"model": prepare(cfg)[0].state_dict(), "classes": ["disc", "box"]}, folder / "weights.pth")
     (folder / "config.yaml").write_text(cfg.dump())
     return folder / "weights.pth"
@@ -48,18 +48,24 @@ def test_boxes_lie_in_the_picture_likeliest_first(weights, data):
     assert detector.detect(picture, 1.0) == []
 
 
-def test_folded_norms_answer_as_the_model_does(weights, data):
-    """As evaluation does it: detectron2's mapper on the file."""
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_a_picture_is_prepared_as_in_evaluation(weights, data, order):
     from detectron2.data import DatasetMapper
 
-    detector, path = Detector.of(weights), data / "pictures" / "p1.png"
-    cfg = load_config(str(weights.with_name("config.yaml")), ["MODEL.WEIGHTS", str(weights)])
-    model = prepare(cfg, strict=True)[0].eval()
-    with torch.no_grad():
-        (expected,) = model([DatasetMapper(cfg, False)({"file_name": str(path), "height": 96, "width": 64})])
-    rows, found = expected["instances"], detector.detect(open_picture(path), 0.0)
-    assert len(found) == len(rows) > 0
-    assert [d.score for d in found] == pytest.approx(rows.scores.tolist(), abs=2e-4)
+    config, path = weights.with_name("config.yaml"), data / "pictures" / "p1.png"
+    config.write_text(config.read_text().replace("FORMAT: RGB", f"FORMAT: {order}"))
+    cfg = load_config(str(config), ["MODEL.WEIGHTS", str(weights)])
+    assert order == cfg.INPUT.FORMAT
+    seen = []
+    detector = Detector.of(weights)
+    detector.model.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0][0]["image"]))
+    found = detector.detect(open_picture(path), 0.0)
+    expected = DatasetMapper(cfg, False)({"file_name": str(path), "height": 96, "width": 64})
+    assert torch.equal(seen[0], expected["image"])
+    assert tuple(seen[0].shape) == (3, 72, 48)
+    with torch.no_grad():  # norms are folded in the detector
+        (answer,) = prepare(cfg, strict=True)[0].eval()([expected])
+    assert [d.score for d in found] == pytest.approx(answer["instances"].scores.tolist(), abs=2e-4)
 
 
 def test_a_turned_photo_is_upright(weights, tmp_path):
