@@ -1,0 +1,168 @@
+"""`fbnetv3 benchmark coco` and `fbnetv3 detect` as a user meets them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.benchmarks import coco_data
+from tests.cli.test_cli import ROOT, one_line
+
+
+@pytest.fixture
+def data(tmp_path):
+    coco_data.write_data(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return coco_data.pair_file(tmp_path / "tiny.yaml")
+
+
+@pytest.fixture
+def files(data):
+    """The options that name the data."""
+    return ("--train", data / "data.json", "--val", data / "data.json", "--images", data / "pictures")
+
+
+@pytest.fixture
+def short(data, tiny):
+    """Changes that make a training one of two steps."""
+    pytest.importorskip("detectron2", reason="the detectors need detectron2, which is not on PyPI")
+    words = coco_data.changes(data, tiny)
+    kept = [word for key, value in zip(words[::2], words[1::2], strict=True) for word in (key, value)
+            if not key.startswith("DATASETS")]  # fmt: skip
+    return [*kept, "SOLVER.MAX_ITER", "2"]
+
+
+def test_train_evaluate_and_detect(run, data, files, short, tmp_path):
+    call = ("benchmark", "coco", "--config", "base_c4", *files, "--out", tmp_path / "2024")
+    code, out, err = run(*call, *short)
+    assert code == 0, err
+    assert "raw/AP50" in out
+    assert "AP-disc" not in out
+    weights = tmp_path / "2024" / "weights.pth"
+    evaluation = ("benchmark", "coco", "--config", weights.with_name("config.yaml"), "--eval-only")
+    code, out, err = run(*evaluation, "--weights", weights, "--out", tmp_path / "found", "--json")
+    assert code == 0, err
+    rows = {row["metric"]: row["percent"] for row in json.loads(out, parse_constant=pytest.fail)}
+    assert {"AP", "AP50", "AP-disc", "AP-box"} <= rows.keys()
+    assert rows["APl"] is None  # there is no large box: no number
+    assert "backbone: " in err
+    assert (tmp_path / "found" / "coco_instances_results.json").exists()
+    one_line(run(*call, *short), "already holds a training; resume it")
+    one_line(run(*call, "--resume", *short, "SEED", "3"), "SEED was 0, now 3")
+    assert run(*call, "--resume", *short)[0] == 0
+
+    pictures = [data / "pictures" / f"p{i}.png" for i in range(2)]
+    code, out, err = run("detect", *pictures, "--weights", weights, "--out", tmp_path / "d", "--threshold", 0, "--json")
+    assert code == 0, err
+    for row, picture in zip(json.loads(out), pictures, strict=True):
+        table = json.loads((tmp_path / "d" / f"{picture.stem}.json").read_text())
+        assert row["objects"] == len(table["detections"]) > 0
+        assert Image.open(row["written"]).size == (table["width"], table["height"]) == Image.open(picture).size
+        assert {found["name"] for found in table["detections"]} <= {"disc", "box"}
+    code, out, _ = run("detect", pictures[0], "--weights", weights, "--out", tmp_path / "d", "--threshold", 1)
+    assert code == 0
+    assert "nothing above 1" in out
+
+
+def test_mistakes_of_detect(run, data, tiny, short, tmp_path):
+    from fbnetv3.benchmarks.coco.training import prepare
+
+    cfg = coco_data.config(data, tiny)
+    torch.save({"model": prepare(cfg)[0].state_dict()}, tmp_path / "weights.pth")
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    weights, picture = ("--weights", tmp_path / "weights.pth"), data / "pictures" / "p0.png"
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:300])
+    (tmp_path / "file").write_text("")
+    classifier = coco_data.classifier_file(tmp_path / "classifier.pt")
+    out = ("--out", tmp_path / "o")
+    for arguments, words in (
+        ((tmp_path / "no.png", *weights, *out), "no picture at"),
+        ((tmp_path / "text.png", *weights, *out), "is no picture that can be read"),
+        ((tmp_path / "cut.png", *weights, *out), "is no picture that can be read"),
+        ((tmp_path, *weights, *out), "is no picture that can be read"),
+        ((picture, "--weights", tmp_path / "no.pth", *out), "no.pth: no such file"),
+        ((picture, "--weights", classifier, *out), "classifier.pt is no file of a detector"),
+        ((picture, "--weights", tmp_path / "text.png", *out), "text.png is no file of a detector or is damaged"),
+        ((picture, *weights, "--config", "faster_rcnn_table5_fbnetv3_a_c4_3x", *out), "does not fit this detector"),
+        ((picture, *weights, "--config", tmp_path / "file.yaml", *out), "unknown config"),
+        ((picture, *weights, "--out", tmp_path / "file" / "x"), "cannot write into"),
+        ((picture, *weights, "--out", picture.parent), "would replace the picture itself"),
+        ((picture, picture, *weights, *out), "several pictures are called p0"),
+        ((picture, *weights, *out, "--device", "warp"), "--device warp cannot be used"),
+    ):
+        one_line(run("detect", *arguments), words)
+    assert not list((tmp_path / "o").glob("*"))
+
+
+def test_mistakes_of_the_benchmark(run, data, files, short, tmp_path):
+    base = ("benchmark", "coco", "--config", "base_c4", "--out", tmp_path / "o")
+    (tmp_path / "code.yaml").write_text("OUTPUT_DIR: !!python/object/apply:os.system ['touch ran']\n")
+    (tmp_path / "odd.yaml").write_text("NO_SUCH: 1\n")
+    for arguments, words in (
+        ((*base, "--data", tmp_path), "has not COCO's layout: it needs annotations/instances_train2017.json"),
+        ((*base, "--data", tmp_path, *files), "--data with --train, --val or --images"),
+        ((*base, *files[2:]), "give --train, --val and --images together"),
+        ((*base, *files[:4]), "give --train, --val and --images together"),
+        ((*base, "--train", tmp_path / "no.json", *files[2:], *short), "no annotation file"),
+        ((*base, *files[:4], "--images", tmp_path / "no", *short), "no folder of pictures"),
+        ((*base, *files, "MODEL.DEVICE", "cpu"), "has 2 classes, the model 80"),
+        ((*base, *files, "SOLVER.MAX_ITER"), "give KEY VALUE pairs"),
+        ((*base, *files, "SOLVER.NO_SUCH", "3"), "Non-existent key: SOLVER.NO_SUCH"),
+        ((*base, *files, "SOLVER.MAX_ITER", "many"), "Type mismatch"),
+        ((*base, "--eval-only"), "--eval-only without weights"),
+        ((*base, *files, *short, "--weights", "no.pth"), "no.pth"),
+        ((*base, *files, *short, "--eval-only", "--weights", tmp_path / "no.pth"), "no such file"),
+        (("benchmark", "coco", "--config", "base_c4", *files, *short), "no folder to write to"),
+        (("benchmark", "coco", "--config", tmp_path / "code.yaml"), "code.yaml: "),
+        (("benchmark", "coco", "--config", tmp_path / "odd.yaml"), "odd.yaml: Non-existent config key: NO_SUCH"),
+        ((*base, *files, *short, "SOLVER.BASE_LR", "1e9", "SOLVER.MAX_ITER", "6"), "lower SOLVER.BASE_LR"),
+        ((*base, "--device", "warp"), "--device warp cannot be used"),
+    ):
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, ""), (arguments, err)
+        last = err.splitlines()[-1]
+        assert last.startswith("fbnetv3: ")
+        assert words in last, last
+        assert "Traceback" not in err
+    assert not (tmp_path / "ran").exists()
+
+
+WITHOUT = """
+import contextlib, io, json, sys
+sys.modules["detectron2"] = None
+from fbnetv3.cli import main
+found = []
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["fbnetv3", *arguments]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            main()
+        except SystemExit as end:
+            found.append((end.code, out.getvalue(), err.getvalue()))
+print(json.dumps(found))
+"""
+
+
+def test_without_detectron2_everything_else_works(tmp_path):
+    calls = [
+        ("detect", "a.png", "--weights", "w.pth"),
+        ("benchmark", "coco", "--data", str(tmp_path), "--out", str(tmp_path / "o")),
+        *(("--help",), ("benchmark", "--help"), ("models", "--json"), ("info", "fbnetv3_a", "--json")),
+    ]
+    command = [sys.executable, "-c", WITHOUT, json.dumps(calls)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    found = json.loads(done.stdout)
+    assert len(found) == len(calls)
+    for result in found[:2]:
+        one_line(result, "pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2")
+    for code, out, err in found[2:]:
+        assert (code, err) == (0, "")
+        assert out
