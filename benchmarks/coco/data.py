@@ -37,15 +37,15 @@ def data_name(annotations: str | Path, images: str | Path) -> str:
     return f"{PREFIX}{Path(annotations).resolve()}:{Path(images).resolve()}"
 
 
-def coco_names(root: str | Path) -> tuple[str, str]:
-    """The names of COCO 2017's train and val in a folder of COCO's layout.
+def coco_names(root: str | Path, splits: Sequence[str] = ("train2017", "val2017")) -> list[str]:
+    """The names of COCO 2017's splits in a folder of COCO's layout.
 
     Raises:
         InputError: the folder has not that layout.
     """
     root = Path(root).expanduser()
     names = []
-    for split in ("train2017", "val2017"):
+    for split in splits:
         file, images = root / "annotations" / f"instances_{split}.json", root / split
         if not file.is_file() or not images.is_dir():
             raise InputError(
@@ -53,7 +53,7 @@ def coco_names(root: str | Path) -> tuple[str, str]:
                 "data give --train, --val and --images"
             )
         names.append(data_name(file, images))
-    return names[0], names[1]
+    return names
 
 
 def load_records(name: str) -> list[Record]:

@@ -24,7 +24,9 @@ def detect(
         str | None, typer.Option(help=f"{CONFIG_HELP}; by default config.yaml beside the weights.")
     ] = None,
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for NAME.png and NAME.json.")] = Path("detections"),
-    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least probability of an object.")] = 0.5,
+    threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Least probability of an object; 0.05 is the configs' own.")
+    ] = 0.5,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -110,7 +112,8 @@ def _data(data: Path | None, train: Path | None, val: Path | None, images: Path 
     if data is not None:
         if train or val or images:
             raise InputError("--data with --train, --val or --images; give COCO's folder, or files and a folder")
-        names = dict(zip(("TRAIN", "TEST"), coco_names(data), strict=True))
+        splits = {"TEST": "val2017"} if eval_only else {"TRAIN": "train2017", "TEST": "val2017"}
+        names = dict(zip(splits, coco_names(data, list(splits.values())), strict=True))
     elif train or val or images:
         if val is None or images is None or (train is None and not eval_only):
             raise InputError("give --train, --val and --images together, for --eval-only the last two")
