@@ -234,4 +234,6 @@ def test_cocos_layout(tmp_path):
             (tmp_path / "annotations").mkdir(exist_ok=True)
             (tmp_path / "annotations" / f"instances_{split}.json").write_text("{}")
     names = coco.coco_names(tmp_path)
+    (tmp_path / "train2017").rmdir()
+    assert coco.coco_names(tmp_path, ["val2017"]) == names[1:]  # an evaluation needs no more
     assert names[1] == data_name(tmp_path / "annotations/instances_val2017.json", tmp_path / "val2017")

@@ -54,6 +54,13 @@ def test_train_evaluate_and_detect(run, data, files, short, tmp_path):
     assert rows["APl"] is None  # there is no large box: no number
     assert "backbone: " in err
     assert (tmp_path / "found" / "coco_instances_results.json").exists()
+    (tmp_path / "coco" / "annotations").mkdir(parents=True)
+    (tmp_path / "coco" / "annotations" / "instances_val2017.json").symlink_to(data / "data.json")
+    (tmp_path / "coco" / "val2017").symlink_to(data / "pictures")
+    code, again, err = run(
+        *evaluation, "--data", tmp_path / "coco", "--weights", weights, "--out", tmp_path / "x", "--json"
+    )
+    assert (code, again) == (0, out), err
     one_line(run(*call, *short), "already holds a training; resume it")
     one_line(run(*call, "--resume", *short, "SEED", "3"), "SEED was 0, now 3")
     assert run(*call, "--resume", *short)[0] == 0
