@@ -86,8 +86,8 @@ def coco(
     from fbnetv3.benchmarks.coco.training import evaluate, prepare, train
 
     given = ["MODEL.DEVICE", device, *_data(data, train_file, val_file, images, eval_only)]
-    for key, value in (("MODEL.WEIGHTS", weights), ("OUTPUT_DIR", out_dir)):
-        given += [] if value is None else [key, repr(str(value))]  # else a folder 2024 is a number
+    for key, value in (("MODEL.WEIGHTS", weights), ("OUTPUT_DIR", out_dir and out_dir.absolute())):
+        given += [] if value is None else [key, repr(str(value))]  # yacs reads 2024 as a number
     cfg = load_config(config, [*given, *(changes or [])])
     if eval_only and not cfg.MODEL.WEIGHTS:
         raise InputError("--eval-only without weights; give --weights")
