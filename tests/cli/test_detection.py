@@ -39,8 +39,9 @@ def short(data, tiny):
     return [*kept, "SOLVER.MAX_ITER", "2"]
 
 
-def test_train_evaluate_and_detect(run, data, files, short, tmp_path):
-    call = ("benchmark", "coco", "--config", "base_c4", *files, "--out", tmp_path / "2024")
+def test_train_evaluate_and_detect(run, data, files, short, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call = ("benchmark", "coco", "--config", "base_c4", *files, "--out", "2024")  # a name, no number
     code, out, err = run(*call, *short)
     assert code == 0, err
     assert "raw/AP50" in out
@@ -111,7 +112,7 @@ def test_mistakes_of_detect(run, data, tiny, short, tmp_path):
 
 def test_mistakes_of_the_benchmark(run, data, files, short, tmp_path):
     base = ("benchmark", "coco", "--config", "base_c4", "--out", tmp_path / "o")
-    (tmp_path / "code.yaml").write_text("OUTPUT_DIR: !!python/object/apply:os.system ['touch ran']\n")
+    (tmp_path / "code.yaml").write_text(f"OUTPUT_DIR: !!python/object/apply:os.system ['touch {tmp_path}/ran']\n")
     (tmp_path / "odd.yaml").write_text("NO_SUCH: 1\n")
     for arguments, words in (
         ((*base, "--data", tmp_path), "has not COCO's layout: it needs annotations/instances_train2017.json"),
