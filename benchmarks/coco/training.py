@@ -1,8 +1,7 @@
-"""Training and evaluation of a detector with detectron2's solver and hooks, and an EMA that detectron2 does not have.
+"""Training of a detector with detectron2's solver and hooks, and an EMA that detectron2 does not have.
 
     model, loaded = prepare(cfg)
     results = train(cfg, model, resume=False)
-    results = evaluate(cfg, model)
 
 Every step draws its batch, its augmentation and the sampling of boxes from (SEED, step, process) alone, and a checkpoint
 holds all else. So a training that is killed and resumed ends with the weights of an uninterrupted one: to the last bit on a
@@ -13,24 +12,20 @@ on its part of every batch.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 from collections.abc import Iterator
-from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.engine import AMPTrainer, HookBase, SimpleTrainer, hooks
-from detectron2.evaluation import COCOEvaluator, inference_on_dataset
 from detectron2.solver import build_lr_scheduler, build_optimizer
-from detectron2.utils import comm
 from detectron2.utils.events import JSONWriter, TensorboardXWriter
 from torch import nn
 
+from fbnetv3.benchmarks.coco.checkpoint import Checkpointer
 from fbnetv3.benchmarks.coco.data import (
     Steps,
     check_classes,
@@ -38,27 +33,22 @@ from fbnetv3.benchmarks.coco.data import (
     class_names,
     load_records,
     read_steps,
-    test_loader,
     with_boxes,
 )
+from fbnetv3.benchmarks.coco.evaluation import Metrics, evaluate, only_set
 from fbnetv3.benchmarks.coco.modeling import build_detector
 from fbnetv3.benchmarks.coco.weights import Loaded, load_into
 from fbnetv3.errors import InputError
-from fbnetv3.files import load_torch, make_folder, save_torch, write_atomically
+from fbnetv3.files import make_folder, save_torch, write_atomically
 from fbnetv3.training.distributed import average_buffers, current_share, total, wrap
 from fbnetv3.training.loop import Progress, seeded
 from fbnetv3.training.optim import MovingAverage
+from fbnetv3.training.share import Share
 from fbnetv3.training.stop import StopRequest, stop_request
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS, CONFIG, LAST = "weights.pth", "config.yaml", "last_checkpoint"
-# Keys that may differ between a checkpoint and its resumption: they do not change the weights.
-_FREE = (
-    "OUTPUT_DIR", "DATALOADER.NUM_WORKERS", "DATASETS.TEST", "TEST", "SOLVER.CHECKPOINT_PERIOD", "VIS_PERIOD",
-    "MODEL.DEVICE",  # of several processes every one has its own
-)  # fmt: skip
-Metrics = dict[str, float]
+WEIGHTS, CONFIG = "weights.pth", "config.yaml"
 
 
 def prepare(cfg: CfgNode, *, strict: bool = False) -> tuple[nn.Module, Loaded | None]:
@@ -71,49 +61,6 @@ def prepare(cfg: CfgNode, *, strict: bool = False) -> tuple[nn.Module, Loaded | 
     if not cfg.MODEL.WEIGHTS:
         return model, None
     return model, load_into(model, cfg.MODEL.FBNETV3.ARCH, cfg.MODEL.WEIGHTS, strict=strict)
-
-
-def evaluate(cfg: CfgNode, model: nn.Module, out: Path | None = None, progress: Progress | None = None) -> Metrics:
-    """COCO's box AP, in percent, on `DATASETS.TEST`, by pycocotools.
-
-    A picture that cannot be read is a warning and counts as one without detections. Processes share the pictures; the
-    first has the result, the others an empty one.
-
-    Args:
-        out: folder that gets the detections (`coco_instances_results.json`).
-
-    Raises:
-        InputError: data that cannot be used, or of other classes than the model's.
-    """
-    name = _only(cfg.DATASETS.TEST, "TEST")
-    records = load_records(name)
-    check_classes(cfg, name)
-    loader = test_loader(records, DatasetMapper(cfg, False), cfg.DATALOADER.NUM_WORKERS)
-    evaluator = COCOEvaluator(
-        name, ("bbox",), True, None if out is None else str(make_folder(out)), use_fast_impl=False
-    )
-    for row in evaluator._coco_api.anns.values():  # pycocotools needs both, which data of others often lacks
-        row.setdefault("iscrowd", 0)
-        row.setdefault("area", row["bbox"][2] * row["bbox"][3])
-    was_training, done = model.training, 0
-
-    def detect(batch: list[dict[str, Any]]) -> Any:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, len(loader), "pictures")
-        return model(batch) if batch else []
-
-    model.eval()
-    with contextlib.redirect_stdout(StringIO()):  # pycocotools prints
-        found = inference_on_dataset(detect, loader, evaluator)
-    model.train(was_training)
-    if comm.is_main_process() and "bbox" not in found:
-        raise InputError(f"no picture of {name} could be read; give the folder that the file names lie in")
-    # Where nothing was detected detectron2 has no number; COCO's is 0. A class without boxes has none (NaN).
-    box = found.get("bbox", {})
-    nothing = all(math.isnan(value) for value in box.values()) and any(row["annotations"] for row in records)
-    return {key: 0.0 if nothing and "-" not in key else float(value) for key, value in box.items()}
 
 
 def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Progress | None = None) -> Metrics:
@@ -130,27 +77,20 @@ def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Pro
     if not cfg.OUTPUT_DIR:
         raise InputError("no folder to write to: set OUTPUT_DIR, or give --out")
     out, share, device = make_folder(cfg.OUTPUT_DIR), current_share(), torch.device(cfg.MODEL.DEVICE)
-    train_name, test_name = _only(cfg.DATASETS.TRAIN, "TRAIN"), _only(cfg.DATASETS.TEST, "TEST")
-    records = with_boxes(load_records(train_name), train_name)
-    load_records(test_name)
-    check_classes(cfg, train_name)
-    check_same_classes(train_name, test_name)
-    steps = Steps(
-        records, DatasetMapper(cfg, True), cfg.SOLVER.IMS_PER_BATCH, max(cfg.SEED, 0), cfg.SOLVER.MAX_ITER, share
-    )
+    steps, classes = _steps(cfg, share)
     optimizer = build_optimizer(cfg, model)
     ema = MovingAverage(model, cfg.MODEL_EMA.DECAY) if cfg.MODEL_EMA.ENABLED else None
     scheduler = build_lr_scheduler(cfg, optimizer)
     scaler = _scaler(cfg)
     kept = {"optimizer": optimizer, "scheduler": scheduler, "ema": ema, "scaler": scaler}
     kept = {key: part for key, part in kept.items() if part is not None}
-    checkpointer = _Checkpointer(cfg, model, class_names(train_name), kept)
+    checkpointer = Checkpointer(cfg, model, classes, kept)
     start = checkpointer.resume(resume)
     if share.rank == 0:
         write_atomically(out / CONFIG, cfg.dump())
     parts = wrap(model.train(), share, device), read_steps(steps, start, cfg.DATALOADER.NUM_WORKERS), optimizer
     trainer = SimpleTrainer(*parts) if scaler is None else AMPTrainer(*parts, grad_scaler=scaler)
-    results = _Evaluations(cfg, model, ema, out)
+    results = _Evaluations(cfg, model, ema, out, progress)
     with stop_request() as request:
         trainer.register_hooks(
             [
@@ -166,9 +106,22 @@ def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Pro
             trainer.train(start, cfg.SOLVER.MAX_ITER)
     if share.rank == 0:
         reported = model if ema is None else ema.module
-        about = {"classes": list(class_names(train_name)), "derived_from": list(getattr(model, "derived_from", ()))}
+        if not all(value.isfinite().all() for value in reported.state_dict().values()):
+            raise InputError("the last step left weights that are not finite: lower SOLVER.BASE_LR, or warm up longer")
+        about = {"classes": list(classes), "derived_from": list(getattr(model, "derived_from", ()))}
         save_torch(out / WEIGHTS, {"model": reported.state_dict(), **about})
     return results.run() if results.last is None else results.last  # None: resumed after its end
+
+
+def _steps(cfg: CfgNode, share: Share) -> tuple[Steps, tuple[str, ...]]:
+    """The batches of a config, and the names of its classes; its test data is checked too, before the first step."""
+    train_name, test_name = only_set(cfg, "TRAIN"), only_set(cfg, "TEST")
+    records = with_boxes(load_records(train_name), train_name)
+    load_records(test_name)
+    check_classes(cfg, train_name)
+    check_same_classes(train_name, test_name)
+    batch, seed = cfg.SOLVER.IMS_PER_BATCH, max(cfg.SEED, 0)
+    return Steps(records, DatasetMapper(cfg, True), batch, seed, cfg.SOLVER.MAX_ITER, share), class_names(train_name)
 
 
 class _Seed(HookBase):  # type: ignore[misc]
@@ -199,8 +152,11 @@ class _Follow(HookBase):  # type: ignore[misc]
 class _Evaluations(HookBase):  # type: ignore[misc]
     """The raw and the averaged weights on the test pictures, every TEST.EVAL_PERIOD steps and at the end."""
 
-    def __init__(self, cfg: CfgNode, model: nn.Module, ema: MovingAverage | None, out: Path) -> None:
-        self.cfg, self.model, self.ema, self.out = cfg, model, ema, out
+    def __init__(
+        self, cfg: CfgNode, model: nn.Module, ema: MovingAverage | None, out: Path, progress: Progress | None
+    ) -> None:
+        self.cfg, self.out, self.progress = cfg, out, progress
+        self.models = {"raw": model} | ({} if ema is None else {"ema": ema.module})
         self.last: Metrics | None = None
 
     def after_step(self) -> None:
@@ -212,17 +168,15 @@ class _Evaluations(HookBase):  # type: ignore[misc]
 
     def run(self) -> Metrics:
         """Evaluate both: keys of the raw weights begin with `raw/`, of the average with `ema/`."""
-        raw = evaluate(self.cfg, self.model, self.out / "raw")
-        averaged = {} if self.ema is None else evaluate(self.cfg, self.ema.module, self.out / "ema")  # type: ignore[arg-type]
-        self.last = {f"raw/{key}": value for key, value in raw.items()}
-        self.last |= {f"ema/{key}": value for key, value in averaged.items()}
+        found = {k: evaluate(self.cfg, m, self.out / k, self.progress) for k, m in self.models.items()}
+        self.last = {f"{kind}/{key}": value for kind, row in found.items() for key, value in row.items()}
         return self.last
 
 
 class _Save(HookBase):  # type: ignore[misc]
     """Checkpoints every so many steps and at the end; stops after the step in which that was asked for."""
 
-    def __init__(self, checkpointer: _Checkpointer, period: int, request: StopRequest) -> None:
+    def __init__(self, checkpointer: Checkpointer, period: int, request: StopRequest) -> None:
         self.checkpointer, self.period, self.request = checkpointer, period, request
 
     def after_step(self) -> None:
@@ -239,83 +193,12 @@ class _Save(HookBase):  # type: ignore[misc]
             self.request.raise_()
 
 
-class _Checkpointer:
-    """detectron2's checkpoints (`model_STEP.pth`, `last_checkpoint`), whole or absent, of this training only."""
-
-    def __init__(self, cfg: CfgNode, model: nn.Module, classes: tuple[str, ...], kept: dict[str, Any]) -> None:
-        self.out, self.model, self.classes, self.kept = Path(cfg.OUTPUT_DIR), model, classes, kept
-        self.identity, self.device = _identity(cfg), torch.device(cfg.MODEL.DEVICE)
-
-    def write(self, step: int) -> None:
-        """Save after so many steps; the one before is deleted then.
-
-        Raises:
-            InputError: it cannot be written; the one before is still there.
-        """
-        if not comm.is_main_process():
-            return
-        before = self._last()
-        path = self.out / f"model_{step:07d}.pth"
-        content = {key: part.state_dict() for key, part in self.kept.items()}
-        content |= {"model": self.model.state_dict(), "step": step, "classes": list(self.classes)}
-        save_torch(path, content | {"identity": json.dumps(self.identity)})
-        write_atomically(self.out / LAST, path.name)
-        if before is not None and before != path:
-            before.unlink(missing_ok=True)
-
-    def resume(self, allowed: bool) -> int:
-        """Load the last checkpoint, if there is one: the steps that it has.
-
-        Raises:
-            InputError: there is one and resuming is not `allowed`, or it is damaged or of another config.
-        """
-        path = self._last()
-        if path is None:
-            return 0
-        if not allowed:
-            raise InputError(f"{self.out} already holds a training; resume it, or give another folder")
-        content = load_torch(path, "checkpoint", ("model", "step", "identity", *self.kept))
-        was = json.loads(content["identity"])
-        for key in sorted(was.keys() | self.identity.keys()):
-            if was.get(key) != self.identity.get(key):
-                raise InputError(
-                    f"{path} is of another training: {key} was {was.get(key)!r}, now {self.identity.get(key)!r}; give the "
-                    "same config, or another folder"
-                )
-        self.model.load_state_dict(content["model"])
-        for key, part in self.kept.items():
-            part.load_state_dict(content[key])
-        return int(content["step"])
-
-    def _last(self) -> Path | None:
-        tag = self.out / LAST
-        return self.out / tag.read_text().strip() if tag.is_file() else None
-
-
-def _identity(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
-    """The config flat, without what does not change the weights."""
-    flat: dict[str, Any] = {}
-    for key, value in cfg.items():
-        name = prefix + key
-        if isinstance(value, CfgNode):
-            flat |= _identity(value, f"{name}.")
-        elif not any(name == free or name.startswith(f"{free}.") for free in _FREE):
-            flat[name] = json.loads(json.dumps(value))
-    return flat
-
-
 def _scaler(cfg: CfgNode) -> torch.amp.GradScaler | None:
     if not cfg.SOLVER.AMP.ENABLED:
         return None
     if not cfg.MODEL.DEVICE.startswith("cuda"):
         raise InputError(f"SOLVER.AMP.ENABLED on {cfg.MODEL.DEVICE}: detectron2 has it on CUDA alone; leave it off")
     return torch.amp.GradScaler("cuda")
-
-
-def _only(names: tuple[str, ...], split: str) -> str:
-    if len(names) != 1:
-        raise InputError(f"DATASETS.{split} is {names}; give exactly one data set")
-    return names[0]
 
 
 def _writers(out: Path, rank: int) -> list[HookBase]:

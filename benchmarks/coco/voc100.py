@@ -67,7 +67,8 @@ def split(folder: Path, out: Path) -> tuple[str, str]:
 def run(names: tuple[str, str], backbone: Path | None, seed: int, out: Path, progress: Any) -> dict[str, Any]:
     """Train once, going on where the folder stands, and evaluate; the figures of `METHOD`."""
     from fbnetv3.benchmarks.coco.config import load_config
-    from fbnetv3.benchmarks.coco.training import WEIGHTS, evaluate, prepare, train
+    from fbnetv3.benchmarks.coco.evaluation import evaluate
+    from fbnetv3.benchmarks.coco.training import WEIGHTS, prepare, train
 
     changes = ["MODEL.DEVICE", "cpu", "SEED", str(seed), "OUTPUT_DIR", str(out)]
     changes += ["MODEL.WEIGHTS", "" if backbone is None else str(backbone)]

@@ -83,7 +83,8 @@ def coco(
     device = find_device(device)
     need_detectron2()
     from fbnetv3.benchmarks.coco.config import load_config
-    from fbnetv3.benchmarks.coco.training import evaluate, prepare, train
+    from fbnetv3.benchmarks.coco.evaluation import evaluate
+    from fbnetv3.benchmarks.coco.training import prepare, train
 
     given = ["MODEL.DEVICE", device, *_data(data, train_file, val_file, images, eval_only)]
     for key, value in (("MODEL.WEIGHTS", weights), ("OUTPUT_DIR", out_dir and out_dir.absolute())):

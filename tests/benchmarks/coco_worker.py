@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from fbnetv3.benchmarks.coco.training import evaluate, prepare, train
+from fbnetv3.benchmarks.coco.evaluation import evaluate
+from fbnetv3.benchmarks.coco.training import prepare, train
 from fbnetv3.training.distributed import processes
 from fbnetv3.training.loop import cpu_threads
 from tests.benchmarks import coco_data

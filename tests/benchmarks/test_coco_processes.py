@@ -15,7 +15,8 @@ import torch
 
 pytest.importorskip("detectron2", reason="the detectors need detectron2, which is not on PyPI")
 
-from fbnetv3.benchmarks.coco.training import evaluate, prepare
+from fbnetv3.benchmarks.coco.evaluation import evaluate
+from fbnetv3.benchmarks.coco.training import prepare
 from tests.benchmarks import coco_data
 from tests.benchmarks.test_coco_training import same
 

@@ -67,7 +67,8 @@ def test_the_result_says_that_the_trained_detectors_beat_the_untrained():
 def test_a_detector_learns_four_photos_by_heart(tmp_path):
     from fbnetv3.benchmarks.coco.config import load_config
     from fbnetv3.benchmarks.coco.data import data_name
-    from fbnetv3.benchmarks.coco.training import evaluate, prepare, train
+    from fbnetv3.benchmarks.coco.evaluation import evaluate
+    from fbnetv3.benchmarks.coco.training import prepare, train
     from fbnetv3.training.loop import cpu_threads
 
     data = json.loads((PHOTOS / "instances.json").read_text())

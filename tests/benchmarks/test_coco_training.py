@@ -14,7 +14,8 @@ from detectron2.solver import build_lr_scheduler, build_optimizer
 
 from fbnetv3 import InputError
 from fbnetv3.benchmarks.coco.config import load_config
-from fbnetv3.benchmarks.coco.training import evaluate, prepare, train
+from fbnetv3.benchmarks.coco.evaluation import evaluate
+from fbnetv3.benchmarks.coco.training import prepare, train
 from fbnetv3.training.loop import cpu_threads
 from tests.benchmarks import coco_data
 
@@ -115,7 +116,12 @@ def test_the_average_is_torchs_recursion_over_the_raw_weights(pair, data, tmp_pa
     cfg = coco_data.config(data, pair, tmp_path / "out", SOLVER__MAX_ITER=3, MODEL_EMA__DECAY=0.75)
     model, _ = prepare(cfg)
     raw = []
-    train(cfg, model, progress=lambda *_: raw.append({k: v.clone() for k, v in model.state_dict().items()}))
+
+    def note(_done, _total, text):
+        if text.startswith("training"):
+            raw.append({k: v.clone() for k, v in model.state_dict().items()})
+
+    train(cfg, model, progress=note)
     assert len(raw) == 3
     ema = torch.load(tmp_path / "out" / "weights.pth", weights_only=True)["model"]
     for key, value in ema.items():
