@@ -45,7 +45,10 @@ def photos() -> str:
     kinds = ("untrained", "averaged weights", "raw weights", "averaged, training photos")
     heads = [f"{kind}: {key}" for kind in kinds for key in ("AP", "AP50")]
     table = "\n".join(markdown_table(["start", "seeds", *heads, "least averaged AP"], rows))
-    return f"{result.method}\n\nMeasured here ({result.date}, `{result.command}`):\n\n{table}"
+    return (
+        f"{result.method}\n\nMeasured here ({result.date}, `{result.command}`; `cifar10` has "
+        f"{result.number('backbone_acc1'):.1f}% of held-out CIFAR-10 images right):\n\n{table}"
+    )
 
 
 def speed() -> str:

@@ -5,7 +5,7 @@
     python -m fbnetv3.benchmarks.coco.voc100 --data FOLDER --backbone BACKBONE/weights.pt --out RUNS
 
 FOLDER has `instances.json` (COCO's format) and `images/`. Every training has a folder below RUNS, from which the same call goes
-on after a stop. It writes `results/detection_voc100.json` and draws held-out photos into `docs/figures/detections_voc100.png`.
+on after a stop. It writes `results/detection_voc100.json` and draws held-out photos into `docs/figures/detections_voc100.jpg`.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def summary(seeds: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def picture(test: str, weights: Path, count: int, threshold: float) -> bytes:
-    """Held-out photos with what a detector finds in them, as a PNG."""
+    """Held-out photos with what a detector finds in them, as a JPEG."""
     from matplotlib.figure import Figure
 
     from fbnetv3.benchmarks.coco.data import load_records
@@ -114,7 +114,7 @@ def picture(test: str, weights: Path, count: int, threshold: float) -> bytes:
         axes.imshow(draw(image, detector.detect(image, threshold)))
         axes.set_axis_off()
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": 80})
     return buffer.getvalue()
 
 
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--backbone", type=Path, required=True, help="weights of a classification training")
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
     parser.add_argument("--out", type=Path, default=Path("runs") / NAME, help="folder of the trainings")
-    parser.add_argument("--picture", type=Path, default=Path("docs/figures/detections_voc100.png"))
+    parser.add_argument("--picture", type=Path, default=Path("docs/figures/detections_voc100.jpg"))
     parser.add_argument("--threshold", type=float, default=0.5, help="least probability of what is drawn")
     given = parser.parse_args(arguments)
     try:
