@@ -193,6 +193,7 @@ def test_frozen_stages_do_not_learn():
         freeze(trunk, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"the shared photos are not at {PHOTOS}")
 def test_a_few_steps_on_two_photos_lower_the_loss():
     data = json.loads((PHOTOS / "instances.json").read_text())

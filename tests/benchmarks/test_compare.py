@@ -86,6 +86,7 @@ def test_a_second_call_only_adds(table, tmp_path):
         compare(Plan({"trainings_16": small(table, (20,))["trainings_20"]}, RIVALS, [0]), tmp_path, 1, "x", quiet)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_the_same(table, tmp_path):
     command = [sys.executable, "-m", "fbnetv3", "search", "compare", "--table", table, "--methods", "tpe,evolution,random",
                "--seeds", "3", "--out", str(tmp_path / "cut")]  # fmt: skip

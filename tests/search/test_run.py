@@ -352,6 +352,7 @@ def test_a_real_search_leaves_what_it_promises(finished):
     assert read_ledger(folder / "ledger.jsonl") == list(found[0].trials)
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_the_search(finished, tmp_path):
     cfg, folder, _ = finished
     start(cfg.replace(baseline=False), tmp_path / "run", 2, quiet)
