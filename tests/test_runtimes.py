@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import INSIDE, RUNTIMES
 
 ROOT = Path(__file__).parents[1]
+LONG = ("test_export.py", "test_inference.py")  # half a minute each
 
 
 def run(file, marks):
@@ -24,7 +25,9 @@ def run(file, marks):
     assert " passed" in done.stdout
 
 
-@pytest.mark.parametrize("file", RUNTIMES)
+@pytest.mark.parametrize(
+    "file", [pytest.param(file, marks=pytest.mark.slow) if file in LONG else file for file in RUNTIMES]
+)
 def test_in_a_process_of_its_own(file):
     run(file, "not slow")
 
