@@ -38,7 +38,7 @@ def measure_network(name: str) -> dict[str, Any]:
     if unknown := sorted(set(counted) - set(OPERATORS)):
         raise RuntimeError(f"{name}: fvcore counts operators that no convention here names: {', '.join(unknown)}")
     operators = {operator: int(counted[operator]) for operator in OPERATORS}
-    weights = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+    weights = count_weights(model)
     closed = cost(arch)
     total = sum(operators.values())
     return {
@@ -53,6 +53,11 @@ def measure_network(name: str) -> dict[str, Any]:
         "published": {"flops": total - operators["batch_norm"] + closed.noop_pool, "params": weights},
         "closed_form": {c: {"flops": closed.flops(c), "params": closed.params(c)} for c in CONVENTIONS},
     }
+
+
+def count_weights(model: nn.Module) -> int:
+    """Weights of convolutions and linear layers: the parameters of the paper's convention."""
+    return sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear))
 
 
 def measure(folder: Path = RESULTS) -> Result:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fbnetv3.arch import TABLE5
 from fbnetv3.benchmarks.coco import need_detectron2
 from fbnetv3.benchmarks.result import RESULTS, Result, versions, write_result
+from fbnetv3.benchmarks.zoo_cost import count_weights
 
 NAME = "detection_cost"
 SIDES = (432, 560)  # INFERRED, as the config says: height and width of the image whose FLOPs are counted
@@ -43,7 +44,7 @@ def measure_detector(name: str) -> dict[str, Any]:
     model = build_detector(cfg).eval()
     operators = count_operators(model, SIDES, cfg.MODEL.RPN.POST_NMS_TOPK_TEST)
     return {
-        "params": sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)),
+        "params": count_weights(model),
         "flops": sum(operators[operator] for operator in COUNTED),
         "operators": operators,
         "proposals": cfg.MODEL.RPN.POST_NMS_TOPK_TEST,

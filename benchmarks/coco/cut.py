@@ -40,18 +40,14 @@ def trunk_stages(arch: Arch) -> int:
     Raises:
         InputError: no stage ends at stride 16, or none follows.
     """
-    reductions = {}
-    reduction = arch.stem.s
-    for i, rows in enumerate(arch.stages, 1):
-        reduction *= math.prod(row.s for row in rows)
-        reductions[i] = reduction
-    at = [i for i, value in reductions.items() if value == C4_STRIDE]
-    if not at or at[-1] == len(arch.stages):
+    info = feature_info(arch)
+    depth = dict(zip(info.reduction(), info.depths(), strict=True)).get(C4_STRIDE, 0)
+    if depth in (0, len(arch.stages)):
         raise InputError(
-            f"{arch.name} has stages of strides {', '.join(map(str, reductions.values()))}; a C4 detector needs one that ends "
+            f"{arch.name} has stages of strides {', '.join(map(str, info.reduction()))}; a C4 detector needs one that ends "
             f"at stride {C4_STRIDE} and one after it"
         )
-    return at[-1]
+    return depth
 
 
 def level_names(arch: Arch) -> list[str]:

@@ -162,14 +162,8 @@ class Steps(torch.utils.data.Dataset[list[Record]]):
         if len(records) < batch:
             raise InputError(f"{len(records)} pictures are fewer than a batch of {batch}: lower SOLVER.IMS_PER_BATCH")
         share.local(batch)
-        self.records, self.mapper, self.batch, self.seed, self.steps, self.share = (
-            records,
-            mapper,
-            batch,
-            seed,
-            steps,
-            share,
-        )
+        self.records, self.mapper = records, mapper
+        self.batch, self.seed, self.steps, self.share = batch, seed, steps, share
         self.landscape = np.array([record["width"] > record["height"] for record in records])
         self.per_epoch = len(records) // batch
         self._epoch = functools.lru_cache(maxsize=1)(self._draw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,6 @@ def write_detections(path: Path, detections: list[Detection], out: Path) -> tupl
     Raises:
         InputError: the picture cannot be read or would be replaced, or the folder not written.
     """
-    from io import BytesIO
-
     make_folder(out)
     picture, table = out / f"{path.stem}.png", out / f"{path.stem}.json"
     if any(file.resolve() == path.resolve() for file in (picture, table)):

@@ -76,8 +76,8 @@ def run(names: tuple[str, str], backbone: Path | None, seed: int, out: Path, pro
     model, _ = prepare(cfg)
     untrained = evaluate(cfg, model)
     trained = train(cfg, model, resume=True, progress=progress)
-    final = prepare(load_config(CONFIG, [*changes, *_sets(names[0], names[0]), "MODEL.WEIGHTS", str(out / WEIGHTS)]))[0]
-    seen = evaluate(load_config(CONFIG, [*changes, *_sets(names[0], names[0])]), final)
+    again = load_config(CONFIG, [*changes, *_sets(names[0], names[0]), "MODEL.WEIGHTS", str(out / WEIGHTS)])
+    seen = evaluate(again, prepare(again)[0])
     rows = {"untrained": untrained, "training": seen} | {
         kind: {key.partition("/")[2]: value for key, value in trained.items() if key.startswith(f"{kind}/")}
         for kind in ("raw", "ema")
