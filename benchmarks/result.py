@@ -19,6 +19,11 @@ SCHEMA = 1
 RESULTS = Path(__file__).with_name("results")
 
 
+def command_of(name: str) -> str:
+    """Return the command that runs the benchmark whose result file is called `name`."""
+    return f"fbnetv3 benchmark {name.replace('_', '-')}"
+
+
 @dataclass(frozen=True)
 class Result:
     """One run of a benchmark.
@@ -63,7 +68,7 @@ def load_result(name: str, folder: Path = RESULTS) -> Result:
     try:
         data = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{where}: no such file; run: python -m fbnetv3.benchmarks.{name}") from None
+        raise InputError(f"{where}: no such file; run: {command_of(name)}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{where}: cannot be read: {error}") from error
     result = Result(**check_keys(data, Result, where))

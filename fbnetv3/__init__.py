@@ -14,7 +14,7 @@ if not (_here / "search").exists():  # a bare checkout: search/, recipes/, hub/ 
 
 from fbnetv3.arch import Arch, Block  # noqa: E402
 from fbnetv3.errors import InputError  # noqa: E402
-from fbnetv3.inference import optimize_for_inference  # noqa: E402
+from fbnetv3.inference.optimize import optimize_for_inference  # noqa: E402
 from fbnetv3.model import FBNetV3, build_model, list_models  # noqa: E402
 
 __version__ = "0.1.0"

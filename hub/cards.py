@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fbnetv3.files import write_atomically
-from fbnetv3.hub.weights import Registry, Weights, read_registry
+from fbnetv3.hub.registry import Registry, Weights, read_registry
 
 _PACKAGE_HEAD = """# Model cards
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from fbnetv3.arch import ARCH_A0, ARCHS, Arch
 from fbnetv3.hub.load import create_model
-from fbnetv3.hub.weights import read_registry
+from fbnetv3.hub.registry import read_registry
 
 
 def _entrypoint(name: str, arch: Arch, about: str, zoo: Path | None = None) -> Callable[..., nn.Module]:

@@ -15,7 +15,7 @@ from fbnetv3.arch import ARCHS, Arch, find_arch
 from fbnetv3.errors import InputError, Note
 from fbnetv3.hub.convert import convert, is_released
 from fbnetv3.hub.download import cache_path, fetch
-from fbnetv3.hub.weights import Registry, Weights, read_registry
+from fbnetv3.hub.registry import Registry, Weights, read_registry
 from fbnetv3.model import build_model
 from fbnetv3.transforms import IMAGENET_MEAN, IMAGENET_STD, Transforms
 from fbnetv3.weight_file import IMAGENET, UNKNOWN, WeightFile, described, read_tensors

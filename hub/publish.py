@@ -18,7 +18,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.files import make_folder, write_atomically
 from fbnetv3.hub.cards import zoo_cards
 from fbnetv3.hub.download import file_hash
-from fbnetv3.hub.weights import REGISTRY, SCHEMA, Metric, Registry, Weights, read_json, read_registry
+from fbnetv3.hub.registry import REGISTRY, SCHEMA, Metric, Registry, Weights, read_json, read_registry
 from fbnetv3.weight_file import UNKNOWN, WeightFile, write_weight_file
 
 SCRATCH = "scratch"

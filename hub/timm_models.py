@@ -22,7 +22,7 @@ from fbnetv3.arch import ARCH_A0, ARCHS, Arch
 from fbnetv3.complexity import parts
 from fbnetv3.hub.convert import convert
 from fbnetv3.hub.load import fetch_registered
-from fbnetv3.hub.weights import Weights, read_registry
+from fbnetv3.hub.registry import Weights, read_registry
 from fbnetv3.model import FBNetV3, build_model
 
 _SOURCE_KEYS = {"file", "url", "state_dict", "hf_hub_id"}  # with one of these the user says where the weights are

@@ -1,4 +1,4 @@
-"""Tests of other runtimes run in processes of their own (test_runtimes.py): their native libraries crash one another.
+"""Tests of other runtimes run in processes of their own: their native libraries crash one another.
 
 Tests of detectors are skipped without detectron2, but not where `FBNETV3_NEED_DETECTRON2` is set: there its absence fails.
 """
@@ -8,7 +8,12 @@ import os
 
 import pytest
 
-RUNTIMES = ("test_export.py", "test_inference.py", "test_quantize.py", "benchmarks/test_inference.py")
+RUNTIMES = (
+    "inference/test_export.py",
+    "inference/test_optimize.py",
+    "inference/test_quantize.py",
+    "benchmarks/speed/test_inference.py",
+)
 INSIDE = "FBNETV3_TEST_RUNTIMES"  # set in those processes
 collect_ignore = [] if os.environ.get(INSIDE) else list(RUNTIMES)
 

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from fbnetv3 import Arch, Block, InputError, build_model, list_models
 from fbnetv3.arch import ARCH_A0, ARCHS, TABLE5, find_arch
 from fbnetv3.complexity import cost, round_width
+from tests.places import SHARED
 
 TINY = Arch(
     "tiny",
@@ -137,7 +137,7 @@ def test_closed_form_equals_fvcore_for_every_kind_of_row(row, head):
     assert sum(p.numel() for p in model.parameters()) == counted.params("fvcore")
 
 
-DETECTION = Path(__file__).parents[2] / "shared" / "reference" / "detection_archs.json"
+DETECTION = SHARED / "reference" / "detection_archs.json"
 
 
 @pytest.mark.skipif(not DETECTION.is_file(), reason=f"no reference data at {DETECTION}")

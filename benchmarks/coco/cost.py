@@ -1,6 +1,6 @@
 """The cost columns of Table 5: parameters and FLOPs of the four detectors, by fvcore on the built detectron2 models.
 
-    python -m fbnetv3.benchmarks.coco.cost
+    fbnetv3 benchmark detection-cost
 
 writes `results/detection_cost.json` in some seconds; the counts do not depend on the machine. `fbnetv3 reproduce table5` shows
 them beside the paper's.
@@ -8,6 +8,7 @@ them beside the paper's.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from fbnetv3.arch import TABLE5
-from fbnetv3.benchmarks.coco import need_detectron2
-from fbnetv3.benchmarks.result import RESULTS, Result, versions, write_result
-from fbnetv3.benchmarks.zoo_cost import count_weights
+from fbnetv3.benchmarks.paper.zoo_cost import count_weights
+from fbnetv3.benchmarks.result import RESULTS, Result, command_of, versions, write_result
+from fbnetv3.detection import need_detectron2
 
 NAME = "detection_cost"
 SIDES = (432, 560)  # INFERRED, as the config says: height and width of the image whose FLOPs are counted
@@ -36,8 +37,8 @@ COUNTED = ("conv", "linear", "adaptive_avg_pool2d")
 
 def measure_detector(name: str) -> dict[str, Any]:
     """Counts of the detector of one network of Table 5, as `METHOD` says."""
-    from fbnetv3.benchmarks.coco.config import load_config
-    from fbnetv3.benchmarks.coco.modeling import build_detector
+    from fbnetv3.detection.config import load_config
+    from fbnetv3.detection.modeling import build_detector
 
     changes = ["MODEL.DEVICE", "cpu", "MODEL.RPN.NMS_THRESH", "1.0"]
     cfg = load_config(f"faster_rcnn_{name}_c4_3x", changes)
@@ -91,7 +92,7 @@ def measure(folder: Path = RESULTS) -> Result:
     values["reduction_e"] = reductions(values["fbnetv3_e"], values["efficientnet_b1"])
     proposals = values["fbnetv3_a"]["proposals"]
     result = Result.now(
-        command=f"python -m fbnetv3.benchmarks.coco.{Path(__file__).stem}",
+        command=command_of(NAME),
         method=METHOD.format(height=SIDES[0], width=SIDES[1], proposals=proposals),
         versions=versions(["torch", "fvcore", "sal-detectron2", "detectron2"]),
         values=values,
@@ -100,5 +101,11 @@ def measure(folder: Path = RESULTS) -> Result:
     return result
 
 
+def main(argv: list[str] | None = None) -> Result:
+    """Parse, measure, write."""
+    argparse.ArgumentParser(prog=command_of(NAME), description=__doc__).parse_args(argv)
+    return measure()
+
+
 if __name__ == "__main__":
-    measure()
+    main()

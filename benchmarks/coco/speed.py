@@ -1,6 +1,6 @@
 """Images a second of a detectron2 C4 detector on FBNetV3-B, against the same detector on timm's trunk.
 
-    python -m fbnetv3.benchmarks.coco.speed
+    fbnetv3 benchmark detection-speed
 
 writes `results/detection_speed.json` in some minutes.
 """
@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fbnetv3.benchmarks.coco import need_detectron2
-from fbnetv3.benchmarks.inference_paths import check_same, same_networks
 from fbnetv3.benchmarks.ratio import speed_ratio
-from fbnetv3.benchmarks.result import RESULTS, Result, host, versions, write_result
-from fbnetv3.fusion import fold_batch_norms
-from fbnetv3.inference import time_calls
-from fbnetv3.search.timing import cpu_model
+from fbnetv3.benchmarks.result import RESULTS, Result, command_of, host, versions, write_result
+from fbnetv3.benchmarks.speed.inference_paths import check_same, same_networks
+from fbnetv3.detection import need_detectron2
+from fbnetv3.inference.fusion import fold_batch_norms
+from fbnetv3.inference.optimize import time_calls
+from fbnetv3.search.space.measure_latency import cpu_model
 from fbnetv3.training.loop import cpu_threads
 
 NAME = "detection_speed"
@@ -65,8 +65,8 @@ class TimmTrunk(nn.Module):
 
 def detectors() -> dict[str, nn.Module]:
     """The paths: equal functions."""
-    from fbnetv3.benchmarks.coco.config import load_config
-    from fbnetv3.benchmarks.coco.modeling import build_detector
+    from fbnetv3.detection.config import load_config
+    from fbnetv3.detection.modeling import build_detector
 
     ours, theirs = same_networks(MODEL, 128)
     changes = ["MODEL.DEVICE", "cpu", "MODEL.FBNETV3.ARCH", MODEL]
@@ -87,8 +87,8 @@ def full_run() -> dict[str, float]:
     from detectron2.structures import Boxes, Instances
     from detectron2.utils.events import EventStorage
 
-    from fbnetv3.benchmarks.coco.config import load_config
-    from fbnetv3.benchmarks.coco.modeling import build_detector
+    from fbnetv3.detection.config import load_config
+    from fbnetv3.detection.modeling import build_detector
 
     cfg = load_config(TABLE5, ["MODEL.DEVICE", "cpu"])
     model = build_detector(cfg).train()
@@ -125,7 +125,7 @@ def measure(rounds: int) -> Result:
     with cpu_threads(1):
         values = {"paths": paths, "full_run": full_run()}
     return Result.now(
-        command=f"python -m fbnetv3.benchmarks.coco.{Path(__file__).stem} --rounds {rounds}",
+        command=f"{command_of(NAME)} --rounds {rounds}",
         method=METHOD.format(height=SIDES[0], width=SIDES[1], rounds=rounds, steps=STEPS),
         versions=versions(["torch", "timm", "sal-detectron2", "detectron2"]) | host() | {"cpu": cpu_model()},
         values=values,

@@ -2,7 +2,7 @@
 
     fbnetv3 train --model table5_fbnetv3_a --recipe cifar10/small --data memory:CIFAR10 --resolution 64 --limit 2000 \\
         --set epochs=8 --out BACKBONE
-    python -m fbnetv3.benchmarks.coco.voc100 --data FOLDER --backbone BACKBONE/weights.pt --out RUNS
+    fbnetv3 benchmark detection-voc100 --data FOLDER --backbone BACKBONE/weights.pt --out RUNS
 
 FOLDER has `instances.json` (COCO's format) and `images/`. Every training has a folder below RUNS, from which the same call goes
 on after a stop. It writes `results/detection_voc100.json` and draws held-out photos into `docs/figures/detections_voc100.jpg`.
@@ -18,9 +18,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from fbnetv3.benchmarks.coco import need_detectron2
 from fbnetv3.benchmarks.result import RESULTS, Result, host, versions, write_result
 from fbnetv3.benchmarks.training_bar import training_bar
+from fbnetv3.detection import need_detectron2
 from fbnetv3.errors import InputError
 from fbnetv3.files import make_folder, write_atomically
 from fbnetv3.schema import load_yaml
@@ -47,7 +47,7 @@ def split(folder: Path, out: Path) -> tuple[str, str]:
     Raises:
         InputError: no annotation file, or a folder that cannot be written.
     """
-    from fbnetv3.benchmarks.coco.data import data_name, load_records
+    from fbnetv3.detection.data import data_name, load_records
 
     file, images = folder / "instances.json", folder / "images"
     load_records(data_name(file, images))  # checks it
@@ -66,9 +66,9 @@ def split(folder: Path, out: Path) -> tuple[str, str]:
 
 def run(names: tuple[str, str], backbone: Path | None, seed: int, out: Path, progress: Any) -> dict[str, Any]:
     """Train once, going on where the folder stands, and evaluate; the figures of `METHOD`."""
-    from fbnetv3.benchmarks.coco.config import load_config
-    from fbnetv3.benchmarks.coco.evaluation import evaluate
-    from fbnetv3.benchmarks.coco.training import WEIGHTS, prepare, train
+    from fbnetv3.detection.config import load_config
+    from fbnetv3.detection.evaluation import evaluate
+    from fbnetv3.detection.training import WEIGHTS, prepare, train
 
     changes = ["MODEL.DEVICE", "cpu", "SEED", str(seed), "OUTPUT_DIR", str(out)]
     changes += ["MODEL.WEIGHTS", "" if backbone is None else str(backbone)]
@@ -103,8 +103,8 @@ def picture(test: str, weights: Path, count: int, threshold: float) -> bytes:
     """Held-out photos with what a detector finds in them, as a JPEG."""
     from matplotlib.figure import Figure
 
-    from fbnetv3.benchmarks.coco.data import load_records
-    from fbnetv3.benchmarks.coco.detect import Detector, draw, open_picture
+    from fbnetv3.detection.data import load_records
+    from fbnetv3.detection.detect import Detector, draw, open_picture
 
     detector, records = Detector.of(weights), load_records(test)[:count]
     figure = Figure(figsize=(12, 2.9 * ((count + 3) // 4)), dpi=80, layout="constrained")
@@ -122,7 +122,7 @@ def measure(names: tuple[str, str], backbone: Path, seeds: Sequence[int], runs: 
     """All trainings, resumed where they stand."""
     from rich.console import Console
 
-    from fbnetv3.benchmarks.coco.config import CONFIGS
+    from fbnetv3.detection.config import CONFIGS
 
     values: dict[str, Any] = {"starts": {}}
     with cpu_threads(THREADS), training_bar(Console(stderr=True), "reading photos") as bar:
@@ -142,7 +142,7 @@ def measure(names: tuple[str, str], backbone: Path, seeds: Sequence[int], runs: 
         batch=solver["IMS_PER_BATCH"],
     )  # fmt: skip
     return Result.now(
-        command=f"python -m fbnetv3.benchmarks.coco.voc100 --data FOLDER --backbone FILE --seeds {' '.join(map(str, seeds))}",
+        command=f"fbnetv3 benchmark detection-voc100 --data FOLDER --backbone FILE --seeds {' '.join(map(str, seeds))}",
         method=method,
         versions=versions(["torch", "torchvision", "sal-detectron2", "detectron2", "pycocotools"]) | host(),
         values=values,

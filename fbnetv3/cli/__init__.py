@@ -70,7 +70,7 @@ def reproduce(
     as_json: Json = False,
 ) -> None:
     """Show every number of the paper: quoted, measured here (where, when, how), or not run (why)."""
-    from fbnetv3.benchmarks import reproduce as harness
+    from fbnetv3.benchmarks.paper import reproduce as harness
 
     if as_json:
         print(json.dumps(harness.as_data(item), indent=1))

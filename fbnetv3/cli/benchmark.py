@@ -25,12 +25,31 @@ class Mounted(NamedTuple):
 
 
 MOUNTED = (
-    Mounted("cifar10", "cifar10", "Section 4.3's protocol on CIFAR-10: accuracy against FLOPs."),
-    Mounted("experiment", "experiments", "An experiment of the paper by its name: train, compare, write the result."),
-    Mounted("data-speed", "data_speed", "Speed of images in memory against pictures through a DataLoader."),
-    Mounted("loop-speed", "loop_speed", "Speed of the training loop against one of timm's parts."),
-    Mounted("inference", "inference", "Speed of inference against timm's, by path."),
-    Mounted("parallel", "parallel", "Parallel efficiency of the search's executors with two workers."),
+    Mounted("cifar10", "experiments.cifar10", "Section 4.3's protocol on CIFAR-10: accuracy against FLOPs."),
+    Mounted(
+        "experiment",
+        "experiments.experiment",
+        "An experiment of the paper by its name: train, compare, write the result.",
+    ),
+    Mounted("data-speed", "speed.data", "Speed of images in memory against pictures through a DataLoader."),
+    Mounted("loop-speed", "speed.training_loop", "Speed of the training loop against one of timm's parts."),
+    Mounted("inference", "speed.inference", "Speed of inference against timm's, by path."),
+    Mounted("parallel", "speed.executors", "Parallel efficiency of the search's executors with two workers."),
+    Mounted("cost-speed", "speed.costs", "Speed of the closed-form costs against fvcore."),
+    Mounted("latency", "search.latency", "The latency table's sums against whole networks."),
+    Mounted("predictor", "search.predictor", "The accuracy predictor against its rivals; Figure 4."),
+    Mounted("evolution", "search.evolution", "The evolutionary search on landscapes whose best is known."),
+    Mounted("finalists", "search.finalists", "What training the finalists gains, on accuracies that are known."),
+    Mounted("micro-trainings", "search.micro_trainings", "A small table of real trainings of the quickstart's space."),
+    Mounted("quickstart", "search.quickstart", "The quickstart of this version against that of an earlier one."),
+    Mounted("regenerate", "search.zoo", "A zoo from nothing at the scale of this machine."),
+    Mounted("zoo-cost", "paper.zoo_cost", "FLOPs and parameters of A to G on the built networks."),
+    Mounted("space-sizes", "paper.space_sizes", "Sizes of the search spaces."),
+    Mounted("detection-cost", "coco.cost", "The cost columns of Table 5. Needs detectron2."),
+    Mounted(
+        "detection-speed", "coco.speed", "Speed of the detector against the same on timm's trunk. Needs detectron2."
+    ),
+    Mounted("detection-voc100", "coco.voc100", "A detector fine-tuned on 80 photos. Needs detectron2."),
 )
 
 
@@ -47,7 +66,7 @@ def imagenet(
     as_json: Json = False,
 ) -> None:
     """Top-1 and top-5 of weights with their own preprocessing, and images a second."""
-    from fbnetv3.benchmarks.imagenet import evaluate, val_pictures, write_classes
+    from fbnetv3.benchmarks.experiments.imagenet import evaluate, val_pictures, write_classes
     from fbnetv3.classifier import class_names
     from fbnetv3.training.distributed import find_device
 
@@ -81,7 +100,7 @@ def imagenet_split(
     as_json: Json = False,
 ) -> None:
     """The search's data of section 4 as lists of files: `train --data list:OUT:DATA` trains on them."""
-    from fbnetv3.benchmarks.imagenet import write_search_split
+    from fbnetv3.benchmarks.experiments.imagenet import write_search_split
 
     lists = write_search_split(data, out_dir, classes, held_out, seed)
     print_rows([{"list": str(path), "images": images, "classes": classes} for path, images in lists.items()], as_json)

@@ -25,9 +25,9 @@ def compare(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Compare NARS with random search, TPE and evolution at equal numbers of trainings."""
-    from fbnetv3.benchmarks.compare import METHODS, Plan, plan_cases
-    from fbnetv3.benchmarks.compare import compare as run
-    from fbnetv3.search.config import load_preset
+    from fbnetv3.benchmarks.search.compare import METHODS, Plan, plan_cases
+    from fbnetv3.benchmarks.search.compare import compare as run
+    from fbnetv3.search.nars.config import load_preset
 
     if (preset is None) == (table is None):
         raise InputError("give one of --preset and --table")

@@ -31,12 +31,12 @@ def detect(
     as_json: Json = False,
 ) -> None:
     """Find objects in pictures: writes every picture with boxes, and a JSON of them. Needs detectron2."""
-    from fbnetv3.benchmarks.coco import need_detectron2
+    from fbnetv3.detection import need_detectron2
     from fbnetv3.training.distributed import find_device
 
     device = find_device(device)
     need_detectron2()
-    from fbnetv3.benchmarks.coco.detect import Detector, open_picture, write_detections
+    from fbnetv3.detection.detect import Detector, open_picture, write_detections
 
     stems = [image.stem for image in images]
     if doubled := {stem for stem in stems if stems.count(stem) > 1}:
@@ -76,15 +76,15 @@ def coco(
     """Train or evaluate a detector on COCO or any data in its format (section 4.3). Needs detectron2."""
     import torch
 
-    from fbnetv3.benchmarks.coco import need_detectron2
+    from fbnetv3.detection import need_detectron2
     from fbnetv3.training.distributed import find_device, processes
     from fbnetv3.training.loop import cpu_threads
 
     device = find_device(device)
     need_detectron2()
-    from fbnetv3.benchmarks.coco.config import load_config
-    from fbnetv3.benchmarks.coco.evaluation import evaluate
-    from fbnetv3.benchmarks.coco.training import prepare, train
+    from fbnetv3.detection.config import load_config
+    from fbnetv3.detection.evaluation import evaluate
+    from fbnetv3.detection.training import prepare, train
 
     given = ["MODEL.DEVICE", device, *_data(data, train_file, val_file, images, eval_only)]
     for key, value in (("MODEL.WEIGHTS", weights), ("OUTPUT_DIR", out_dir and out_dir.absolute())):
@@ -108,7 +108,7 @@ def coco(
 
 def _data(data: Path | None, train: Path | None, val: Path | None, images: Path | None, eval_only: bool) -> list[str]:
     """The data sets that the options mean, as changes of the config; none for the config's own."""
-    from fbnetv3.benchmarks.coco.data import coco_names, data_name
+    from fbnetv3.detection.data import coco_names, data_name
 
     if data is not None:
         if train or val or images:

@@ -49,7 +49,7 @@ def recipe_export(
 ) -> None:
     """Print a recipe as another trainer's arguments, and what those cannot express."""
     from fbnetv3.recipes import load_recipe
-    from fbnetv3.recipes.portable import export, training_images
+    from fbnetv3.recipes.export import export, training_images
 
     portable = export(load_recipe(name), to, images or training_images(name), processes)
     if as_json:

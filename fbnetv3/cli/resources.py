@@ -23,7 +23,7 @@ def budgets(
     as_json: Json = False,
 ) -> None:
     """Answer many budgets from one search: a pair file each, a table and the Pareto front, in DIR/budgets."""
-    from fbnetv3.search.budgets import FOLDER, FRONT, budget_pairs, table_rows
+    from fbnetv3.search.runs.budgets import FOLDER, FRONT, budget_pairs, table_rows
 
     if bool(max_flops) == bool(max_params):
         raise InputError("give budgets with --max-flops or with --max-params")
@@ -48,8 +48,8 @@ def scale(
 ) -> None:
     """Compound scaling: coefficients of depth, width and resolution that bring a network to a FLOPs target."""
     from fbnetv3.arch import find_arch
+    from fbnetv3.pair_file import load_pair, pair_shape
     from fbnetv3.scaling import coefficients
-    from fbnetv3.search.pair import load_pair, pair_shape
 
     if (model is None) == (pair is None):
         raise InputError("give a network with --model or with --pair")
@@ -92,10 +92,10 @@ def latency_table(
     """Measure every block of a space's architectures on this machine, on one thread, for --max-latency."""
     import numpy as np
 
-    from fbnetv3.search.latency import covering, distinct_pieces
-    from fbnetv3.search.limits import random_rows
-    from fbnetv3.search.space import load_space
-    from fbnetv3.search.timing import measure_table
+    from fbnetv3.search.space.constraints import random_rows
+    from fbnetv3.search.space.latency import covering, distinct_pieces
+    from fbnetv3.search.space.measure_latency import measure_table
+    from fbnetv3.search.space.space import load_space
 
     loaded = load_space(space)
     rows = covering(loaded) if networks is None else random_rows(loaded, networks, np.random.default_rng(seed))
@@ -124,8 +124,8 @@ def regenerate(
     as_json: Json = False,
 ) -> None:
     """A zoo from nothing: search, budgets, scaling, the largest network as teacher of all, weights that torch.hub serves."""
-    from fbnetv3.search.regenerate import ZOO, Resources, load_zoo
-    from fbnetv3.search.regenerate import regenerate as make
+    from fbnetv3.search.runs.zoo import ZOO, Resources, load_zoo
+    from fbnetv3.search.runs.zoo import regenerate as make
 
     resources = Resources(device, at_once, processes, readers)
     with progress_bar() as progress:

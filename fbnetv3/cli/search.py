@@ -66,9 +66,9 @@ def search_run(
     gpus: Gpus = None,
 ) -> None:
     """Search an architecture-recipe pair, train it, and write a report."""
-    from fbnetv3.search.config import load_preset
-    from fbnetv3.search.executor import Execution
-    from fbnetv3.search.run import start
+    from fbnetv3.search.execution.executor import Execution
+    from fbnetv3.search.nars.config import load_preset
+    from fbnetv3.search.runs.run import start
 
     execution, config = Execution(executor, ray_address, cpus, gpus), load_preset(preset)
     changes: dict[str, Any] = {"baseline": baseline or config.baseline}
@@ -96,8 +96,8 @@ def search_resume(
     gpus: Gpus = None,
 ) -> None:
     """Go on with a search that was stopped or killed; it ends as if it had not been."""
-    from fbnetv3.search.executor import Execution
-    from fbnetv3.search.run import resume
+    from fbnetv3.search.execution.executor import Execution
+    from fbnetv3.search.runs.run import resume
 
     execution = Execution(executor, ray_address, cpus, gpus)
     with progress_bar() as progress:
@@ -112,7 +112,7 @@ def search_verify(
     as_json: Json = False,
 ) -> None:
     """Recompute what can be: every proposal, the answer, its accuracy, some trainings. Exit code 1 if any differs."""
-    from fbnetv3.search.verify import verify
+    from fbnetv3.search.runs.verify import verify
 
     with progress_bar() as progress:
         checks = verify(folder, retrain, progress)
@@ -131,7 +131,7 @@ def search_export(
     baseline: Annotated[bool, typer.Option("--baseline", help="The trials of random search instead.")] = False,
 ) -> None:
     """Write the trials of a search for other programs."""
-    from fbnetv3.search.exports import FORMATS, export_trials
+    from fbnetv3.search.report.export import FORMATS, export_trials
 
     if kind not in FORMATS:
         raise InputError(f"--format is {kind!r}; give one of {', '.join(FORMATS)}")
@@ -144,8 +144,8 @@ def search_audit(
     space: Annotated[str, typer.Argument(help="Name of a space, or path of a YAML file.")], as_json: Json = False
 ) -> None:
     """The size of a search space, and what of the released networks lies outside it."""
-    from fbnetv3.search.audit import audit
-    from fbnetv3.search.space import load_space
+    from fbnetv3.search.space.audit import audit
+    from fbnetv3.search.space.space import load_space
 
     found = audit(load_space(space))
     if as_json:
@@ -217,8 +217,8 @@ def _constraints(
 
 
 def _print_found(found: list[Any], folder: Path) -> None:
-    from fbnetv3.search.report_data import METHODS
-    from fbnetv3.search.run import PAIRS, REPORT
+    from fbnetv3.search.report.analysis import METHODS
+    from fbnetv3.search.runs.run import PAIRS, REPORT
 
     for f in found:
         measured = f.pair.measured

@@ -18,7 +18,7 @@ from fbnetv3.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-    from fbnetv3.training.data import Data
+    from fbnetv3.training.data.memory import Data
     from fbnetv3.training.recipe import Recipe
     from fbnetv3.weight_file import WeightFile
 
@@ -84,9 +84,9 @@ def train(
     """Train a pair, or a recipe on any network, and measure it on the test images."""
     import torch
 
+    from fbnetv3.training.accuracy import final_split, measure
     from fbnetv3.training.distributed import find_device, processes
     from fbnetv3.training.loop import DivergedError, Engine, cpu_threads, fit, seeded
-    from fbnetv3.training.measure import final_split, measure
 
     device = find_device(device)
     engine = Engine(device, precision, accumulate, compiled, checkpoint_steps, tensorboard)  # type: ignore[arg-type]
@@ -134,8 +134,8 @@ def _of_pair(
     options: dict[str, Any],
 ) -> _Plan:  # fmt: skip
     from fbnetv3.model import build_model
-    from fbnetv3.search.pair import load_pair
-    from fbnetv3.training.load import image_side, load_data
+    from fbnetv3.pair_file import load_pair
+    from fbnetv3.training.data.load import image_side, load_data
 
     given = load_pair(pair)
     recipe, spec = given.recipe.replace(**changes), data or given.provenance["data"]
@@ -156,8 +156,8 @@ def _of_recipe(
     changes: dict[str, Any], options: dict[str, Any],
 ) -> _Plan:  # fmt: skip
     from fbnetv3.recipes import load_recipe
-    from fbnetv3.training.apply import SOURCES, build
-    from fbnetv3.training.load import load_data
+    from fbnetv3.training.data.load import load_data
+    from fbnetv3.training.network.build import SOURCES, build
 
     needed = {"--model": model, "--recipe": recipe, "--data": data, "--out": out_dir}
     if model is None or recipe is None or data is None or out_dir is None:

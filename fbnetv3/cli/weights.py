@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Weights: list, verify, convert, pu
 def list_weights(zoo: Zoo = None, as_json: Json = False) -> None:
     """List the registered weights and whether they are on this machine."""
     from fbnetv3.hub.download import recorded_hash
-    from fbnetv3.hub.weights import read_registry
+    from fbnetv3.hub.registry import read_registry
 
     rows = []
     for row in read_registry(zoo).rows:
@@ -49,7 +49,7 @@ def verify(
     """Check that weights are whole, are the ones of the first time, and fit their network."""
     from fbnetv3.hub.download import check_hash, file_hash
     from fbnetv3.hub.load import load_weights
-    from fbnetv3.hub.weights import read_registry
+    from fbnetv3.hub.registry import read_registry
 
     registry = read_registry(zoo)
     rows: list[dict[str, Any]] = []
@@ -131,7 +131,7 @@ def publish(
     """Publish weights into an own zoo, which torch.hub serves: file, registry row, card, entry point."""
     from fbnetv3.hub.load import load_weights
     from fbnetv3.hub.publish import publish as publish_file
-    from fbnetv3.hub.weights import Metric
+    from fbnetv3.hub.registry import Metric
 
     if (acc1 is None) != (origin is None):
         raise InputError("--acc1 and --origin belong together: a number without its origin is not published")
@@ -155,9 +155,9 @@ def _of_pair(path: Path, pair_path: Path) -> tuple[Any, Any, str]:
     import json
 
     from fbnetv3.hub.load import load_weights
-    from fbnetv3.hub.weights import Metric
-    from fbnetv3.search.pair import load_pair, pair_data
-    from fbnetv3.training.measure import final_split, measure
+    from fbnetv3.hub.registry import Metric
+    from fbnetv3.pair_file import load_pair, pair_data
+    from fbnetv3.training.accuracy import final_split, measure
 
     pair = load_pair(pair_path)
     data = pair_data(pair)

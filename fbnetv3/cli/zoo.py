@@ -26,7 +26,7 @@ Pair = Annotated[Path | None, typer.Option(help="Pair file that the weights must
 
 def models(zoo: Zoo = None, as_json: Json = False) -> None:
     """List the networks and their weights: costs at the size they are evaluated at, and quoted accuracies."""
-    from fbnetv3.hub.weights import read_registry
+    from fbnetv3.hub.registry import read_registry
 
     rows = [
         {
@@ -125,7 +125,7 @@ def export(
     """Write a network in another format and check it against the logits that it has here."""
     import torch
 
-    from fbnetv3.export import export_model
+    from fbnetv3.inference.export import export_model
 
     file = weight_file(model, weights, pair, zoo)
     side = resolution or file.transforms.crop
@@ -143,7 +143,7 @@ def export(
 def weight_file(model: str | None, weights: str | None, pair: Path | None, zoo: Path | None) -> WeightFile:
     """The weights that the options mean; without any, those of the released FBNetV3-A."""
     from fbnetv3.hub.load import load_weights
-    from fbnetv3.hub.weights import read_registry
+    from fbnetv3.hub.registry import read_registry
 
     registry = read_registry(zoo)
     if pair is not None:
@@ -163,7 +163,7 @@ def _network(name: str) -> tuple[Arch, int, int]:
 
     if not name.endswith((".yaml", ".yml")):
         return find_arch(name), 1000, 3
-    from fbnetv3.search.pair import load_pair, pair_shape
+    from fbnetv3.pair_file import load_pair, pair_shape
 
     pair = load_pair(name)
     return pair.arch, *pair_shape(pair)

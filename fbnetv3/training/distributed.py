@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fbnetv3.errors import InputError
-from fbnetv3.training.regularise import hooks_kept
-from fbnetv3.training.share import Share
+from fbnetv3.training.network.dropout import hooks_kept
+from fbnetv3.training.process_rank import Share
 
 
 def find_device(name: str) -> str:

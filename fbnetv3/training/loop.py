@@ -23,16 +23,16 @@ from torch import Tensor, nn
 
 from fbnetv3.errors import InputError
 from fbnetv3.model import FBNetV3
-from fbnetv3.training.augment import mixup_weight
+from fbnetv3.training.accuracy import measure
 from fbnetv3.training.checkpoint import EpochMetrics, Position, State, resume_from, save, save_best
-from fbnetv3.training.data import Data
+from fbnetv3.training.data.augment import mixup_weight
+from fbnetv3.training.data.memory import Data
 from fbnetv3.training.distributed import average_buffers, current_share, gathered, synchronise_norms, total, wrap
 from fbnetv3.training.losses import Target, loss
-from fbnetv3.training.measure import measure
 from fbnetv3.training.optim import MovingAverage, learning_rate, make_optimizer
+from fbnetv3.training.process_rank import Share
 from fbnetv3.training.recipe import Recipe
-from fbnetv3.training.share import Share
-from fbnetv3.training.stop import StopRequest, stop_request
+from fbnetv3.training.stop_signal import StopRequest, stop_request
 from fbnetv3.weight_file import UNKNOWN
 
 logger = logging.getLogger(__name__)

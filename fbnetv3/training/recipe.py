@@ -45,7 +45,7 @@ class Recipe:
     ema: bool = False  # report the moving average of the weights
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.999  # per step
     label_smoothing: Rate = 0.0
-    # See fbnetv3.training.augment.
+    # See fbnetv3.training.data.augment.
     augmentation: Literal["none", "flip", "crop_flip", "resized_crop_flip", "autoaugment"] = "none"
     distillation: Rate = 0.0  # weight of the distillation loss; cross entropy has the rest
     distillation_temperature: Positive = 1.0

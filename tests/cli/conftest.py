@@ -7,8 +7,8 @@ from PIL import Image
 
 from fbnetv3 import build_model
 from fbnetv3.cli import main
-from fbnetv3.search.pair import Pair, save_pair
-from fbnetv3.training.data import load_images
+from fbnetv3.pair_file import Pair, save_pair
+from fbnetv3.training.data.memory import load_images
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.weight_file import WeightFile, write_weight_file
 from tests.training.test_loop import ARCH

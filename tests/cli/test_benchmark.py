@@ -16,8 +16,8 @@ from fbnetv3.cli.benchmark import MOUNTED
 from fbnetv3.transforms import Transforms
 from fbnetv3.weight_file import IMAGENET, WeightFile, write_weight_file
 from tests.cli.test_cli import ROOT, one_line
+from tests.training.data.test_readers import make_folder, picture
 from tests.training.test_loop import ARCH
-from tests.training.test_readers import make_folder, picture
 
 SYNSETS = ImageNetInfo().label_names()
 
@@ -110,7 +110,7 @@ def test_mounted_modules_parse_their_arguments_themselves(run, monkeypatch, entr
 def test_mistakes_with_mounted_modules_end_with_code_2(run, tmp_path):
     code, out, err = run("benchmark", "cifar10", "--out", tmp_path / "none.json")
     assert (code, out) == (2, "")
-    assert err.splitlines()[-1].endswith("none.json: no such file; run: python -m fbnetv3.benchmarks.none")
+    assert err.splitlines()[-1].endswith("none.json: no such file; run: fbnetv3 benchmark none")
     code, _, err = run("benchmark", "data-speed", "--rounds", "many")
     assert code == 2
     assert "invalid int value: 'many'" in err

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,12 +15,11 @@ from fbnetv3 import InputError
 from fbnetv3.classifier import Classifier
 from fbnetv3.cli.search import parse_count
 from fbnetv3.complexity import cost
-from fbnetv3.training.data import load_images
-from fbnetv3.training.share import Share
+from fbnetv3.training.data.memory import load_images
+from fbnetv3.training.process_rank import Share
 from fbnetv3.weight_file import read_weight_file
+from tests.places import ROOT
 from tests.training.test_loop import ARCH
-
-ROOT = Path(__file__).parents[2]
 
 
 def one_line(result, words):
@@ -159,7 +157,7 @@ def test_an_infeasible_budget_is_one_line(run, tmp_path):
 
 def test_a_damaged_ledger_is_one_line(run, tmp_path):
     folder = tmp_path / "run"
-    from fbnetv3.search.config import load_preset, save_config
+    from fbnetv3.search.nars.config import load_preset, save_config
 
     config = load_preset("quickstart")
     save_config(config, folder / "config.yaml")

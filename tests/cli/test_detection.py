@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.benchmarks import coco_data
 from tests.cli.test_cli import ROOT, one_line
+from tests.detection import coco_data
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_train_evaluate_and_detect(run, data, files, short, tmp_path, monkeypatc
 
 
 def test_mistakes_of_detect(run, data, tiny, short, tmp_path):
-    from fbnetv3.benchmarks.coco.training import prepare
+    from fbnetv3.detection.training import prepare
 
     cfg = coco_data.config(data, tiny)
     torch.save({"model": prepare(cfg)[0].state_dict()}, tmp_path / "weights.pth")

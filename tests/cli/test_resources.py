@@ -7,13 +7,13 @@ import pytest
 
 from fbnetv3.arch import Arch
 from fbnetv3.complexity import cost
-from fbnetv3.search import timing
-from fbnetv3.search.config import save_config
-from fbnetv3.search.latency import distinct_pieces, load_table
-from fbnetv3.search.limits import random_rows
-from fbnetv3.search.space import load_space
+from fbnetv3.search.nars.config import save_config
+from fbnetv3.search.space import measure_latency as timing
+from fbnetv3.search.space.constraints import random_rows
+from fbnetv3.search.space.latency import distinct_pieces, load_table
+from fbnetv3.search.space.space import load_space
 from tests.cli.test_cli import one_line
-from tests.search.test_run import config, run_scripted
+from tests.search.runs.test_run import config, run_scripted
 
 
 @pytest.fixture(scope="module")

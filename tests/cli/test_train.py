@@ -23,14 +23,14 @@ from fbnetv3.cli import app
 from fbnetv3.files import load_torch
 from fbnetv3.hub.load import load_weights
 from fbnetv3.recipes import list_recipes, read_recipe_file
-from fbnetv3.training.apply import build
+from fbnetv3.training.network.build import build
+from fbnetv3.training.network.resnets import RESNETS
 from fbnetv3.training.recipe import Recipe
-from fbnetv3.training.resnets import RESNETS
 from fbnetv3.transforms import Transforms
 from fbnetv3.weight_file import WeightFile, read_weight_file, write_weight_file
 from tests.cli.test_cli import ROOT, one_line
+from tests.training.data.test_readers import CLASSES, make_folder
 from tests.training.test_loop import ARCH
-from tests.training.test_readers import CLASSES, make_folder
 
 RECIPE = "optimizer: sgd\nlr: 0.05\nepochs: 3\nbatch_size: 5\nlr_decay: 0.7\n"
 NOISY = RECIPE + "mixup: 0.2\ndropout: 0.2\nema: true\nema_decay: 0.8\naugmentation: resized_crop_flip\n"

@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 
 from fbnetv3.classifier import Classifier
 from fbnetv3.hub import create_model, download
-from fbnetv3.training.data import load_images
+from fbnetv3.training.data.memory import load_images
 from fbnetv3.weight_file import read_weight_file
 from tests.cli.test_cli import one_line
 from tests.hub.test_load import Evil
-from tests.test_reference import reference_state
+from tests.whole.test_reference import reference_state
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ import torch
 import fbnetv3
 from fbnetv3.arch import ARCH_A0, ARCHS
 from fbnetv3.hub import convert_mobile_cv, entrypoints
-from tests.test_reference import FIXTURES, HERE, reference_state
+from tests.places import ROOT, SHARED
+from tests.whole.test_reference import FIXTURES, HERE, reference_state
 
-ROOT = Path(__file__).parents[2]
-SHARED = ROOT.parent / "shared" / "reference"
+REFERENCE = SHARED / "reference"
 
 
 def state_of_shapes(keys):
@@ -26,7 +26,7 @@ def state_of_shapes(keys):
 def test_every_released_state_dict_fits(arch):
     name = arch.name.replace("fbnetv3_", "FBNetV3_").replace("a0", "A0")
     name = name[:-1] + name[-1].upper()
-    for folder in (HERE, SHARED):
+    for folder in (HERE, REFERENCE):
         if (path := folder / f"mobile_cv_{name}.keys.json").exists():
             converted = convert_mobile_cv(state_of_shapes(json.loads(path.read_text())), arch.name)
             fbnetv3.build_model(arch).load_state_dict(converted)

@@ -15,11 +15,11 @@ from fbnetv3 import InputError, build_model
 from fbnetv3.errors import Note
 from fbnetv3.hub import convert_mobile_cv, create_model, load_weights
 from fbnetv3.hub import load as module
-from fbnetv3.hub.weights import Registry, read_registry
+from fbnetv3.hub.registry import Registry, read_registry
 from fbnetv3.transforms import Transforms
 from fbnetv3.weight_file import WeightFile, read_weight_file, write_weight_file
 from tests.hub.conftest import truncated
-from tests.test_reference import reference_state
+from tests.whole.test_reference import reference_state
 
 A, D = reference_state("FBNetV3_A"), reference_state("FBNetV3_D")
 

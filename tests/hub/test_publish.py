@@ -4,7 +4,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,13 +12,13 @@ from safetensors import safe_open
 from fbnetv3 import InputError, build_model
 from fbnetv3.hub import create_model, load_weights, read_registry
 from fbnetv3.hub.publish import publish
-from fbnetv3.hub.weights import Metric
+from fbnetv3.hub.registry import Metric
 from fbnetv3.transforms import Transforms
 from fbnetv3.weight_file import UNKNOWN, WeightFile
-from tests.test_reference import reference_state
+from tests.places import ROOT
 from tests.training.test_loop import ARCH
+from tests.whole.test_reference import reference_state
 
-ROOT = Path(__file__).parents[2]
 TRANSFORMS = Transforms(30, 28, (0.4,), (0.2,))
 
 

@@ -11,8 +11,8 @@ from timm.data import resolve_data_config
 
 import fbnetv3
 from fbnetv3.hub import convert_mobile_cv, timm_models
-from fbnetv3.hub.weights import Registry, read_registry
-from tests.test_reference import reference_state
+from fbnetv3.hub.registry import Registry, read_registry
+from tests.whole.test_reference import reference_state
 
 NAMES = [timm_models.timm_name(name) for name in (*fbnetv3.list_models(), "fbnetv3_a0")]
 SMALL = NAMES[0], NAMES[-1]

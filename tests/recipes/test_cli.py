@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from fbnetv3 import InputError
 from fbnetv3.cli.recipes import app
 from fbnetv3.recipes import list_recipes, load_recipe
-from fbnetv3.recipes.portable import to_timm
+from fbnetv3.recipes.export import to_timm
 
 
 def run(*words):

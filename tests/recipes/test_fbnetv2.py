@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fbnetv3.recipes.fbnetv2 import fbnetv2_l3
-from fbnetv3.training.apply import build
+from fbnetv3.training.network.build import build
 
 
 def test_it_costs_what_the_rows_do():

@@ -7,7 +7,7 @@ import torchvision
 import yaml
 
 from fbnetv3 import InputError
-from fbnetv3.benchmarks.paper import load_paper
+from fbnetv3.benchmarks.paper.numbers import load_paper
 from fbnetv3.complexity import round_width
 from fbnetv3.recipes import (
     FOLDER,

@@ -20,15 +20,15 @@ from torch.nn import functional as F
 from fbnetv3 import InputError
 from fbnetv3.files import load_torch
 from fbnetv3.training import checkpoint
-from fbnetv3.training.data import Split
+from fbnetv3.training.accuracy import measure
+from fbnetv3.training.data.memory import Split
 from fbnetv3.training.distributed import SyncBatchNorm2d, synchronise_norms
 from fbnetv3.training.loop import Engine, fit
 from fbnetv3.training.losses import Target, loss
-from fbnetv3.training.measure import measure
-from fbnetv3.training.share import Share
+from fbnetv3.training.process_rank import Share
+from tests.places import ROOT
 from tests.training.test_loop import DATA, FULL, RECIPE, new_model, one_thread, same
 
-ROOT = Path(__file__).parents[2]
 __all__ = ["one_thread"]
 PLAIN = {"mixup": 0.0, "dropout": 0.0, "stochastic_depth": 0.0, "batch_size": 64, "augmentation": "none"}
 

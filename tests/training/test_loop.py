@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from fbnetv3 import Arch, Block, InputError, build_model
 from fbnetv3.files import load_torch, save_torch, write_atomically
 from fbnetv3.training import loop
-from fbnetv3.training.data import Split, fashion_mnist, normalise
+from fbnetv3.training.accuracy import measure
+from fbnetv3.training.data.memory import Split, fashion_mnist, normalise
 from fbnetv3.training.loop import DivergedError, cpu_threads, fit, seeded
-from fbnetv3.training.measure import measure
 from fbnetv3.training.recipe import Recipe
 
 ARCH = Arch("small", 28, Block("conv", 8, k=3, s=4), ((Block("ir", 8, k=3, n=2),),), Block("pool", 16, e=2))

@@ -9,10 +9,10 @@ import time
 import torch
 
 from fbnetv3 import build_model
-from fbnetv3.training.data import Split, fashion_mnist
+from fbnetv3.training.accuracy import measure
+from fbnetv3.training.data.memory import Split, fashion_mnist
 from fbnetv3.training.distributed import processes
 from fbnetv3.training.loop import Engine, cpu_threads, fit, seeded
-from fbnetv3.training.measure import measure
 from fbnetv3.training.recipe import Recipe
 from tests.training.test_loop import ARCH, DATA, RECIPE
 

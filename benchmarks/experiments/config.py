@@ -1,0 +1,189 @@
+"""What an experiment of the paper trains and compares: networks, recipes, seeds, read from `experiments/*.yaml`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from fbnetv3.errors import InputError
+from fbnetv3.model import build_model
+from fbnetv3.pair_file import Pair, load_pair
+from fbnetv3.recipes import load_recipe
+from fbnetv3.schema import STRICT, load_yaml, read
+from fbnetv3.training.network.build import build
+from fbnetv3.training.recipe import Recipe
+
+SCHEMA = 1
+FOLDER = Path(__file__).parent
+SCALES = ("cpu", "full")
+PAIR = "pair:"  # then the path of a pair file, from FOLDER on
+Text = Annotated[str, Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0)]
+_ID = re.compile(r"[a-z0-9_]+")
+
+
+@dataclass(frozen=True, config=STRICT)
+class Network:
+    """A network as `training.apply.build` takes it, or the architecture of a pair file, and its input side in pixels."""
+
+    model: Text
+    resolution: Annotated[int, Field(ge=1)] | None = None  # None: the data's own
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, classes: int, in_chans: int, recipe: Recipe) -> nn.Module:
+        """A fresh one, with the recipe's dropout and stochastic depth."""
+        if (pair := _pair(self.model)) is not None:
+            return build_model(pair.arch, classes, in_chans, recipe.dropout, recipe.stochastic_depth)
+        return build(
+            self.model, classes, in_chans, dropout=recipe.dropout, stochastic_depth=recipe.stochastic_depth,
+            **self.arguments,
+        ).model  # fmt: skip
+
+    def cost(self, classes: int, in_chans: int, side: int) -> dict[str, int]:
+        """Multiply-adds of convolutions and linear layers on one image of `side` pixels, and all parameters."""
+        plain = Recipe(optimizer="sgd", lr=0.1, epochs=1, batch_size=2)
+        counter = FlopCounterMode(display=False)
+        with torch.device("meta"):
+            model = self.build(classes, in_chans, plain).eval()
+            with counter:
+                model(torch.zeros(1, in_chans, side, side))
+        return {"flops": counter.get_total_flops() // 2, "params": sum(p.numel() for p in model.parameters())}
+
+
+@dataclass(frozen=True, config=STRICT)
+class Cell:
+    """A network trained with a recipe, a packaged one or a pair file's, with `changes` and perhaps another cell as teacher."""
+
+    network: Text
+    recipe: Text
+    changes: dict[str, Any] = field(default_factory=dict)
+    teacher: Text | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class Difference:
+    """The sum of some cells less the sum of as many others, seed by seed; `paper`: its sign by the paper's numbers."""
+
+    about: Text
+    plus: list[Text]
+    minus: list[Text]
+    paper: Literal["positive", "negative"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Scale:
+    """All trainings of an experiment at one size. Every cell is trained with every seed."""
+
+    about: Text  # what stands for the paper's, and which of it is a choice
+    split: Literal["val", "test"]  # what is reported, after the last epoch
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    networks: dict[Text, Network]
+    cells: dict[Text, Cell]
+    differences: dict[Text, Difference]
+    data: Text | None = None  # as `training.load.load_data` takes it; None: the user has to give it
+    stretch: Annotated[int, Field(ge=1)] = 1  # of every recipe: so many times its epochs, with a slower decay
+
+    def recipe(self, cell: Cell) -> Recipe:
+        """What the cell is trained with."""
+        pair = _pair(cell.recipe)
+        found = load_recipe(cell.recipe) if pair is None else pair.recipe
+        return found.stretched(self.stretch).replace(**cell.changes)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Experiment:
+    """A table of the paper: as a newcomer can run it on one core, and as it would be at full scale."""
+
+    schema: int
+    name: Text
+    title: Text
+    cpu: Scale
+    full: Scale
+
+
+def list_experiments() -> list[str]:
+    """Names of the package's experiments."""
+    return sorted(path.stem for path in FOLDER.glob("table*.yaml"))
+
+
+def load_experiment(name: str) -> Experiment:
+    """An experiment of the package by name, or a user's by the path of its YAML file.
+
+    Raises:
+        InputError: no such experiment, an unknown or missing key, a value of another type, a name of a network, a cell or a
+            recipe that there is not; the message names place, key and value.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if path.parent == FOLDER and path.stem not in list_experiments():
+        known = ", ".join(list_experiments())
+        raise InputError(f"unknown experiment {name!r}; available: {known}, or the path of a .yaml file")
+    where, data = path.name, load_yaml(path, "experiment")
+    for key in SCALES:
+        if key in data:
+            data[key] = _scale(data[key], f"{where}: {key}")
+    experiment = read(Experiment, data, where)
+    if experiment.schema != SCHEMA:
+        raise InputError(f"{where}: schema is {experiment.schema}; this version reads {SCHEMA}: update fbnetv3")
+    return experiment
+
+
+def _scale(data: Any, where: str) -> Scale:
+    if isinstance(data, Mapping):
+        data = dict(data)
+        for key, cls in (("networks", Network), ("cells", Cell), ("differences", Difference)):
+            if key in data:
+                data[key] = _entries(cls, data[key], f"{where}: {key}")
+    scale = read(Scale, data, where)
+    for name, cell in scale.cells.items():
+        _check_cell(scale, cell, f"{where}: cells: {name}")
+    for name, difference in scale.differences.items():
+        here = f"{where}: differences: {name}"
+        for cell_name in (*difference.plus, *difference.minus):
+            _check_name(cell_name, scale.cells, f"{here}: cell")
+        if len(difference.plus) != len(difference.minus) or not difference.plus:
+            counts = f"{len(difference.plus)} and {len(difference.minus)}"
+            raise InputError(f"{here}: plus and minus have {counts} cells; allowed: as many, one or more")
+    return scale
+
+
+def _entries(cls: type, data: Any, where: str) -> dict[str, Any]:
+    if not isinstance(data, Mapping) or not data:
+        raise InputError(f"{where} is {data!r}; allowed: a mapping of names to entries")
+    for name in data:
+        if not isinstance(name, str) or not _ID.fullmatch(name):
+            raise InputError(f"{where}: name {name!r}; allowed: a-z, 0-9 and _")
+    return {name: read(cls, entry, f"{where}: {name}") for name, entry in data.items()}
+
+
+def _check_cell(scale: Scale, cell: Cell, where: str) -> None:
+    _check_name(cell.network, scale.networks, f"{where}: network")
+    try:
+        recipe = scale.recipe(cell)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    if bool(recipe.distillation) != (cell.teacher is not None):
+        raise InputError(
+            f"{where}: distillation is {recipe.distillation} and teacher {cell.teacher!r}; give both or none"
+        )
+    if cell.teacher is not None:
+        _check_name(cell.teacher, scale.cells, f"{where}: teacher")
+        if scale.cells[cell.teacher].teacher is not None:
+            raise InputError(f"{where}: teacher {cell.teacher!r} has a teacher itself; allowed: cells without one")
+
+
+def _check_name(name: str, known: Mapping[str, Any], where: str) -> None:
+    if name not in known:
+        raise InputError(f"{where} is {name!r}; available: {', '.join(known)}")
+
+
+def _pair(text: str) -> Pair | None:
+    return load_pair(FOLDER / text.removeprefix(PAIR)) if text.startswith(PAIR) else None

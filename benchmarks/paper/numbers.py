@@ -1,0 +1,165 @@
+"""The figures that the paper prints, read from `paper.yaml`, and what it takes to agree with one."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import Any
+
+from fbnetv3.benchmarks.paper.records import read_list, read_records, read_yaml
+from fbnetv3.errors import InputError, check_keys
+
+ITEMS = tuple(f"table{i}" for i in range(1, 9)) + tuple(f"figure{i}" for i in range(1, 8))
+PAPER = Path(__file__).with_name("paper.yaml")
+_SCALES = {"": 0, "K": 3, "M": 6, "G": 9, "B": 9}
+_FIGURE = re.compile(r"(\+?)(\d+(?:\.\d+)?)([KMGB]?)")
+_ID = re.compile(r"[a-z0-9_]+")
+
+
+@dataclass(frozen=True)
+class Number:
+    """One figure as printed: `value` is text; a `unit` K, M, G or B scales it; `id` is `row.column`."""
+
+    id: str
+    label: str
+    value: str
+    unit: str
+    place: str
+
+    @property
+    def row(self) -> str:
+        """The id up to its dot: the network, or what else the number speaks of."""
+        return self.id.partition(".")[0]
+
+    @property
+    def figure(self) -> str:
+        """The value with its scale: 3.6 under "FLOPs (G)" is 3.6G."""
+        return self.value + self.unit if self.unit in _SCALES else self.value
+
+
+@dataclass(frozen=True)
+class Item:
+    """A table or figure of the paper with every number that the text gives for it, the grid's first."""
+
+    id: str
+    title: str
+    section: str
+    note: str
+    numbers: tuple[Number, ...]
+
+    @property
+    def name(self) -> str:
+        """As the paper refers to it: 'Table 4'."""
+        return f"{self.id[:-1].capitalize()} {self.id[-1]}"
+
+
+@dataclass(frozen=True)
+class _Column:
+    id: str
+    name: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class _Row:
+    id: str
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _ItemKeys:
+    id: str
+    title: str
+    section: str
+    note: str = ""
+    columns: Any = ()
+    rows: Any = ()
+    numbers: Any = ()
+
+
+@dataclass(frozen=True)
+class _PaperKeys:
+    items: Any
+
+
+def load_paper(path: Path = PAPER) -> tuple[Item, ...]:
+    """Every item of `ITEMS`, in that order.
+
+    Raises:
+        InputError: unknown, missing or doubled item, id or key, or a value of a wrong type; names file, key and value.
+    """
+    data = check_keys(read_yaml(path), _PaperKeys, path.name)
+    items = tuple(
+        _item(entry, f"{path.name}: items[{i}]")
+        for i, entry in enumerate(read_list(data["items"], f"{path.name}: items"))
+    )
+    found = tuple(item.id for item in items)
+    if found != ITEMS:
+        raise InputError(f"{path.name}: items are {', '.join(found)}; allowed, in this order: {', '.join(ITEMS)}")
+    return items
+
+
+def round_like(figure: str, measured: int | float) -> str:
+    """`measured` written at the precision of a printed figure: 356598280 like '557M' is '357M'.
+
+    Halves round away from zero; '10^17' stands for the nearest power of ten.
+
+    Raises:
+        InputError: a figure that is not one plain number ('>91K', '(16, 24, 2)'), or a measured value not finite.
+    """
+    if not math.isfinite(measured):
+        raise InputError(f"measured value is {measured!r}; allowed: finite numbers")
+    if re.fullmatch(r"10\^\d+", figure):
+        if measured <= 0:
+            raise InputError(f"measured value is {measured!r}; allowed beside {figure!r}: positive numbers")
+        return f"10^{round(math.log10(measured))}"
+    match = _FIGURE.fullmatch(figure)
+    if match is None:
+        raise InputError(f"figure {figure!r} is not one plain number, so no measured value compares with it")
+    sign, digits, scale = match.groups()
+    unit = Decimal(1).scaleb(-len(digits.partition(".")[2]))
+    rounded = Decimal(str(measured)).scaleb(-_SCALES[scale]).quantize(unit, ROUND_HALF_UP) + 0  # + 0 turns -0 to 0
+    return f"{rounded:{'+' if sign else ''}f}{scale}"
+
+
+def agrees(figure: str, measured: int | float) -> bool:
+    """Whether a measured value, rounded to the digits that the figure prints, is that figure."""
+    return round_like(figure, measured) == figure
+
+
+def _item(data: Any, where: str) -> Item:
+    if isinstance(data, dict):
+        where = f"{where} ({data.get('id')})"
+    keys = check_keys(data, _ItemKeys, where)
+    texts = {key: keys.pop(key) for key in ("id", "title", "section", "note") if key in keys}
+    for key, value in texts.items():
+        if not isinstance(value, str) or not value:
+            raise InputError(f"{where}: {key} is {value!r}; allowed: a non-empty text")
+    columns = read_records(keys.get("columns", []), _Column, f"{where}: columns")
+    rows = read_records(keys.get("rows", []), _Row, f"{where}: rows")
+    numbers = read_records(keys.get("numbers", []), Number, f"{where}: numbers")
+    found = (*_grid(columns, rows, where), *numbers)
+    for number_id, count in Counter(number.id for number in found).items():
+        row, _, column = number_id.partition(".")
+        if count > 1 or not _ID.fullmatch(row) or not _ID.fullmatch(column):
+            raise InputError(f"{where}: id {number_id!r}, {count} time(s); allowed: row.column in a-z 0-9 _, once")
+    return Item(numbers=found, **{"note": "", **texts})
+
+
+def _grid(columns: list[_Column], rows: list[_Row], where: str) -> list[Number]:
+    numbers = []
+    for i, row in enumerate(rows, 1):
+        if len(row.values) != len(columns):
+            raise InputError(
+                f"{where}: row {row.id!r}: {len(row.values)} values; allowed: {len(columns)}, one a column"
+            )
+        for column, value in zip(columns, row.values, strict=True):
+            if value != "-":
+                label, place = f"{row.name}: {column.name}", f"row {i}, column {column.name}"
+                numbers.append(Number(f"{row.id}.{column.id}", label, value, column.unit, place))
+    return numbers

@@ -1,0 +1,304 @@
+"""The paper's numbers, item by item, each with its status here: measured here, not run, or quoted only.
+
+Which result answers which number, and why there is none, is data: `answers.yaml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fbnetv3.benchmarks.paper.numbers import ITEMS, Item, Number, agrees, load_paper, round_like
+from fbnetv3.benchmarks.paper.records import read_records, read_yaml
+from fbnetv3.benchmarks.result import RESULTS, load_result
+from fbnetv3.errors import InputError, check_keys
+from fbnetv3.hub.registry import read_registry
+
+Status = Literal["quoted", "measured here", "not run"]
+Source = Literal["paper", "released files"]
+HERE = Path(__file__).parent
+RELEASED_TITLE = "not in the paper: published with the released files (hub/registry.json)"
+_STYLES = {"quoted": "dim", "measured here": "green", "not run": "yellow"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A value of our own: `rounded` is `value` at the printed digits, `agrees` whether those are the printed ones."""
+
+    value: int | float
+    rounded: str
+    agrees: bool
+    result: str  # the file that holds it
+    date: str
+    command: str
+    method: str
+    note: str  # what is known of a difference, or empty
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published number (`quoted` with its `unit` and `place`, never ours) and its status.
+
+    `measured` is there exactly if the status is "measured here", and `why` is the reason otherwise.
+    """
+
+    item: str
+    id: str
+    label: str
+    quoted: str
+    unit: str
+    place: str
+    source: Source
+    status: Status
+    measured: Measured | None = None
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        measured = self.status == "measured here"
+        if self.status not in get_args(Status) or (self.measured is not None) != measured or bool(self.why) == measured:
+            raise ValueError(f"{self.item} {self.id}: {self.status!r} with {self.measured!r} and why {self.why!r}")
+
+
+@dataclass(frozen=True)
+class _Reason:
+    id: str
+    status: str
+    text: str
+
+
+@dataclass(frozen=True)
+class _Rule:
+    item: str
+    numbers: str
+    reason: str = ""
+    result: str = ""
+    value: str = ""
+    note: str = ""
+    small: str = ""  # with a reason: the result file of the same question at small scale, on other images
+
+
+@dataclass(frozen=True)
+class _Released:
+    item: str
+    field: str
+    name: str
+    unit: str
+    result: str
+    value: str
+
+
+@dataclass(frozen=True)
+class _Answers:
+    reasons: Any
+    answers: Any
+    released: Any
+
+
+def report(item: str | None = None, folder: Path = HERE, results: Path = RESULTS) -> list[Row]:
+    """A row for every number of one item, or of all: first the paper's, then those of the released files.
+
+    Args:
+        item: one of `ITEMS`; None is all of them.
+        folder: where `paper.yaml` and `answers.yaml` lie.
+        results: where the result files lie.
+
+    Raises:
+        InputError: unknown item, or a file there that does not read or does not answer every number.
+    """
+    if item is not None and item not in ITEMS:
+        raise InputError(f"unknown item {item!r}; available: {', '.join(ITEMS)}")
+    paper = load_paper(folder / "paper.yaml")
+    reasons, rules, extras = _load_answers(folder / "answers.yaml")
+    _check_rules(paper, rules)
+    rows: list[Row] = []
+    for entry in paper:
+        if item in (None, entry.id):
+            rows += [_paper_row(entry.id, number, rules, reasons, results) for number in entry.numbers]
+            rows += [row for extra in extras if extra.item == entry.id for row in _released_rows(extra, results)]
+    return rows
+
+
+def as_data(item: str | None = None) -> list[dict[str, Any]]:
+    """`report` as plain data for JSON: a list of items, each with id, title, section, note and rows."""
+    rows = [asdict(row) for row in report(item)]
+    return [
+        {
+            "id": entry.id,
+            "title": entry.title,
+            "section": entry.section,
+            "note": entry.note,
+            "rows": [row for row in rows if row["item"] == entry.id],
+        }
+        for entry in load_paper()
+        if item in (None, entry.id)
+    ]
+
+
+def render(console: Console, item: str | None = None) -> None:
+    """Print `report` as one table an item, with numbered notes below it and one line that counts the statuses."""
+    rows = report(item)
+    for entry in load_paper():
+        if item not in (None, entry.id):
+            continue
+        console.print(Text(f"{entry.name} (section {entry.section}): {entry.title}", style="bold"))
+        if entry.note:
+            console.print(Text(entry.note))
+        for source, heading in (("paper", ""), ("released files", RELEASED_TITLE)):
+            block = [row for row in rows if row.item == entry.id and row.source == source]
+            if block:
+                _print_block(console, block, heading)
+        console.print()
+    console.print(Text(_summary(rows)))
+
+
+def _load_answers(path: Path) -> tuple[dict[str, _Reason], list[_Rule], list[_Released]]:
+    data = check_keys(read_yaml(path), _Answers, path.name)
+    reason_list = read_records(data["reasons"], _Reason, f"{path.name}: reasons")
+    rules = read_records(data["answers"], _Rule, f"{path.name}: answers")
+    extras = read_records(data["released"], _Released, f"{path.name}: released")
+    reasons = {reason.id: reason for reason in reason_list}
+    for reason in reasons.values():
+        if reason.status not in ("quoted", "not run"):
+            raise InputError(f"{path.name}: reason {reason.id}: status is {reason.status!r}; allowed: quoted, not run")
+    for i, rule in enumerate(rules):
+        where = f"{path.name}: answers[{i}] ({rule.item} {rule.numbers})"
+        if bool(rule.reason) == bool(rule.result) or bool(rule.result) != bool(rule.value):
+            raise InputError(f"{where}: needs either reason, or result and value")
+        if rule.small and not rule.reason:
+            raise InputError(f"{where}: small goes with a reason: what is small does not answer the paper's number")
+        if rule.reason and rule.reason not in reasons:
+            raise InputError(f"{where}: reason is {rule.reason!r}; allowed: {', '.join(reasons)}")
+    return reasons, rules, extras
+
+
+def _check_rules(paper: Sequence[Item], rules: Sequence[_Rule]) -> None:
+    used = [_rule(rules, entry.id, number) for entry in paper for number in entry.numbers]
+    for rule in rules:
+        if rule not in used:
+            raise InputError(
+                f"answers.yaml: the rule for {rule.item} {rule.numbers!r} answers nothing: drop or mend it"
+            )
+
+
+def _rule(rules: Sequence[_Rule], item: str, number: Number) -> _Rule:
+    for rule in rules:
+        if rule.item == item and fnmatchcase(number.id, rule.numbers):
+            return rule
+    raise InputError(f"answers.yaml: no rule for {item} {number.id!r}: give a reason, or result and value")
+
+
+def _paper_row(item: str, number: Number, rules: Sequence[_Rule], reasons: dict[str, _Reason], results: Path) -> Row:
+    rule = _rule(rules, item, number)
+    if rule.result:
+        status, why = "measured here", ""
+        measured = _measured(number.figure, rule.result, rule.value.replace("{row}", number.row), rule.note, results)
+    else:
+        status, measured = reasons[rule.reason].status, None
+        why = reasons[rule.reason].text + (_small(rule.small, results) if rule.small else "")
+    return Row(
+        item=item,
+        id=number.id,
+        label=number.label,
+        quoted=number.value,
+        unit=number.unit,
+        place=number.place,
+        source="paper",
+        status=cast(Status, status),
+        measured=measured,
+        why=why,
+    )
+
+
+def _small(name: str, results: Path) -> str:
+    """Where the question was asked at small scale: a pointer, since numbers of other images do not compare."""
+    result = load_result(name, results)
+    show = " --show" if "experiment" in result.values else ""
+    return (
+        f"; measured here at small scale, on other images, which is no answer to this number: results/{name}.json "
+        f"({result.date}, `{result.command}{show}`)"
+    )
+
+
+def _measured(figure: str, name: str, path: str, note: str, results: Path) -> Measured:
+    result = load_result(name, results)
+    value = result.number(path)
+    return Measured(
+        value=value,
+        rounded=round_like(figure, value),
+        agrees=agrees(figure, value),
+        result=f"results/{name}.json",
+        date=result.date,
+        command=result.command,
+        method=result.method,
+        note=note,
+    )
+
+
+def _released_rows(extra: _Released, results: Path) -> Iterator[Row]:
+    """One row a released network; its figure is in millions and exact to the last unit."""
+    for row in (row for row in read_registry().rows if row.source == "fb"):
+        name, published = row.model, getattr(row, extra.field)
+        yield Row(
+            item=extra.item,
+            id=f"{name}.{extra.field}",
+            label=f"{name}: {extra.name}",
+            quoted=f"{published}M",
+            unit=extra.unit,
+            place=f"hub/registry.json, {row.id}: {extra.field}",
+            source="released files",
+            status="measured here",
+            measured=_measured(f"{published:.6f}M", extra.result, extra.value.replace("{row}", name), "", results),
+        )
+
+
+def _print_block(console: Console, rows: Sequence[Row], heading: str) -> None:
+    notes: list[str] = []
+    table = Table(title=heading or None, title_justify="left", title_style="bold yellow", box=None, pad_edge=False)
+    published = "released" if heading else "paper"
+    for column in ("number", f"{published} says", "unit", "place", "status", "measured here"):
+        table.add_column(column, justify="right" if column.endswith("says") else "left")
+    for row in rows:
+        marks = "".join(f" [{_note_number(note, notes)}]" for note in _notes(row))
+        status = Text(row.status + marks, style=_STYLES[row.status])
+        table.add_row(*map(Text, (row.label, row.quoted, row.unit, row.place)), status, _measured_text(row.measured))
+    console.print(table)
+    for i, note in enumerate(notes, 1):
+        console.print(Text(f"[{i}] {note}", style="dim"))
+
+
+def _notes(row: Row) -> list[str]:
+    if row.measured is None:
+        return [row.why]
+    measured = row.measured
+    how = f"{measured.result}, {measured.date}, by `{measured.command}`: {measured.method}"
+    return [how, measured.note] if measured.note else [how]
+
+
+def _note_number(note: str, notes: list[str]) -> int:
+    if note not in notes:
+        notes.append(note)
+    return notes.index(note) + 1
+
+
+def _measured_text(measured: Measured | None) -> Text:
+    if measured is None:
+        return Text("")
+    verdict, style = ("agrees", "green") if measured.agrees else ("differs", "bold red")
+    return Text(f"{measured.value:,} = {measured.rounded}: {verdict}", style=style)
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    measured = [row.measured for row in rows if row.measured is not None]
+    agree = sum(m.agrees for m in measured)
+    quoted, not_run = (sum(row.status == status for row in rows) for status in ("quoted", "not run"))
+    return (
+        f"{len(rows)} numbers: {len(measured)} measured here ({agree} agree, {len(measured) - agree} differ), "
+        f"{not_run} not run, {quoted} quoted"
+    )

@@ -1,0 +1,183 @@
+"""Tables of accuracies that the predictor is measured on: real ones, and a family of invented ones that looks real.
+
+An invented table has exact statistics and a drawn accuracy: saturating in size, which stages' FLOPs and parameters count
+how much is drawn, with effects of kernels, squeeze-and-excitation and every other choice, interactions and noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fbnetv3.benchmarks.result import load_result
+from fbnetv3.complexity import Cost, classifier, conv_norm, conv_side, inverted_residual, pool_head
+from fbnetv3.search.space.costs import statistics
+from fbnetv3.search.space.encoding import arch_mask, encode
+from fbnetv3.search.space.space import load_space
+from fbnetv3.search.space.table import read_table
+
+Floats = npt.NDArray[np.floating[Any]]
+Choices = dict[str, npt.NDArray[np.int64]]
+POOL = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Encoded pairs `x` [n, d], which columns are the architecture's, statistics `labels` [n, k], accuracies `y` [n]."""
+
+    name: str
+    x: Floats
+    arch_columns: npt.NDArray[np.bool_]
+    labels: Floats
+    y: Floats
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A mobile space: widths to choose from and stride by row, and the choices that all rows have."""
+
+    resolutions: tuple[int, ...]
+    stem: int
+    rows: tuple[tuple[tuple[int, ...], int], ...]
+    expansions: tuple[int, ...]
+    depths: tuple[int, ...]
+    head: int
+    one_hot: bool  # expansions; otherwise min-max
+
+
+GEOMETRIES = {
+    "mnasnet": Geometry(
+        (224,), 32, (((16,), 1), ((24,), 2), ((40,), 2), ((80,), 2), ((96,), 1), ((192,), 2), ((320,), 1)),
+        (1, 4, 6), (1, 2, 3), 1280, True,
+    ),
+    "fbnet": Geometry(
+        (224, 240, 256), 16,
+        (((16, 24), 1), ((24, 32), 2), ((32, 40, 48), 2), ((64, 72, 80, 88), 2), ((104, 112, 120, 128), 1),
+         ((176, 184, 192, 200), 2)),
+        (2, 3, 4, 5, 6), (1, 2, 3, 4), 1984, False,
+    ),
+}  # fmt: skip
+
+
+def nas_bench_macro(path: str | Path) -> Table:
+    """The 6,561 networks of NAS-Bench-Macro (https://github.com/xiusu/NAS-Bench-Macro), trained on CIFAR-10.
+
+    Raises:
+        InputError: no such file, or another one.
+    """
+    space = read_table(Path(path))
+    index, x = space.table, encode(space, space.table)
+    return Table("nas_bench_macro", x, arch_mask(space), statistics(space, index)[1], space.accuracy(index))
+
+
+def micro_trainings() -> Table:
+    """Pairs of the quickstart's space and window, trained here for three epochs; rich statistics."""
+    values = load_result("micro_trainings").values
+    space, rows = load_space("micro"), np.array(values["candidates"])
+    labels = statistics(space, rows)[1].astype(float)
+    return Table("micro_trainings", encode(space, rows), arch_mask(space), labels, np.array(values["acc1"]))
+
+
+def invented(geometry: str, draw: int, *, rich: bool, n: int = POOL) -> Table:
+    """A table of the family; the architectures and statistics depend on the geometry alone, accuracies on the draw."""
+    shape = GEOMETRIES[geometry]
+    chosen = _choose(shape, n, np.random.default_rng(len(geometry)))
+    figures = _figures(shape, chosen)
+    total = np.stack([figures["flops"].sum(1), figures["params"].sum(1)], axis=1)
+    rest = np.column_stack([figures["activations"].sum(1), _depth(shape, chosen), figures["flops"], figures["params"]])
+    labels = np.column_stack([total, rest]) if rich else total
+    x = _encode(shape, chosen)
+    y = _accuracy(shape, chosen, figures, np.random.default_rng([draw, len(geometry)]))
+    name = f"{geometry}_{draw}" + ("_rich" if rich else "")
+    return Table(name, x, np.ones(x.shape[1], bool), labels, y)
+
+
+def useless(table: Table) -> Table:
+    """The same accuracies with the statistics of other architectures: of the right sizes, and saying nothing."""
+    # Shuffled by a rule of the row's first half, so that they can still be learnt from the encoding.
+    half = table.x.shape[1] // 2
+    weights = np.random.default_rng(1).normal(size=(half, table.labels.shape[1]))
+    hashed = np.sin(7.0 * table.x[:, :half] @ weights)
+    labels = np.sort(table.labels, axis=0)[hashed.argsort(0).argsort(0), np.arange(table.labels.shape[1])]
+    return replace(table, name=f"{table.name}_useless", labels=labels)
+
+
+def _choose(shape: Geometry, n: int, rng: np.random.Generator) -> Choices:
+    chosen = {"resolution": rng.choice(shape.resolutions, n)}
+    for i, (widths, _) in enumerate(shape.rows):
+        chosen[f"c{i}"] = rng.choice(widths, n)
+        chosen[f"e{i}"] = rng.choice(shape.expansions, n)
+        chosen[f"k{i}"] = rng.choice((3, 5), n)
+        chosen[f"n{i}"] = rng.choice(shape.depths, n)
+        chosen[f"se{i}"] = rng.choice((0, 1), n)
+    return chosen
+
+
+def _depth(shape: Geometry, chosen: Choices) -> Floats:
+    return np.asarray(np.sum([chosen[f"n{i}"] for i in range(len(shape.rows))], axis=0), float)
+
+
+def _figures(shape: Geometry, chosen: Choices) -> dict[str, Floats]:
+    """FLOPs, params and activations of stem with head, and of every row, each [n, 1 + rows]."""
+    side, cin = conv_side(chosen["resolution"], 3, 2, 1), np.full(len(chosen["resolution"]), shape.stem)
+    stem, costs = conv_norm(3, cin, 3, side * side, bias=True), []
+    for i, (_, stride) in enumerate(shape.rows):
+        c, e, k, n, se = (chosen[f"{name}{i}"] for name in ("c", "e", "k", "n", "se"))
+        with_se = []
+        for flag in (False, True):
+            first, out = inverted_residual(cin, c, k, e, stride, side, se=flag)
+            with_se.append(first + inverted_residual(c, c, k, e, 1, out, se=flag)[0].times(n - 1))
+        costs.append(Cost(*(np.where(se == 1, b, a) for a, b in zip(*with_se, strict=True))))
+        side, cin = out, c
+    ends = stem + pool_head(cin, shape.head, 6, side) + classifier(shape.head, 1000)
+    parts = [ends, *costs]
+    return {
+        "flops": np.stack([part.flops() for part in parts], 1).astype(float),
+        "params": np.stack([part.params() for part in parts], 1).astype(float),
+        "activations": np.stack([part.norm for part in parts], 1).astype(float),
+    }
+
+
+def _encode(shape: Geometry, chosen: Choices) -> Floats:
+    parts: list[Floats] = []
+    for name, column in chosen.items():
+        values = np.unique(column)
+        if len(values) == 1:
+            continue
+        if name[0] == "k" or (name[0] == "e" and shape.one_hot):
+            parts.append(column[:, None] == values[None])
+        else:
+            parts.append(((column - values[0]) / (values[-1] - values[0]))[:, None])
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _accuracy(shape: Geometry, chosen: Choices, figures: dict[str, Floats], rng: np.random.Generator) -> Floats:
+    """Top-1 in percent: deviation of 1 to 3.5 points, and noise of .1 to .3."""
+    rows, uniform = len(shape.rows), rng.uniform
+    flops, params = np.log(figures["flops"].sum(1)), np.log(figures["params"].sum(1))
+    by_flops = np.log(figures["flops"][:, 1:]) @ rng.dirichlet(np.full(rows, 1.5))
+    by_params = np.log(figures["params"][:, 1:]) @ rng.dirichlet(np.full(rows, 1.5))
+    sizes = [flops, params, by_flops, by_params, np.log(_depth(shape, chosen))]
+    weights = np.abs(rng.normal(size=5)) * (1.5, 1.0, 0.7, 0.7, 0.7)
+    size = _standard(sum(weight * _standard(value) for weight, value in zip(weights, sizes, strict=True)))
+    main = _standard(-np.exp(-uniform(0.2, 0.7) * size))
+    kernels = sum((chosen[f"k{i}"] == 5) * rng.normal(0.5, 0.6) * (0.5 + i / rows) for i in range(rows))
+    excited = np.sqrt(0.5 + sum(chosen[f"se{i}"] * uniform() for i in range(rows)))
+    choices = np.stack([_standard(column) for column in chosen.values() if np.ptp(column)], axis=1)
+    linear = choices @ rng.normal(size=choices.shape[1])
+    pairs = rng.normal(size=2 * (choices.shape[1],)) * (rng.random(2 * (choices.shape[1],)) < 0.1)
+    crossed = ((choices @ pairs) * choices).sum(1)
+    rest = [(0.15, 0.4, kernels), (0.15, 0.4, excited), (0.1, 0.35, linear), (0.05, 0.2, crossed)]
+    other = sum(uniform(low, high) * _standard(value) for low, high, value in rest)
+    y = main + uniform(0.3, 1.2) * other
+    y = 74.0 + uniform(1.0, 3.5) * _standard(y)
+    return np.asarray(y + uniform(0.1, 0.3) * rng.normal(size=len(y)))
+
+
+def _standard(values: Any) -> Floats:
+    values = np.asarray(values, float)
+    return np.asarray((values - values.mean()) / max(values.std(), 1e-9))

@@ -1,0 +1,110 @@
+"""Post-training int8 for CPUs: NNCF chooses the ranges on calibration images, OpenVINO runs the result.
+
+int8 = quantize(model, batches)      # batches: float32 images as the network takes them, some hundred suffice
+save_quantized(int8, "d_int8.xml")
+int8 = load_quantized("d_int8.xml", example)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from fbnetv3.errors import InputError
+from fbnetv3.inference.export import draft, frozen_copy, openvino_model, publish
+from fbnetv3.inference.optimize import OptimizedModel
+from fbnetv3.inference.runtimes import OpenVINORun, openvino_file, require
+
+BACKEND = "openvino int8"
+# Left in float32: OpenVINO runs depthwise convolutions in float32 anyway, and every passage between the two types costs
+# more than the small operators around it save. The 1x1 convolutions, nearly all of the multiply-adds, are int8.
+FLOAT_OPERATORS = ("GroupConvolution", "Multiply", "ReduceMean", "AdaptiveAvgPool", "Add")
+FLOAT_MODULES = r".*\.se[./].*"  # squeeze-and-excitation
+
+
+def quantize(model: nn.Module, calibration: Iterable[Tensor]) -> OptimizedModel:
+    """An int8 copy of `model` for inference on the CPU; `model` is left alone.
+
+    Args:
+        calibration: float32 batches [N, C, H, W], prepared as for inference; every image is used. The first batch's
+            shape is the one that runs fastest.
+
+    Raises:
+        InputError: no images, images that the network does not take, or a library that is not installed.
+    """
+    require(("openvino", "nncf"), "int8")
+    batches = iter(calibration)
+    example = next(batches, None)
+    if example is None:
+        raise InputError("calibration has no images; give an iterable of float32 batches [N, C, H, W]")
+    network = frozen_copy(model, example)
+    images = list(_single_images(itertools.chain([example], batches), example))
+    return _optimized(OpenVINORun(_quantized(openvino_model(network, example), images), example), example)
+
+
+def save_quantized(quantized: OptimizedModel, path: str | Path) -> tuple[Path, ...]:
+    """Write what `quantize` returned as `path` (.xml) and, beside it, its weights (.bin); returns both.
+
+    Raises:
+        InputError: another model, a path that does not end in .xml or cannot be written.
+    """
+    path = Path(path)
+    if not isinstance(quantized.run, OpenVINORun) or quantized.backend != BACKEND:
+        raise InputError(f"{quantized} is not what fbnetv3.inference.quantize.quantize returns")
+    if path.suffix != ".xml" or path.is_dir():
+        raise InputError(f"cannot write {path}; an int8 network is a file that ends in .xml")
+    import openvino
+
+    with draft(path) as file:
+        openvino.save_model(quantized.run.model, file, compress_to_fp16=False)
+        return publish(file, path)
+
+
+def load_quantized(path: str | Path, example: Tensor) -> OptimizedModel:
+    """Read what `save_quantized` wrote; `example` as for `optimize_for_inference`.
+
+    Raises:
+        InputError: a missing or damaged file, an example of another size, or OpenVINO is not installed.
+    """
+    require(("openvino",), "int8")
+    try:
+        return _optimized(openvino_file(Path(path), example), example)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(
+            f"cannot run {path} on {list(example.shape)}: {reason}; give a file of save_quantized"
+        ) from error
+
+
+def _single_images(batches: Iterable[Tensor], example: Tensor) -> Iterator[Tensor]:
+    for batch in batches:
+        if batch.shape[1:] != example.shape[1:] or batch.dtype != example.dtype:
+            raise InputError(
+                f"calibration: a batch is {batch.dtype} {list(batch.shape)}, the first {example.dtype} "
+                f"{list(example.shape)}; allowed: float32 [N, C, H, W] of one size"
+            )
+        yield from batch.split(1)
+
+
+def _quantized(model: Any, images: list[Tensor]) -> Any:
+    """The `openvino.Model` with 8-bit weights and activations, ranges from the images."""
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    ignored = nncf.IgnoredScope(types=list(FLOAT_OPERATORS), patterns=[FLOAT_MODULES], validate=False)
+    dataset = nncf.Dataset(images, lambda image: image.contiguous().numpy())
+    # Symmetric weights and asymmetric activations, as hard-swish is negative on a short range.
+    preset = nncf.QuantizationPreset.MIXED
+    with contextlib.redirect_stdout(io.StringIO()):  # progress bars
+        return nncf.quantize(model, dataset, preset=preset, subset_size=len(images), ignored_scope=ignored)
+
+
+def _optimized(run: OpenVINORun, example: Tensor) -> OptimizedModel:
+    return OptimizedModel(BACKEND, run, tuple(example.shape[1:]), run.threads)

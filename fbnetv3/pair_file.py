@@ -1,0 +1,101 @@
+"""The pair file: a searched architecture with its recipe, and how it was found (schema 1, YAML)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fbnetv3.arch import Arch
+from fbnetv3.errors import InputError, check_keys
+from fbnetv3.files import write_atomically
+from fbnetv3.schema import dump_yaml, load_yaml
+from fbnetv3.training.data.load import image_side, load_data
+from fbnetv3.training.data.memory import Data
+from fbnetv3.training.recipe import Recipe
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An architecture-recipe pair. `provenance` names data set, versions and run, so that the pair can be retrained."""
+
+    arch: Arch
+    recipe: Recipe
+    space: str
+    seed: int
+    constraint: dict[str, Any]  # metric, convention, max
+    predicted: dict[str, float]  # mean, std: accuracy in percent after the search's epochs; empty of a scaled network
+    measured: dict[str, Any]  # split, epochs, acc1; empty of a pair that was not trained
+    provenance: dict[str, Any]  # data, in_chans, num_classes, ...
+    schema: int = SCHEMA
+
+
+_MAPPINGS: dict[str, dict[str, type]] = {
+    "constraint": {"metric": str, "convention": str, "max": float},
+    "predicted": {"mean": float, "std": float},
+    "measured": {"split": str, "epochs": int, "acc1": float},
+    "provenance": {"data": str},
+}
+
+
+def save_pair(pair: Pair, path: str | Path) -> None:
+    """Write a pair file, atomically."""
+    data = {
+        "schema": pair.schema,
+        "arch": pair.arch.to_dict(),
+        "recipe": pair.recipe.to_dict(),
+        "space": pair.space,
+        "seed": pair.seed,
+        "constraint": pair.constraint,
+        "predicted": pair.predicted,
+        "measured": pair.measured,
+        "provenance": pair.provenance,
+    }
+    write_atomically(path, dump_yaml(data))
+
+
+def load_pair(path: str | Path) -> Pair:
+    """Read a pair file, strictly.
+
+    Raises:
+        InputError: missing or damaged file, unknown or missing key, a value out of range.
+    """
+    where = str(path)
+    fields = check_keys(load_yaml(Path(path), "pair file"), Pair, where)
+    if fields.get("schema") != SCHEMA:
+        raise InputError(f"{where}: schema is {fields.get('schema')!r}; this version reads {SCHEMA}")
+    for key, entries in _MAPPINGS.items():
+        mapping = fields[key]
+        if key in ("measured", "predicted") and mapping == {}:
+            continue
+        for entry, kind in entries.items():
+            value = mapping.get(entry) if isinstance(mapping, dict) else None
+            if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
+                raise InputError(f"{where}: {key}: {entry} is {value!r}; give a {kind.__name__}")
+    if type(fields["seed"]) is not int or not isinstance(fields["space"], str):
+        raise InputError(
+            f"{where}: seed is {fields['seed']!r}, space is {fields['space']!r}; give a whole number and a name"
+        )
+    fields["arch"] = Arch.from_dict(fields["arch"], f"{where}: arch")
+    fields["recipe"] = Recipe.from_dict(fields["recipe"], f"{where}: recipe")
+    return Pair(**fields)
+
+
+def pair_data(pair: Pair) -> Data:
+    """The images that a pair was searched for; those of files at its network's resolution.
+
+    Raises:
+        InputError: they are not there.
+    """
+    spec = pair.provenance["data"]
+    return load_data(spec, resolution=image_side(spec, pair.arch.resolution))
+
+
+def pair_shape(pair: Pair) -> tuple[int, int]:
+    """Classes and channels that a pair's costs are counted with: those of its space, or else of its data."""
+    if "num_classes" in pair.provenance:
+        return pair.provenance["num_classes"], pair.provenance["in_chans"]
+    data = pair_data(pair)
+    return len(data.classes), data.transforms.in_chans

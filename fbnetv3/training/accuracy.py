@@ -1,0 +1,54 @@
+"""Accuracy of a network on a split, over all processes, every image counted once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fbnetv3.errors import InputError
+from fbnetv3.training.data.memory import Data
+from fbnetv3.training.distributed import total
+from fbnetv3.training.process_rank import Share
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Percent of images whose label is the likeliest class, or among the five likeliest."""
+
+    acc1: float
+    acc5: float
+
+
+def final_split(data: Data) -> str:
+    """What a finished training is measured on: the test images, or those of `val` where there are none."""
+    try:
+        return "test" if data.count("test") else "val"
+    except InputError:
+        return "val"
+
+
+def measure(
+    model: nn.Module, data: Data, split: str, share: Share | None = None, device: torch.device = CPU
+) -> Accuracy:
+    """Evaluate `model` in eval mode; its mode is left as it was."""
+    share = share or Share()
+    counts = [0.0, 0.0, 0.0]
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        for x, labels in data.batches(split, share):
+            hits = top_hits(model(x.to(device)), labels.to(device))
+            counts = [a + b for a, b in zip(counts, (len(labels), *hits), strict=True)]
+    model.train(training)
+    images, first, five = total(counts, share, device)
+    return Accuracy(100.0 * first / images, 100.0 * five / images)
+
+
+def top_hits(logits: Tensor, labels: Tensor) -> tuple[int, int]:
+    """How many of a batch have their label first, and among the first five."""
+    five = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+    return int((logits.argmax(1) == labels).sum()), int(five.sum())

@@ -1,0 +1,130 @@
+"""What a text such as `torchvision:cifar10:/data` names: folders, file lists, torchvision's and Hugging Face's sets, shards."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fbnetv3.errors import InputError
+from fbnetv3.training.data.image_files import SPELLINGS, Items, Pictures, Source, list_files, open_folder, open_lists
+from fbnetv3.training.data.shards import open_shards
+
+_BOTH: Mapping[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
+TORCHVISION: Mapping[str, tuple[str, Mapping[str, dict[str, Any]]]] = {  # its class, and its arguments for each split
+    "cifar10": ("CIFAR10", _BOTH),
+    "cifar100": ("CIFAR100", _BOTH),
+    "fashion_mnist": ("FashionMNIST", _BOTH),
+    "imagenet": ("ImageNet", {"train": {"split": "train"}, "val": {"split": "val"}}),
+    "kmnist": ("KMNIST", _BOTH),
+    "mnist": ("MNIST", _BOTH),
+}
+STREAMS = ("hfids/", "tfds/")  # readers of timm's that cannot give the n-th picture
+
+
+def open_source(spec: str, *, download: bool = False) -> Source:
+    """Find the pictures that a text names, as `load.load_data` describes it; nothing is decoded.
+
+    Raises:
+        InputError: nothing there, or it is laid out in another way.
+    """
+    if spec.startswith(STREAMS):
+        raise InputError(
+            f"data {spec!r} can only be streamed, and a training needs the n-th picture; use hfds/NAME, wds/FOLDER, a folder "
+            "or torchvision:NAME:FOLDER"
+        )
+    if spec.startswith("torchvision:"):
+        source = _torchvision(spec, download)
+    elif spec.startswith("hfds/"):
+        source = _hugging_face(spec)
+    elif spec.startswith("wds/"):
+        source = open_shards(Path(spec.removeprefix("wds/")).expanduser())
+    elif spec.startswith("list:"):
+        source = _lists(spec)
+    else:
+        source = open_folder(Path(spec).expanduser())
+    if "train" not in source.splits:
+        raise InputError(f"data {spec!r} has no labelled split train, but {', '.join(source.splits) or 'none'}")
+    return source
+
+
+def _lists(spec: str) -> Source:
+    _, lists, root, *_ = (*spec.split(":", 2), "", "")
+    if not lists or not root:
+        raise InputError(f"data {spec!r}: expected list:LISTS:FOLDER, LISTS with train.txt, its paths below FOLDER")
+    return open_lists(Path(lists).expanduser(), Path(root).expanduser())
+
+
+def _torchvision(spec: str, download: bool) -> Source:
+    from torchvision import datasets
+
+    _, name, root, *_ = (*spec.split(":", 2), "", "")
+    if name not in TORCHVISION or not root:
+        raise InputError(f"data {spec!r}: expected torchvision:NAME:FOLDER; available names: {', '.join(TORCHVISION)}")
+    kind, arguments = TORCHVISION[name]
+    splits: dict[str, Pictures] = {}
+    for split, given in arguments.items():
+        extra = {"download": download} if kind != "ImageNet" else {}
+        try:
+            found = getattr(datasets, kind)(root, **given, **extra)
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"cannot open torchvision's {kind} in {root}: {error}; give the folder that holds it, or allow the download"
+            ) from error
+        if hasattr(found, "samples"):
+            splits[split] = list_files(found, Path(found.split_folder))
+        else:
+            labels = np.asarray(found.targets, dtype=np.int64)
+            splits[split] = Items(f"{kind} {split}", functools.partial(_first, found), labels)
+    classes = tuple(c if isinstance(c, str) else c[0] for c in found.classes)
+    return Source(f"torchvision:{name}", classes, splits)
+
+
+def _first(items: Any, index: int) -> Any:
+    return items[index][0]
+
+
+def _open_first(items: Any, index: int) -> Any:
+    return Image.open(items[index][0])
+
+
+def _hugging_face(spec: str) -> Source:
+    from timm.data import create_reader
+
+    try:
+        datasets = importlib.import_module("datasets")
+    except ImportError:
+        raise InputError(f'data {spec!r} needs the package datasets; run: pip install "fbnetv3[hf]"') from None
+    path, _, wanted = spec.partition("#")
+    name = path.removeprefix("hfds/")
+    try:
+        available = datasets.get_dataset_split_names(name)
+        features = datasets.load_dataset(name, split=available[0]).features
+    except Exception as error:  # of the file system, the network, pyarrow, ...
+        raise InputError(f"cannot open the Hugging Face data set {name!r}: {error}") from error
+    image = _column(spec, features, datasets.Image, "")
+    label = _column(spec, features, datasets.ClassLabel, wanted)
+    splits: dict[str, Pictures] = {}
+    for split, names in SPELLINGS.items():
+        for found in (n for n in names if n in available):
+            reader = create_reader(path, split=found, input_key=image, target_key=label)
+            labels = np.array(reader.dataset[label][:], dtype=np.int64)
+            if len(labels) and labels.min() >= 0:  # -1 stands for labels that are kept secret
+                splits[split] = Items(f"{spec} {found}", functools.partial(_open_first, reader), labels)
+    return Source(f"hfds/{Path(name).name if Path(name).exists() else name}", tuple(features[label].names), splits)
+
+
+def _column(spec: str, features: Mapping[str, Any], kind: type, wanted: str) -> str:
+    names = [name for name, feature in features.items() if isinstance(feature, kind)]
+    chosen = [name for name in names if name == wanted] if wanted else names
+    if len(chosen) == 1:
+        return chosen[0]
+    raise InputError(
+        f"data {spec!r}: columns of type {kind.__name__} are {', '.join(names) or 'none'}; one is needed, and several labels "
+        "are told apart by hfds/NAME#COLUMN"
+    )

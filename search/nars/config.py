@@ -1,0 +1,129 @@
+"""What a search does, as data: presets of the package, and the `config.yaml` of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from fbnetv3.errors import InputError
+from fbnetv3.files import write_atomically
+from fbnetv3.schema import STRICT, dump_yaml, find_yaml, list_yaml, load_yaml, read
+from fbnetv3.search.nars.evolve import PRESETS as EVOLUTIONS
+from fbnetv3.search.nars.evolve import EvolutionSettings
+from fbnetv3.search.predictor.model import PredictorSettings
+from fbnetv3.search.space.costs import Constraint
+from fbnetv3.search.space.latency import LatencyLimit
+
+SCHEMA = 1
+PRESETS = Path(__file__).parent / "presets"
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class SearchConfig:
+    """All settings of a search; names in brackets are Algorithm 1's."""
+
+    schema: int
+    name: str
+    about: str
+    space: str
+    data: str | None  # as `fbnetv3.training.data.load.load_data` takes it; None: the user's, who must name it
+    recipe: str  # base recipe, whose searched fields the space replaces
+    constraint: Constraint
+    pool: Count  # [n]
+    batch: Count  # [m]
+    rounds: Count  # [T]
+    early_stopping: Annotated[float, Field(gt=0.0, le=1.0)]
+    final_stretch: Count
+    predictor: PredictorSettings
+    evolution: EvolutionSettings
+    also: tuple[Constraint, ...] = ()  # further constraints that every pair keeps as well
+    latency: LatencyLimit | None = None  # and a time, by a look-up table
+    # Trained before one is chosen, see nars.choose_finalists; the paper has 0.
+    finalists: Annotated[int, Field(ge=0)] = 5
+    # Candidates of the first batch that train again with another seed: how far rankings can agree at all (Figure 5).
+    repeats: Annotated[int, Field(ge=0)] = 0
+    classes: Count | None = None  # of the data, where it has a part of the space's, as in section 4; costs are of all
+    final_training: bool = True  # of the pair on the same data, and its test accuracy
+    device: str = "cpu"  # of trainings
+    precision: Literal["fp32", "bf16"] = "fp32"
+    readers: Annotated[int, Field(ge=0)] = 0  # processes of a training that read pictures
+    processes: Count = 1  # that train one candidate together, by torchrun
+    seed: Annotated[int, Field(ge=0)] = 0
+    baseline: bool = False  # also run random search with as many trainings
+
+    @property
+    def trainings(self) -> int:
+        """Candidates that a search trains before the final training."""
+        return self.batch * self.rounds + self.repeats + self.finalists
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, every field."""
+        return dataclasses.asdict(self)
+
+    def replace(self, **changes: Any) -> SearchConfig:
+        """A copy with other values, checked like a new one."""
+        return read_config(self.to_dict() | changes, "search config")
+
+    @property
+    def fingerprint(self) -> str:
+        """Of every setting that decides what is found."""
+        without = ("baseline", "about", "readers")
+        settings = {key: value for key, value in self.to_dict().items() if key not in without}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_config(data: Any, where: str) -> SearchConfig:
+    """Read strictly; errors name `where`, key and value."""
+    if isinstance(data, Mapping):
+        data = {str(key): value for key, value in data.items()}
+        if isinstance(data.get("evolution"), str):
+            data["evolution"] = _evolution(data["evolution"], where)
+        if isinstance(data.get("predictor"), str):
+            data["predictor"] = PredictorSettings.preset(data["predictor"])
+        if isinstance(data.get("also"), list | tuple):
+            data["also"] = tuple(read(Constraint, row, f"{where}: also[{i}]") for i, row in enumerate(data["also"]))
+    nested = {"constraint": Constraint, "predictor": PredictorSettings, "evolution": EvolutionSettings}
+    if isinstance(data, Mapping) and data.get("latency") is not None:
+        nested["latency"] = LatencyLimit
+    config = read(SearchConfig, data, where, **nested)
+    if config.schema != SCHEMA:
+        raise InputError(f"{where}: schema is {config.schema}; this version reads {SCHEMA}")
+    if config.batch * config.rounds > config.pool:
+        raise InputError(f"{where}: a pool of {config.pool} is too small for {config.rounds} batches of {config.batch}")
+    if config.repeats > config.batch:
+        raise InputError(f"{where}: repeats is {config.repeats}; at most the {config.batch} of the first batch")
+    return config
+
+
+def _evolution(name: str, where: str) -> EvolutionSettings:
+    if name not in EVOLUTIONS:
+        raise InputError(f"{where}: evolution is {name!r}; give one of {', '.join(EVOLUTIONS)}, or settings")
+    return EVOLUTIONS[name]
+
+
+def list_presets() -> list[str]:
+    """Names of the presets in the package."""
+    return list_yaml(PRESETS)
+
+
+def load_preset(name: str) -> SearchConfig:
+    """A preset of the package by name, or a user's by the path of its YAML file.
+
+    Raises:
+        InputError: no such preset, or a file with an unknown key, a missing key or a wrong value.
+    """
+    path = find_yaml(name, PRESETS, "preset")
+    return read_config(load_yaml(path, "preset"), str(path))
+
+
+def save_config(config: SearchConfig, path: Path) -> None:
+    """Write a run's configuration."""
+    write_atomically(path, dump_yaml(config.to_dict()))

@@ -1,0 +1,220 @@
+"""The accuracy predictor of section 3.1: an encoder of architectures with a proxy head and an accuracy head (Figure 3).
+
+It works on plain arrays, so that it serves any table of architectures, recipes and accuracies. The encoder and the proxy
+head learn free statistics of architectures; what the accuracy head makes of them is a matter of `PredictorSettings`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fbnetv3.errors import InputError
+from fbnetv3.schema import read
+from fbnetv3.search.predictor.encoder import Proxy, pretrain
+from fbnetv3.search.predictor.gaussian_process import KernelHead
+from fbnetv3.search.predictor.network import NetworkHead
+from fbnetv3.search.predictor.settings import PredictorSettings
+from fbnetv3.weight_file import read_tensors, write_tensors
+
+__all__ = ["AccuracyPredictor", "PredictorSettings"]
+
+SCHEMA = 1
+KIND = "accuracy_predictor"
+Floats = npt.NDArray[np.floating[Any]]
+
+
+class AccuracyPredictor:
+    """Predicts accuracy from encoded architecture-recipe pairs.
+
+    Args:
+        arch_columns: boolean mask, or indices, of the columns of `x` that describe the architecture; the encoder sees them
+            alone. All other columns describe the recipe and join at the accuracy head.
+        n_columns: number of columns of `x`; only needed with indices.
+        seed: of weights and batches; the same seed, data and thread count give the same predictions.
+        settings: `PredictorSettings.preset("paper")` is the paper's predictor; the default is the best that we know.
+    """
+
+    def __init__(
+        self,
+        arch_columns: npt.ArrayLike,
+        *,
+        seed: int,
+        n_columns: int | None = None,
+        settings: PredictorSettings | None = None,
+    ) -> None:
+        columns = np.asarray(arch_columns)
+        if columns.dtype != bool:
+            if n_columns is None:
+                raise InputError("arch_columns are indices: give n_columns too, or a boolean mask")
+            if not np.isin(columns, np.arange(n_columns)).all():
+                raise InputError(f"arch_columns are {columns.tolist()}; allowed: 0 to {n_columns - 1}")
+            columns = np.isin(np.arange(n_columns), columns)
+        if columns.ndim != 1 or not columns.any():
+            raise InputError("arch_columns must name at least one column")
+        self.arch_columns = columns
+        self.seed = seed
+        self.settings = settings or PredictorSettings()
+        self._proxy: Proxy | None = None
+        self._heads: list[KernelHead] | list[NetworkHead] = []
+
+    def pretrain(self, x_arch: Floats, labels: Floats) -> None:
+        """Train encoder and proxy head on free labels (section 3.2); forgets what `fit` learnt.
+
+        Args:
+            x_arch: architecture columns alone, [n, number of arch_columns].
+            labels: architecture statistics, [n, k], any units: they are standardised inside.
+
+        Raises:
+            InputError: shapes that do not fit, or values that are not finite.
+        """
+        x, y = self._check_arch(x_arch), _check(labels, None, np.float64)
+        if len(x) != len(y):
+            raise InputError(f"pretrain: {len(x)} rows of x_arch but {len(y)} of labels")
+        self._proxy = pretrain(x, y, self.settings, self.seed)
+        self._heads = []
+
+    def predict_labels(self, x_arch: Floats) -> npt.NDArray[np.float64]:
+        """Statistics [n, k] that the proxy head predicts, in the units of `pretrain`'s labels (Figure 4a and b)."""
+        if self._proxy is None:
+            raise InputError("predict_labels needs a pretrained predictor: call pretrain first")
+        return self._proxy.labels(self._check_arch(x_arch)).numpy()
+
+    def fit(self, x: Floats, y: Floats) -> None:
+        """Train the accuracy head (section 3.3).
+
+        Starts from the pretrained encoder every time (from none without `pretrain`), so the result depends on the seed and
+        the data alone, not on earlier calls.
+
+        Args:
+            x: encoded pairs [n, columns].
+            y: accuracies in percentage points [n].
+
+        Raises:
+            InputError: shapes that do not fit, or values that are not finite.
+        """
+        inputs = _check(x, len(self.arch_columns))
+        target = _check(np.reshape(np.asarray(y), (-1, 1)), 1, np.float64)[:, 0]
+        if len(inputs) != len(target):
+            raise InputError(f"fit: {len(inputs)} rows of x but {len(target)} of y")
+        if self.settings.head == "kernel":
+            self._heads = KernelHead.fit_members(self._groups(inputs), target, self.settings.members, self.seed)
+        else:
+            arch, recipe = self._split(inputs)
+            start = self._proxy.encoder if self._proxy else None
+            self._heads = [
+                NetworkHead.fit(arch, recipe, target.float(), start, self.settings, self.seed * 1000 + member)
+                for member in range(self.settings.members)
+            ]
+
+    def predict(self, x: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Mean and deviation of the predicted accuracy in percentage points, each [n].
+
+        The deviation is that of the members' means, and with the kernel head of the process around them too.
+        """
+        means, variances = self._predict(x)
+        return means.mean(0).numpy(), (means.var(0, correction=0) + variances.mean(0)).sqrt().numpy()
+
+    def predict_members(self, x: Floats) -> npt.NDArray[np.float64]:
+        """Predicted accuracy by every member of the ensemble, [members, n]."""
+        return self._predict(x)[0].numpy()
+
+    def save(self, path: str | Path) -> None:
+        """Write everything that `load` needs to a `.safetensors` file, whole or not at all.
+
+        Raises:
+            InputError: another suffix, or a file that cannot be written.
+        """
+        _check_suffix(path)
+        header = {
+            "kind": KIND,
+            "schema": SCHEMA,
+            "arch_columns": self.arch_columns.tolist(),
+            "seed": self.seed,
+            "settings": dataclasses.asdict(self.settings),
+            "pretrained": self._proxy is not None,
+            "fitted": bool(self._heads),
+        }
+        tensors = self._proxy.to_tensors() if self._proxy else {}
+        for i in range(len(self._heads)):
+            tensors |= self._heads[i].to_tensors(f"member{i}.")
+        # Tensors that share memory cannot be saved, and an empty file has nothing to say where it ends.
+        tensors = {key: value.clone() for key, value in tensors.items()} | {"end": torch.zeros(1)}
+        write_tensors(path, tensors, header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> AccuracyPredictor:
+        """The predictor of a file that `save` wrote; it predicts the same bits.
+
+        Raises:
+            InputError: no such file, a damaged or a foreign one, or a schema that this version does not read.
+        """
+        _check_suffix(path)
+        tensors, header = read_tensors(path)
+        if header is None or header.get("kind") != KIND:
+            raise InputError(f"{path} holds no accuracy predictor; give a file that AccuracyPredictor.save wrote")
+        if header.get("schema") != SCHEMA:
+            raise InputError(f"{path}: schema is {header.get('schema')!r}; this version reads {SCHEMA}: update fbnetv3")
+        settings = read(PredictorSettings, header.get("settings"), f"{path}: settings")
+        # Copies lie where torch aligns memory, as what was fitted does: other alignments round otherwise.
+        tensors = {key: value.clone() for key, value in tensors.items()}
+        try:
+            self = cls(np.array(header["arch_columns"], bool), seed=header["seed"], settings=settings)
+            columns = (int(self.arch_columns.sum()), int((~self.arch_columns).sum()))
+            if header["pretrained"]:
+                self._proxy = Proxy.from_tensors(tensors, columns[0], settings)
+            members = [f"member{i}." for i in range(settings.members)] if header["fitted"] else []
+            if settings.head == "kernel":
+                self._heads = [KernelHead.from_tensors(tensors, member) for member in members]
+            else:
+                self._heads = [NetworkHead.from_tensors(tensors, member, columns, settings) for member in members]
+        except (KeyError, RuntimeError) as error:
+            raise InputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+        return self
+
+    def _predict(self, x: Floats) -> tuple[Tensor, Tensor]:
+        """Means of the members and variances around them, each [members, n]."""
+        if not self._heads:
+            raise InputError("predict needs a fitted predictor: call fit first")
+        inputs = _check(x, len(self.arch_columns))
+        if isinstance(self._heads[0], KernelHead):
+            groups = self._groups(inputs)
+            pairs = [head.predict(groups) for head in self._heads if isinstance(head, KernelHead)]
+            return torch.stack([mean for mean, _ in pairs]), torch.stack([variance for _, variance in pairs])
+        arch, recipe = self._split(inputs)
+        means = torch.stack([head.predict(arch, recipe) for head in self._heads if isinstance(head, NetworkHead)])
+        return means, torch.zeros_like(means)
+
+    def _groups(self, inputs: Tensor) -> list[Tensor]:
+        """What the kernel head compares pairs by: their columns, and the statistics that the proxy head predicts."""
+        return [inputs] + ([self._proxy.targets(self._split(inputs)[0])] if self._proxy else [])
+
+    def _split(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        mask = torch.from_numpy(self.arch_columns)
+        return inputs[:, mask], inputs[:, ~mask]
+
+    def _check_arch(self, x_arch: Floats) -> Tensor:
+        return _check(x_arch, int(self.arch_columns.sum()))
+
+
+def _check(values: npt.ArrayLike, columns: int | None, dtype: type = np.float32) -> Tensor:
+    try:
+        array: npt.NDArray[Any] = np.asarray(values, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"expected an array of numbers [n >= 1, {columns or 'k'}]: {error}") from error
+    if array.ndim != 2 or not array.size or (columns is not None and array.shape[1] != columns):
+        raise InputError(f"expected an array [n >= 1, {columns or 'k'}], got shape {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise InputError("the array holds values that are not finite")
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _check_suffix(path: str | Path) -> None:
+    if Path(path).suffix != ".safetensors":
+        raise InputError(f"{path}: a predictor's file ends in .safetensors")

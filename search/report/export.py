@@ -1,0 +1,147 @@
+"""The trials of a search for other programs: CSV, JSON, TensorBoard's event files.
+
+fbnetv3 search export DIR --format csv --out trials.csv
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fbnetv3.errors import InputError
+from fbnetv3.files import make_folder, write_atomically
+from fbnetv3.schema import load_yaml
+from fbnetv3.search.nars.config import read_config
+from fbnetv3.search.report.analysis import by_round, convergence, measured
+from fbnetv3.search.runs.run import CONFIG, LEDGERS
+from fbnetv3.search.space.space import SearchSpace, load_space
+from fbnetv3.search.trial import Trial, read_ledger
+
+
+def export_trials(folder: str | Path, kind: str, out: str | Path, method: str = "nars") -> int:
+    """Write the trials of a search, whether it has ended or not, in the order of rounds; returns how many.
+
+    `csv` is a table (`search.tables`) of coordinates as built, costs in the convention of the search, and the accuracy
+    after every epoch; what a table does not know is in `note.NAME`. There a line without an accuracy is a training that
+    diverged, so those that failed, which say nothing of their candidate, are left out. `json` has everything. `tensorboard`
+    is a new folder: a step is a training, with its accuracy, prediction and the best so far; HPARAMS has all coordinates.
+
+    Args:
+        kind: one of `FORMATS`.
+        out: a file, or for `tensorboard` a folder that does not exist or is empty.
+        method: whose ledger, `nars` or `random`.
+
+    Raises:
+        InputError: no search there, no trials yet, `out` cannot be written, or TensorBoard is not installed.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"no search in {folder}: {CONFIG} is missing; give the folder of `fbnetv3 search run`")
+    config = read_config(load_yaml(folder / CONFIG, "search configuration"), str(folder / CONFIG))
+    trials = [t for batch in by_round(read_ledger(folder / LEDGERS[method])).values() for t in batch]
+    if kind == "csv":
+        trials = [t for t in trials if t.status != "failed"]
+    if not trials:
+        raise InputError(f"{folder / LEDGERS[method]} holds no trials to export yet; go on with the search first")
+    FORMATS[kind](load_space(config.space), trials, Path(out))
+    return len(trials)
+
+
+def coordinates(space: SearchSpace, trial: Trial) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Values of the architecture's and of the recipe's coordinates, by name; widths as built."""
+    both: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for c, i in zip(space.coordinates, trial.candidate, strict=True):
+        both[not c.arch][c.name] = c.values[i]
+    return both
+
+
+def _write_csv(space: SearchSpace, trials: Sequence[Trial], out: Path) -> None:
+    longest = max(t.epochs for t in trials)
+    text = io.StringIO()
+    rows = [_line(space, t, longest) for t in trials]
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(out, text.getvalue())
+
+
+def _line(space: SearchSpace, trial: Trial, epochs: int) -> dict[str, Any]:
+    arch, recipe = coordinates(space, trial)
+    mean, std = trial.predicted or (None, None)
+    notes = {
+        "round": trial.round,
+        "index": trial.index,
+        "status": trial.status,
+        "epochs": trial.epochs,
+        "seed": trial.seed,
+        "predicted": mean,
+        "deviation": std,
+        "seconds": trial.seconds,
+    }
+    return (
+        {f"arch.{name}": value for name, value in arch.items()}
+        | {f"recipe.{name}": value for name, value in recipe.items()}
+        | {"label.flops": trial.flops, "label.params": trial.params}
+        | {f"acc1.{k}": trial.acc1[k - 1] if k <= len(trial.acc1) else None for k in range(1, epochs + 1)}
+        | {f"note.{name}": value for name, value in notes.items()}
+    )
+
+
+def _write_json(space: SearchSpace, trials: Sequence[Trial], out: Path) -> None:
+    rows = []
+    for t in trials:
+        arch, recipe = coordinates(space, t)
+        kept = ("round", "index", "status", "error", "seed", "epochs", "flops", "params", "acc1", "seconds")
+        predicted = None if t.predicted is None else dict(zip(("mean", "std"), t.predicted, strict=True))
+        rows.append(
+            {"arch": arch, "recipe": recipe, "predicted": predicted} | {name: getattr(t, name) for name in kept}
+        )
+    write_atomically(out, json.dumps(rows, indent=1) + "\n")
+
+
+def _write_events(space: SearchSpace, trials: Sequence[Trial], out: Path) -> None:
+    """Written beside `out` and renamed, so that it is whole or absent."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError("TensorBoard's files need its package: pip install tensorboard") from None
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists already; give a new folder for TensorBoard's files")
+    make_folder(out.parent)
+    # As many epochs as all had that ended well: accuracies after different numbers do not compare.
+    epochs = min((len(t.acc1) for t in measured(trials)), default=1)
+    best = convergence(trials, epochs).best
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+        folder = Path(temporary) / "events"
+        with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+            for step, t in enumerate(trials):
+                values = {"accuracy": t.acc1[epochs - 1] if t.acc1 else math.nan, "best": best[step]}
+                if t.predicted is not None:
+                    values["predicted"] = t.predicted[0]
+                for name, value in values.items():
+                    if not math.isnan(value):
+                        writer.add_scalar(f"trials/{name}", float(value), step)  # type: ignore[no-untyped-call]
+                if t.acc1:
+                    arch, recipe = coordinates(space, t)
+                    metrics = {
+                        "hparam/accuracy": t.acc1[epochs - 1],
+                        "hparam/flops": t.flops,
+                        "hparam/params": t.params,
+                    }
+                    name = f"round{t.round}_{t.index}"
+                    writer.add_hparams(arch | recipe, metrics, run_name=name)  # type: ignore[no-untyped-call]
+        os.replace(folder, out)  # noqa: PTH105
+
+
+FORMATS: Mapping[str, Callable[[SearchSpace, Sequence[Trial], Path], None]] = {
+    "csv": _write_csv,
+    "json": _write_json,
+    "tensorboard": _write_events,
+}

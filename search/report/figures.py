@@ -1,0 +1,180 @@
+"""Plots of what the search knows: the predictor (Figure 4), early stopping (Figure 5), importance, the evolution."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fbnetv3.search.nars.config import SearchConfig
+from fbnetv3.search.nars.select import Agreement, noise_ceiling, rank_correlations
+from fbnetv3.search.report.analysis import by_round, measured, predictions, repeated_accuracies
+from fbnetv3.search.report.importance import FEWEST, REPEATS, Importance
+from fbnetv3.search.report.plots import (
+    COLORS,
+    GREEN,
+    GREY,
+    Plot,
+    count,
+    finish,
+    floor_of,
+    plot_axes,
+    plot_row,
+    round_name,
+)
+
+if TYPE_CHECKING:
+    from fbnetv3.search.runs.run import Found
+
+PURPLE = "#aa4499"
+CYAN = "#00a5c8"  # the threshold's colour in the paper
+NAMES = {"flops": "FLOPs", "params": "parameters"}
+
+
+def plot_proxy(nars: Found) -> Plot:
+    """Figure 4 (a) and (b)."""
+    from matplotlib.ticker import EngFormatter
+
+    title, proxy = "What pretraining taught the predictor (Figure 4 a, b)", nars.proposal.proxy
+    if not proxy:
+        return Plot("proxy", title, "This search kept no predictions of statistics.", None)
+    row = plot_row(len(proxy))
+    for axes, statistic in zip(row, proxy, strict=True):
+        ends = [min(statistic.exact + statistic.predicted), max(statistic.exact + statistic.predicted)]
+        axes.plot(ends, ends, color=GREY, linestyle="--", linewidth=1)
+        axes.scatter(statistic.exact, statistic.predicted, s=7, color=COLORS["nars"], alpha=0.5, linewidths=0)
+        axes.set(xlabel=f"exact {NAMES[statistic.name]}", ylabel=f"predicted {NAMES[statistic.name]}")
+        axes.set_title(f"R² {statistic.r2:.4f}", fontsize=10)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(EngFormatter(sep=""))
+            axis.get_major_locator().set_params(nbins=4)
+    caption = (
+        f"The {len(proxy[0].exact):,} architectures of the pool that the encoder was not pretrained on: the proxy head's "
+        "statistics against the exact ones. The dashed line is equality."
+    )
+    return finish("proxy", title, caption, row[0])
+
+
+def plot_predicted(nars: Found) -> Plot:
+    """Figure 4 (c), of predictions made before the training."""
+    epochs, title = nars.proposal.epochs, "Predicted and measured accuracy (Figure 4 c)"
+    rounds = {number: predictions(trials, epochs) for number, trials in by_round(nars.trials).items()}
+    rounds = {number: pairs for number, pairs in rounds.items() if len(pairs)}
+    if not rounds:
+        why = "No trial that ended well had been predicted: there was one round only, or all later trainings failed."
+        return Plot("predicted_vs_measured", title, why, None)
+    axes = plot_axes("predicted accuracy (%)", f"measured (%), {count(epochs, 'epoch')}")
+    floor = floor_of(values := [row[2] for pairs in rounds.values() for row in pairs.tolist()])
+    for i, (number, (mean, std, truth)) in enumerate((n, pairs.T) for n, pairs in rounds.items()):
+        kind = {"fmt": "oDs^v"[i % 5], "markersize": 5, "elinewidth": 0.8, "alpha": 0.3 + 0.7 * (i + 1) / len(rounds)}
+        label = name if (name := round_name(nars, number)) == "finalists" else f"round {name}"
+        axes.errorbar(mean, truth.clip(floor), xerr=std, color=COLORS["nars"], label=label, **kind)
+    axes.axline((mean[0], mean[0]), slope=1, color=GREY, linestyle="--", linewidth=1, label="measured = predicted")
+    axes.set_ylim(floor - 0.3)
+    caption = (
+        "Trainings that were predicted before they were measured; a bar is the predictor's deviation. They are the ones it "
+        "favoured, so where they lie below the dashed line it hoped too much."
+    )
+    if low := sum(value < floor for value in values):
+        caption += f" {count(low, 'training')} below {floor:.1f}% are drawn there."
+    return finish("predicted_vs_measured", title, caption, axes, under=True)
+
+
+def plot_early_stopping(config: SearchConfig, nars: Found) -> Plot:
+    """Figure 5."""
+    title = "Rank correlation by epoch (Figure 5)"
+    batch = [t for t in nars.trials if t.round == 1]
+    found = rank_correlations([t.acc1 for t in measured(batch)])
+    if len(found) < 2 or math.isnan(found[-1].spearman):
+        why = (
+            "There is no ranking to correlate: one epoch, or fewer than three trainings of the first batch ended well."
+        )
+        return Plot("early_stopping", title, why, None)
+    axes = plot_axes("epoch", "rank correlation with the last epoch")
+    epochs, kinds = range(1, len(found) + 1), {"marker": "o", "markersize": 4 if len(found) < 40 else 0}
+    axes.plot(epochs, [c.spearman for c in found], color=COLORS["nars"], label="Spearman", **kinds)
+    axes.plot(epochs, [c.kendall for c in found], color=PURPLE, label="Kendall", **kinds)
+    axes.axhline(
+        config.early_stopping, color=CYAN, linestyle="--", label=f"threshold {config.early_stopping:g} (Spearman)"
+    )
+    ceiling = noise_ceiling(repeated := repeated_accuracies(nars.trials))
+    if not math.isnan(ceiling.spearman):
+        axes.axhline(ceiling.spearman, color=COLORS["nars"], linestyle=":", label="seed to seed, Spearman")
+        axes.axhline(ceiling.kendall, color=PURPLE, linestyle=":", label="seed to seed, Kendall")
+    axes.axvline(nars.proposal.epochs, color=GREEN, linewidth=1, label="length of later trainings")
+    caption = " ".join(
+        (
+            f"Of the {count(len(measured(batch)), 'training')} of the first batch that ended well.",
+            _stopping_words(config, found, nars.proposal.epochs),
+            _ceiling_words(ceiling, repeated.shape[-1]),
+        )
+    )
+    return finish("early_stopping", title, caption, axes, whole=True, under=True)
+
+
+def _stopping_words(config: SearchConfig, found: list[Agreement], chosen: int) -> str:
+    if chosen < len(found):
+        return (
+            f"After epoch {chosen} of {len(found)} the ranking agrees with the last one by {found[chosen - 1].spearman:.2f} "
+            f"(Spearman; Kendall {found[chosen - 1].kendall:.2f}): later trainings stop there."
+        )
+    return (
+        f"The threshold of {config.early_stopping:g} buys nothing here: no epoch before the last, {chosen}, reaches it, so all "
+        "trainings run to the end."
+    )
+
+
+def _ceiling_words(ceiling: Agreement, candidates: int) -> str:
+    if math.isnan(ceiling.spearman):
+        return (
+            "How far two trainings of the same candidates with other seeds agree, the ceiling of what a ranking is worth, "
+            "is unknown: none was repeated, or too few."
+        )
+    return (
+        f"Trainings of the same candidates with other seeds agree by {ceiling.spearman:.2f} (Kendall {ceiling.kendall:.2f}), "
+        f"on {candidates} candidates: a correlation above that is of the noise as well."
+    )
+
+
+def plot_importance(importance: Importance | None, most: int = 12) -> Plot:
+    """What the accuracy of the trials depends on."""
+    title = "Importance of the coordinates"
+    if importance is None:
+        return Plot(
+            "importance", title, f"Fewer than {FEWEST} trainings ended well, or all equally: they say nothing.", None
+        )
+    if (skill := importance.explained.mean()) <= 0:
+        why = f"On trials it has not seen, the predictor explains nothing of the accuracy (R² {skill:.2f})."
+        return Plot("importance", title, why, None)
+    mean, std = importance.loss.mean(axis=0), importance.loss.std(axis=0)
+    order = np.argsort(mean, kind="stable")[-most:]
+    axes = plot_axes("loss of explained variance (points of R²)", "")
+    axes.barh(
+        range(len(order)), mean[order], xerr=std[order], color=COLORS["nars"], alpha=0.75, ecolor=GREY, height=0.7
+    )
+    axes.set_yticks(range(len(order)), [importance.names[i] for i in order], fontsize=8.5)
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    caption = (
+        f"Permutation importance of the {len(order)} most important of {len(mean)} coordinates, on trials that the model has "
+        "not seen: the predictor's accuracy head is fitted to four fifths of the trials and predicts the rest, with the "
+        f"values of one coordinate shuffled. A bar is the deviation over {REPEATS} repeats with other folds and shuffles. "
+        f"Unshuffled it explains {skill:.0%} of the variance. Few trials say little, bars that reach 0 say nothing, and "
+        "trials of later rounds were not chosen at random."
+    )
+    return finish("importance", title, caption, axes)
+
+
+def plot_evolution(config: SearchConfig, nars: Found) -> Plot:
+    """The scores of stage 3."""
+    title, history = "Evolution by the predictor's score", nars.proposal.history
+    if not history:
+        return Plot("evolution", title, "This search had no evolution.", None)
+    axes = plot_axes("generation", "best score (%)")
+    axes.plot(history, color=COLORS["nars"], marker="o", markersize=3)
+    axes.ticklabel_format(useOffset=False)
+    caption = (
+        f"The highest score of every generation, predicted accuracy less {config.evolution.caution:g} of its deviation; "
+        "generation 0 holds the best trials and random candidates."
+    )
+    return finish("evolution", title, caption, axes, whole=True)

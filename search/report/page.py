@@ -1,0 +1,300 @@
+"""The report of a search: one self-contained HTML page, and its plots as PNG files in `plots/` beside it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fbnetv3.arch import Arch
+from fbnetv3.files import write_atomically
+from fbnetv3.pair_file import Pair, load_pair
+from fbnetv3.search.nars.algorithm import REPEATS
+from fbnetv3.search.nars.config import SearchConfig
+from fbnetv3.search.report import template as words
+from fbnetv3.search.report.analysis import METHODS, accuracies, errors, measured, summary
+from fbnetv3.search.report.figures import (
+    plot_early_stopping,
+    plot_evolution,
+    plot_importance,
+    plot_predicted,
+    plot_proxy,
+)
+from fbnetv3.search.report.importance import Importance, permutation_importance
+from fbnetv3.search.report.plots import (
+    Plot,
+    count,
+    groups,
+    plot_convergence,
+    plot_final,
+    plot_pareto,
+    plot_rounds,
+)
+from fbnetv3.search.space.space import SearchSpace
+from fbnetv3.training.data.memory import DATA, load_images
+
+if TYPE_CHECKING:  # run.py imports this module
+    from fbnetv3.search.runs.run import Found
+
+BUDGETS = Path("budgets") / "front.json"  # of `fbnetv3 search budgets`, beside the page
+
+
+def write_report(config: SearchConfig, space: SearchSpace, found: list[Found], path: Path) -> None:
+    """Write the page to `path` and the plots to `plots/` beside it, every file whole or not at all.
+
+    Pairs of budgets join if `BUDGETS` lies beside the page.
+
+    Args:
+        found: of NARS first and then, if it ran, of random search.
+
+    Raises:
+        InputError: the folder cannot be written, or a file of the budgets is damaged.
+    """
+    budgets = json.loads((path.parent / BUDGETS).read_text())["budgets"] if (path.parent / BUDGETS).is_file() else []
+    plots = _plots(config, space, found, budgets)
+    pairs = [(f"budget {row['budget']}", row, load_pair(path.parent / row["pair"])) for row in budgets]
+    page = _page(config, space, found, plots, pairs)
+    for plot in (p for part in plots.values() for p in part):
+        file = path.parent / "plots" / f"{plot.name}.png"
+        if plot.png is not None:
+            write_atomically(file, plot.png)
+        else:
+            file.unlink(missing_ok=True)  # of an earlier report
+    write_atomically(path, page)
+
+
+def _plots(
+    config: SearchConfig, space: SearchSpace, found: list[Found], budgets: list[dict[str, Any]]
+) -> dict[str, list[Plot]]:
+    """The plots of every part of the page, by its name in the template."""
+    nars = found[0]
+    own = [row for row in budgets if config.constraint.metric in row]
+    search = [plot_rounds(found), plot_pareto(config, found, own), plot_convergence(found)]
+    knowledge = [plot_proxy(nars), plot_predicted(nars), plot_early_stopping(config, nars)]
+    knowledge += [plot_importance(_importance(config, space, nars)), plot_evolution(config, nars)]
+    return {"search": search, "knowledge": knowledge, "final_plot": [plot_final(found)]}
+
+
+def _importance(config: SearchConfig, space: SearchSpace, nars: Found) -> Importance | None:
+    trials = sorted(measured(nars.trials), key=lambda t: (t.round, t.index))
+    index = np.array([t.candidate for t in trials], np.int64).reshape(-1, len(space.coordinates))
+    return permutation_importance(space, index, np.array(accuracies(trials, nars.proposal.epochs)), config.seed)
+
+
+def _page(
+    config: SearchConfig, space: SearchSpace, found: list[Found], plots: Mapping[str, list[Plot]],
+    budgets: list[tuple[str, dict[str, Any], Pair]],
+) -> str:  # fmt: skip
+    nars, *others = found
+    pair, sizes, split = nars.pair, _sizes(config), _split(nars)
+    text = _words(config, space, nars) | {name: f"{n:,}" for name, n in sizes.items()}
+    text["test_images"] = f"{text['test']} test images" if sizes else "test images"
+    recipe, searched = _recipe_rows(config, space, nars)
+    made = {"seed": pair.seed, "space": pair.space} | pair.provenance
+    rounds = [[name, *summary(trials, nars.proposal.epochs)] for _, name, trials in groups(found)]
+    markup = {
+        "css": words.CSS,
+        "outcome": _fill(words.OUTCOME[split], text, {}),
+        "apart": _fill(words.APART[split], text, {}),
+        "unbiased": _fill(words.UNBIASED[split], text, {}),
+        "subset": _fill(words.SUBSET, text, {}) if sizes else "",
+        "use": _fill(words.USE if split else words.RETRAIN, {}, {}),
+        "versus": "".join(_versus(nars, other, sizes) for other in others if split),
+        "facts": "".join(f"<div><dd>{html.escape(v)}</dd><dt>{html.escape(k)}</dt></div>" for k, v in _facts(found)),
+        "arch": _table(("stage", "block", "k", "e", "c", "n", "s", "se"), _arch_rows(pair.arch)),
+        "recipe": _table(("field", "value", "where it comes from"), recipe, "words", searched),
+        "pairs": _pairs(space, found, budgets),
+        "rounds": _table(words.ROUNDS, rounds),
+        "repeats": _REPEATS if any(t.round == REPEATS for t in nars.trials) else "",
+        "failures": _failures(found),
+        "finalists": _finalists(nars) if nars.proposal.finalists else "",
+        "lone": words.LONE if config.rounds == 1 else "",
+        "made": _table(("what", "value"), [[k.replace("_", " "), _value(v)] for k, v in made.items()], "words"),
+        **{part: "".join(map(_figure, some)) for part, some in plots.items()},
+    }
+    return _fill(words.PAGE, text, markup)
+
+
+_REPEATS = " Repeats are trainings of candidates of round 1 with another seed: they measure noise, and propose nothing."
+
+
+def _split(found: Found) -> str:
+    """The images that the final training was measured on: test, val, or '' without one."""
+    return str(found.pair.measured.get("split", ""))
+
+
+def _words(config: SearchConfig, space: SearchSpace, nars: Found) -> dict[str, object]:
+    """What the page says in text."""
+    pair, limit = nars.pair, config.constraint
+    spent = Counter(t.epochs for t in nars.trials)
+    return {
+        "name": config.name,
+        "about": config.about,
+        "space": space.name,
+        "archs": _big(space.arch_size),
+        "recipes": _big(space.recipe_size),
+        "data": config.data or "data that the configuration does not name",
+        "limit": (f"{limit.min:,.0f} to " if limit.min else "at most ") + f"{limit.max:,.0f}",
+        "metric": "FLOPs (one multiply-add = 1)" if limit.metric == "flops" else "parameters",
+        "convention": limit.convention,
+        "candidates": count(len(nars.trials), "candidate"),
+        "spent": ", ".join(f"{n} for {count(e, 'epoch')}" for e, n in sorted(spent.items(), reverse=True)),
+        "final": count(pair.recipe.epochs, "epoch"),
+        "flops": f"{nars.flops:,}",
+        "params": f"{nars.params:,}",
+        "acc1": _percent(pair),
+        "mean": f"{pair.predicted['mean']:.1f}",
+        "std": f"{pair.predicted['std']:.1f}",
+        "epochs": count(nars.proposal.epochs, "epoch"),
+        "resolution": pair.arch.resolution,
+        "base": config.recipe,
+    }
+
+
+def _sizes(config: SearchConfig) -> dict[str, int]:
+    """Images of the splits, and of all, of data in the package; it does not look for other data."""
+    if config.data is None or config.data not in DATA:
+        return {}
+    data = load_images(config.data)
+    sizes = {split: len(data.split(split)) for split in ("train", "val", "test")}
+    return sizes | {"images": sum(sizes.values())}
+
+
+def _percent(pair: Pair) -> str:
+    return f"{pair.measured['acc1']:.2f}" if pair.measured else "-"
+
+
+def _facts(found: list[Found]) -> list[tuple[str, str]]:
+    nars, *others = found
+    name, facts = {"test": "test accuracy", "val": "validation accuracy"}.get(_split(nars)), []
+    if name:
+        facts = [(name, f"{_percent(nars.pair)}%")]
+        facts += [(f"{name}, {METHODS[f.method]}", f"{_percent(f.pair)}%") for f in others]
+    return [*facts, ("FLOPs", f"{nars.flops:,}"), ("parameters", f"{nars.params:,}")]
+
+
+def _finalists(nars: Found) -> str:
+    """Predicted and measured side by side, in the order predicted, the chosen one marked."""
+    rows, finalists = [], nars.proposal.finalists
+    for i, f in enumerate(finalists, 1):
+        mean, std = f.predicted
+        rows.append([str(i), f"{mean:.1f} ± {std:.1f}%", f"{f.measured:.1f}%", f"{f.final:.1f}%"])
+    chosen = [i for i, f in enumerate(finalists) if f.candidate == nars.proposal.candidate]
+    return words.FINALISTS.substitute(table=_table(words.FINALIST_HEAD, rows, marked=chosen))
+
+
+def _versus(nars: Found, other: Found, sizes: Mapping[str, int]) -> str:
+    """The baseline's accuracy and the difference, with how little one run of each says."""
+    its, split = other.pair.measured["acc1"], _split(nars)
+    gap = round(its - nars.pair.measured["acc1"], 2)
+    text: dict[str, object] = {
+        "other": METHODS[other.method],
+        "candidates": count(len(other.trials), "candidate"),
+        "epochs": f"{sum(t.epochs for t in other.trials):,}",
+        "own": f"{sum(t.epochs for t in nars.trials):,}",
+        "acc1": f"{its:.2f}",
+        "gap": f"{abs(gap):.2f} points {'above' if gap > 0 else 'below'}" if gap else "the same as",
+        "split": {"val": "validation"}.get(split, split),
+    }
+    if split in sizes:
+        text["images"] = f"{sizes[split]:,}"
+        text["error"] = f"{(its * (100 - its) / sizes[split]) ** 0.5:.1f}"
+    return _fill(words.VERSUS, text, {"noise": _fill(words.NOISE if sizes else words.NOISE_UNKNOWN, text, {})})
+
+
+def _pairs(space: SearchSpace, found: list[Found], budgets: list[tuple[str, dict[str, Any], Pair]]) -> str:
+    """All pairs with their costs, accuracies and searched recipe fields; nothing if there is one only."""
+    pairs = [(METHODS[f.method], {"flops": f.flops, "params": f.params}, f.pair) for f in found] + budgets
+    if len(pairs) == 1:
+        return ""
+    rows = []
+    for name, costs, pair in pairs:
+        predicted = f"{pair.predicted['mean']:.1f} ± {pair.predicted['std']:.1f}%"
+        # What a search without a predictor answers with was measured, not predicted.
+        predicted = predicted if pair.predicted["std"] else "-"
+        test = f"{_percent(pair)}%" if pair.measured else "-"
+        rows.append([name, f"{costs['flops']:,}", f"{costs['params']:,}", predicted, test])
+    fields = [c.name for c in space.coordinates if not c.arch]
+    recipes = [[name, *(_value(pair.recipe.to_dict()[field]) for field in fields)] for name, _, pair in pairs]
+    markup = {
+        "table": _table(("pair", "FLOPs", "parameters", "predicted", "test"), rows),
+        "recipes": _table(("pair", *(field.replace("_", " ") for field in fields)), recipes),
+    }
+    return _fill(words.PAIRS, {"epochs": count(found[0].proposal.epochs, "epoch")}, markup)
+
+
+def _failures(found: list[Found]) -> str:
+    lines = [(f, line) for f in found for line in errors(f.trials)]
+    rows = "".join(f"<li>{html.escape(METHODS[f.method])}, {html.escape(line)}</li>" for f, line in lines)
+    return words.FAILURES.substitute(rows=rows) if rows else ""
+
+
+def _arch_rows(arch: Arch) -> list[list[str]]:
+    named = [("stem", arch.stem)]
+    named += [(str(i), row) for i, stage in enumerate(arch.stages, 1) for row in stage]
+    named += [("head", arch.head)] if arch.head is not None else []
+    return [[name, b.block, *map(str, (b.k, b.e, b.c, b.n, b.s)), "yes" if b.se else "-"] for name, b in named]
+
+
+def _recipe_rows(config: SearchConfig, space: SearchSpace, nars: Found) -> tuple[list[list[str]], range]:
+    """Field, value and origin, the searched ones first, and which rows those are."""
+    recipe = nars.pair.recipe.to_dict()
+    rows = []
+    for c in space.coordinates:
+        if not c.arch:
+            factor = space.sgd_lr_factor if c.name == "lr" and recipe["optimizer"] == "sgd" else 1
+            values = [_value(v if factor == 1 else v * factor) for v in c.values]
+            choices = f"{values[0]} to {values[-1]}" if c.ordered else ", ".join(values)
+            rows.append([c.name, _value(recipe.pop(c.name)), f"searched: {choices}"])
+    searched, stretch = range(len(rows)), config.final_stretch
+    for name, value in recipe.items():
+        longer = name in ("epochs", "lr_decay") and stretch > 1
+        rows.append([name, _value(value), f"base recipe, stretched {stretch} times" if longer else "base recipe"])
+    return rows, searched
+
+
+# Text becomes markup in these three functions, which escape it, in `_failures` and in the facts of `_page`.
+
+
+def _fill(template: Template, text: Mapping[str, object], markup: Mapping[str, str]) -> str:
+    return template.substitute({name: html.escape(str(value)) for name, value in text.items()} | dict(markup))
+
+
+def _table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "numbers", marked: Collection[int] = ()
+) -> str:
+    lines = [f"<tr>{''.join(f'<th>{html.escape(cell)}</th>' for cell in head)}</tr>"]
+    for i, row in enumerate(rows):
+        start = '<tr class="marked">' if i in marked else "<tr>"
+        lines.append(f"{start}{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>")
+    return f'<div class="scroll"><table class="{kind}">\n' + "\n".join(lines) + "\n</table></div>"
+
+
+def _figure(plot: Plot) -> str:
+    title, caption = html.escape(plot.title), html.escape(plot.caption)
+    if plot.png is None:
+        return f'<p class="note"><b>{title}</b> is left out. {caption}</p>\n'
+    source = base64.b64encode(plot.png).decode()
+    return (
+        f'<figure><h3>{title}</h3>\n<img alt="Plot: {title}" src="data:image/png;base64,{source}">\n'
+        f"<figcaption>{caption}</figcaption></figure>\n"
+    )
+
+
+def _big(n: int) -> str:
+    return f"{n:,}" if n < 10**9 else f"about 10^{len(str(n)) - 1}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,298 @@
+"""A zoo from nothing, by the steps of section 4.2: search, budgets, scaling, the largest as teacher, all distilled, published.
+
+    fbnetv3 search regenerate --preset micro --out DIR
+
+Every step is a command of this package or leaves a file; the same call goes on where it was stopped or killed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from fbnetv3.complexity import cost
+from fbnetv3.errors import InputError
+from fbnetv3.files import write_atomically
+from fbnetv3.pair_file import Pair, load_pair, save_pair
+from fbnetv3.scaling import coefficients
+from fbnetv3.schema import STRICT, find_yaml, list_yaml, load_yaml, read
+from fbnetv3.search.nars.algorithm import Progress
+from fbnetv3.search.nars.config import SearchConfig, load_preset
+from fbnetv3.search.runs.budgets import FOLDER, budget_name, budget_pairs
+from fbnetv3.search.runs.run import CONFIG, LEDGERS, resume, start
+from fbnetv3.search.space.costs import Constraint
+from fbnetv3.search.space.space import load_space
+from fbnetv3.search.trial import read_ledger
+from fbnetv3.training.data.memory import DATA
+
+SCHEMA = 1
+ZOOS = Path(__file__).parent / "zoos"
+SEARCH, PAIRS, TRAINED, ZOO, ACCOUNT = "search", "pairs", "trained", "zoo", "zoo.json"
+TEACHER = "teacher"
+MEASURED = "measured.json"
+Flops = tuple[Annotated[float, Field(gt=0.0)], ...]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ZooPlan:
+    """A zoo as data: its search, and what becomes of the pairs."""
+
+    schema: int
+    name: str  # of the networks, which get a letter each, the smallest `a`
+    about: str
+    search: str  # preset
+    budgets: Flops  # of the searched pairs, in the search's metric and convention
+    smaller: Flops  # FLOPs that the pair of the smallest budget is scaled to
+    larger: Flops  # and that of the largest
+    tolerance: Annotated[float, Field(gt=0.0, lt=1.0)]  # share of their FLOPs that scaled networks may miss them by
+    recipe: dict[str, Any]  # values of the final training that differ from those of the search
+    larger_recipe: dict[str, Any]  # and of those scaled up
+    distillation: Annotated[float, Field(ge=0.0, lt=1.0)]
+    licence: str
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the trainings run on: so many at a time, each on so many processes of torchrun."""
+
+    device: str = "cpu"
+    at_once: int = 1
+    processes: int = 1
+    readers: int = 0
+
+
+def list_zoos() -> list[str]:
+    """Names of the zoos in the package."""
+    return list_yaml(ZOOS)
+
+
+def load_zoo(name: str) -> ZooPlan:
+    """A zoo of the package by name, or a user's by the path of its YAML file.
+
+    Raises:
+        InputError: no such zoo, or a file with an unknown key, a missing key or a wrong value.
+    """
+    path = find_yaml(name, ZOOS, "zoo")
+    data = load_yaml(path, "zoo")
+    data |= {key: tuple(data[key]) for key in ("budgets", "smaller", "larger") if isinstance(data.get(key), list)}
+    plan = read(ZooPlan, data, str(path))
+    if plan.schema != SCHEMA:
+        raise InputError(f"{path}: schema is {plan.schema}; this version reads {SCHEMA}")
+    if not plan.budgets:
+        raise InputError(f"{path}: budgets is empty; give one or more")
+    return plan
+
+
+def regenerate(
+    plan: ZooPlan, out: str | Path, data: str | None, search_data: str | None, seed: int, resources: Resources,
+    progress: Progress,
+) -> dict[str, Any]:  # fmt: skip
+    """Make the zoo in a folder, from wherever an earlier call came.
+
+    Args:
+        data: what the networks are trained on; by default that of the search.
+        search_data: what candidates are trained on; by default that of the search's preset.
+
+    Returns:
+        What `zoo.json` holds: the hours of every stage, and a row a network.
+
+    Raises:
+        InputError: a folder of another zoo, a search, scaling or training that cannot be done; what was done stays.
+    """
+    out = Path(out)
+    config = _config(plan, out, search_data, seed, resources)
+    _search(config, out / SEARCH, resources, progress)
+    names = _pairs(plan, config, out, data, progress)
+    jobs = [_training(out, TEACHER, names[-1], [], resources)] if plan.distillation else []
+    taught = ["--teacher", str(out / TRAINED / TEACHER / "weights.pt")] if plan.distillation else []
+    students = [_training(out, name, name, taught, resources) for name in names]
+    _train(jobs, resources, progress)
+    _train(students, resources, progress)
+    for name in names:
+        _publish(plan, out, name, progress)
+    account = {"hours": hours(out), "networks": _rows(out, names)}
+    if plan.distillation:
+        account["teacher"] = _measured(out / TRAINED / TEACHER)
+    write_atomically(out / ACCOUNT, json.dumps(account, indent=1) + "\n")
+    return account
+
+
+def hours(out: Path) -> dict[str, float]:
+    """Hours of all trainings together, by stage: what Table 4 calls the search cost, and what came after.
+
+    A training that was killed and resumed counts from its resumption.
+    """
+    trials = sum(trial.seconds for trial in read_ledger(out / SEARCH / LEDGERS["nars"]))
+    trained = {path.parent.name: _measured(path.parent)["seconds"] for path in (out / TRAINED).glob(f"*/{MEASURED}")}
+    seconds = {"search": trials, "teacher": trained.pop(TEACHER, 0.0), "networks": sum(trained.values())}
+    return {stage: round(value / 3600, 4) for stage, value in seconds.items()}
+
+
+def _config(plan: ZooPlan, out: Path, data: str | None, seed: int, resources: Resources) -> SearchConfig:
+    """The search's settings. The zoo's own networks are trained, so the pair of the search need not be."""
+    given = {"data": data, "seed": seed, "device": resources.device, "readers": resources.readers}
+    changes = {key: value for key, value in given.items() if value is not None}
+    return load_preset(plan.search).replace(**changes, final_training=False, baseline=False)
+
+
+def _search(config: SearchConfig, folder: Path, resources: Resources, progress: Progress) -> None:
+    if not (folder / CONFIG).is_file():
+        start(config, folder, None, progress)
+        return
+    kept = load_yaml(folder / CONFIG, "search configuration")
+    if kept["name"] != config.name or kept["seed"] != config.seed:
+        raise InputError(f"{folder} holds the search {kept['name']} with seed {kept['seed']}; give another --out")
+    resume(folder, None, progress)
+
+
+def _pairs(plan: ZooPlan, config: SearchConfig, out: Path, data: str | None, progress: Progress) -> list[str]:
+    """Write a pair file for each network, and return their names, the smallest first."""
+    own = config.constraint
+    files = [
+        out / SEARCH / FOLDER / f"{budget_name(Constraint(own.metric, top, 0.0, own.convention))}.yaml"
+        for top in sorted(plan.budgets)
+    ]
+    if not all(path.is_file() for path in files):
+        budget_pairs(out / SEARCH, plan.budgets, progress)
+    searched = [load_pair(path) for path in files]
+    searched = [dataclasses.replace(p, provenance=p.provenance | ({"data": data} if data else {})) for p in searched]
+    pairs = [_scaled(plan, searched[0], flops, config) for flops in sorted(plan.smaller)]
+    pairs += searched
+    pairs += [_scaled(plan, searched[-1], flops, config) for flops in sorted(plan.larger)]
+    names = [f"{plan.name}_{chr(ord('a') + i)}" for i in range(len(pairs))]
+    for name, pair in zip(names, pairs, strict=True):
+        save_pair(_final(plan, pair, name), out / PAIRS / f"{name}.yaml")
+    return names
+
+
+def _final(plan: ZooPlan, pair: Pair, name: str) -> Pair:
+    """A pair as it is trained for the zoo."""
+    changes = plan.recipe | (plan.larger_recipe if pair.provenance.get("scaled_up") else {})
+    recipe = pair.recipe.replace(**changes, distillation=plan.distillation)
+    return dataclasses.replace(pair, arch=dataclasses.replace(pair.arch, name=name), recipe=recipe)
+
+
+def _scaled(plan: ZooPlan, pair: Pair, flops: float, config: SearchConfig) -> Pair:
+    """A pair with the same recipe and its network scaled to so many FLOPs, which no predictor has seen."""
+    space = load_space(config.space)
+    found = coefficients(
+        pair.arch, flops, convention=config.constraint.convention, tolerance=plan.tolerance, num_classes=space.num_classes,
+        in_chans=space.in_chans, keep_resolution=pair.provenance["data"] in DATA,
+    )[0]  # fmt: skip
+    note = {"depth": found.depth, "width": found.width, "resolution": found.resolution}
+    up = found.flops > cost(pair.arch, space.num_classes, space.in_chans).flops(config.constraint.convention)
+    provenance = pair.provenance | {"scaled_from": pair.arch.name, "scaled_by": note, "scaled_up": up}
+    return dataclasses.replace(pair, arch=found.arch, predicted={}, measured={}, provenance=provenance)
+
+
+@dataclass(frozen=True)
+class _Training:
+    name: str
+    command: list[str]
+    folder: Path
+
+
+def _training(out: Path, name: str, pair: str, more: Sequence[str], resources: Resources) -> _Training:
+    """`fbnetv3 train` of a pair; the teacher is not taught."""
+    folder = out / TRAINED / name
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(resources.processes)]
+    command = [sys.executable, *(launcher if resources.processes > 1 else []), "-m", "fbnetv3", "train", "--json"]
+    command += ["--pair", str(out / PAIRS / f"{pair}.yaml"), "--out", str(folder), "--resume"]
+    command += ["--device", resources.device, "--workers", str(resources.readers)]
+    command += more or ["--set", "distillation=0"]
+    return _Training(name, command, folder)
+
+
+def _train(jobs: Sequence[_Training], resources: Resources, progress: Progress) -> None:
+    """Run the trainings that are not done, several at a time."""
+    with ThreadPoolExecutor(resources.at_once) as pool:
+        for i, job in enumerate(jobs):
+            progress(i, len(jobs), f"training {job.name}")
+        for _ in pool.map(_run, [job for job in jobs if not (job.folder / MEASURED).is_file()]):
+            done = sum((job.folder / MEASURED).is_file() for job in jobs)
+            progress(done, len(jobs), f"trained {done} of {len(jobs)} networks")
+
+
+def _run(job: _Training) -> None:
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with (job.folder / "lock").open("w") as lock:
+        # The command holds the lock too: where it outlived a killed driver, the next driver waits for it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        began = time.monotonic()
+        row = _command(job.command, f"training {job.name}", lock.fileno())
+    seconds = round(time.monotonic() - began, 1)
+    write_atomically(job.folder / MEASURED, json.dumps(row | {"seconds": seconds}) + "\n")
+
+
+def _publish(plan: ZooPlan, out: Path, name: str, progress: Progress) -> None:
+    """The network's weights as a file, a row and a card of the zoo."""
+    if name in {row["model"] for row in _registry(out)}:
+        return
+    progress(0, 1, f"publishing {name}")
+    about = f"{name}: regenerated with `fbnetv3 search regenerate`; {_made(load_pair(out / PAIRS / f'{name}.yaml'))}."
+    command = [
+        sys.executable,
+        "-m",
+        "fbnetv3",
+        "weights",
+        "publish",
+        str(out / TRAINED / name / "weights.pt"),
+        "--json",
+    ]
+    command += ["--zoo", str(out / ZOO), "--name", name, "--licence", plan.licence, "--about", about]
+    _command([*command, "--pair", str(out / PAIRS / f"{name}.yaml")], f"publishing {name}")
+
+
+def _command(command: list[str], what: str, lock: int | None = None) -> dict[str, Any]:
+    """Run a command of this package that prints one row as JSON."""
+    done = subprocess.run(command, capture_output=True, text=True, pass_fds=() if lock is None else (lock,))
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise InputError(f"{what} failed: {last}; mend that, and call again. It was: {' '.join(command)}")
+    row: dict[str, Any] = json.loads(done.stdout[done.stdout.index("[") :])[0]
+    return row
+
+
+def _measured(folder: Path) -> dict[str, Any]:
+    row: dict[str, Any] = json.loads((folder / MEASURED).read_text())
+    return row
+
+
+def _registry(out: Path) -> list[dict[str, Any]]:
+    path = out / ZOO / "registry.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["weights"] if path.is_file() else []
+    return rows
+
+
+def _made(pair: Pair) -> str:
+    if "scaled_from" in pair.provenance:
+        by = ", ".join(f"{key} {value:g}" for key, value in pair.provenance["scaled_by"].items())
+        return f"{pair.provenance['scaled_from']} scaled by {by}"
+    limit = pair.constraint
+    return f"searched for at most {limit['max']:,.0f} {limit['metric']}"
+
+
+def _rows(out: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+    """What the zoo has: costs as published, accuracy as measured when it was published."""
+    found = {row["model"]: row for row in _registry(out)}
+    return [
+        {
+            "model": name,
+            "flops": round(found[name]["flops_m"] * 1e6),
+            "params": round(found[name]["params_m"] * 1e6),
+            "acc1": found[name]["metrics"][0]["value"],
+            "made": _made(load_pair(out / PAIRS / f"{name}.yaml")),
+        }
+        for name in names
+    ]

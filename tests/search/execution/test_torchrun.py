@@ -1,0 +1,72 @@
+"""A candidate that several processes train together."""
+
+import pytest
+
+from fbnetv3 import InputError
+from fbnetv3.search.execution.executor import Execution, InProcess
+from fbnetv3.search.execution.images import Outcome
+from fbnetv3.search.execution.torchrun import TorchrunEvaluator
+from fbnetv3.search.space.space import Candidate
+from fbnetv3.training.distributed import current_share
+from tests.training.test_loop import ARCH, RECIPE
+
+
+class Trains:
+    """A real training on few images; says besides who trained, and fails as told."""
+
+    def __init__(self, act="train"):
+        self.act = act
+
+    def __call__(self, candidate, epochs, seed):
+        from fbnetv3 import build_model
+        from fbnetv3.training.loop import fit, seeded
+        from tests.training.test_loop import DATA
+
+        share = current_share()
+        if self.act == "mistake":
+            raise InputError("no such data; give other data")
+        if self.act == "diverge" and share.rank == 1:
+            return Outcome((), "diverged", 0.0)
+        if self.act == "raise" and share.rank == 1:
+            raise ValueError("no luck")
+        if self.act == "disagree":
+            return Outcome((float(share.rank),), "ok", 0.0)
+        model = seeded(lambda: build_model(candidate.arch, 10, 1), seed)
+        acc1 = fit(model, candidate.recipe, DATA, seed=seed, epochs=epochs).acc1
+        return Outcome((*acc1, float(share.world)), "ok", 0.0)
+
+
+JOB = (Candidate(ARCH, RECIPE), 1, 3)
+
+
+def outcome(act, processes=2):
+    with InProcess(TorchrunEvaluator(Trains(act), processes)) as executor:
+        return next(executor.run({0: JOB}))[1]
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_candidate():
+    first = outcome("train")
+    assert first.status == "ok", first.error
+    assert first.acc1[-1] == 2.0
+    assert len(first.acc1) == 2
+    assert outcome("train") == first
+
+
+@pytest.mark.slow
+def test_one_process_that_diverges_or_raises_ends_all():
+    """The other waits in a sum that never comes."""
+    assert (outcome("diverge").status, outcome("diverge").acc1) == ("diverged", ())
+    assert (outcome("raise").status, outcome("raise").error) == ("failed", "ValueError: no luck")
+
+
+@pytest.mark.slow
+def test_mistakes_and_disagreement():
+    with pytest.raises(InputError, match="no such data"):
+        outcome("mistake")
+    assert "the processes disagree" in outcome("disagree").error
+
+
+def test_execution_wraps_the_evaluator():
+    executor = Execution().executor(Trains(), 1, 2)
+    assert executor.evaluator.processes == 2
