@@ -31,7 +31,8 @@ def spread(accuracies: Mapping[str, float] | Mapping[int, float], alone: float |
     """Accuracies by seed, their number, mean (None for none) and sample standard deviation (`alone` for one or none)."""
     found = list(accuracies.values())
     return {
-        "seeds": {str(seed): round(value, 3) for seed, value in accuracies.items()}, "n": len(found),
+        "seeds": {str(seed): round(value, 3) for seed, value in accuracies.items()},
+        "n": len(found),
         "mean": round(statistics.fmean(found), 3) if found else None,
         "deviation": round(statistics.stdev(found), 3) if len(found) > 1 else alone,
-    }  # fmt: skip
+    }

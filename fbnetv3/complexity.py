@@ -76,9 +76,18 @@ def conv_norm(cin: Number, cout: Number, k: Number, area: Number, groups: Number
 
 
 def inverted_residual(
-    cin: Number, c: Number, k: Number, e: Number, s: Number, side: Number, *, se: bool, pad: int | None = None,
-    se_from: str = "input", dw_norm_act: bool = True,
-) -> tuple[Cost, Number]:  # fmt: skip
+    cin: Number,
+    c: Number,
+    k: Number,
+    e: Number,
+    s: Number,
+    side: Number,
+    *,
+    se: bool,
+    pad: int | None = None,
+    se_from: str = "input",
+    dw_norm_act: bool = True,
+) -> tuple[Cost, Number]:
     """Cost of one MBConv on a square map of `side`, and the output side."""
     mid = round_width(cin * e)
     out = conv_side(side, k, s, k // 2 if pad is None else pad)
@@ -129,9 +138,17 @@ def parts(arch: Arch, num_classes: int = 1000, in_chans: int = 3, resolution: in
                     part = conv_norm(cin, row.c, row.k, side * side, bias=True)
                 else:
                     part, side = inverted_residual(
-                        cin, row.c, row.k, row.e, s, side,
-                        se=row.se, pad=row.pad, se_from=row.se_from, dw_norm_act=row.dw_norm_act,
-                    )  # fmt: skip
+                        cin,
+                        row.c,
+                        row.k,
+                        row.e,
+                        s,
+                        side,
+                        se=row.se,
+                        pad=row.pad,
+                        se_from=row.se_from,
+                        dw_norm_act=row.dw_norm_act,
+                    )
                 total += part
                 cin = row.c
         yield Part(f"stages.{index}", cin, side, total)

@@ -50,9 +50,18 @@ class ConvNormAct(nn.Module):
     """Convolution, batch norm (eps 1e-5, momentum 0.1), activation; `norm=False` or `act=None` leave a part out."""
 
     def __init__(
-        self, cin: int, cout: int, k: int = 1, s: int = 1, pad: int = 0, groups: int = 1, *, bias: bool = False,
-        norm: bool = True, act: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        cin: int,
+        cout: int,
+        k: int = 1,
+        s: int = 1,
+        pad: int = 0,
+        groups: int = 1,
+        *,
+        bias: bool = False,
+        norm: bool = True,
+        act: str | None = None,
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(cin, cout, k, s, pad, groups=groups, bias=bias)
         self.bn = nn.BatchNorm2d(cout) if norm else nn.Identity()

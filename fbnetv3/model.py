@@ -28,9 +28,14 @@ class FBNetV3(nn.Module):
     """
 
     def __init__(
-        self, arch: Arch, num_classes: int = 1000, in_chans: int = 3, dropout: float = 0.0,
-        stochastic_depth: float = 0.0, global_pool: str = "avg",
-    ) -> None:  # fmt: skip
+        self,
+        arch: Arch,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        dropout: float = 0.0,
+        stochastic_depth: float = 0.0,
+        global_pool: str = "avg",
+    ) -> None:
         super().__init__()
         for name, rate in (("dropout", dropout), ("stochastic_depth", stochastic_depth)):
             if not 0.0 <= rate < 1.0:
@@ -214,22 +219,43 @@ def _stages(arch: Arch, stochastic_depth: float) -> nn.Sequential:
 
 @overload
 def build_model(
-    arch: str | Arch, num_classes: int = ..., in_chans: int = ..., dropout: float = ..., stochastic_depth: float = ...,
-    global_pool: str = ..., *, features_only: Literal[False] = ..., out_indices: None = ...,
-) -> FBNetV3: ...  # fmt: skip
+    arch: str | Arch,
+    num_classes: int = ...,
+    in_chans: int = ...,
+    dropout: float = ...,
+    stochastic_depth: float = ...,
+    global_pool: str = ...,
+    *,
+    features_only: Literal[False] = ...,
+    out_indices: None = ...,
+) -> FBNetV3: ...
 
 
 @overload
 def build_model(
-    arch: str | Arch, num_classes: int = ..., in_chans: int = ..., dropout: float = ..., stochastic_depth: float = ...,
-    global_pool: str = ..., *, features_only: Literal[True], out_indices: int | Sequence[int] | None = ...,
-) -> FeatureNet: ...  # fmt: skip
+    arch: str | Arch,
+    num_classes: int = ...,
+    in_chans: int = ...,
+    dropout: float = ...,
+    stochastic_depth: float = ...,
+    global_pool: str = ...,
+    *,
+    features_only: Literal[True],
+    out_indices: int | Sequence[int] | None = ...,
+) -> FeatureNet: ...
 
 
 def build_model(
-    arch: str | Arch, num_classes: int = 1000, in_chans: int = 3, dropout: float = 0.0, stochastic_depth: float = 0.0,
-    global_pool: str = "avg", *, features_only: bool = False, out_indices: int | Sequence[int] | None = None,
-) -> FBNetV3 | FeatureNet:  # fmt: skip
+    arch: str | Arch,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+    dropout: float = 0.0,
+    stochastic_depth: float = 0.0,
+    global_pool: str = "avg",
+    *,
+    features_only: bool = False,
+    out_indices: int | Sequence[int] | None = None,
+) -> FBNetV3 | FeatureNet:
     """Build a network with fresh weights from torch's global generator.
 
     Args:

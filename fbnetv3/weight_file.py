@@ -177,9 +177,12 @@ def _from_schema_1(header: Mapping[str, Any]) -> dict[str, Any]:
     channels, side = header["in_chans"], header["arch"]["resolution"]
     transforms = {"resize": side, "crop": side, "mean": [header["mean"]] * channels, "std": [header["std"]] * channels}
     return {
-        "schema": SCHEMA, "arch": header["arch"], "classes": header["classes"], "transforms": transforms,
+        "schema": SCHEMA,
+        "arch": header["arch"],
+        "classes": header["classes"],
+        "transforms": transforms,
         "derived_from": [],
-    }  # fmt: skip
+    }
 
 
 def check_suffix(path: str | Path) -> str:

@@ -31,9 +31,15 @@ _RELEASED_PARTS = {
 }
 _TIMM_BLOCK = re.compile(r"blocks\.(\d+)\.(\d+)\.(.+)")
 _TIMM_IR = {
-    "conv_pw": "expand.conv", "bn1": "expand.bn", "conv_dw": "depthwise.conv", "bn2": "depthwise.bn",
-    "se.conv_reduce": "se.reduce", "se.conv_expand": "se.expand", "conv_pwl": "project.conv", "bn3": "project.bn",
-}  # fmt: skip
+    "conv_pw": "expand.conv",
+    "bn1": "expand.bn",
+    "conv_dw": "depthwise.conv",
+    "bn2": "depthwise.bn",
+    "se.conv_reduce": "se.reduce",
+    "se.conv_expand": "se.expand",
+    "conv_pwl": "project.conv",
+    "bn3": "project.bn",
+}
 _TIMM_SEPARABLE = {"conv_dw": "depthwise.conv", "bn1": "depthwise.bn", "conv_pw": "project.conv", "bn2": "project.bn"}
 _TIMM_ENDS = {"conv_stem": "stem.conv", "bn1": "stem.bn", "conv_head": "head.conv", "classifier": "classifier"}
 

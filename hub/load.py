@@ -22,9 +22,16 @@ from fbnetv3.weight_file import IMAGENET, UNKNOWN, WeightFile, described, read_t
 
 
 def create_model(
-    name: str, pretrained: bool = False, *, weights: str | Path | None = None, num_classes: int | None = None,
-    in_chans: int | None = None, progress: bool = True, zoo: str | Path | None = None, **kwargs: Any,
-) -> nn.Module:  # fmt: skip
+    name: str,
+    pretrained: bool = False,
+    *,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    progress: bool = True,
+    zoo: str | Path | None = None,
+    **kwargs: Any,
+) -> nn.Module:
     """A network of the zoo, with weights if asked for.
 
     Args:
@@ -56,9 +63,12 @@ def create_model(
 
 
 def load_weights(
-    model: str | Arch | None, weights: str | Path | None = None, registry: Registry | None = None, progress: bool = True,
+    model: str | Arch | None,
+    weights: str | Path | None = None,
+    registry: Registry | None = None,
+    progress: bool = True,
     trust_pickle: bool = False,
-) -> WeightFile:  # fmt: skip
+) -> WeightFile:
     """Weights in this package's names with their architecture, classes and preprocessing.
 
     A file that does not describe itself gets the preprocessing of the registered weights of its architecture (else its

@@ -35,10 +35,20 @@ globals().update(zoo_entrypoints(Path(__file__).parent))
 
 
 def publish(
-    file: WeightFile, zoo: str | Path, name: str, *, licence: str, source: str = "own", trained_from: str | None = None,
-    allow_noncommercial: bool = False, url: str = "", metrics: tuple[Metric, ...] = (), recipe: str = "not given",
-    about: str = "", verified: str = "not stated",
-) -> Weights:  # fmt: skip
+    file: WeightFile,
+    zoo: str | Path,
+    name: str,
+    *,
+    licence: str,
+    source: str = "own",
+    trained_from: str | None = None,
+    allow_noncommercial: bool = False,
+    url: str = "",
+    metrics: tuple[Metric, ...] = (),
+    recipe: str = "not given",
+    about: str = "",
+    verified: str = "not stated",
+) -> Weights:
     """Write weights as safetensors named with their sha256, their registry row and card into a zoo's folder.
 
     Args:

@@ -50,9 +50,14 @@ def _cfg(arch: Arch, row: Weights | None) -> dict[str, Any]:
     if row is not None:
         t = row.transforms
         cfg |= {
-            "url": row.url, "crop_pct": t.crop / t.resize, "interpolation": t.interpolation, "mean": t.mean,
-            "std": t.std, "license": row.licence.lower().replace(" ", "-"), "paper_ids": "arXiv:2006.02049",
-        }  # fmt: skip
+            "url": row.url,
+            "crop_pct": t.crop / t.resize,
+            "interpolation": t.interpolation,
+            "mean": t.mean,
+            "std": t.std,
+            "license": row.licence.lower().replace(" ", "-"),
+            "paper_ids": "arXiv:2006.02049",
+        }
     return cfg
 
 
@@ -92,9 +97,13 @@ def _entrypoint(arch: Arch) -> Callable[..., nn.Module]:
                 overlay["file"] = str(fetch_registered(row))
             kwargs |= {"pretrained_cfg_overlay": overlay, "pretrained_filter_fn": functools.partial(_adapt, row)}
         model: nn.Module = build_model_with_cfg(
-            functools.partial(_network, arch), name, pretrained, pretrained_cfg=pretrained_cfg,
-            feature_cfg={"feature_cls": "getter"}, **kwargs,
-        )  # fmt: skip
+            functools.partial(_network, arch),
+            name,
+            pretrained,
+            pretrained_cfg=pretrained_cfg,
+            feature_cfg={"feature_cls": "getter"},
+            **kwargs,
+        )
         return model
 
     build.__name__ = build.__qualname__ = name

@@ -158,11 +158,18 @@ def to_detectron2(recipe: Recipe, images: int = IMAGES["imagenet"], processes: i
     total = recipe.epochs * steps
     norm_bias = recipe.weight_decay if recipe.decay_norm_bias else 0.0
     solver: dict[str, Any] = {
-        "IMS_PER_BATCH": recipe.batch_size, "MAX_ITER": total, "BASE_LR": recipe.lr, "MOMENTUM": recipe.momentum,
-        "NESTEROV": recipe.nesterov, "WEIGHT_DECAY": recipe.weight_decay, "WEIGHT_DECAY_NORM": norm_bias,
-        "WEIGHT_DECAY_BIAS": norm_bias, "WARMUP_ITERS": warmup, "WARMUP_METHOD": "linear",
+        "IMS_PER_BATCH": recipe.batch_size,
+        "MAX_ITER": total,
+        "BASE_LR": recipe.lr,
+        "MOMENTUM": recipe.momentum,
+        "NESTEROV": recipe.nesterov,
+        "WEIGHT_DECAY": recipe.weight_decay,
+        "WEIGHT_DECAY_NORM": norm_bias,
+        "WEIGHT_DECAY_BIAS": norm_bias,
+        "WARMUP_ITERS": warmup,
+        "WARMUP_METHOD": "linear",
         "WARMUP_FACTOR": learning_rate(recipe, 0, steps) / recipe.lr,
-    }  # fmt: skip
+    }
     if recipe.schedule == "cosine":
         solver |= {"LR_SCHEDULER_NAME": "WarmupCosineLR", "BASE_LR_END": 0.0, "RESCALE_INTERVAL": True}
     else:

@@ -69,8 +69,12 @@ def test_released_networks_have_five_maps(arch):
     sides = [x.shape[2] for x in maps]
     assert sides[:3] == [128, 64, 32]
     assert [16 - sides[3], 8 - sides[4]] == {  # the released paddings cost a row and a column
-        "fbnetv3_a": [1, 1], "fbnetv3_b": [1, 1], "fbnetv3_c": [1, 1], "fbnetv3_e": [1, 0], "fbnetv3_f": [0, 1]
-    }.get(arch.name, [0, 0])  # fmt: skip
+        "fbnetv3_a": [1, 1],
+        "fbnetv3_b": [1, 1],
+        "fbnetv3_c": [1, 1],
+        "fbnetv3_e": [1, 0],
+        "fbnetv3_f": [0, 1],
+    }.get(arch.name, [0, 0])
 
 
 @ANY

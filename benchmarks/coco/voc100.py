@@ -137,10 +137,13 @@ def measure(names: tuple[str, str], backbone: Path, seeds: Sequence[int], runs: 
     values["photos"] = {part: len(file["images"]) for part, file in zip(("train", "test"), files, strict=True)}
     values["backbone_acc1"] = _accuracy(backbone)
     method = METHOD.format(
-        **values["photos"], train_boxes=len(files[0]["annotations"]), test_boxes=len(files[1]["annotations"]),
-        classes=len({box["category_id"] for box in files[1]["annotations"]}), steps=solver["MAX_ITER"],
+        **values["photos"],
+        train_boxes=len(files[0]["annotations"]),
+        test_boxes=len(files[1]["annotations"]),
+        classes=len({box["category_id"] for box in files[1]["annotations"]}),
+        steps=solver["MAX_ITER"],
         batch=solver["IMS_PER_BATCH"],
-    )  # fmt: skip
+    )
     return Result.now(
         command=f"fbnetv3 benchmark detection-voc100 --data FOLDER --backbone FILE --seeds {' '.join(map(str, seeds))}",
         method=method,

@@ -20,10 +20,13 @@ def costs() -> str:
         figures = [result.number(f"{row}.{key}") for key in ("params", "flops")]
         rows.append(
             [
-                f"`{name}`", f"{quoted[f'{row}.params'].value}M", f"{figures[0] / 1e6:.3f}M",
-                f"{quoted[f'{row}.flops'].value}G", f"{figures[1] / 1e9:.3f}G",
+                f"`{name}`",
+                f"{quoted[f'{row}.params'].value}M",
+                f"{figures[0] / 1e6:.3f}M",
+                f"{quoted[f'{row}.flops'].value}G",
+                f"{figures[1] / 1e9:.3f}G",
             ]
-        )  # fmt: skip
+        )
     table = "\n".join(
         markdown_table(["network", "params, paper", "params, counted", "FLOPs, paper", "FLOPs, counted"], rows)
     )

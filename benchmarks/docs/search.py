@@ -16,11 +16,15 @@ from fbnetv3.benchmarks.result import Result, load_result
 
 # Columns of the guard's table: heading, answer, and which of its figures.
 GUARD = (
-    ("stage 2 alone", "stage2", "regret"), ("one network (`paper`)", "paper", "regret"),
-    ("default, one member", "lone", "regret"), ("ensemble", "ensemble", "regret"), ("guard", "guard", "regret"),
-    ("random search", "random", "regret"), ("optimism, ensemble", "ensemble", "optimism"),
+    ("stage 2 alone", "stage2", "regret"),
+    ("one network (`paper`)", "paper", "regret"),
+    ("default, one member", "lone", "regret"),
+    ("ensemble", "ensemble", "regret"),
+    ("guard", "guard", "regret"),
+    ("random search", "random", "regret"),
+    ("optimism, ensemble", "ensemble", "optimism"),
     ("optimism, guard", "guard", "optimism"),
-)  # fmt: skip
+)
 RIVALS = ("scratch", "scratch_network", "statistics", "paper")  # of the predictor
 SAMPLES = 96
 GAIN = "the guard's gain over stage 2 alone (95% interval)"
@@ -48,24 +52,28 @@ def predictor() -> str:
     result = load_result("predictor")
     rows = [
         [
-            f"`{name}`", *(_factor(against, rival) for rival in RIVALS),
+            f"`{name}`",
+            *(_factor(against, rival) for rival in RIVALS),
             f"{min(row['mse_ratio'] for row in against['scratch'].values()):.2f}",
         ]
         for name, against in ((name, table["against"]) for name, table in result.values["tables"].items())
-    ]  # fmt: skip
+    ]
     targets = [
         [f"`{name}`", f"{row['target']:g}", f"{row['measured']:g}", _met(row)]
         for name, row in result.values["targets"].items()
     ]
-    return "\n".join([
-        f"How many times the {SAMPLES} samples of the default each rival needs for the default's error "
-        f"(`{result.command}`, {source('predictor', result)}; `>`: it does not get there with all samples measured), and the "
-        "error of `scratch` over the default's at equal samples, where that is smallest:",
-        "",
-        *markdown_table(["table", *(f"`{rival}`" for rival in RIVALS), "smallest ratio of errors"], rows),
-        "",
-        *markdown_table(["target", "at least", "measured", ""], targets),
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"How many times the {SAMPLES} samples of the default each rival needs for the default's error "
+            f"(`{result.command}`, {source('predictor', result)}; `>`: it "
+            f"does not get there with all samples measured), and the "
+            "error of `scratch` over the default's at equal samples, where that is smallest:",
+            "",
+            *markdown_table(["table", *(f"`{rival}`" for rival in RIVALS), "smallest ratio of errors"], rows),
+            "",
+            *markdown_table(["target", "at least", "measured", ""], targets),
+        ]
+    )
 
 
 def evolution() -> str:
@@ -86,20 +94,25 @@ def evolution() -> str:
     rows.append(["`ensemble`, preset `paper`, mean gap", *(f"{gap:.2f}" for gap in early), "it stops early"])
     most = max(row["evaluations"] for row in values["ensemble"].values())
     lead, small = target["over_random_25x"]["value"], values["enumerated"]
-    return "\n".join([
-        f"Measured on `{values['space']}` (`{result.command}`, {source('evolution', result)}; {values['seeds']} seeds, "
-        f"{most:,} evaluations at the most, no trials to start from). `ensemble` is the default "
-        f"predictor ({values['predictor']['members']} members) fitted to {values['trials']} made-up accuracies; `oracle` is "
-        "their source itself. Gap: points below the best value that any method found, 5 times as many evaluations included.",
-        "",
-        *markdown_table(["landscape", *budgets, "target"], rows),
-        "",
-        f"One budget takes {target['seconds']['value']:.2f} s of one core with the predictor (at most "
-        f"{target['seconds']['at_most']}: {_met(target['seconds'])}). {_pymoo(result)}The worst seed is {abs(lead):.2f} points "
-        f"{'above' if lead >= 0 else 'below'} the best of 25 times as many random pairs inside the budget. Of "
-        f"{small['pairs']:,} enumerated pairs {small['found']} of {small['seeds']} seeds find the best (at least "
-        f"{target['optimum']['at_least']:.0%}: {_met(target['optimum'])}).",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"Measured on `{values['space']}` (`{result.command}`, {source('evolution', result)}; {values['seeds']} seeds, "
+            f"{most:,} evaluations at the most, no trials to start from). `ensemble` is the default "
+            f"predictor ({values['predictor']['members']} members) fitted "
+            f"to {values['trials']} made-up accuracies; `oracle` is "
+            "their source itself. Gap: points below the best value that "
+            "any method found, 5 times as many evaluations included.",
+            "",
+            *markdown_table(["landscape", *budgets, "target"], rows),
+            "",
+            f"One budget takes {target['seconds']['value']:.2f} s of one core with the predictor (at most "
+            f"{target['seconds']['at_most']}: {_met(target['seconds'])}). "
+            f"{_pymoo(result)}The worst seed is {abs(lead):.2f} points "
+            f"{'above' if lead >= 0 else 'below'} the best of 25 times as many random pairs inside the budget. Of "
+            f"{small['pairs']:,} enumerated pairs {small['found']} of {small['seeds']} seeds find the best (at least "
+            f"{target['optimum']['at_least']:.0%}: {_met(target['optimum'])}).",
+        ]
+    )
 
 
 def guard() -> str:
@@ -115,19 +128,21 @@ def guard() -> str:
         for name in ("stage2", *WITHOUT_GUARD, "random")
     }
     lone = sum(case["ensemble"]["regret"] < case["lone"]["regret"] for case in cases.values())
-    return "\n".join([
-        f"Measured on accuracies that are real, those of NAS-Bench-Macro's networks (`{result.command}`, "
-        f"{result.values['finalists']} finalists, {source('finalists', result)}): mean regret, in points below the best "
-        "network within the budget, and optimism, predicted less true accuracy of the answer.",
-        "",
-        *markdown_table(["trainings, budget", *(heading for heading, _, _ in GUARD), GAIN], rows),
-        "",
-        f"Stage 2 alone, the guard and random search made {result.values['finalists']} trainings more than the others. "
-        "The paper reports that stage 3 adds 0.6 to 0.8 points. A lower mean regret than the guard's: "
-        f"stage 2 alone {_where(beaten['stage2'])}; a stage 3 without trained finalists "
-        f"{_where({key for name in WITHOUT_GUARD for key in beaten[name]})}; random search {_where(beaten['random'])}. The "
-        f"ensemble by itself does better than one member in {lone} of {len(cases)} cases.",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"Measured on accuracies that are real, those of NAS-Bench-Macro's networks (`{result.command}`, "
+            f"{result.values['finalists']} finalists, {source('finalists', result)}): mean regret, in points below the best "
+            "network within the budget, and optimism, predicted less true accuracy of the answer.",
+            "",
+            *markdown_table(["trainings, budget", *(heading for heading, _, _ in GUARD), GAIN], rows),
+            "",
+            f"Stage 2 alone, the guard and random search made {result.values['finalists']} trainings more than the others. "
+            "The paper reports that stage 3 adds 0.6 to 0.8 points. A lower mean regret than the guard's: "
+            f"stage 2 alone {_where(beaten['stage2'])}; a stage 3 without trained finalists "
+            f"{_where({key for name in WITHOUT_GUARD for key in beaten[name]})}; random search {_where(beaten['random'])}. The "
+            f"ensemble by itself does better than one member in {lone} of {len(cases)} cases.",
+        ]
+    )
 
 
 def latency() -> str:
@@ -135,22 +150,35 @@ def latency() -> str:
     result = load_result("latency")
     rows = [
         [
-            f"{row['networks']} of `{name}`", f"{row['rank_correlation']:.2f}", f"{row['rank_correlation_flops']:.2f}",
-            f"{row['bias']:.2f}", f"{row['error_scaled']:.0%}", f"{row['pieces_of_the_space']:,}",
+            f"{row['networks']} of `{name}`",
+            f"{row['rank_correlation']:.2f}",
+            f"{row['rank_correlation_flops']:.2f}",
+            f"{row['bias']:.2f}",
+            f"{row['error_scaled']:.0%}",
+            f"{row['pieces_of_the_space']:,}",
             f"{row['seconds'] / row['pieces_measured'] * row['pieces_of_the_space']:.0f} s",
         ]
         for name, row in result.values.items()
         if name != "machine"
-    ]  # fmt: skip
+    ]
     columns = (
-        "random networks", "rank correlation with measured time", "the same of FLOPs",
-        "predicted over measured", "mean error after dividing by that", "blocks of the space", "time for all of them",
-    )  # fmt: skip
-    return "\n".join([
-        f"Checked against whole networks (`{result.command}`, {source('latency', result)}, {result.values['machine']['cpu']}; "
-        "the time for all blocks is extrapolated from those that were measured):",
-        "", *markdown_table(columns, rows),
-    ])  # fmt: skip
+        "random networks",
+        "rank correlation with measured time",
+        "the same of FLOPs",
+        "predicted over measured",
+        "mean error after dividing by that",
+        "blocks of the space",
+        "time for all of them",
+    )
+    return "\n".join(
+        [
+            f"Checked against whole networks (`{result.command}`, "
+            f"{source('latency', result)}, {result.values['machine']['cpu']}; "
+            "the time for all blocks is extrapolated from those that were measured):",
+            "",
+            *markdown_table(columns, rows),
+        ]
+    )
 
 
 def quickstart() -> str:
@@ -208,9 +236,16 @@ def zoo() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "quickstart": quickstart, "labels": labels, "predictor": predictor, "evolution": evolution, "guard": guard,
-    "latency": latency, "parallel": parallel, "zoo": zoo, "invented": invented,
-}  # fmt: skip
+    "quickstart": quickstart,
+    "labels": labels,
+    "predictor": predictor,
+    "evolution": evolution,
+    "guard": guard,
+    "latency": latency,
+    "parallel": parallel,
+    "zoo": zoo,
+    "invented": invented,
+}
 
 
 def source(name: str, result: Result) -> str:

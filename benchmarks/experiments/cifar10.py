@@ -120,9 +120,13 @@ def images_per_second(model: nn.Module, recipe: Recipe, classes: int, side: int,
 
 
 def train(
-    network: Network, settings: Settings, data: Data, seed: int, out: Path,
+    network: Network,
+    settings: Settings,
+    data: Data,
+    seed: int,
+    out: Path,
     progress: Callable[[int, int, str], None] | None = None,
-) -> float:  # fmt: skip
+) -> float:
     """Train one network with one seed in the folder `out`, going on where it stands, and give its top-1 on test in percent.
 
     Raises:
@@ -158,8 +162,11 @@ def run(settings: Settings, runs: Path, console: Console) -> Result:
                 console.print(f"{name}: {accuracies[str(seed)]:.2f}% on test")
             flops, params = count_flops(network, len(data.classes))
             values["networks"][network.name] = {
-                "resolution": network.resolution, "flops": flops, "params": params, **spread(accuracies, alone=0.0),
-            }  # fmt: skip
+                "resolution": network.resolution,
+                "flops": flops,
+                "params": params,
+                **spread(accuracies, alone=0.0),
+            }
         bar.other("timing steps of the networks of Figure 7")
         values["full_run"] = full_run(settings)
     values["data"] = {split: data.count(split) for split in ("train", "val", "test")} | {"jpeg": is_jpeg(settings.data)}
@@ -180,9 +187,11 @@ def full_run(settings: Settings) -> dict[str, Any]:
         speed = images_per_second(network.build(10, recipe), recipe, 10, network.resolution, settings.device)
         hours = recipe.epochs * FULL_IMAGES / speed / 3600
         rows[network.name] = {
-            "resolution": network.resolution, "flops": count_flops(network, 10)[0],
-            "images_per_s": round(speed, 1), "hours": round(hours, 1),
-        }  # fmt: skip
+            "resolution": network.resolution,
+            "flops": count_flops(network, 10)[0],
+            "images_per_s": round(speed, 1),
+            "hours": round(hours, 1),
+        }
     total = round(sum(row["hours"] for row in rows.values()), 1)
     return {"epochs": recipe.epochs, "images": FULL_IMAGES, "hours": total, "networks": rows}
 
@@ -206,9 +215,14 @@ def print_tables(console: Console, values: Mapping[str, Any]) -> None:
     table = Table("network", "pixels", "M multiply-adds", "M params", "test top-1 (%)", "deviation", "n")
     for name, row in values["networks"].items():
         table.add_row(
-            name, str(row["resolution"]), f"{row['flops'] / 1e6:.1f}", f"{row['params'] / 1e6:.2f}",
-            f"{row['mean']:.2f}", f"{row['deviation']:.2f}", str(row["n"]),
-        )  # fmt: skip
+            name,
+            str(row["resolution"]),
+            f"{row['flops'] / 1e6:.1f}",
+            f"{row['params'] / 1e6:.2f}",
+            f"{row['mean']:.2f}",
+            f"{row['deviation']:.2f}",
+            str(row["n"]),
+        )
     console.print(table)
     full = values["full_run"]
     table = Table("a full run", "pixels", "images/s", "hours a seed (estimate)")
@@ -230,9 +244,12 @@ def plot(result: Result) -> bytes:
     for name, row in result.values["networks"].items():
         families.setdefault(family(name), []).append(row)
         axes.annotate(
-            name.partition(":")[2] or name, (row["flops"] / 1e6, row["mean"]), textcoords="offset points", xytext=(4, 4),
+            name.partition(":")[2] or name,
+            (row["flops"] / 1e6, row["mean"]),
+            textcoords="offset points",
+            xytext=(4, 4),
             fontsize=7,
-        )  # fmt: skip
+        )
     for label, rows in families.items():
         x, y, bars = zip(*sorted((row["flops"] / 1e6, row["mean"], row["deviation"]) for row in rows), strict=True)
         axes.errorbar(x, y, yerr=bars, marker="o", markersize=4, capsize=2, label=label)
@@ -256,9 +273,10 @@ def family(name: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> Result:
     """Run, write and print; or draw."""
     parser = argparse.ArgumentParser(
-        prog=command_of(NAME), description=__doc__,
+        prog=command_of(NAME),
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     default = Settings("")
     parser.add_argument("--data", help="as fbnetv3 train takes it; leave out to show what is in --out")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{NAME}.json", help="the result file")

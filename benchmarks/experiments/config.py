@@ -44,9 +44,13 @@ class Network:
         if (pair := _pair(self.model)) is not None:
             return build_model(pair.arch, classes, in_chans, recipe.dropout, recipe.stochastic_depth)
         return build(
-            self.model, classes, in_chans, dropout=recipe.dropout, stochastic_depth=recipe.stochastic_depth,
+            self.model,
+            classes,
+            in_chans,
+            dropout=recipe.dropout,
+            stochastic_depth=recipe.stochastic_depth,
             **self.arguments,
-        ).model  # fmt: skip
+        ).model
 
     def cost(self, classes: int, in_chans: int, side: int) -> dict[str, int]:
         """Multiply-adds of convolutions and linear layers on one image of `side` pixels, and all parameters."""

@@ -105,9 +105,16 @@ class Trainer:
         teacher = None if entry.teacher is None else self.train(entry.teacher, seed, progress).model
         model = seeded(lambda: network.build(len(data.classes), data.transforms.in_chans, recipe), seed)
         return fit(
-            model, recipe, data, seed=seed, out=self.runs / cell / f"seed{seed}", resume=True, progress=progress,
-            engine=self.engine, teacher=teacher,
-        )  # fmt: skip
+            model,
+            recipe,
+            data,
+            seed=seed,
+            out=self.runs / cell / f"seed{seed}",
+            resume=True,
+            progress=progress,
+            engine=self.engine,
+            teacher=teacher,
+        )
 
     def accuracy(self, cell: str, seed: int, progress: Progress | None = None) -> float:
         """Top-1 in percent on the split that the scale reports, of the training's last weights."""
@@ -145,28 +152,37 @@ def run(experiment: Experiment, options: Options, runs: Path, console: Console, 
 
 
 def _values(
-    experiment: Experiment, options: Options, trainer: Trainer,
-    accuracies: Mapping[str, Mapping[int, float]], failures: Mapping[str, Mapping[int, str]],
-) -> dict[str, Any]:  # fmt: skip
+    experiment: Experiment,
+    options: Options,
+    trainer: Trainer,
+    accuracies: Mapping[str, Mapping[int, float]],
+    failures: Mapping[str, Mapping[int, str]],
+) -> dict[str, Any]:
     scale = trainer.scale
     data = trainer.images(next(iter(scale.cells)))
     cells = {
         name: {
-            "network": cell.network, "recipe": cell.recipe, "changes": cell.changes, "teacher": cell.teacher,
-            "epochs": scale.recipe(cell).epochs, **spread(accuracies[name]),
+            "network": cell.network,
+            "recipe": cell.recipe,
+            "changes": cell.changes,
+            "teacher": cell.teacher,
+            "epochs": scale.recipe(cell).epochs,
+            **spread(accuracies[name]),
             "failed": {str(seed): words for seed, words in failures[name].items()},
         }
         for name, cell in scale.cells.items()
-    }  # fmt: skip
+    }
     return {
-        "experiment": experiment.name, "scale": options.scale, "title": experiment.title,
+        "experiment": experiment.name,
+        "scale": options.scale,
+        "title": experiment.title,
         "data": {"name": data.name, "split": scale.split, **{s: data.count(s) for s in ("train", scale.split)}},
         "threads": options.threads,
         "networks": costs(scale, len(data.classes), data.transforms.in_chans, data.transforms.crop),
         "cells": cells,
         "differences": {name: compare(entry, accuracies) for name, entry in scale.differences.items()},
         "full": costs(experiment.full, **IMAGENET),
-    }  # fmt: skip
+    }
 
 
 def costs(scale: Scale, classes: int, in_chans: int, side: int = 224) -> dict[str, Any]:
@@ -237,9 +253,10 @@ def main(arguments: Sequence[str] | None = None) -> Result:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=command_of(NAME), description=__doc__,
+        prog=command_of(NAME),
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     default = Options("")
     parser.add_argument("name", help="table1, table3, table6, table8, or the path of a .yaml file")
     parser.add_argument("--scale", choices=SCALES, default=default.scale)

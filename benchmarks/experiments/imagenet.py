@@ -59,9 +59,15 @@ class Evaluation:
 
 
 def evaluate(
-    network: Callable[[Tensor], Tensor], transforms: Transforms, pictures: Pictures, *, workers: int = 0,
-    device: str = "cpu", names: tuple[str, ...] | None = None, progress: Callable[[int, int], None] | None = None,
-) -> Evaluation:  # fmt: skip
+    network: Callable[[Tensor], Tensor],
+    transforms: Transforms,
+    pictures: Pictures,
+    *,
+    workers: int = 0,
+    device: str = "cpu",
+    names: tuple[str, ...] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
     """Top-1 and top-5 of a network in eval mode, every picture once.
 
     Args:

@@ -26,11 +26,19 @@ def cell_rows(values: Mapping[str, Any]) -> Rows:
         recipe = ", ".join([cell["recipe"], *(f"{key} {value}" for key, value in cell["changes"].items())])
         model = ", ".join([network["model"], *(f"{key} {value}" for key, value in network["arguments"].items())])
         failed = f" ({len(cell['failed'])} failed)" if cell["failed"] else ""
-        rows.append((
-            name, model, recipe + (f", taught by {cell['teacher']}" if cell["teacher"] else ""),
-            str(cell["epochs"]), _amount(network["flops"]), _amount(network["params"]), _number(cell["mean"]),
-            _number(cell["deviation"]), f"{cell['n']}{failed}",
-        ))  # fmt: skip
+        rows.append(
+            (
+                name,
+                model,
+                recipe + (f", taught by {cell['teacher']}" if cell["teacher"] else ""),
+                str(cell["epochs"]),
+                _amount(network["flops"]),
+                _amount(network["params"]),
+                _number(cell["mean"]),
+                _number(cell["deviation"]),
+                f"{cell['n']}{failed}",
+            )
+        )
     return rows
 
 
@@ -38,12 +46,15 @@ def difference_rows(values: Mapping[str, Any]) -> Rows:
     """A row a difference, under `DIFFERENCES`."""
     return [
         (
-            row["about"], _number(row["mean"], "+"),
+            row["about"],
+            _number(row["mean"], "+"),
             "none" if row["low"] is None else f"{row['low']:+.2f} to {row['high']:+.2f}",
-            str(row["n"]), row["paper"], verdict(row),
+            str(row["n"]),
+            row["paper"],
+            verdict(row),
         )
         for row in values["differences"].values()
-    ]  # fmt: skip
+    ]
 
 
 def full_rows(values: Mapping[str, Any]) -> Rows:
@@ -78,10 +89,12 @@ def print_tables(console: Console, result: Result) -> None:
     """The cells, the differences, and the costs of the networks of the full scale."""
     values, data = result.values, result.values["data"]
     console.print(Text(f"{values['experiment']}, scale {values['scale']}: {values['title']}", style="bold"))
-    console.print(Text(
-        f"{data['name']}: {data['train']} training images, top-1 on {data[data['split']]} of {data['split']}; "
-        f"{result.date}, `{result.command}`"
-    ))  # fmt: skip
+    console.print(
+        Text(
+            f"{data['name']}: {data['train']} training images, top-1 on {data[data['split']]} of {data['split']}; "
+            f"{result.date}, `{result.command}`"
+        )
+    )
     for columns, rows in ((CELLS, cell_rows(values)), (DIFFERENCES, difference_rows(values))):
         table = Table(box=None, pad_edge=False)
         for column in columns:
@@ -97,14 +110,21 @@ def markdown(result: Result) -> str:
     """The block of docs/experiments.md of one result."""
     values, data = result.values, result.values["data"]
     full = ("at full scale", "network", "pixels", "FLOPs", "params")
-    return "\n".join([
-        f"Measured {result.date} with `{result.command}` (torch {result.versions['torch']}): {data['train']:,} training images "
-        f"of `{data['name']}`, top-1 on its {data[data['split']]:,} {data['split']} images.",
-        "", *markdown_table(CELLS, cell_rows(values)),
-        "", *markdown_table(DIFFERENCES, difference_rows(values)),
-        "", summary(values),
-        "", *markdown_table(full, full_rows(values)),
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"Measured {result.date} with `{result.command}` (torch "
+            f"{result.versions['torch']}): {data['train']:,} training images "
+            f"of `{data['name']}`, top-1 on its {data[data['split']]:,} {data['split']} images.",
+            "",
+            *markdown_table(CELLS, cell_rows(values)),
+            "",
+            *markdown_table(DIFFERENCES, difference_rows(values)),
+            "",
+            summary(values),
+            "",
+            *markdown_table(full, full_rows(values)),
+        ]
+    )
 
 
 def block(name: str) -> str:

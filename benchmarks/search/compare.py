@@ -133,7 +133,7 @@ class Plan:
 
 def plan_cases(
     config: SearchConfig | Path, trainings: Sequence[int] | None, max_flops: Sequence[float | None]
-) -> dict[str, SearchConfig]:  # fmt: skip
+) -> dict[str, SearchConfig]:
     """The configurations to compare by name: numbers of trainings times budgets.
 
     Args:
@@ -234,7 +234,7 @@ def compare(plan: Plan, out: Path, workers: int, command: str, progress: Progres
 
 def run_one(
     plan: Plan, method: Method, config: SearchConfig, folder: Path, workers: int, progress: Progress
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """One search in its folder, resumed; what it answered with."""
     config = method.change(config)
     if (folder / ANSWER).is_file():
@@ -279,9 +279,7 @@ def make_context(config: SearchConfig, invented: bool) -> tuple[Context, Truth |
     return Context.of(config), None
 
 
-def true_accuracy(
-    context: Context, truth: Truth | None, proposal: Proposal, folder: Path, progress: Progress
-) -> float:  # fmt: skip
+def true_accuracy(context: Context, truth: Truth | None, proposal: Proposal, folder: Path, progress: Progress) -> float:
     """Of the answer: known, or measured on the test images after the final training."""
     if truth is not None:
         return float(truth(np.array([proposal.candidate]))[0])
@@ -304,9 +302,14 @@ def summary(plan: Plan, case: str, found: Mapping[str, Sequence[Mapping[str, Any
     config = plan.cases[case]
     context, _ = make_context(config, plan.invented)
     values: dict[str, Any] = {
-        "trainings": config.trainings, "batch": config.batch, "rounds": config.rounds, "finalists": config.finalists,
-        "max_flops": config.constraint.max, "min_flops": config.constraint.min, "seeds": list(plan.seeds),
-    }  # fmt: skip
+        "trainings": config.trainings,
+        "batch": config.batch,
+        "rounds": config.rounds,
+        "finalists": config.finalists,
+        "max_flops": config.constraint.max,
+        "min_flops": config.constraint.min,
+        "seeds": list(plan.seeds),
+    }
     if isinstance(context.space, TableSpace):
         inside = context.space.table[context.limits.allows(context.space.table)]
         values |= {"pairs": len(inside), "best": round(float(context.space.accuracy(inside).max()), 4)}

@@ -67,9 +67,17 @@ class Plan:
 
 
 QUICK = Plan(
-    space="micro", window=(150e3, 400e3), budgets=(300e3,), seeds=2, rivals=1, trials=40, pool=512,
-    settings=EvolutionSettings(evaluations=1500), small=("row1.c", "row2.c", "row3.c", "lr", "mixup"), small_evaluations=600,
-)  # fmt: skip
+    space="micro",
+    window=(150e3, 400e3),
+    budgets=(300e3,),
+    seeds=2,
+    rivals=1,
+    trials=40,
+    pool=512,
+    settings=EvolutionSettings(evaluations=1500),
+    small=("row1.c", "row2.c", "row3.c", "lr", "mixup"),
+    small_evaluations=600,
+)
 
 
 def ensemble(space: SearchSpace, oracle: Oracle, plan: Plan) -> Score:

@@ -202,9 +202,11 @@ def proxy(space_name: str = "released", pool: int = 20_000) -> dict[str, Any]:
         predicted = predictor.predict_labels(x[rows:])
         r2 = 1.0 - ((predicted - kept[rows:]) ** 2).mean(0) / kept[rows:].var(0)
         out[name] = {
-            "r2_flops": round(float(r2[0]), 5), "r2_params": round(float(r2[1]), 5),
-            "cpu_seconds": round(seconds, 2), "wall_seconds": round(wall, 2),
-        }  # fmt: skip
+            "r2_flops": round(float(r2[0]), 5),
+            "r2_params": round(float(r2[1]), 5),
+            "cpu_seconds": round(seconds, 2),
+            "wall_seconds": round(wall, 2),
+        }
     return out
 
 
@@ -287,10 +289,12 @@ def summary(measured: Mapping[str, Any], proxy_values: Mapping[str, Any]) -> dic
 def draw_errors(axes: Any, methods: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
     """Panel e: mean squared error by samples, both logarithmic, of every method on one table."""
     for key, label in (
-        ("default", "default, pretrained"), ("scratch", "default, not pretrained"),
-        ("statistics", "not pretrained, statistics as inputs"), ("paper", "the paper's network, pretrained"),
+        ("default", "default, pretrained"),
+        ("scratch", "default, not pretrained"),
+        ("statistics", "not pretrained, statistics as inputs"),
+        ("paper", "the paper's network, pretrained"),
         ("scratch_network", "a network, not pretrained"),
-    ):  # fmt: skip
+    ):
         axes.loglog([int(n) for n in methods[key]], [row["mse"] for row in methods[key].values()], "o-", label=label)
     axes.set_xticks(SIZES, [str(n) for n in SIZES])
     axes.set_xticks([], minor=True)
@@ -308,9 +312,11 @@ def plot(path: Path, folder: Path = RESULTS) -> None:
     shown, methods = values["figure4"], values["tables"][name]["methods"]
     figure, axes = pyplot.subplots(1, 5, figsize=(19, 3.9), layout="constrained")
     panels = (
-        ("flops", 1e6, "(a) FLOPs (M)"), ("params", 1e6, "(b) params (M)"),
-        ("scratch", 1, "(c) accuracy (%), without pretraining"), ("default", 1, "(d) accuracy (%), with pretraining"),
-    )  # fmt: skip
+        ("flops", 1e6, "(a) FLOPs (M)"),
+        ("params", 1e6, "(b) params (M)"),
+        ("scratch", 1, "(c) accuracy (%), without pretraining"),
+        ("default", 1, "(d) accuracy (%), with pretraining"),
+    )
     for axis, (key, unit, title) in zip(axes, panels, strict=False):
         true, predicted = (np.array(shown[key][side]) / unit for side in ("true", "predicted"))
         ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]

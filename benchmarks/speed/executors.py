@@ -78,9 +78,11 @@ def measure(rounds: int) -> dict[str, Any]:
         executors: dict[str, Executor] = {
             name: stack.enter_context(execution.executor(Either(), workers))
             for name, execution, workers in (
-                ("here", Execution(), 1), ("pool", Execution(), WORKERS), ("ray", Execution("ray", "local"), WORKERS),
+                ("here", Execution(), 1),
+                ("pool", Execution(), WORKERS),
+                ("ray", Execution("ray", "local"), WORKERS),
             )
-        }  # fmt: skip
+        }
         for executor in executors.values():
             _time(executor, dict.fromkeys(range(2 * WORKERS), (candidate, 300, 1)))
         rng = np.random.default_rng(0)
@@ -113,10 +115,13 @@ def targets(found: Mapping[str, Any]) -> dict[str, Any]:
     """The median efficiency of every case against the target."""
     return {
         f"{case}_{name}": {
-            "value": rows[name]["efficiency"], "at_least": TARGET, "met": rows[name]["efficiency"] >= TARGET,
+            "value": rows[name]["efficiency"],
+            "at_least": TARGET,
+            "met": rows[name]["efficiency"] >= TARGET,
         }
-        for case, rows in found.items() for name in ("pool", "ray")
-    }  # fmt: skip
+        for case, rows in found.items()
+        for name in ("pool", "ray")
+    }
 
 
 def _time(executor: Executor, jobs: Mapping[int, Job]) -> float:

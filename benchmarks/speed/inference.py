@@ -65,18 +65,28 @@ METHOD = (
     "network, both interleaved."
 )
 MICRO = Arch(
-    "micro", 28, Block("conv", 16, k=3, s=2),
+    "micro",
+    28,
+    Block("conv", 16, k=3, s=2),
     (
         (Block("ir", 16, k=3),),
         (Block("ir", 24, k=5, e=4, n=2, s=2),),
         (Block("ir", 40, k=5, e=4, n=2, s=2, se=True), Block("ir", 56, k=3, e=4, n=2, se=True)),
     ),
     Block("pool", 64, e=2),
-)  # fmt: skip
+)
 RECIPE = Recipe(
-    optimizer="sgd", lr=0.1, epochs=8, batch_size=64, warmup_epochs=0.5, lr_decay=0.6, weight_decay=1e-4, ema=True,
-    ema_decay=0.97, augmentation="flip",
-)  # fmt: skip
+    optimizer="sgd",
+    lr=0.1,
+    epochs=8,
+    batch_size=64,
+    warmup_epochs=0.5,
+    lr_decay=0.6,
+    weight_decay=1e-4,
+    ema=True,
+    ema_decay=0.97,
+    augmentation="flip",
+)
 
 
 @dataclass(frozen=True)
@@ -96,9 +106,16 @@ class Settings:
 
 
 QUICK = Settings(
-    resolution=96, threads=(1,), batches=(1,), rounds=3, paths=("timm_openvino", "eager", "fused", "openvino", "int8"),
-    heavy="fbnetv3_d", starts=1, seeds=(0,), epochs=1,
-)  # fmt: skip
+    resolution=96,
+    threads=(1,),
+    batches=(1,),
+    rounds=3,
+    paths=("timm_openvino", "eager", "fused", "openvino", "int8"),
+    heavy="fbnetv3_d",
+    starts=1,
+    seeds=(0,),
+    epochs=1,
+)
 
 
 def measure_paths(settings: Settings, ours: nn.Module, theirs: nn.Module, batch: int, files: Path) -> dict[str, Any]:

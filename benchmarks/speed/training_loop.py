@@ -73,10 +73,22 @@ METHOD = (
 )
 SMALL = Arch("small", 28, Block("conv", 8, k=3, s=4), ((Block("ir", 8, k=3, n=2),),), Block("pool", 16, e=2))
 RECIPE = Recipe(
-    optimizer="rmsprop_tf", lr=2e-3, epochs=1, batch_size=2, weight_decay=1e-4, decay_norm_bias=False, warmup_epochs=1.0,
-    lr_decay=0.99, mixup=0.2, dropout=0.2, stochastic_depth=0.2, ema=True, ema_decay=0.99, label_smoothing=0.1,
+    optimizer="rmsprop_tf",
+    lr=2e-3,
+    epochs=1,
+    batch_size=2,
+    weight_decay=1e-4,
+    decay_norm_bias=False,
+    warmup_epochs=1.0,
+    lr_decay=0.99,
+    mixup=0.2,
+    dropout=0.2,
+    stochastic_depth=0.2,
+    ema=True,
+    ema_decay=0.99,
+    label_smoothing=0.1,
     augmentation="crop_flip",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -229,14 +241,27 @@ def timm_loop(case: Case) -> Loop:
     """The same training of timm's parts, in the order of timm's train.py."""
     recipe, data, model = case.recipe, case.data(), case.network()
     optimizer = create_optimizer_v2(
-        model, "rmsproptf", lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum,
-        filter_bias_and_bn=True, alpha=recipe.alpha, eps=recipe.eps,
-    )  # fmt: skip
+        model,
+        "rmsproptf",
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        momentum=recipe.momentum,
+        filter_bias_and_bn=True,
+        alpha=recipe.alpha,
+        eps=recipe.eps,
+    )
     scheduler, _ = create_scheduler_v2(
-        optimizer, sched="step", decay_epochs=1, decay_rate=recipe.lr_decay, num_epochs=recipe.epochs,
-        warmup_epochs=int(recipe.warmup_epochs), warmup_lr=learning_rate(recipe, 0, STEPS), warmup_prefix=True,
-        step_on_epochs=False, updates_per_epoch=STEPS,
-    )  # fmt: skip
+        optimizer,
+        sched="step",
+        decay_epochs=1,
+        decay_rate=recipe.lr_decay,
+        num_epochs=recipe.epochs,
+        warmup_epochs=int(recipe.warmup_epochs),
+        warmup_lr=learning_rate(recipe, 0, STEPS),
+        warmup_prefix=True,
+        step_on_epochs=False,
+        updates_per_epoch=STEPS,
+    )
     mixup = SeededMixup(recipe.mixup, label_smoothing=recipe.label_smoothing, num_classes=len(data.classes))
     criterion, average = SoftTargetCrossEntropy(), ModelEmaV3(model, recipe.ema_decay)
 
@@ -410,10 +435,11 @@ def main(argv: list[str] | None = None) -> Result:
     if len(cases) < len(CASES):
         words.append(f"--networks {' '.join(cases)}")
     facts = host() | {
-        "cpu": cpu_model(), "threads": "1",
+        "cpu": cpu_model(),
+        "threads": "1",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
         "niceness": str(os.getpriority(os.PRIO_PROCESS, 0)),
-    }  # fmt: skip
+    }
     result = Result.now(
         command=" ".join(words),
         method=METHOD,

@@ -74,9 +74,14 @@ def imagenet(
     file = weight_file(model, weights, pair, zoo)
     with progress_bar() as progress:
         found = evaluate(
-            file.build().to(device), file.transforms, pictures, workers=workers, device=device,
-            names=class_names(file.classes), progress=lambda done, total: progress(done, total, "images"),
-        )  # fmt: skip
+            file.build().to(device),
+            file.transforms,
+            pictures,
+            workers=workers,
+            device=device,
+            names=class_names(file.classes),
+            progress=lambda done, total: progress(done, total, "images"),
+        )
     if per_class is not None:
         write_classes(per_class, found)
     row = {

@@ -14,16 +14,24 @@ from fbnetv3.errors import InputError
 def compare(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for the searches; a second call resumes.")],
     preset: Annotated[str | None, typer.Option(help="Preset whose pairs are trained.")] = None,
-    table: Annotated[Path | None, typer.Option(help="Table of trainings (.csv, .json) to look accuracies up in.")] = None,
-    invented: Annotated[bool, typer.Option("--invented", help="With --preset: made-up accuracies, in seconds.")] = False,
-    methods: Annotated[str, typer.Option(help="Comma-separated; `all` has the ablations too.")] = "nars,random,tpe,evolution",
+    table: Annotated[
+        Path | None, typer.Option(help="Table of trainings (.csv, .json) to look accuracies up in.")
+    ] = None,
+    invented: Annotated[
+        bool, typer.Option("--invented", help="With --preset: made-up accuracies, in seconds.")
+    ] = False,
+    methods: Annotated[
+        str, typer.Option(help="Comma-separated; `all` has the ablations too.")
+    ] = "nars,random,tpe,evolution",
     seeds: Annotated[int, typer.Option(min=1, help="How many, from --first-seed on.")] = 5,
     first_seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
-    trainings: Annotated[str | None, typer.Option(help='Of every method, such as "40 144"; default: preset\'s, or 40.')] = None,
+    trainings: Annotated[
+        str | None, typer.Option(help='Of every method, such as "40 144"; default: preset\'s, or 40.')
+    ] = None,
     max_flops: Annotated[str, typer.Option(help='Budgets, such as "all 50M"; `all`: the preset\'s, or none.')] = "all",
     workers: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Compare NARS with random search, TPE and evolution at equal numbers of trainings."""
     from fbnetv3.benchmarks.search.compare import METHODS, Plan, plan_cases
     from fbnetv3.benchmarks.search.compare import compare as run

@@ -107,9 +107,17 @@ def train(
     ):
         try:
             trained = fit(
-                seeded(plan.build, plan.seed), plan.recipe, plan.data, seed=plan.seed, epochs=epochs, out=plan.out,
-                resume=resume, progress=progress, engine=engine, teacher=taught,
-            )  # fmt: skip
+                seeded(plan.build, plan.seed),
+                plan.recipe,
+                plan.data,
+                seed=plan.seed,
+                epochs=epochs,
+                out=plan.out,
+                resume=resume,
+                progress=progress,
+                engine=engine,
+                teacher=taught,
+            )
         except DivergedError as error:
             raise InputError(f"{error}; lower the learning rate") from None
         split = final_split(plan.data)
@@ -130,9 +138,13 @@ def _changes(texts: list[str] | None) -> dict[str, Any]:
 
 
 def _of_pair(
-    pair: Path, data: str | None, out_dir: Path | None, seed: int | None, changes: dict[str, Any],
+    pair: Path,
+    data: str | None,
+    out_dir: Path | None,
+    seed: int | None,
+    changes: dict[str, Any],
     options: dict[str, Any],
-) -> _Plan:  # fmt: skip
+) -> _Plan:
     from fbnetv3.model import build_model
     from fbnetv3.pair_file import load_pair
     from fbnetv3.training.data.load import image_side, load_data
@@ -152,9 +164,14 @@ def _of_pair(
 
 
 def _of_recipe(
-    model: str | None, recipe: str | None, data: str | None, out_dir: Path | None, seed: int | None,
-    changes: dict[str, Any], options: dict[str, Any],
-) -> _Plan:  # fmt: skip
+    model: str | None,
+    recipe: str | None,
+    data: str | None,
+    out_dir: Path | None,
+    seed: int | None,
+    changes: dict[str, Any],
+    options: dict[str, Any],
+) -> _Plan:
     from fbnetv3.recipes import load_recipe
     from fbnetv3.training.data.load import load_data
     from fbnetv3.training.network.build import SOURCES, build
@@ -170,9 +187,12 @@ def _of_recipe(
 
     def make() -> nn.Module:
         applied = build(
-            model, len(images.classes), images.transforms.in_chans, dropout=chosen.dropout,
+            model,
+            len(images.classes),
+            images.transforms.in_chans,
+            dropout=chosen.dropout,
             stochastic_depth=chosen.stochastic_depth,
-        )  # fmt: skip
+        )
         notes.append(applied.summary())
         return applied.model
 

@@ -143,9 +143,19 @@ def publish(
     else:
         weights = load_weights(model, file)
     row = publish_file(
-        weights, zoo, name, licence=licence, source=source, trained_from=trained_from,
-        allow_noncommercial=allow_noncommercial, url=url, metrics=metrics, recipe=recipe, about=about, verified=verified,
-    )  # fmt: skip
+        weights,
+        zoo,
+        name,
+        licence=licence,
+        source=source,
+        trained_from=trained_from,
+        allow_noncommercial=allow_noncommercial,
+        url=url,
+        metrics=metrics,
+        recipe=recipe,
+        about=about,
+        verified=verified,
+    )
     print_rows([{"model": row.model, "weights": row.source, "licence": row.licence, "url": row.url}], as_json)
 
 

@@ -17,9 +17,14 @@ from fbnetv3.files import load_torch, save_torch, write_atomically
 LAST = "last_checkpoint"  # the file that names the newest, as detectron2 has it
 # Keys that may differ between a checkpoint and its resumption: they do not change the weights.
 _FREE = (
-    "OUTPUT_DIR", "DATALOADER.NUM_WORKERS", "DATASETS.TEST", "TEST", "SOLVER.CHECKPOINT_PERIOD", "VIS_PERIOD",
+    "OUTPUT_DIR",
+    "DATALOADER.NUM_WORKERS",
+    "DATASETS.TEST",
+    "TEST",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "VIS_PERIOD",
     "MODEL.DEVICE",  # of several processes every one has its own
-)  # fmt: skip
+)
 
 
 class Checkpointer:

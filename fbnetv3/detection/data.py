@@ -241,9 +241,12 @@ def test_loader(
 ) -> torch.utils.data.DataLoader[list[Record]]:
     """Every picture once, this process's part, one at a time; the list is empty where one cannot be read."""
     return torch.utils.data.DataLoader(
-        _Pictures(records, mapper), batch_size=None, sampler=InferenceSampler(len(records)), num_workers=workers,
+        _Pictures(records, mapper),
+        batch_size=None,
+        sampler=InferenceSampler(len(records)),
+        num_workers=workers,
         collate_fn=_as_it_is,
-    )  # fmt: skip
+    )
 
 
 class _Pictures(torch.utils.data.Dataset[list[Record]]):

@@ -30,7 +30,7 @@ from fbnetv3.detection.parts import (
     classification_weights,
     detection_arch,
     trunk_stages,
-)  # fmt: skip
+)
 from fbnetv3.errors import InputError
 from fbnetv3.features import FeatureNet
 from fbnetv3.transforms import IMAGENET_MEAN, IMAGENET_STD
@@ -43,9 +43,16 @@ FPN_LEVELS, FPN_CHANNELS, FPN_SIZES = ("c2", "c3", "c4", "c5"), 256, (32, 64, 12
 
 
 def faster_rcnn(
-    arch: Arch | str | Path, num_classes: int, *, weights: WeightFile | str | Path | None = None, fpn: bool = False,
-    freeze_at: int = 0, min_size: int = SHORT_SIDE, max_size: int = LONG_SIDE, **settings: Any,
-) -> FasterRCNN:  # fmt: skip
+    arch: Arch | str | Path,
+    num_classes: int,
+    *,
+    weights: WeightFile | str | Path | None = None,
+    fpn: bool = False,
+    freeze_at: int = 0,
+    min_size: int = SHORT_SIDE,
+    max_size: int = LONG_SIDE,
+    **settings: Any,
+) -> FasterRCNN:
     """Faster R-CNN with the conv4 (C4) backbone, as in section 4.3, or with a feature pyramid (FPN).
 
     Args:

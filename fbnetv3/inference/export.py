@@ -107,9 +107,14 @@ def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the exporter's own use of deprecated functions
         program = torch.onnx.export(
-            model, (_several(example),), dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},),
-            input_names=["images"], output_names=["logits"], verbose=False,
-        )  # fmt: skip
+            model,
+            (_several(example),),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=["images"],
+            output_names=["logits"],
+            verbose=False,
+        )
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
     return content

@@ -195,9 +195,12 @@ class _Run:
         """What must not change between a checkpoint and its resumption."""
         engine = {key: asdict(self.engine)[key] for key in ("precision", "accumulate")}
         return {
-            "recipe": self.recipe.to_dict(), "seed": self.seed, "data": self.data.name,
-            "threads": torch.get_num_threads(), **engine,
-        }  # fmt: skip
+            "recipe": self.recipe.to_dict(),
+            "seed": self.seed,
+            "data": self.data.name,
+            "threads": torch.get_num_threads(),
+            **engine,
+        }
 
     @property
     def reported(self) -> nn.Module:

@@ -261,9 +261,12 @@ class Execution:
             from fbnetv3.search.execution.ray_cluster import IN_FLIGHT, RayExecutor
 
             return RayExecutor(
-                evaluator, self.address or "auto", cpus=processes if self.cpus is None else self.cpus,
-                gpus=self.gpus or 0, in_flight=workers or IN_FLIGHT,
-            )  # fmt: skip
+                evaluator,
+                self.address or "auto",
+                cpus=processes if self.cpus is None else self.cpus,
+                gpus=self.gpus or 0,
+                in_flight=workers or IN_FLIGHT,
+            )
         workers = workers or max(1, available_workers() // processes)
         return InProcess(evaluator) if workers == 1 else ProcessPool(evaluator, workers)
 

@@ -62,9 +62,15 @@ class ImageEvaluator:
         return _load(self.data, image_side(self.data, resolution), self.readers)
 
     def train(
-        self, candidate: Candidate, epochs: int, seed: int, out: Path | None = None, *, resume: bool = False,
+        self,
+        candidate: Candidate,
+        epochs: int,
+        seed: int,
+        out: Path | None = None,
+        *,
+        resume: bool = False,
         progress: Progress | None = None,
-    ) -> Trained:  # fmt: skip
+    ) -> Trained:
         """The same training with its network, its files in `out` if given, and its progress."""
         data, recipe = self.images(candidate.arch.resolution), candidate.recipe
         engine = Engine(self.device, self.precision)

@@ -27,9 +27,12 @@ RETRIES = 10  # a node that is lost counts as a death of its trials, and nodes t
 IN_FLIGHT = 256  # tasks that the cluster knows of: enough to keep it busy and growing, however many candidates wait
 # What the cluster did to a task, and not the task to itself. Ray's own retries are off, so that this list decides alone.
 DEATHS = (
-    exceptions.WorkerCrashedError, exceptions.NodeDiedError, exceptions.LocalRayletDiedError,
-    exceptions.OutOfMemoryError, exceptions.ObjectLostError,
-)  # fmt: skip
+    exceptions.WorkerCrashedError,
+    exceptions.NodeDiedError,
+    exceptions.LocalRayletDiedError,
+    exceptions.OutOfMemoryError,
+    exceptions.ObjectLostError,
+)
 
 
 class RayExecutor:
@@ -49,9 +52,15 @@ class RayExecutor:
     """
 
     def __init__(
-        self, evaluator: Evaluator, address: str = "auto", *, cpus: float = 1, gpus: float = 0,
-        in_flight: int = IN_FLIGHT, retries: int = RETRIES,
-    ) -> None:  # fmt: skip
+        self,
+        evaluator: Evaluator,
+        address: str = "auto",
+        *,
+        cpus: float = 1,
+        gpus: float = 0,
+        in_flight: int = IN_FLIGHT,
+        retries: int = RETRIES,
+    ) -> None:
         self.in_flight, self.retries = in_flight, retries
         self._running: Mapping[Any, Any] = {}
         payload = pickled(evaluator, ray.cloudpickle.dumps)  # by value where a node could not import it

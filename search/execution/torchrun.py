@@ -65,14 +65,23 @@ class TorchrunEvaluator:
 
     def _run(self, job: Path, log: Path) -> int:
         command = [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={self.processes}",
-            "-m", __name__, str(job),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={self.processes}",
+            "-m",
+            __name__,
+            str(job),
+        ]
         path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100
         environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-        with log.open("wb") as output, subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
-        ) as child:  # fmt: skip
+        with (
+            log.open("wb") as output,
+            subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
+            ) as child,
+        ):
             return child.wait()
 
 

@@ -245,9 +245,15 @@ def pretrained_predictor(context: Context, pool: IntMatrix) -> AccuracyPredictor
 
 
 def train_batch(
-    context: Context, ledger: Ledger, executor: Executor, round: int, rows: IntMatrix,
-    predicted: npt.NDArray[np.float64] | None, epochs: int, progress: Progress,
-) -> list[Trial]:  # fmt: skip
+    context: Context,
+    ledger: Ledger,
+    executor: Executor,
+    round: int,
+    rows: IntMatrix,
+    predicted: npt.NDArray[np.float64] | None,
+    epochs: int,
+    progress: Progress,
+) -> list[Trial]:
     """The trials of a round in the order of `rows`: those of the ledger, the missing ones trained and appended.
 
     A failed training of the ledger is tried again as long as no later round stands on it.
@@ -293,9 +299,15 @@ def train_batch(
 
 
 def _trial(
-    context: Context, round: int, i: int, row: list[int], job: Job, outcome: Outcome, costs: Any,
+    context: Context,
+    round: int,
+    i: int,
+    row: list[int],
+    job: Job,
+    outcome: Outcome,
+    costs: Any,
     predicted: npt.NDArray[np.float64] | None,
-) -> Trial:  # fmt: skip
+) -> Trial:
     convention = context.config.constraint.convention
     return Trial(
         round=round,

@@ -57,7 +57,7 @@ class Proposer(Protocol):
 
 def tpe(
     context: Context, ledger: Ledger, executor: Executor, progress: Progress, settings: TpeSettings | None = None
-) -> Proposal:  # fmt: skip
+) -> Proposal:
     """Tree-structured Parzen estimators with constraints (Optuna; the extra `compare`).
 
     Proposals outside the constraints cost no training: TPE is told how far outside they are and asked again.
@@ -71,9 +71,12 @@ def tpe(
 
 
 def regularised_evolution(
-    context: Context, ledger: Ledger, executor: Executor, progress: Progress,
+    context: Context,
+    ledger: Ledger,
+    executor: Executor,
+    progress: Progress,
     settings: EvolutionSettings | None = None,
-) -> Proposal:  # fmt: skip
+) -> Proposal:
     """Real et al. (2019): the best of a random sample of the population has a child with one change; the oldest dies."""
     settings = settings or EvolutionSettings()
     evolution = _Evolution(context, settings)
@@ -81,8 +84,14 @@ def regularised_evolution(
 
 
 def _search(
-    context: Context, ledger: Ledger, executor: Executor, progress: Progress, proposer: Proposer, batch: int, first: int,
-) -> Proposal:  # fmt: skip
+    context: Context,
+    ledger: Ledger,
+    executor: Executor,
+    progress: Progress,
+    proposer: Proposer,
+    batch: int,
+    first: int,
+) -> Proposal:
     """Propose and train batch by batch, `first` ones to begin with, until there are as many trainings as NARS makes."""
     config, trials, round = context.config, list[Trial](), 0
     context.limits.sample(config.trainings, config.seed)  # or says that there are not so many
@@ -116,8 +125,11 @@ class _Tpe:
         }
         self.seed = seed = context.trial_seed(0, 2)
         sampler = TPESampler(
-            n_startup_trials=1, multivariate=settings.multivariate, constant_liar=True, seed=seed,
-        )  # fmt: skip
+            n_startup_trials=1,
+            multivariate=settings.multivariate,
+            constant_liar=True,
+            seed=seed,
+        )
         self.study = optuna.create_study(direction="maximize", sampler=sampler)
         self.rng = np.random.default_rng(seed)
         self.startup = settings.startup or context.config.batch

@@ -25,9 +25,14 @@ class NetworkHead:
 
     @classmethod
     def fit(
-        cls, x_arch: Tensor, x_recipe: Tensor, y: Tensor, start: nn.Sequential | None, settings: PredictorSettings,
+        cls,
+        x_arch: Tensor,
+        x_recipe: Tensor,
+        y: Tensor,
+        start: nn.Sequential | None,
+        settings: PredictorSettings,
         seed: int,
-    ) -> NetworkHead:  # fmt: skip
+    ) -> NetworkHead:
         """50 epochs with the encoder frozen, 50 of everything at the reduced rate; from a fresh encoder without `start`."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -49,9 +54,15 @@ class NetworkHead:
         return self
 
     def _train(
-        self, x_arch: Tensor, x_recipe: Tensor, target: Tensor, settings: PredictorSettings, epochs: int, lr: float,
+        self,
+        x_arch: Tensor,
+        x_recipe: Tensor,
+        target: Tensor,
+        settings: PredictorSettings,
+        epochs: int,
+        lr: float,
         rng: torch.Generator,
-    ) -> None:  # fmt: skip
+    ) -> None:
         parameters = [p for p in (*self.encoder.parameters(), *self.head.parameters()) if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=settings.weight_decay, foreach=True)
         for _ in range(epochs):

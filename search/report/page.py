@@ -89,9 +89,12 @@ def _importance(config: SearchConfig, space: SearchSpace, nars: Found) -> Import
 
 
 def _page(
-    config: SearchConfig, space: SearchSpace, found: list[Found], plots: Mapping[str, list[Plot]],
+    config: SearchConfig,
+    space: SearchSpace,
+    found: list[Found],
+    plots: Mapping[str, list[Plot]],
     budgets: list[tuple[str, dict[str, Any], Pair]],
-) -> str:  # fmt: skip
+) -> str:
     nars, *others = found
     pair, sizes, split = nars.pair, _sizes(config), _split(nars)
     text = _words(config, space, nars) | {name: f"{n:,}" for name, n in sizes.items()}

@@ -5,8 +5,17 @@ from __future__ import annotations
 from string import Template
 
 ROUNDS = (
-    "round", "trainings", "epochs", "diverged", "failed", "best", "median", "mean predicted", "rank corr.", "mean error"
-)  # fmt: skip
+    "round",
+    "trainings",
+    "epochs",
+    "diverged",
+    "failed",
+    "best",
+    "median",
+    "mean predicted",
+    "rank corr.",
+    "mean error",
+)
 
 FINALIST_HEAD = ("finalist", "predicted", "measured, as long", "measured, all epochs")
 FINALISTS = Template("""

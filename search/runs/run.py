@@ -150,14 +150,19 @@ def _train_pair(
     pair = find_pair(context, method, proposal, trials, measured)
     save_pair(pair, out / PAIRS[method])
     return Found(
-        method, pair, proposal, trials, curve,
-        int(costs.flops(config.constraint.convention)[0]), int(costs.params(config.constraint.convention)[0]),
-    )  # fmt: skip
+        method,
+        pair,
+        proposal,
+        trials,
+        curve,
+        int(costs.flops(config.constraint.convention)[0]),
+        int(costs.params(config.constraint.convention)[0]),
+    )
 
 
 def find_pair(
     context: Context, method: str, proposal: Proposal, trials: Sequence[Trial], measured: dict[str, Any]
-) -> Pair:  # fmt: skip
+) -> Pair:
     """The pair that a proposal names; `measured` is what its final training gave."""
     final = final_candidate(context, proposal.candidate)
     predicted = proposal.predicted or (max(context.label(t, t.epochs) for t in kept(trials)), 0.0)
@@ -171,9 +176,7 @@ def final_candidate(context: Context, row: Sequence[int], suffix: str = "") -> C
     return pair._replace(recipe=pair.recipe.stretched(config.final_stretch))
 
 
-def train_final(
-    context: Context, final: Candidate, folder: Path, progress: Progress
-) -> tuple[Trained, dict[str, Any]]:  # fmt: skip
+def train_final(context: Context, final: Candidate, folder: Path, progress: Progress) -> tuple[Trained, dict[str, Any]]:
     """Train a pair, resuming in `folder/final`, write `folder/weights.pt`, and classify the test images once.
 
     Returns:
@@ -195,9 +198,14 @@ def train_final(
 
 
 def make_pair(
-    context: Context, final: Candidate, constraint: Constraint, predicted: tuple[float, float], epochs: int,
-    method: str, measured: dict[str, Any],
-) -> Pair:  # fmt: skip
+    context: Context,
+    final: Candidate,
+    constraint: Constraint,
+    predicted: tuple[float, float],
+    epochs: int,
+    method: str,
+    measured: dict[str, Any],
+) -> Pair:
     """The pair file's content; `epochs` are those that the prediction is for, `measured` empty without a final training."""
     config = context.config
     limit = {"metric": constraint.metric, "convention": constraint.convention, "max": constraint.max}

@@ -92,7 +92,7 @@ def _versions(folder: Path) -> Check:
 
 def _verify_method(
     config: SearchConfig, folder: Path, method: str, retrain: int, progress: Progress
-) -> Iterator[Check]:  # fmt: skip
+) -> Iterator[Check]:
     with Ledger.open(folder / LEDGERS[method], config.fingerprint) as ledger:
         trials = ledger.trials
     context = Context.of(config, Recorded({t.seed: t for t in trials}))
@@ -162,9 +162,7 @@ def _weights(what: str, context: Context, pair: Pair, path: Path) -> Check:
     return Check(what, "same" if found == stated else "differs", f"{found:.2f}%, stated {stated:.2f}%")
 
 
-def _retrained(
-    context: Context, method: str, trials: list[Trial], count: int, progress: Progress
-) -> Iterator[Check]:  # fmt: skip
+def _retrained(context: Context, method: str, trials: list[Trial], count: int, progress: Progress) -> Iterator[Check]:
     if context.config.processes > 1 and count:
         yield Check(f"{method}: trainings", "not checked", f"each was made by {context.config.processes} processes")
         return

@@ -95,9 +95,14 @@ def load_zoo(name: str) -> ZooPlan:
 
 
 def regenerate(
-    plan: ZooPlan, out: str | Path, data: str | None, search_data: str | None, seed: int, resources: Resources,
+    plan: ZooPlan,
+    out: str | Path,
+    data: str | None,
+    search_data: str | None,
+    seed: int,
+    resources: Resources,
     progress: Progress,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Make the zoo in a folder, from wherever an earlier call came.
 
     Args:
@@ -187,9 +192,14 @@ def _scaled(plan: ZooPlan, pair: Pair, flops: float, config: SearchConfig) -> Pa
     """A pair with the same recipe and its network scaled to so many FLOPs, which no predictor has seen."""
     space = load_space(config.space)
     found = coefficients(
-        pair.arch, flops, convention=config.constraint.convention, tolerance=plan.tolerance, num_classes=space.num_classes,
-        in_chans=space.in_chans, keep_resolution=pair.provenance["data"] in DATA,
-    )[0]  # fmt: skip
+        pair.arch,
+        flops,
+        convention=config.constraint.convention,
+        tolerance=plan.tolerance,
+        num_classes=space.num_classes,
+        in_chans=space.in_chans,
+        keep_resolution=pair.provenance["data"] in DATA,
+    )[0]
     note = {"depth": found.depth, "width": found.width, "resolution": found.resolution}
     up = found.flops > cost(pair.arch, space.num_classes, space.in_chans).flops(config.constraint.convention)
     provenance = pair.provenance | {"scaled_from": pair.arch.name, "scaled_by": note, "scaled_up": up}

@@ -197,9 +197,7 @@ def _stem(space: SearchSpace, get: Get) -> tuple[Cost, Any, Any]:
 
 def _first_block(space: SearchSpace, i: int, before: Entry, get: Get) -> tuple[Cost, Any, Any]:
     row, cin = space.rows[i], get(before)
-    part, _ = inverted_residual(
-        cin, get(row.c), get(row.k[0]), get(row.e[0]), row.s, _side(space, i, get), se=row.se
-    )  # fmt: skip
+    part, _ = inverted_residual(cin, get(row.c), get(row.k[0]), get(row.e[0]), row.s, _side(space, i, get), se=row.se)
     return part, _squeeze_outputs(row.se, cin, get(row.e[0])), 1
 
 

@@ -34,9 +34,7 @@ def inside(space: SearchSpace, constraint: Constraint, n: int, seed: int) -> Ite
         yield space.canonical(index[constraint.holds(constraint.values(space, index))])
 
 
-def best(
-    space: SearchSpace, constraint: Constraint, n: int, seed: int, screen: Score, score: Score, keep: int
-) -> Best:  # fmt: skip
+def best(space: SearchSpace, constraint: Constraint, n: int, seed: int, screen: Score, score: Score, keep: int) -> Best:
     """The `keep` different rows that `screen` likes best of `n` Sobol rows inside the constraint, ordered by `score`.
 
     Memory is that of three times `keep` rows, whatever `n` is.

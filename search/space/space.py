@@ -303,9 +303,18 @@ class _Reader:
         head_sizes = self.whole("head.e", head.e), self.whole("head.c", head.c)
         fixed = self.recipe(file.recipe)
         return SearchSpace(
-            file.name, file.about, file.in_chans, file.num_classes, resolution, stem, rows, head_sizes,
-            file.sgd_lr_factor, tuple(self.coordinates.values()), fixed,
-        )  # fmt: skip
+            file.name,
+            file.about,
+            file.in_chans,
+            file.num_classes,
+            resolution,
+            stem,
+            rows,
+            head_sizes,
+            file.sgd_lr_factor,
+            tuple(self.coordinates.values()),
+            fixed,
+        )
 
     def stem(self, line: Any) -> tuple[int, str | int, int]:
         stem = _StemLine(**check_keys(line, _StemLine, f"{self.where}: stem"))

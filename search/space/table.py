@@ -169,14 +169,31 @@ def _read_macro(path: Path) -> TableSpace:
 
 
 def _space(
-    name: str, classes: int, coordinates: tuple[Coordinate, ...], index: IntMatrix, labels: Mapping[str, Floats],
-    acc1: Floats, trainings: IntVector,
-) -> TableSpace:  # fmt: skip
+    name: str,
+    classes: int,
+    coordinates: tuple[Coordinate, ...],
+    index: IntMatrix,
+    labels: Mapping[str, Floats],
+    acc1: Floats,
+    trainings: IntVector,
+) -> TableSpace:
     row = Row((3, 3), (1, 1), 16, 1, 1, False)  # of the placeholder
     return TableSpace(
-        name, "a table", 3, classes, 32, (3, 16, 1), (row,), (1, 16), 1.0, coordinates,
-        table=index, labels=labels, acc1=acc1, trainings=trainings,
-    )  # fmt: skip
+        name,
+        "a table",
+        3,
+        classes,
+        32,
+        (3, 16, 1),
+        (row,),
+        (1, 16),
+        1.0,
+        coordinates,
+        table=index,
+        labels=labels,
+        acc1=acc1,
+        trainings=trainings,
+    )
 
 
 class _Column(NamedTuple):

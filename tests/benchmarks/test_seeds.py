@@ -15,14 +15,20 @@ def test_paired_difference_by_hand():
 
 def test_spread_by_hand():
     assert spread({0: 80.0, 1: 82.0, 2: 84.0}) == {
-        "seeds": {"0": 80.0, "1": 82.0, "2": 84.0}, "n": 3, "mean": 82.0, "deviation": 2.0,
-    }  # fmt: skip
+        "seeds": {"0": 80.0, "1": 82.0, "2": 84.0},
+        "n": 3,
+        "mean": 82.0,
+        "deviation": 2.0,
+    }
     assert spread({3: 80.0}) == {"seeds": {"3": 80.0}, "n": 1, "mean": 80.0, "deviation": None}
     assert spread({}) == {"seeds": {}, "n": 0, "mean": None, "deviation": None}
 
 
 def test_a_spread_of_names_and_of_one_seed():
     assert spread({"3": 80.0, "5": 82.0}) == {
-        "seeds": {"3": 80.0, "5": 82.0}, "n": 2, "mean": 81.0, "deviation": pytest.approx(2**0.5, abs=1e-3),
-    }  # fmt: skip
+        "seeds": {"3": 80.0, "5": 82.0},
+        "n": 2,
+        "mean": 81.0,
+        "deviation": pytest.approx(2**0.5, abs=1e-3),
+    }
     assert spread({"0": 80.0}, alone=0.0)["deviation"] == 0.0

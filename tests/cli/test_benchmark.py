@@ -56,8 +56,10 @@ def test_imagenet(run, val, constant, tmp_path):
     assert row["network images/s"] >= row["images/s"] > 0
     rows = list(csv.DictReader(table.open()))
     assert [(r["images"], r["hits1"], r["hits5"], r["acc1"]) for r in rows] == [
-        ("4", "4", "4", "100.00"), ("3", "0", "3", "0.00"), ("1", "0", "0", "0.00"),
-    ]  # fmt: skip
+        ("4", "4", "4", "100.00"),
+        ("3", "0", "3", "0.00"),
+        ("1", "0", "0", "0.00"),
+    ]
     assert rows[0]["class"] == "electric ray"
     _, out, _ = run(*call[:-1], 1)
     assert "87.5" in out
@@ -85,9 +87,19 @@ def test_the_split_of_the_search_is_written_and_trained_on(run, tmp_path):
     assert [len(file.read_text().split()) for file in lists] == [6, 4]
     (tmp_path / "recipe.yaml").write_text("optimizer: sgd\nlr: 0.05\nepochs: 1\nbatch_size: 3\n")
     code, out, err = run(
-        "train", "--model", "timm:test_efficientnet", "--recipe", tmp_path / "recipe.yaml", "--resolution", 16,
-        "--data", f"list:{tmp_path / 'lists'}:{root}", "--out", tmp_path / "run", "--json",
-    )  # fmt: skip
+        "train",
+        "--model",
+        "timm:test_efficientnet",
+        "--recipe",
+        tmp_path / "recipe.yaml",
+        "--resolution",
+        16,
+        "--data",
+        f"list:{tmp_path / 'lists'}:{root}",
+        "--out",
+        tmp_path / "run",
+        "--json",
+    )
     assert code == 0, err
     assert "[1/2] epoch 1/1" in err
     assert json.loads(out)[0]["val_acc1"] in (0, 25, 50, 75, 100)

@@ -34,8 +34,12 @@ def short(data, tiny):
     """Changes that make a training one of two steps."""
     pytest.importorskip("detectron2", reason="the detectors need detectron2, which is not on PyPI")
     words = coco_data.changes(data, tiny)
-    kept = [word for key, value in zip(words[::2], words[1::2], strict=True) for word in (key, value)
-            if not key.startswith("DATASETS")]  # fmt: skip
+    kept = [
+        word
+        for key, value in zip(words[::2], words[1::2], strict=True)
+        for word in (key, value)
+        if not key.startswith("DATASETS")
+    ]
     return [*kept, "SOLVER.MAX_ITER", "2"]
 
 

@@ -181,9 +181,21 @@ def teacher(tmp_path):
 def test_a_teacher_is_distilled_and_its_licence_inherited(run, here, animals, teacher, pair):
     for out, more in (("alone", ()), ("taught", ("--set", "distillation=0.9", "--teacher", teacher))):
         code, _, err = run(
-            "train", "--pair", pair, "--data", animals, "--resolution", 16, "--out", out, "--set", "batch_size=5",
-            "--set", "epochs=3", *more,
-        )  # fmt: skip
+            "train",
+            "--pair",
+            pair,
+            "--data",
+            animals,
+            "--resolution",
+            16,
+            "--out",
+            out,
+            "--set",
+            "batch_size=5",
+            "--set",
+            "epochs=3",
+            *more,
+        )
         assert code == 0, err
     alone, taught = (read_weight_file(here / out / "weights.pt") for out in ("alone", "taught"))
     assert (alone.derived_from, taught.derived_from) == ((), ("fbnetv3_g:fb",))
@@ -287,7 +299,7 @@ def test_an_own_module_goes_before_another_of_its_name(run, here, animals):
         ({"--accumulate": "3"}, "a process's batch of 5 cannot be worked off in 3 equal parts"),
         ({"--download": True}, "is not downloaded; only torchvision:NAME:FOLDER is"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_one_line(run, here, animals, changes, words):
     given = dict(zip(arguments(animals)[1:-1:2], arguments(animals)[2:-1:2], strict=True)) | changes
     call = [part for key, value in given.items() if value is not None for part in (key, value) if part is not True]

@@ -104,12 +104,14 @@ def test_what_is_drawn_and_written(tmp_path):
     assert (0, 0, 0) not in edges
     assert not pixels[50, 75:95].any()  # nothing beside the boxes
     assert json.loads(table.read_text()) == {
-        "image": str(tmp_path / "a.png"), "width": 200, "height": 100,
+        "image": str(tmp_path / "a.png"),
+        "width": 200,
+        "height": 100,
         "detections": [
             {"name": "disc", "score": 0.9, "box": [10.0, 20.0, 60.0, 80.0]},
             {"name": "box", "score": 0.75, "box": [100.0, 20.0, 200.0, 100.0]},
         ],
-    }  # fmt: skip
+    }
     plain = Image.new("RGB", (20, 10))
     assert draw(plain, []) is plain
 

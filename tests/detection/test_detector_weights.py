@@ -64,8 +64,10 @@ def test_a_classifier_lands_in_trunk_and_box_head(pair, classifier):
 
 def test_counts_by_hand(tmp_path):
     """A stem convolution has weight and bias, a norm five tensors."""
-    arch = dataclasses.replace(coco_data.ARCH, stages=tuple((dataclasses.replace(r[0], block="conv", n=1, e=1, se=False),)
-                               for r in coco_data.ROWS))  # fmt: skip
+    arch = dataclasses.replace(
+        coco_data.ARCH,
+        stages=tuple((dataclasses.replace(r[0], block="conv", n=1, e=1, se=False),) for r in coco_data.ROWS),
+    )
     pair = coco_data.pair_file(tmp_path / "plain.yaml", arch)
     loaded = load_into(detector(pair), str(pair), str(coco_data.classifier_file(tmp_path / "c.pt", arch)))
     assert loaded.parts["backbone"] == (5 * 7, 5 * 7)

@@ -66,8 +66,12 @@ def test_table5_maps_by_hand():
     with torch.no_grad():
         found = {name: tuple(x.shape) for name, x in model(torch.zeros(1, 3, 64, 128)).items()}
     assert found == {
-        "c1": (1, 16, 32, 64), "c2": (1, 24, 16, 32), "c3": (1, 32, 8, 16), "c4": (1, 112, 4, 8), "c5": (1, 200, 2, 4),
-    }  # fmt: skip
+        "c1": (1, 16, 32, 64),
+        "c2": (1, 24, 16, 32),
+        "c3": (1, 32, 8, 16),
+        "c4": (1, 112, 4, 8),
+        "c5": (1, 200, 2, 4),
+    }
 
 
 @pytest.mark.parametrize("name", [*ARCHS, *TABLE5, "fbnetv3_a_same_padding", "fbnetv3_a0"])

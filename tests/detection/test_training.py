@@ -101,8 +101,10 @@ def test_what_a_training_leaves_behind(whole):
     assert names == files  # earlier checkpoints are gone
     content = torch.load(out / "weights.pth", weights_only=True)
     assert content["classes"] == ["disc", "box"]
-    assert same(dict(content["model"]), {k.removeprefix("module."): v for k, v in saved(out)["ema"].items()
-                                         if k.startswith("module.")})  # fmt: skip
+    assert same(
+        dict(content["model"]),
+        {k.removeprefix("module."): v for k, v in saved(out)["ema"].items() if k.startswith("module.")},
+    )
     assert not same(dict(content["model"]), dict(model.state_dict()))
     assert {key.split("/")[0] for key in metrics} == {"raw", "ema"}
     last = json.loads((out / "metrics.json").read_text().splitlines()[-1])
@@ -167,8 +169,12 @@ def test_the_schedule_warms_up_and_falls_as_a_cosine(pair):
     cfg = load_config("base_c4", ["MODEL.DEVICE", "cpu", "MODEL.FBNETV3.ARCH", str(pair)])
     optimizer = build_optimizer(cfg, prepare(cfg)[0])
     scheduler = build_lr_scheduler(cfg, optimizer)
-    rate = {step: 0.16 * scheduler.lr_lambdas[0](step) if hasattr(scheduler, "lr_lambdas") else
-            0.16 * scheduler._multiplier(step / 33750) for step in (0, 500, 1000, 16875, 33749)}  # fmt: skip
+    rate = {
+        step: 0.16 * scheduler.lr_lambdas[0](step)
+        if hasattr(scheduler, "lr_lambdas")
+        else 0.16 * scheduler._multiplier(step / 33750)
+        for step in (0, 500, 1000, 16875, 33749)
+    }
     assert rate[0] == pytest.approx(0.16 / 1000)
     assert rate[500] == pytest.approx(0.08, rel=0.01)
     for step in (1000, 16875, 33749):

@@ -68,8 +68,12 @@ def test_torch_hub_serves_the_folder(tmp_path):
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "zoo")],
-        capture_output=True, text=True, check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )
     biases, *about = done.stdout.splitlines()
     assert biases == f"{file.state['classifier.bias'].tolist()} {weights(1).state['classifier.bias'].tolist()}"
     assert "28 x 28 images" in " ".join(about)

@@ -13,13 +13,15 @@ from fbnetv3.inference.runtimes import relative_difference
 
 # One of each kind of block: plain convolution, residual, squeeze-and-excitation, an odd padding, ReLU.
 ARCH = Arch(
-    "tiny", 32, Block("conv", 8, k=3, s=2),
+    "tiny",
+    32,
+    Block("conv", 8, k=3, s=2),
     (
         (Block("conv", 8, k=3), Block("ir", 8, k=3, n=2, e=2)),
         (Block("ir", 16, k=5, e=2, s=2, se=True, pad=1), Block("ir", 16, k=3, e=2, se=True, act="relu")),
     ),
     Block("pool", 24, e=2),
-)  # fmt: skip
+)
 
 
 def trained_like(seed=0, in_chans=3):

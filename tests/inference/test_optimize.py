@@ -13,7 +13,9 @@ from fbnetv3.training.loop import cpu_threads
 from tests.places import ROOT
 
 ARCH = Arch(
-    "tiny", 32, Block("conv", 8, k=3, s=2),
+    "tiny",
+    32,
+    Block("conv", 8, k=3, s=2),
     (
         (Block("conv", 8, k=3), Block("ir", 8, k=3, n=2, e=2)),
         (
@@ -23,7 +25,7 @@ ARCH = Arch(
         ),
     ),
     Block("pool", 24, e=2),
-)  # fmt: skip
+)
 NO_HEAD = Arch("bare", 32, Block("conv", 8, k=3, s=2, act="relu"), ((Block("ir", 8, k=3, n=2, se=True),),), None)
 
 

@@ -14,10 +14,12 @@ pytest.importorskip("nncf")
 openvino = pytest.importorskip("openvino")
 
 ARCH = Arch(
-    "small", 28, Block("conv", 8, k=3, s=2),
+    "small",
+    28,
+    Block("conv", 8, k=3, s=2),
     ((Block("ir", 16, k=3, e=2, s=2), Block("ir", 16, k=3, e=2, se=True)),),
     Block("pool", 32, e=2),
-)  # fmt: skip
+)
 FULL = fashion_mnist()
 DATA = dataclasses.replace(FULL, val=Split(FULL.val.images[:100], FULL.val.labels[:100]))
 RECIPE = Recipe(optimizer="sgd", lr=0.1, epochs=2, batch_size=64, warmup_epochs=0.2)
@@ -69,8 +71,11 @@ def test_depthwise_convolutions_and_squeeze_excitation_stay_float(int8):
             source = operator.input_value(1).get_node().get_type_name()  # int8 ones are multiplied by their scale
             weights.setdefault((operator.get_type_name(), source), []).append(operator.get_friendly_name())
     assert set(weights) == {
-        ("Convolution", "Multiply"), ("Convolution", "Constant"), ("GroupConvolution", "Constant"), ("MatMul", "Multiply")
-    }  # fmt: skip
+        ("Convolution", "Multiply"),
+        ("Convolution", "Constant"),
+        ("GroupConvolution", "Constant"),
+        ("MatMul", "Multiply"),
+    }
     assert len(weights["Convolution", "Constant"]) == 2
     assert all(".se." in name for name in weights["Convolution", "Constant"])
 

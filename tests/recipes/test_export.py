@@ -59,9 +59,22 @@ def timm_parser():
     """The options of timm's train.py that a recipe uses, with its types and its defaults where they matter."""
     parser = argparse.ArgumentParser()
     numbers = (
-        "momentum", "weight-decay", "opt-eps", "lr", "min-lr", "warmup-lr", "decay-epochs", "decay-rate", "smoothing",
-        "mixup", "drop", "drop-path", "model-ema-decay", "clip-grad", "color-jitter",
-    )  # fmt: skip
+        "momentum",
+        "weight-decay",
+        "opt-eps",
+        "lr",
+        "min-lr",
+        "warmup-lr",
+        "decay-epochs",
+        "decay-rate",
+        "smoothing",
+        "mixup",
+        "drop",
+        "drop-path",
+        "model-ema-decay",
+        "clip-grad",
+        "color-jitter",
+    )
     for name in numbers:
         parser.add_argument(f"--{name}", type=float)
     for name in ("batch-size", "epochs", "warmup-epochs"):
@@ -101,8 +114,10 @@ def test_timms_parser_takes_every_recipe_of_the_package(name):
     args = parse_timm(to_timm(recipe, 100_000))
     assert (args.lr, args.batch_size, args.mixup) == (recipe.lr, recipe.batch_size, recipe.mixup)
     assert (args.smoothing, args.drop, args.drop_path or 0.0) == (
-        recipe.label_smoothing, recipe.dropout, recipe.stochastic_depth,
-    )  # fmt: skip
+        recipe.label_smoothing,
+        recipe.dropout,
+        recipe.stochastic_depth,
+    )
     assert args.model_ema == recipe.ema
     assert args.sync_bn == recipe.sync_bn
 
@@ -143,9 +158,15 @@ def test_what_timm_cannot_express_is_listed():
 def test_timm_makes_the_augmentation_of_its_arguments(kind, steps):
     args = parse_timm(to_timm(BASE.replace(augmentation=kind)))
     made = create_transform(
-        224, is_training=True, no_aug=args.no_aug, scale=args.scale, ratio=args.ratio, auto_augment=args.aa,
-        color_jitter=args.color_jitter, interpolation=args.train_interpolation or "bilinear",
-    )  # fmt: skip
+        224,
+        is_training=True,
+        no_aug=args.no_aug,
+        scale=args.scale,
+        ratio=args.ratio,
+        auto_augment=args.aa,
+        color_jitter=args.color_jitter,
+        interpolation=args.train_interpolation or "bilinear",
+    )
     # ColorJitter without ranges changes nothing.
     changes = [step for step in made.transforms if getattr(step, "brightness", "") is not None]
     names = [type(step).__name__ for step in changes]
@@ -196,9 +217,18 @@ def test_torchvisions_schedulers_give_the_rate_at_the_start_of_every_epoch(recip
 def test_the_published_arguments_of_torchvisions_baselines_come_out():
     arguments = to_torchvision(load_recipe("imagenet/torchvision_resnet50"), processes=8).arguments
     assert arguments == {
-        "batch_size": 32, "epochs": 90, "opt": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4,
-        "lr_scheduler": "steplr", "lr_step_size": 30, "lr_gamma": 0.1, "label_smoothing": 0.0, "mixup_alpha": 0.0,
-    }  # fmt: skip
+        "batch_size": 32,
+        "epochs": 90,
+        "opt": "sgd",
+        "lr": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "lr_scheduler": "steplr",
+        "lr_step_size": 30,
+        "lr_gamma": 0.1,
+        "label_smoothing": 0.0,
+        "mixup_alpha": 0.0,
+    }
     assert to_torchvision(load_recipe("imagenet/torchvision_resnet50")).not_expressed == ()
     command = to_torchvision(load_recipe("imagenet/torchvision_resnext101_32x8d"), processes=64).command_line
     assert "--batch-size 16 --epochs 100 --opt sgd --lr 0.4" in command
@@ -226,13 +256,25 @@ def test_options_of_torchvision():
 
 def test_what_torchvision_cannot_express_is_listed():
     recipe = BASE.replace(
-        optimizer="rmsprop_tf", dropout=0.1, stochastic_depth=0.1, distillation=0.5, augmentation="none",
-        warmup_epochs=1.0, ema=True,
-    )  # fmt: skip
+        optimizer="rmsprop_tf",
+        dropout=0.1,
+        stochastic_depth=0.1,
+        distillation=0.5,
+        augmentation="none",
+        warmup_epochs=1.0,
+        ema=True,
+    )
     assert fields(to_torchvision(recipe)) == {
-        "optimizer", "alpha", "eps", "dropout", "stochastic_depth", "distillation", "augmentation", "warmup_epochs",
+        "optimizer",
+        "alpha",
+        "eps",
+        "dropout",
+        "stochastic_depth",
+        "distillation",
+        "augmentation",
+        "warmup_epochs",
         "ema",
-    }  # fmt: skip
+    }
     assert to_torchvision(BASE.replace(optimizer="rmsprop", eps=0.0316)).not_expressed == ()
 
 
@@ -242,12 +284,21 @@ def test_what_torchvision_cannot_express_is_listed():
 def test_the_solver_config_by_hand():
     arguments = to_detectron2(BASE.replace(warmup_epochs=2.0, schedule="step", step_epochs=3), IMAGES).arguments
     assert arguments == {
-        "SOLVER.IMS_PER_BATCH": 32, "SOLVER.MAX_ITER": 110, "SOLVER.BASE_LR": 0.3, "SOLVER.MOMENTUM": 0.8,
-        "SOLVER.NESTEROV": False, "SOLVER.WEIGHT_DECAY": 0.01, "SOLVER.WEIGHT_DECAY_NORM": 0.01,
-        "SOLVER.WEIGHT_DECAY_BIAS": 0.01, "SOLVER.WARMUP_ITERS": 22, "SOLVER.WARMUP_METHOD": "linear",
-        "SOLVER.WARMUP_FACTOR": pytest.approx(1 / 23), "SOLVER.LR_SCHEDULER_NAME": "WarmupMultiStepLR",
-        "SOLVER.GAMMA": 0.9, "SOLVER.STEPS": (55, 88),
-    }  # fmt: skip
+        "SOLVER.IMS_PER_BATCH": 32,
+        "SOLVER.MAX_ITER": 110,
+        "SOLVER.BASE_LR": 0.3,
+        "SOLVER.MOMENTUM": 0.8,
+        "SOLVER.NESTEROV": False,
+        "SOLVER.WEIGHT_DECAY": 0.01,
+        "SOLVER.WEIGHT_DECAY_NORM": 0.01,
+        "SOLVER.WEIGHT_DECAY_BIAS": 0.01,
+        "SOLVER.WARMUP_ITERS": 22,
+        "SOLVER.WARMUP_METHOD": "linear",
+        "SOLVER.WARMUP_FACTOR": pytest.approx(1 / 23),
+        "SOLVER.LR_SCHEDULER_NAME": "WarmupMultiStepLR",
+        "SOLVER.GAMMA": 0.9,
+        "SOLVER.STEPS": (55, 88),
+    }
     cosine = to_detectron2(BASE.replace(schedule="cosine"), IMAGES).arguments
     assert (cosine["SOLVER.LR_SCHEDULER_NAME"], cosine["SOLVER.RESCALE_INTERVAL"]) == ("WarmupCosineLR", True)
     assert "SOLVER.STEPS" not in cosine
@@ -255,13 +306,30 @@ def test_the_solver_config_by_hand():
 
 def test_what_detectron2_cannot_express_is_listed():
     recipe = BASE.replace(
-        optimizer="rmsprop", mixup=0.1, dropout=0.1, stochastic_depth=0.1, ema=True, label_smoothing=0.1,
-        distillation=0.1, sync_bn=True, clip_norm=1.0, warmup_epochs=0.1,
-    )  # fmt: skip
+        optimizer="rmsprop",
+        mixup=0.1,
+        dropout=0.1,
+        stochastic_depth=0.1,
+        ema=True,
+        label_smoothing=0.1,
+        distillation=0.1,
+        sync_bn=True,
+        clip_norm=1.0,
+        warmup_epochs=0.1,
+    )
     assert fields(to_detectron2(recipe, IMAGES)) == {
-        "optimizer", "augmentation", "warmup_epochs", "mixup", "dropout", "stochastic_depth", "ema", "label_smoothing",
-        "distillation", "sync_bn", "clip_norm",
-    }  # fmt: skip
+        "optimizer",
+        "augmentation",
+        "warmup_epochs",
+        "mixup",
+        "dropout",
+        "stochastic_depth",
+        "ema",
+        "label_smoothing",
+        "distillation",
+        "sync_bn",
+        "clip_norm",
+    }
     assert to_detectron2(BASE.replace(augmentation="none"), IMAGES).not_expressed == ()
 
 

@@ -9,9 +9,18 @@ from fbnetv3.search.trial import Ledger, Trial, comparable, read_ledger
 
 def trial(round=1, index=0, **changes):
     values = {
-        "round": round, "index": index, "candidate": [1, 2], "seed": 3, "epochs": 2, "flops": 4, "params": 5,
-        "predicted": None, "acc1": [10.0, 20.5], "status": "ok", "seconds": 1.5,
-    }  # fmt: skip
+        "round": round,
+        "index": index,
+        "candidate": [1, 2],
+        "seed": 3,
+        "epochs": 2,
+        "flops": 4,
+        "params": 5,
+        "predicted": None,
+        "acc1": [10.0, 20.5],
+        "status": "ok",
+        "seconds": 1.5,
+    }
     return Trial(**values | changes)
 
 

@@ -45,7 +45,7 @@ def start(out, options, processes=1):
     return [
         subprocess.Popen(command, env=environment | {"RANK": str(rank)}, stdout=PIPE, stderr=PIPE, text=True)
         for rank in range(processes)
-    ]  # fmt: skip
+    ]
 
 
 def finish(workers, code=0):

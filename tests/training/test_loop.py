@@ -24,9 +24,21 @@ DATA = dataclasses.replace(
 )
 # Everything random is on, so that a difference anywhere shows.
 RECIPE = Recipe(
-    optimizer="rmsprop", lr=0.01, epochs=3, batch_size=50, warmup_epochs=0.5, lr_decay=0.6, mixup=0.3, dropout=0.2,
-    stochastic_depth=0.3, ema=True, ema_decay=0.9, label_smoothing=0.1, augmentation="crop_flip", weight_decay=1e-4,
-)  # fmt: skip
+    optimizer="rmsprop",
+    lr=0.01,
+    epochs=3,
+    batch_size=50,
+    warmup_epochs=0.5,
+    lr_decay=0.6,
+    mixup=0.3,
+    dropout=0.2,
+    stochastic_depth=0.3,
+    ema=True,
+    ema_decay=0.9,
+    label_smoothing=0.1,
+    augmentation="crop_flip",
+    weight_decay=1e-4,
+)
 
 
 @pytest.fixture(autouse=True)

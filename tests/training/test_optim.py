@@ -66,9 +66,15 @@ def test_rate_of_every_step_is_that_of_timms_scheduler(schedule, timm, warmup, w
     first = 0.3 / (warmup * steps + 1) if warmup_lr is None else warmup_lr
     optimizer = torch.optim.SGD(network().parameters(), recipe.lr)
     scheduler, epochs = create_scheduler_v2(
-        optimizer, num_epochs=10 - warmup, warmup_epochs=warmup, warmup_lr=first, warmup_prefix=True,
-        step_on_epochs=False, updates_per_epoch=steps, **timm,
-    )  # fmt: skip
+        optimizer,
+        num_epochs=10 - warmup,
+        warmup_epochs=warmup,
+        warmup_lr=first,
+        warmup_prefix=True,
+        step_on_epochs=False,
+        updates_per_epoch=steps,
+        **timm,
+    )
     assert epochs == recipe.epochs
     for step in range(10 * steps):
         rate = optimizer.param_groups[0]["lr"]
@@ -123,9 +129,14 @@ def test_steps_are_those_of_timms_optimizer_factory(optimizer, decay_norm_bias):
     more = {} if optimizer == "sgd" else {"alpha": 0.8, "eps": 1e-2}
     model, other = network(), network()
     theirs = create_optimizer_v2(
-        other, TIMM_NAMES[optimizer], lr=0.01, weight_decay=0.01, momentum=0.9,
-        filter_bias_and_bn=not decay_norm_bias, **more,
-    )  # fmt: skip
+        other,
+        TIMM_NAMES[optimizer],
+        lr=0.01,
+        weight_decay=0.01,
+        momentum=0.9,
+        filter_bias_and_bn=not decay_norm_bias,
+        **more,
+    )
     ours = make_optimizer(model, recipe)
     assert names_and_decays(model, ours.param_groups) == names_and_decays(other, theirs.param_groups)
     for a, b in zip(train(model, ours), train(other, theirs), strict=True):

@@ -45,9 +45,18 @@ def test_recipe_is_strict(change, words):
 
 def test_a_recipe_from_before_the_newer_fields_is_the_same_recipe():
     newer = (
-        "nesterov", "alpha", "eps", "decay_norm_bias", "warmup_lr", "schedule", "step_epochs", "distillation",
-        "distillation_temperature", "sync_bn", "clip_norm",
-    )  # fmt: skip
+        "nesterov",
+        "alpha",
+        "eps",
+        "decay_norm_bias",
+        "warmup_lr",
+        "schedule",
+        "step_epochs",
+        "distillation",
+        "distillation_temperature",
+        "sync_bn",
+        "clip_norm",
+    )
     older = {key: value for key, value in RECIPE.to_dict().items() if key not in newer}
     assert Recipe.from_dict(older) == RECIPE
     assert (RECIPE.alpha, RECIPE.eps, RECIPE.schedule, RECIPE.decay_norm_bias) == (0.9, 1e-3, "exponential", True)

@@ -41,9 +41,15 @@ def main(out, options):
             time.sleep(options.get("pause", 0))
 
         trained = fit(
-            model, recipe, data, seed=7, out=out, resume=options.get("resume", False), progress=progress,
+            model,
+            recipe,
+            data,
+            seed=7,
+            out=out,
+            resume=options.get("resume", False),
+            progress=progress,
             engine=Engine(device, **options.get("engine", {})),
-        )  # fmt: skip
+        )
         accuracy = measure(trained.model, data, "val", share, torch.device(device))
         if share.rank == 0:
             metrics = [dataclasses.asdict(m) for m in trained.metrics]

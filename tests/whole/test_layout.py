@@ -29,10 +29,22 @@ LAYERS = {
 }
 # Modules whose import needs torch alone; inside a function they may ask for more.
 TORCH_ALONE = (
-    "__init__.py", "arch.py", "complexity.py", "errors.py", "features.py", "files.py",
-    "inference/__init__.py", "inference/export.py", "inference/fusion.py", "inference/optimize.py", "inference/runtimes.py",
-    "layers.py", "model.py", "transforms.py", "weight_file.py",
-)  # fmt: skip
+    "__init__.py",
+    "arch.py",
+    "complexity.py",
+    "errors.py",
+    "features.py",
+    "files.py",
+    "inference/__init__.py",
+    "inference/export.py",
+    "inference/fusion.py",
+    "inference/optimize.py",
+    "inference/runtimes.py",
+    "layers.py",
+    "model.py",
+    "transforms.py",
+    "weight_file.py",
+)
 NOT_TORCH_ALONE = ("hub/timm_models.py",)
 
 

@@ -20,9 +20,16 @@ from torchvision.transforms.v2 import functional as TF
 Operation = tuple[str, float]  # torchvision's name, signed magnitude (of translations the level: pixels go by the size)
 LEVELS = 10  # of an operation's magnitude, evenly spaced from 0 to these, either way
 SIGNED = {
-    "ShearX": 0.3, "ShearY": 0.3, "Rotate": 30.0, "Brightness": 0.9, "Color": 0.9, "Contrast": 0.9, "Sharpness": 0.9,
-    "TranslateX": LEVELS - 1, "TranslateY": LEVELS - 1,
-}  # fmt: skip
+    "ShearX": 0.3,
+    "ShearY": 0.3,
+    "Rotate": 30.0,
+    "Brightness": 0.9,
+    "Color": 0.9,
+    "Contrast": 0.9,
+    "Sharpness": 0.9,
+    "TranslateX": LEVELS - 1,
+    "TranslateY": LEVELS - 1,
+}
 SHIFT = 150 / 331  # of the side, the largest translation
 
 

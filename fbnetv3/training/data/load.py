@@ -33,9 +33,14 @@ FORMS = (
 
 
 def load_data(
-    spec: str, *, resolution: int | None = None, transforms: Transforms | None = None, limit: int | None = None,
-    workers: int = 0, download: bool = False,
-) -> Data:  # fmt: skip
+    spec: str,
+    *,
+    resolution: int | None = None,
+    transforms: Transforms | None = None,
+    limit: int | None = None,
+    workers: int = 0,
+    download: bool = False,
+) -> Data:
     """Images to train on and to measure on.
 
     Without a val split a tenth of every class of train is held out as val, the same one always; the name says so.

@@ -45,9 +45,15 @@ _OTHER_DROPOUT = ("vit_", "swin_")
 
 
 def build(
-    name: str, num_classes: int, in_chans: int = 3, *, dropout: float = 0.0, stochastic_depth: float = 0.0,
-    strict: bool = False, **arguments: Any,
-) -> Applied:  # fmt: skip
+    name: str,
+    num_classes: int,
+    in_chans: int = 3,
+    *,
+    dropout: float = 0.0,
+    stochastic_depth: float = 0.0,
+    strict: bool = False,
+    **arguments: Any,
+) -> Applied:
     """A fresh network by name, with dropout and stochastic depth.
 
     Args:
@@ -184,8 +190,11 @@ def _build_own(wish: _Wish) -> Applied:
 
 
 _BUILDERS: dict[str, Callable[[_Wish], Applied]] = {
-    "fbnetv3": _build_fbnetv3, "timm": _build_timm, "torchvision": _build_torchvision, "own": _build_own,
-}  # fmt: skip
+    "fbnetv3": _build_fbnetv3,
+    "timm": _build_timm,
+    "torchvision": _build_torchvision,
+    "own": _build_own,
+}
 
 
 def _construct(
@@ -232,9 +241,14 @@ def _change_stem(model: nn.Module, in_chans: int) -> str:
         raise InputError(f"in_chans is {in_chans!r}; allowed: whole numbers from 1")
     name, old = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
     new = nn.Conv2d(
-        in_chans, old.out_channels, old.kernel_size, old.stride, old.padding, old.dilation,  # type: ignore[arg-type]
+        in_chans,
+        old.out_channels,
+        old.kernel_size,
+        old.stride,
+        old.padding,
+        old.dilation,  # type: ignore[arg-type]
         bias=old.bias is not None,
-    )  # fmt: skip
+    )
     with torch.no_grad():
         new.weight.normal_(0.0, float(old.weight.std()))
         if new.bias is not None and old.bias is not None:

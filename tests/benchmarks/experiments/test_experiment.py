@@ -393,11 +393,13 @@ def test_the_signs_are_those_of_the_papers_numbers(name):
     ids = {
         "table1": {"wide": "resnet18_1_4x_width", "deep": "resnet18_2x_depth"},
         "table6": {
-            "small_own": "fbnetv3_b.recipe_b", "small_swapped": "fbnetv3_b.recipe_e",
-            "large_swapped": "fbnetv3_e.recipe_b", "large_own": "fbnetv3_e.recipe_e",
+            "small_own": "fbnetv3_b.recipe_b",
+            "small_swapped": "fbnetv3_b.recipe_e",
+            "large_swapped": "fbnetv3_e.recipe_b",
+            "large_own": "fbnetv3_e.recipe_e",
         },
         "table8": {cell: f"fbnetv3_g.{cell}" for cell in ("baseline", "ema", "dist", "dist_ema")},
-    }  # fmt: skip
+    }
 
     def number(cell):
         if name == "table1":
@@ -429,8 +431,11 @@ def test_the_committed_result_is_of_the_committed_experiment(name):
     for cell, entry in cpu.cells.items():
         row = values["cells"][cell]
         assert (row["network"], row["recipe"], row["changes"], row["teacher"]) == (
-            entry.network, entry.recipe, entry.changes, entry.teacher,
-        )  # fmt: skip
+            entry.network,
+            entry.recipe,
+            entry.changes,
+            entry.teacher,
+        )
         assert row["epochs"] == cpu.recipe(entry).epochs
         assert sorted([*row["seeds"], *row["failed"]]) == [str(seed) for seed in cpu.seeds]
         accuracies[cell] = {int(seed): value for seed, value in row["seeds"].items()}

@@ -140,9 +140,16 @@ def test_every_answer_is_timms(photos, lite0, interpolation, resize):
     ours = []
     evaluate(lambda x: ours.append(lite0(x)) or ours[-1], transforms, pictures)
     loader = create_loader(
-        create_dataset("", str(photos / "val")), (3, 224, 224), 20, use_prefetcher=False, num_workers=0,
-        interpolation=interpolation, mean=(0.5,) * 3, std=(0.5,) * 3, crop_pct=224 / resize,
-    )  # fmt: skip
+        create_dataset("", str(photos / "val")),
+        (3, 224, 224),
+        20,
+        use_prefetcher=False,
+        num_workers=0,
+        interpolation=interpolation,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        crop_pct=224 / resize,
+    )
     (x, _), *_ = loader
     with torch.no_grad():
         theirs = lite0(x)

@@ -60,8 +60,11 @@ def test_every_row_has_a_status_and_its_ground():
 
 
 def test_what_is_measured_now():
-    measured = {(r.item, r.id): (r.measured.value, r.measured.rounded, r.measured.agrees)
-                for r in report() if r.measured and r.source == "paper"}  # fmt: skip
+    measured = {
+        (r.item, r.id): (r.measured.value, r.measured.rounded, r.measured.agrees)
+        for r in report()
+        if r.measured and r.source == "paper"
+    }
     assert measured == {
         ("table2", "space.architectures"): (175_878_910_771_200_000, "10^17", True),
         ("table2", "space.recipes"): (18_905_040, "10^7", True),

@@ -28,7 +28,7 @@ from fbnetv3.benchmarks.search.compare import (
     summary,
     with_trainings,
     without_finalists,
-)  # fmt: skip
+)
 from fbnetv3.search.nars.config import load_preset
 from fbnetv3.search.trial import Trial, read_ledger
 from tests.places import ROOT
@@ -86,8 +86,21 @@ def test_a_second_call_only_adds(table, tmp_path):
 
 @pytest.mark.slow
 def test_killed_and_resumed_it_ends_the_same(table, tmp_path):
-    command = [sys.executable, "-m", "fbnetv3", "search", "compare", "--table", table, "--methods", "tpe,evolution,random",
-               "--seeds", "3", "--out", str(tmp_path / "cut")]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "fbnetv3",
+        "search",
+        "compare",
+        "--table",
+        table,
+        "--methods",
+        "tpe,evolution,random",
+        "--seeds",
+        "3",
+        "--out",
+        str(tmp_path / "cut"),
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     for _ in range(1200):
@@ -133,8 +146,10 @@ def test_real_trainings_in_small(tmp_path):
 def test_the_trainings_are_split_as_said():
     config = load_preset("quickstart")
     assert [(c.rounds, c.batch, c.finalists) for c in (with_trainings(config, n) for n in (40, 144, 17))] == [
-        (4, 9, 4), (5, 28, 4), (1, 13, 4),
-    ]  # fmt: skip
+        (4, 9, 4),
+        (5, 28, 4),
+        (1, 13, 4),
+    ]
     alone = without_finalists(with_trainings(config, 144))
     assert (alone.rounds, alone.batch, alone.finalists, alone.trainings) == (4, 36, 0, 144)
     with pytest.raises(InputError, match="4 trainings are too few for 4 finalists"):
@@ -158,8 +173,10 @@ def test_the_curve_is_the_true_accuracy_of_the_best_measured(table):
 
 def test_trials_that_stopped_early_are_compared_after_as_many_epochs(monkeypatch, table):
     context, _ = make_context(small(table)["trainings_16"], False)
-    long, short = (Trial(1, 0, [0, 0, 0], 0, 2, 1, 1, None, [30.0, 60.0], "ok", 0.0),
-                   Trial(2, 0, [4, 4, 4], 0, 1, 1, 1, None, [40.0], "ok", 0.0))  # fmt: skip
+    long, short = (
+        Trial(1, 0, [0, 0, 0], 0, 2, 1, 1, None, [30.0, 60.0], "ok", 0.0),
+        Trial(2, 0, [4, 4, 4], 0, 1, 1, 1, None, [40.0], "ok", 0.0),
+    )
     monkeypatch.setattr(benchmark, "nars", lambda *_: None)
     found = benchmark.stage_two_alone(context, SimpleNamespace(trials=[long, short]), None, quiet)
     assert found.candidate == (4, 4, 4)

@@ -53,9 +53,13 @@ def values(ratio=2.5, over_peer=1.0, int8=1.5, imports=1.02, build=0.9):
 def test_targets_are_computed():
     met = benchmark.targets(values())
     assert {name: row["met"] for name, row in met.items()} == {
-        "import_over_torch": True, "build_over_timm": True, "eager_batch_8": True, "best_batch_8": True,
-        "best_over_peer_batch_8": True, "int8_over_best_batch_8": True,
-    }  # fmt: skip
+        "import_over_torch": True,
+        "build_over_timm": True,
+        "eager_batch_8": True,
+        "best_batch_8": True,
+        "best_over_peer_batch_8": True,
+        "int8_over_best_batch_8": True,
+    }
     assert met["best_batch_8"] == {"value": 2.5, "at_least": 2.3, "met": True}
     missed = benchmark.targets(values(ratio=2.29, over_peer=0.969, int8=1.0, imports=1.15, build=1.001))
     assert [name for name, row in missed.items() if row["met"]] == ["eager_batch_8"]

@@ -16,7 +16,7 @@ from fbnetv3.search.nars.baselines import (
     best_trial,
     regularised_evolution,
     tpe,
-)  # fmt: skip
+)
 from fbnetv3.search.nars.config import load_preset
 from fbnetv3.search.space.costs import Constraint
 from fbnetv3.search.space.space import load_space

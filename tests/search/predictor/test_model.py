@@ -268,9 +268,14 @@ def test_foreign_and_damaged_files(tmp_path):
     fitted(x, y).save(path)
     tensors = load_file(path)
     header = {
-        "kind": "accuracy_predictor", "schema": 1, "arch_columns": ARCH.tolist(), "seed": 0, "pretrained": False,
-        "fitted": True, "settings": dataclasses.asdict(QUICK),
-    }  # fmt: skip
+        "kind": "accuracy_predictor",
+        "schema": 1,
+        "arch_columns": ARCH.tolist(),
+        "seed": 0,
+        "pretrained": False,
+        "fitted": True,
+        "settings": dataclasses.asdict(QUICK),
+    }
     missing = {key: value for key, value in tensors.items() if key != "member1.process0.weights"}
     for change, kept, words in (
         ({"schema": 2}, tensors, "update fbnetv3"),

@@ -25,9 +25,15 @@ from fbnetv3.search.space.space import load_space
 from fbnetv3.search.trial import Trial
 
 PLOTS = {
-    "accuracy_by_round", "pareto", "convergence", "proxy", "predicted_vs_measured", "early_stopping", "evolution",
+    "accuracy_by_round",
+    "pareto",
+    "convergence",
+    "proxy",
+    "predicted_vs_measured",
+    "early_stopping",
+    "evolution",
     "final_training",
-}  # fmt: skip
+}
 EPOCHS = 2  # of the early stopping; the first round has 3
 # A hand-made round: ranks of the predictions 1 2 3 4 5, of the measurements 2 1 4 3 5, so that the squared differences
 # add up to 4 and Spearman's coefficient is 1 - 6 * 4 / (5 * 24) = 0.8. Absolute differences: 1 1 2 0 1.

@@ -52,8 +52,12 @@ def test_every_pair_keeps_its_budget_and_more_is_never_worse(searched, pairs):
 def test_its_files(searched, pairs):
     folder = searched / "budgets"
     assert {path.name for path in folder.iterdir()} == {
-        "flops_200K.yaml", "flops_300K.yaml", "flops_400K.yaml", "front.json", "front.png",
-    }  # fmt: skip
+        "flops_200K.yaml",
+        "flops_300K.yaml",
+        "flops_400K.yaml",
+        "front.json",
+        "front.png",
+    }
     for answer, pair in pairs:
         loaded = load_pair(folder / f"{budget_name(answer.constraint)}.yaml")
         assert loaded == pair
@@ -93,7 +97,7 @@ def test_an_unfinished_search_is_refused(searched, tmp_path):
 
 
 def test_a_pair_is_trained_on_demand(searched):
-    (_, pair), = budget_pairs(searched, [2.5e5], quiet, train=True)  # fmt: skip
+    ((_, pair),) = budget_pairs(searched, [2.5e5], quiet, train=True)
     folder = searched / "budgets" / "flops_250K"
     assert pair.measured["split"] == "test"
     model = read_weight_file(folder / "weights.pt").build()

@@ -40,9 +40,12 @@ def plan(tmp_path):
 def begin(plan, out):
     command = [sys.executable, "-m", "fbnetv3", "search", "regenerate", "--preset", str(plan), "--out", str(out)]
     return subprocess.Popen(
-        [*command, "--at-once", "2"], env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        [*command, "--at-once", "2"],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
 
 
 @pytest.mark.slow
@@ -84,9 +87,15 @@ def test_a_zoo_is_regenerated_and_served_although_killed(plan, tmp_path):
 def test_a_scaled_pair_says_so_and_claims_no_accuracy():
     """A is B at fewer pixels (section 4.2): 224 instead of 248."""
     pair = Pair(
-        ARCHS["fbnetv3_b"], load_recipe("imagenet/fbnetv3_search"), "released", 0, {}, {"mean": 70.0, "std": 1.0}, {},
+        ARCHS["fbnetv3_b"],
+        load_recipe("imagenet/fbnetv3_search"),
+        "released",
+        0,
+        {},
+        {"mean": 70.0, "std": 1.0},
+        {},
         {"data": "folder"},
-    )  # fmt: skip
+    )
     config = load_preset("imagenet200")
     small = _scaled(load_zoo("imagenet"), pair, 357e6, config)
     assert abs(cost(small.arch).flops() / 357e6 - 1) <= 0.01

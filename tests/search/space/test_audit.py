@@ -34,9 +34,12 @@ def row_of(space, arch):
     blocks, start = blocks_of(arch), 0
     values = {"resolution": arch.resolution, "stem.c": arch.stem.c}
     lengths = {
-        "fbnetv3_a": [2, 4, 5, 5, 6, 6, 1], "fbnetv3_b": [2, 4, 5, 5, 6, 6, 1], "fbnetv3_c": [2, 5, 5, 5, 6, 6, 1],
-        "fbnetv3_d": [2, 6, 5, 5, 7, 6, 1], "fbnetv3_e": [3, 5, 5, 5, 8, 6, 1],
-    }[arch.name]  # fmt: skip
+        "fbnetv3_a": [2, 4, 5, 5, 6, 6, 1],
+        "fbnetv3_b": [2, 4, 5, 5, 6, 6, 1],
+        "fbnetv3_c": [2, 5, 5, 5, 6, 6, 1],
+        "fbnetv3_d": [2, 6, 5, 5, 7, 6, 1],
+        "fbnetv3_e": [3, 5, 5, 5, 8, 6, 1],
+    }[arch.name]
     for row, n in zip(space.rows, lengths, strict=True):
         first, rest = blocks[start], blocks[start + n - 1]
         values |= {row.k[1]: rest.k, row.e[1]: rest.e, row.k[0]: first.k, row.e[0]: first.e, row.c: first.c, row.n: n}

@@ -18,12 +18,17 @@ from fbnetv3.search.space.sobol import sobol
 from fbnetv3.search.space.space import list_spaces, load_space
 
 TINY = {
-    "schema": 1, "name": "tiny", "about": "Countable by hand.", "resolution": 8, "in_chans": 1, "num_classes": 3,
+    "schema": 1,
+    "name": "tiny",
+    "about": "Countable by hand.",
+    "resolution": 8,
+    "in_chans": 1,
+    "num_classes": 3,
     "stem": {"k": 3, "c": 8, "s": 2},
     "rows": [{"k": 3, "e": "(1, 2)/(2, 3)", "c": "(12, 16, 4)", "n": "(1, 3)", "s": 2, "se": True}],
     "head": {"e": 2, "c": 32},
     "recipe": {},
-}  # fmt: skip
+}
 
 
 def load(tmp_path, data):

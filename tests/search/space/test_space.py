@@ -19,7 +19,12 @@ BASE = load_recipe("fashion_mnist/micro")
 
 # The paper's Table 2, word for word, with its recipe line in the units that make probabilities of it.
 TABLE2 = {
-    "schema": 1, "name": "t2", "about": "Table 2", "resolution": "(224, 272, 8)", "in_chans": 3, "num_classes": 1000,
+    "schema": 1,
+    "name": "t2",
+    "about": "Table 2",
+    "resolution": "(224, 272, 8)",
+    "in_chans": 3,
+    "num_classes": 1000,
     "stem": {"k": 3, "c": "(16, 24, 2)", "s": 2},
     "rows": [
         {"k": [3, 5], "e": 1, "c": "(16, 24, 2)", "n": "(1, 4)", "s": 1, "se": False},
@@ -32,11 +37,16 @@ TABLE2 = {
     ],
     "head": {"e": 6, "c": 1984},
     "recipe": {
-        "lr": "(20, 30)e-3", "optimizer": ["rmsprop", "sgd"], "ema": [True, False], "dropout": "(1, 31)e-2",
-        "stochastic_depth": "(10, 31)e-2", "mixup": "(0, 41)e-2", "weight_decay": "(7, 21)e-6",
+        "lr": "(20, 30)e-3",
+        "optimizer": ["rmsprop", "sgd"],
+        "ema": [True, False],
+        "dropout": "(1, 31)e-2",
+        "stochastic_depth": "(10, 31)e-2",
+        "mixup": "(0, 41)e-2",
+        "weight_decay": "(7, 21)e-6",
     },
     "sgd_lr_factor": 4,
-}  # fmt: skip
+}
 
 
 def load(tmp_path, data):

@@ -124,9 +124,16 @@ def test_pools_and_evolution_keep_to_the_table(tmp_path, keep):
 def test_nars_on_a_table(tmp_path):
     path = whole_grid(tmp_path / "grid.csv", (5, 5, 5), noise=0.2)
     cfg = load_preset("quickstart").replace(
-        space=path, data="none", recipe="none", constraint=Constraint("flops", max=150), pool=60, batch=4, rounds=3,
-        finalists=3, predictor={"pretrain_epochs": 5},
-    )  # fmt: skip
+        space=path,
+        data="none",
+        recipe="none",
+        constraint=Constraint("flops", max=150),
+        pool=60,
+        batch=4,
+        rounds=3,
+        finalists=3,
+        predictor={"pretrain_epochs": 5},
+    )
     context = Context.of(cfg)
     with Ledger.open(tmp_path / "l.jsonl", cfg.fingerprint) as ledger, InProcess(context.evaluator) as executor:
         proposal = nars(context, ledger, executor, lambda *_: None)

@@ -147,8 +147,14 @@ def test_skipped_batches_are_not_read(tmp_path):
 
 def test_every_picture_and_pass_has_its_own_changes(folder):
     data = load_data(str(folder), resolution=24, limit=1)
-    first, second = ({k: x for x, labels in epoch(data, "resized_crop_flip", 3, seed=s) for x, k in
-                      zip(x, labels.tolist(), strict=True)} for s in (0, 1))  # fmt: skip
+    first, second = (
+        {
+            k: x
+            for x, labels in epoch(data, "resized_crop_flip", 3, seed=s)
+            for x, k in zip(x, labels.tolist(), strict=True)
+        }
+        for s in (0, 1)
+    )
     assert not any(torch.equal(first[k], second[k]) for k in range(3))
     assert len({x[2].numpy().tobytes() for x in first.values()}) == 3  # the blue of all three pictures is one
     for kind in ("flip", "resized_crop_flip"):
@@ -278,7 +284,11 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(folder):
 @pytest.mark.parametrize(
     ("spec", "options", "message"),
     [
-        ("cifar11", {}, r"unknown data set 'cifar11'; available: the package's fashion_mnist; a folder .*torchvision:NAME"),
+        (
+            "cifar11",
+            {},
+            r"unknown data set 'cifar11'; available: the package's fashion_mnist; a folder .*torchvision:NAME",
+        ),
         ("memory:cifar11", {}, "unknown data set 'cifar11'"),
         ("torchvision:cifar11:/x", {}, "expected torchvision:NAME:FOLDER; available names: cifar10, cifar100"),
         ("torchvision:cifar10", {}, "expected torchvision:NAME:FOLDER"),
@@ -296,7 +306,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(folder):
         ("fashion_mnist", {"limit": 0}, "limit is 0; allowed"),
         ("fashion_mnist", {"workers": -1}, "workers is -1; allowed: whole numbers from 0"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_said(spec, options, message):
     with pytest.raises(InputError, match=message):
         load_data(spec, **options)

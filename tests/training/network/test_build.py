@@ -402,8 +402,18 @@ BY_NAME = [
     ("fbnetv3_a", "0.2, the model's argument dropout", "0.3, the model's argument stochastic_depth", 0.3 * 27 / 29),
     ("resnet18_deep", "0.2, wrapper before fc", "0.3, wrapper on 16 residual branches", 0.3 * 15 / 16),
     ("timm:resnet18", "0.2, the model's argument drop_rate", "0.3, the model's argument drop_path_rate", 0.3),
-    ("timm:efficientnet_b0", "0.2, the model's argument drop_rate", "0.3, the model's argument drop_path_rate", 0.28125),
-    ("timm:vit_tiny_patch16_224", "0.2, the model's argument drop_rate", "0.3, the model's argument drop_path_rate", 0.3),
+    (
+        "timm:efficientnet_b0",
+        "0.2, the model's argument drop_rate",
+        "0.3, the model's argument drop_path_rate",
+        0.28125,
+    ),
+    (
+        "timm:vit_tiny_patch16_224",
+        "0.2, the model's argument drop_rate",
+        "0.3, the model's argument drop_path_rate",
+        0.3,
+    ),
     ("timm:convnext_atto", "0.2, the model's argument drop_rate", "0.3, the model's argument drop_path_rate", 0.3),
     ("timm:densenet121", "0.2, the model's argument drop_rate", "not applied: no residual branch found", None),
     ("timm:convmixer_768_32", "0.2, the model's argument drop_rate", "0.3, wrapper on 32 residual", 0.3 * 31 / 32),
@@ -417,15 +427,17 @@ BY_NAME = [
     ("torchvision:squeezenet1_1", "0.2, the model's argument dropout", "not applied: no residual branch found", None),
     ("torchvision:googlenet", "0.2, the model's argument dropout", "not applied: no residual branch found", None),
     (
-        "torchvision:efficientnet_b0", "0.2, the model's argument dropout",
-        "0.3, the model's argument stochastic_depth_prob", 0.28125,
+        "torchvision:efficientnet_b0",
+        "0.2, the model's argument dropout",
+        "0.3, the model's argument stochastic_depth_prob",
+        0.28125,
     ),
     # Takes dropout, and ignores it:
     ("torchvision:convnext_tiny", "0.2, wrapper before classifier.2", "0.3, the model's argument stochastic_dep", 0.3),
     # Its presets fix the argument, and its dropout is another:
     ("torchvision:swin_t", "0.2, wrapper before head", "0.3, set on 12 stochastic depths of the model", 0.275),
     ("torchvision:vit_b_32", "0.2, wrapper before heads.head", "0.3, wrapper on 24 residual branches", 0.3 * 23 / 24),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "dropout", "depth", "largest"), BY_NAME)
