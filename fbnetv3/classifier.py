@@ -23,7 +23,7 @@ class Classifier:
     classes: tuple[str, ...]
 
     @classmethod
-    def of(cls, file: WeightFile) -> Classifier:
+    def from_weight_file(cls, file: WeightFile) -> Classifier:
         """From weights that describe themselves."""
         return cls(file.build(), file.transforms, class_names(file.classes))
 

@@ -22,6 +22,11 @@ def python_only(method: Method) -> Method:
     return torch.jit.ignore(method)  # type: ignore[no-any-return]
 
 
+def use_channels_last(network: nn.Module) -> nn.Module:
+    """Store the network's weights with channels last, in place, which makes convolutions on CPUs faster."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
 def activation(name: str) -> nn.Module:
     """A fresh activation module for a row's `act`."""
     return nn.Hardswish(inplace=True) if name == "hswish" else nn.ReLU(inplace=True)

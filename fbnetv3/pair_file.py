@@ -11,7 +11,7 @@ from fbnetv3.errors import InputError, check_keys
 from fbnetv3.files import write_atomically
 from fbnetv3.schema import dump_yaml, load_yaml
 from fbnetv3.training.data.load import image_side, load_data
-from fbnetv3.training.data.memory import Data
+from fbnetv3.training.data.protocol import Data
 from fbnetv3.training.recipe import Recipe
 
 SCHEMA = 1

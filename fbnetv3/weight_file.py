@@ -43,7 +43,7 @@ class WeightFile:
     derived_from: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, model: nn.Module, classes: tuple[str, ...] | str, transforms: Transforms) -> WeightFile:
+    def from_model(cls, model: nn.Module, classes: tuple[str, ...] | str, transforms: Transforms) -> WeightFile:
         """The weights of a network of this package, which remembers what they were trained from.
 
         Raises:

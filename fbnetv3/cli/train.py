@@ -18,7 +18,7 @@ from fbnetv3.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-    from fbnetv3.training.data.memory import Data
+    from fbnetv3.training.data.protocol import Data
     from fbnetv3.training.recipe import Recipe
     from fbnetv3.weight_file import WeightFile
 
@@ -85,8 +85,10 @@ def train(
     import torch
 
     from fbnetv3.training.accuracy import final_split, measure
-    from fbnetv3.training.distributed import find_device, processes
-    from fbnetv3.training.loop import DivergedError, Engine, cpu_threads, fit, seeded
+    from fbnetv3.training.distributed import find_device, process_group
+    from fbnetv3.training.engine import Engine, cpu_threads, seeded
+    from fbnetv3.training.loop import fit
+    from fbnetv3.training.trainer import DivergedError
 
     device = find_device(device)
     engine = Engine(device, precision, accumulate, compiled, checkpoint_steps, tensorboard)  # type: ignore[arg-type]
@@ -102,8 +104,8 @@ def train(
     taught = _teacher(teacher, plan)
     with (
         cpu_threads(threads),
-        processes(torch.device(device)) as share,
-        _first_says(share.rank, plan.notes) as progress,
+        process_group(torch.device(device)) as process,
+        _first_says(process.rank, plan.notes) as progress,
     ):
         try:
             trained = fit(
@@ -121,8 +123,8 @@ def train(
         except DivergedError as error:
             raise InputError(f"{error}; lower the learning rate") from None
         split = final_split(plan.data)
-        accuracy = measure(trained.model, plan.data, split, share, torch.device(device))
-        if share.rank == 0:
+        accuracy = measure(trained.model, plan.data, split, process, torch.device(device))
+        if process.rank == 0:
             row = {"val_acc1": trained.acc1[-1], f"{split}_acc1": accuracy.acc1, f"{split}_acc5": accuracy.acc5}
             print_rows([row | {"seed": plan.seed, "weights": str(_save(trained.model, plan))}], as_json)
 
@@ -254,7 +256,7 @@ def _save(model: nn.Module, plan: _Plan) -> Path:
 
     path = plan.out / "weights.pt"
     if isinstance(model, FBNetV3):
-        write_weight_file(path, WeightFile.of(model, plan.data.classes, plan.data.transforms))
+        write_weight_file(path, WeightFile.from_model(model, plan.data.classes, plan.data.transforms))
     else:
         write_tensors(path, model.state_dict(), {})
     return path

@@ -101,7 +101,7 @@ def predict(
     """Classify pictures: with the released FBNetV3-A, another model, or weights that `search run` or `train` wrote."""
     from fbnetv3.classifier import Classifier
 
-    classifier = Classifier.of(weight_file(model, weights, pair, zoo))
+    classifier = Classifier.from_weight_file(weight_file(model, weights, pair, zoo))
     rows = [
         {"image": str(image), "class": name, "probability": round(p, 4)}
         for image in images

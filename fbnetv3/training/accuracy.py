@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from fbnetv3.errors import InputError
-from fbnetv3.training.data.memory import Data
+from fbnetv3.training.data.protocol import Data
 from fbnetv3.training.distributed import total
-from fbnetv3.training.process_rank import Share
+from fbnetv3.training.process_rank import ProcessRank
 
 CPU = torch.device("cpu")
 
@@ -32,19 +32,19 @@ def final_split(data: Data) -> str:
 
 
 def measure(
-    model: nn.Module, data: Data, split: str, share: Share | None = None, device: torch.device = CPU
+    model: nn.Module, data: Data, split: str, process: ProcessRank | None = None, device: torch.device = CPU
 ) -> Accuracy:
     """Evaluate `model` in eval mode; its mode is left as it was."""
-    share = share or Share()
+    process = process or ProcessRank()
     counts = [0.0, 0.0, 0.0]
     training = model.training
     model.eval()
     with torch.no_grad():
-        for x, labels in data.batches(split, share):
+        for x, labels in data.batches(split, process):
             hits = top_hits(model(x.to(device)), labels.to(device))
             counts = [a + b for a, b in zip(counts, (len(labels), *hits), strict=True)]
     model.train(training)
-    images, first, five = total(counts, share, device)
+    images, first, five = total(counts, process, device)
     return Accuracy(100.0 * first / images, 100.0 * five / images)
 
 

@@ -59,6 +59,11 @@ class State:
     ema: MovingAverage | None
     optimizer: torch.optim.Optimizer
 
+    @property
+    def reported(self) -> nn.Module:
+        """The network with the weights that the recipe reports: the moving average where there is one."""
+        return self.model if self.ema is None else self.ema.module
+
 
 def save(
     state: State, out: Path, identity: dict[str, Any], metrics: Sequence[EpochMetrics], position: Position | None = None

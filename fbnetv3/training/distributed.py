@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fbnetv3.errors import InputError
 from fbnetv3.training.network.dropout import hooks_kept
-from fbnetv3.training.process_rank import Share
+from fbnetv3.training.process_rank import ProcessRank
 
 
 def find_device(name: str) -> str:
@@ -37,68 +37,68 @@ def find_device(name: str) -> str:
 
 
 @contextlib.contextmanager
-def processes(device: torch.device) -> Iterator[Share]:
+def process_group(device: torch.device) -> Iterator[ProcessRank]:
     """Join the processes that torchrun started (nccl on CUDA, gloo else), and leave them at the end."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        yield Share()
+        yield ProcessRank()
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield current_share()
+        yield current_process()
         dist.barrier()  # nobody hangs up on another that is still listening
     finally:
         dist.destroy_process_group()
 
 
-def current_share() -> Share:
+def current_process() -> ProcessRank:
     """This process's part, as torch.distributed has it."""
     if not (dist.is_available() and dist.is_initialized()):
-        return Share()
-    return Share(dist.get_rank(), dist.get_world_size())
+        return ProcessRank()
+    return ProcessRank(dist.get_rank(), dist.get_world_size())
 
 
-def total(values: Sequence[float], share: Share, device: torch.device) -> list[float]:
+def total(values: Sequence[float], process: ProcessRank, device: torch.device) -> list[float]:
     """Sums over all processes, in float64."""
-    if share.world == 1:
+    if process.world_size == 1:
         return list(values)
     tensor = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(tensor)
     return [float(v) for v in tensor]
 
 
-def gathered(value: Any, share: Share) -> list[Any]:
+def gathered(value: Any, process: ProcessRank) -> list[Any]:
     """The value of every process, by rank."""
-    if share.world == 1:
+    if process.world_size == 1:
         return [value]
-    values: list[Any] = [None] * share.world
+    values: list[Any] = [None] * process.world_size
     dist.all_gather_object(values, value)
     return values
 
 
-def wrap(model: nn.Module, share: Share, device: torch.device) -> nn.Module:
+def wrap(model: nn.Module, process: ProcessRank, device: torch.device) -> nn.Module:
     """`model` with gradients averaged over all processes; its parameters become those of process 0."""
-    if share.world == 1:
+    if process.world_size == 1:
         return model
     # Buffers are `average_buffers`' work: DDP would give process 0's to all, and only at the next forward.
     ids = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
 
 
-def average_buffers(model: nn.Module, share: Share) -> None:
+def average_buffers(model: nn.Module, process: ProcessRank) -> None:
     """Give every process the mean of all processes' running statistics, so that they stay one network."""
-    if share.world == 1:
+    if process.world_size == 1:
         return
     buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
     if not buffers:
         return
     flat = torch.cat([buffer.flatten() for buffer in buffers])
     dist.all_reduce(flat)
-    for buffer, mean in zip(buffers, (flat / share.world).split([b.numel() for b in buffers]), strict=True):
+    for buffer, mean in zip(buffers, (flat / process.world_size).split([b.numel() for b in buffers]), strict=True):
         buffer.copy_(mean.view_as(buffer))
 
 
-def synchronise_norms(model: nn.Module, share: Share, device: torch.device) -> nn.Module:
+def synchronise_norms(model: nn.Module, process: ProcessRank, device: torch.device) -> nn.Module:
     """`model` with batch norms that see the batch of all processes: torch's on CUDA, `SyncBatchNorm2d` elsewhere.
 
     Names of weights do not change. In one process nothing does.
@@ -106,7 +106,7 @@ def synchronise_norms(model: nn.Module, share: Share, device: torch.device) -> n
     Raises:
         InputError: a batch norm that is not two-dimensional, which only torch's own can synchronise.
     """
-    if share.world == 1:
+    if process.world_size == 1:
         return model
     if device.type == "cuda":
         with hooks_kept(model):

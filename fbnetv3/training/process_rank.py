@@ -1,4 +1,4 @@
-"""Which part of the work this process does, one of several that train together."""
+"""Which part of the work this process does, when several processes train one network together."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ from fbnetv3.errors import InputError
 
 
 @dataclass(frozen=True)
-class Share:
-    """Process `rank` of `world`; alone it does everything."""
+class ProcessRank:
+    """The rank of this process, from 0, among `world_size` processes. A process that works alone is rank 0 of 1."""
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
-    def local(self, batch_size: int) -> int:
-        """Its images of a batch of all processes.
+    def local_batch(self, batch_size: int) -> int:
+        """Return how many images of a global batch of `batch_size` this process handles.
 
         Raises:
-            InputError: the batch cannot be shared out evenly.
+            InputError: the batch cannot be divided into equal parts. Unequal parts would weight the images differently,
+                because gradients are averaged over the processes.
         """
-        if batch_size % self.world:
+        if batch_size % self.world_size:
             raise InputError(
-                f"a batch of {batch_size} cannot be shared by {self.world} processes; give a multiple of it"
+                f"a batch of {batch_size} cannot be divided evenly among {self.world_size} processes; "
+                f"give a multiple of {self.world_size}"
             )
-        return batch_size // self.world
+        return batch_size // self.world_size
 
-    def of(self, count: int) -> range:
-        """Its items of `count`: every one belongs to exactly one process, also where they do not divide evenly."""
-        return range(self.rank, count, self.world)
+    def indices(self, count: int) -> range:
+        """Return which of `count` items this process handles. Every item is handled by exactly one process.
+
+        The parts may differ by one item, so `count` need not be a multiple of the number of processes.
+        """
+        return range(self.rank, count, self.world_size)

@@ -1,4 +1,4 @@
-"""Being asked to stop: the signal is noted, and the training ends at its next step, with a checkpoint."""
+"""Stopping on request: a signal is noted, and the training ends at its next step, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,21 +10,28 @@ from types import FrameType
 
 
 class StopRequest:
-    """Which signal came, if one did."""
+    """The signal that asked the process to stop; `signal` is None until one comes."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
-    def raise_(self) -> None:
-        """End as the signal would have: `KeyboardInterrupt` for Ctrl-C, else `SystemExit` with 128 + signal."""
+    def stop_now(self) -> None:
+        """End the process as the signal would have ended it, now that everything is saved.
+
+        Ctrl-C raises `KeyboardInterrupt`. Other signals raise `SystemExit` with 128 + signal, as a shell reports them.
+        """
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
+        # Without a signal of its own, this process stops because another process was asked to.
         raise SystemExit(128 + (self.signal or signal.SIGTERM))
 
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Note SIGTERM and the first Ctrl-C inside; a second Ctrl-C stops at once. Without effect outside the main thread."""
+    """Note SIGTERM and the first Ctrl-C inside the block instead of acting on them. A second Ctrl-C stops at once.
+
+    Outside the main thread nothing is noted, because Python allows signal handlers only there.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -8,7 +8,7 @@ from PIL import Image
 from fbnetv3 import build_model
 from fbnetv3.cli import main
 from fbnetv3.pair_file import Pair, save_pair
-from fbnetv3.training.data.memory import load_images
+from fbnetv3.training.data.fashion_mnist import load_images
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.weight_file import WeightFile, write_weight_file
 from tests.training.test_loop import ARCH
@@ -48,7 +48,7 @@ def pair(tmp_path):
 def weights(tmp_path):
     """A weight file of the same network, untrained."""
     data = load_images("fashion_mnist")
-    file = WeightFile.of(build_model(ARCH, 10, 1), data.classes, data.transforms)
+    file = WeightFile.from_model(build_model(ARCH, 10, 1), data.classes, data.transforms)
     write_weight_file(tmp_path / "weights.pt", file)
     return tmp_path / "weights.pt"
 

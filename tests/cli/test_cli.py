@@ -15,8 +15,8 @@ from fbnetv3 import InputError
 from fbnetv3.classifier import Classifier
 from fbnetv3.cli.search import parse_count
 from fbnetv3.complexity import cost
-from fbnetv3.training.data.memory import load_images
-from fbnetv3.training.process_rank import Share
+from fbnetv3.training.data.fashion_mnist import load_images
+from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.weight_file import read_weight_file
 from tests.places import ROOT
 from tests.training.test_loop import ARCH
@@ -90,8 +90,8 @@ def test_version(run):
 
 
 def test_predict_equals_evaluation_in_the_loop(weights):
-    data, classifier = load_images("fashion_mnist"), Classifier.of(read_weight_file(weights))
-    x, _ = next(data.batches("test", Share()))
+    data, classifier = load_images("fashion_mnist"), Classifier.from_weight_file(read_weight_file(weights))
+    x, _ = next(data.batches("test", ProcessRank()))
     logits = classifier.model(x)
     for i in range(3):
         names = [name for name, _ in classifier.rank(data.transforms.normalise(data.test.images[i]))]

@@ -157,7 +157,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_resuming_ends_as_an_uninterrupted_run(ru
             break
     worker.send_signal(signal.SIGINT)
     out, err = worker.communicate(timeout=60)
-    assert (worker.returncode, out, err) == (130, "", "fbnetv3: stopped; what was finished is kept, resume to go on\n")
+    assert (worker.returncode, out, err) == (130, "", "fbnetv3: stopped; what was finished is kept, resume to continue\n")
     assert load_torch(here / "run" / "checkpoint.pt", "checkpoint")["position"]["step"] >= 1
     assert not (here / "run" / "weights.pt").exists()
     code, _, err = run(*arguments(animals, recipe="noisy.yaml"), "--resume")
@@ -173,7 +173,7 @@ def teacher(tmp_path):
     model = build_model(ARCH, 3, 3)
     model.classifier.bias.data = torch.tensor([0.0, 9.0, 0.0])
     model.derived_from = ("fbnetv3_g:fb",)
-    file = WeightFile.of(model, CLASSES, Transforms(16, 16, (0.5,) * 3, (0.5,) * 3))
+    file = WeightFile.from_model(model, CLASSES, Transforms(16, 16, (0.5,) * 3, (0.5,) * 3))
     write_weight_file(tmp_path / "teacher.safetensors", file)
     return tmp_path / "teacher.safetensors"
 
@@ -296,7 +296,7 @@ def test_an_own_module_goes_before_another_of_its_name(run, here, animals):
         ({"--device": "gpu"}, "--device gpu cannot be used"),
         ({"--device": "cuda:77"}, "--device cuda:77 cannot be used"),
         ({"--precision": "fp8"}, "precision is 'fp8'; allowed: fp32, bf16"),
-        ({"--accumulate": "3"}, "a process's batch of 5 cannot be worked off in 3 equal parts"),
+        ({"--accumulate": "3"}, "accumulate is 3, which does not divide a process's batch of 5 images evenly"),
         ({"--download": True}, "is not downloaded; only torchvision:NAME:FOLDER is"),
     ],
 )

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from fbnetv3.classifier import Classifier
 from fbnetv3.hub import create_model, download
-from fbnetv3.training.data.memory import load_images
+from fbnetv3.training.data.fashion_mnist import load_images
 from fbnetv3.weight_file import read_weight_file
 from tests.cli.test_cli import one_line
 from tests.hub.test_load import Evil
@@ -97,7 +97,7 @@ def test_convert(run, released, tmp_path):
     assert code == 0
     file = read_weight_file(target)
     assert (file.arch.name, file.classes, file.derived_from) == ("fbnetv3_a", "imagenet1k", ("fbnetv3_a:fb",))
-    assert Classifier.of(file).transforms.resize == 242
+    assert Classifier.from_weight_file(file).transforms.resize == 242
     one_line(run("weights", "convert", released, target, "--model", "fbnetv3_a"), "exists; give another file")
     one_line(run("weights", "convert", released, tmp_path / "a.bin", "--model", "fbnetv3_a"), "ends in .safetensors")
     one_line(run("weights", "convert", released, tmp_path / "b.pt"), "does not say which network it is for")
@@ -140,7 +140,7 @@ def test_publish_a_training_and_use_it(run, pair, picture, tmp_path):
     assert (row["model"], metric["origin"]) == ("mine", "measured here: test images of fashion_mnist")
     code, out, _ = run("predict", picture, "--zoo", zoo, "--json")
     assert code == 0
-    expected = Classifier.of(read_weight_file(tmp_path / "run" / "weights.pt")).predict(picture)
+    expected = Classifier.from_weight_file(read_weight_file(tmp_path / "run" / "weights.pt")).predict(picture)
     assert [r["class"] for r in json.loads(out)] == [name for name, _ in expected[:5]]
     assert {r["class"] for r in json.loads(out)} < set(load_images("fashion_mnist").classes)
     one_line(run(*given, "--name", "mine"), "has weights 'own' of mine already")

@@ -9,7 +9,7 @@ from torch import nn
 from fbnetv3 import Arch, Block, InputError, build_model
 from fbnetv3.inference import optimize as inference
 from fbnetv3.inference.optimize import BACKENDS, optimize_for_inference, time_calls
-from fbnetv3.training.loop import cpu_threads
+from fbnetv3.training.engine import cpu_threads
 from tests.places import ROOT
 
 ARCH = Arch(

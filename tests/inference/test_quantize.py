@@ -6,8 +6,10 @@ import torch
 from fbnetv3 import Arch, Block, InputError, build_model
 from fbnetv3.inference.optimize import optimize_for_inference
 from fbnetv3.inference.quantize import load_quantized, quantize, save_quantized
-from fbnetv3.training.data.memory import Split, fashion_mnist, normalise
-from fbnetv3.training.loop import cpu_threads, fit, seeded
+from fbnetv3.training.data.fashion_mnist import fashion_mnist
+from fbnetv3.training.data.memory import Split, normalise
+from fbnetv3.training.engine import cpu_threads, seeded
+from fbnetv3.training.loop import fit
 from fbnetv3.training.recipe import Recipe
 
 pytest.importorskip("nncf")

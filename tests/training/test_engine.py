@@ -23,9 +23,10 @@ from fbnetv3.training import checkpoint
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.data.memory import Split
 from fbnetv3.training.distributed import SyncBatchNorm2d, synchronise_norms
-from fbnetv3.training.loop import Engine, fit
+from fbnetv3.training.engine import Engine
+from fbnetv3.training.loop import fit
 from fbnetv3.training.losses import Target, loss
-from fbnetv3.training.process_rank import Share
+from fbnetv3.training.process_rank import ProcessRank
 from tests.places import ROOT
 from tests.training.test_loop import DATA, FULL, RECIPE, new_model, one_thread, same
 
@@ -157,7 +158,7 @@ def test_processes_evaluate_every_image_once(tmp_path):
     model.load_state_dict(done["state"])
     odd = dataclasses.replace(DATA, val=Split(FULL.val.images[:101], FULL.val.labels[:101]))
     assert done["acc1"] == done["metrics"][-1]["ema_acc1"] == measure(model, odd, "val").acc1
-    assert sorted([*Share(0, 2).of(101), *Share(1, 2).of(101)]) == list(range(101))
+    assert sorted([*ProcessRank(0, 2).indices(101), *ProcessRank(1, 2).indices(101)]) == list(range(101))
 
 
 @pytest.mark.slow
@@ -179,9 +180,11 @@ def test_two_processes_are_stopped_and_resumed_and_their_number_may_change_only_
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
-    with pytest.raises(InputError, match="a batch of 50 cannot be shared by 4 processes"):
-        Share(0, 4).local(50)
-    with pytest.raises(InputError, match="batch of 50 cannot be worked off in 3 equal parts"):
+    with pytest.raises(InputError, match="a batch of 50 cannot be divided evenly among 4 processes"):
+        ProcessRank(0, 4).local_batch(50)
+    with pytest.raises(
+        InputError, match="accumulate is 3, which does not divide a process's batch of 50 images evenly"
+    ):
         fit(new_model(), RECIPE, DATA, engine=Engine(accumulate=3))
 
 
@@ -252,7 +255,7 @@ def test_a_full_disk_does_not_end_a_training(tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         trained = fit(new_model(), RECIPE, DATA, seed=7, out=tmp_path)
     assert trained.metrics == whole.metrics
-    assert "is not saved, the training goes on: cannot write" in caplog.text
+    assert "was not saved; the training continues and saves the next one: cannot write" in caplog.text
     assert len(load_torch(tmp_path / "checkpoint.pt", "checkpoint")["metrics"]) == 3
     monkeypatch.setattr(
         checkpoint, "save_torch", lambda path, content: sometimes_full(path, calls.clear() or content) or 1 / 0
@@ -290,14 +293,14 @@ def test_tensorboard_files(tmp_path):
 def test_norms_are_synchronised_in_structure():
     model = new_model()
     keys = list(model.state_dict())
-    assert synchronise_norms(model, Share(), torch.device("cpu")) is model
-    synchronise_norms(model, Share(0, 2), torch.device("cpu"))
+    assert synchronise_norms(model, ProcessRank(), torch.device("cpu")) is model
+    synchronise_norms(model, ProcessRank(0, 2), torch.device("cpu"))
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms
     assert all(type(m) is SyncBatchNorm2d for m in norms)
     assert list(model.state_dict()) == keys
     with pytest.raises(InputError, match="is a BatchNorm1d, which cannot be synchronised on the CPU"):
-        synchronise_norms(torch.nn.Sequential(torch.nn.BatchNorm1d(3)), Share(0, 2), torch.device("cpu"))
+        synchronise_norms(torch.nn.Sequential(torch.nn.BatchNorm1d(3)), ProcessRank(0, 2), torch.device("cpu"))
     converted = torch.nn.SyncBatchNorm.convert_sync_batchnorm(new_model())  # what CUDA gets
     assert list(converted.state_dict()) == keys
 

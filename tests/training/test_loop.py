@@ -9,11 +9,13 @@ from torch.nn import functional as F
 
 from fbnetv3 import Arch, Block, InputError, build_model
 from fbnetv3.files import load_torch, save_torch, write_atomically
-from fbnetv3.training import loop
 from fbnetv3.training.accuracy import measure
-from fbnetv3.training.data.memory import Split, fashion_mnist, normalise
-from fbnetv3.training.loop import DivergedError, cpu_threads, fit, seeded
+from fbnetv3.training.data.fashion_mnist import fashion_mnist
+from fbnetv3.training.data.memory import Split, normalise
+from fbnetv3.training.engine import cpu_threads, seeded
+from fbnetv3.training.loop import fit
 from fbnetv3.training.recipe import Recipe
+from fbnetv3.training.trainer import DivergedError, Trainer
 
 ARCH = Arch("small", 28, Block("conv", 8, k=3, s=4), ((Block("ir", 8, k=3, n=2),),), Block("pool", 16, e=2))
 FULL = fashion_mnist()
@@ -153,7 +155,7 @@ def test_one_plain_step_by_hand():
 def test_mixup_equals_the_loss_of_mixed_targets():
     recipe = RECIPE.replace(dropout=0.0, stochastic_depth=0.0, ema=False)
     model = new_model(recipe).eval()
-    run = loop._Run.start(model, recipe.replace(optimizer="sgd", lr=1e-9), DATA, 0, loop.Engine(), None)
+    run = Trainer.start(model, recipe.replace(optimizer="sgd", lr=1e-9), DATA)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     x, labels = normalise(DATA.train.images[:8], DATA.mean, DATA.std), DATA.train.labels[:8]
     loss = run.step(x, labels, np.random.default_rng(3), "here")

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fbnetv3.training.loop import Engine, fit
+from fbnetv3.training.engine import Engine
+from fbnetv3.training.loop import fit
 from tests.training.test_engine import PLAIN, finish, result, start
 from tests.training.test_loop import DATA, RECIPE, new_model, one_thread
 

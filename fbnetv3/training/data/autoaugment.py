@@ -53,7 +53,7 @@ def apply_codes(images: Tensor, codes: Tensor, policy: str) -> Tensor:
     return images
 
 
-def change_picture(picture: Any, policy: str, rng: np.random.Generator) -> Any:
+def change_image(picture: Any, policy: str, rng: np.random.Generator) -> Any:
     """A Pillow image, changed by two operations drawn."""
     operations = _tables(policy)[0]
     for code in draw_codes(policy, 1, rng)[0]:

@@ -1,4 +1,4 @@
-"""Pictures that can be read in any order, so that shuffling, sharing and resuming are the same for every source."""
+"""ImageCollection that can be read in any order, so that shuffling, sharing and resuming are the same for every source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fbnetv3.errors import InputError
 SPELLINGS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
 
 
-class Pictures(Protocol):
+class ImageCollection(Protocol):
     """The pictures of a split in a fixed order; copied to worker processes."""
 
     @property
@@ -38,16 +38,16 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class ImageSource:
     """A set as it lies on disk; `train` is always among the splits."""
 
     name: str
     classes: tuple[str, ...]
-    splits: dict[str, Pictures]
+    splits: dict[str, ImageCollection]
 
 
 @dataclass(frozen=True, eq=False)
-class Files:
+class ImageFiles:
     """Picture files under a folder."""
 
     root: Path
@@ -59,13 +59,13 @@ class Files:
         return os.fsdecode(bytes(self.files[index]))
 
     def read(self, index: int) -> Any:
-        """See `Pictures.read`."""
+        """See `ImageCollection.read`."""
         path = self.root / self.name(index)
         return decode(lambda: Image.open(path), str(path))
 
 
 @dataclass(frozen=True, eq=False)
-class Items:
+class DatasetImages:
     """What a set of somebody else's opens by number."""
 
     where: str
@@ -77,7 +77,7 @@ class Items:
         return f"image {index}"
 
     def read(self, index: int) -> Any:
-        """See `Pictures.read`."""
+        """See `ImageCollection.read`."""
         return decode(lambda: self.open(index), f"{self.where}, image {index}")
 
 
@@ -96,8 +96,8 @@ def decode(open_image: Callable[[], Any], where: str) -> Any:
         ) from None
 
 
-def open_folder(root: Path) -> Source:
-    """Pictures laid out as SPLIT/CLASS/PICTURE; classes are numbered by name.
+def open_folder(root: Path) -> ImageSource:
+    """ImageCollection laid out as SPLIT/CLASS/PICTURE; classes are numbered by name.
 
     Raises:
         InputError: laid out in another way, or not the same classes in every split.
@@ -111,18 +111,18 @@ def open_folder(root: Path) -> Source:
             "validation/, and test/"
         )
     classes: dict[str, tuple[str, ...]] = {}
-    splits: dict[str, Pictures] = {}
+    splits: dict[str, ImageCollection] = {}
     for split, folder in found.items():
         splits[split], classes[split] = _image_folder(folder)
         if odd := set(classes[split]) ^ set(classes["train"]):
             raise InputError(
                 f"{found['train']} and {folder} have different classes: {', '.join(sorted(odd))} are in one of them alone"
             )
-    return Source(root.resolve().name, classes["train"], splits)
+    return ImageSource(root.resolve().name, classes["train"], splits)
 
 
-def open_lists(lists: Path, root: Path) -> Source:
-    """Pictures below `root` by lists of files, `train.txt` and perhaps `val.txt`, `test.txt`: paths, one a line.
+def open_lists(lists: Path, root: Path) -> ImageSource:
+    """ImageCollection below `root` by lists of files, `train.txt` and perhaps `val.txt`, `test.txt`: paths, one a line.
 
     The class of a picture is the name of the folder that it lies in; classes are numbered by name.
 
@@ -140,14 +140,14 @@ def open_lists(lists: Path, root: Path) -> Source:
     paths = {split: _listed(path, root) for split, path in found.items()}
     folders = {split: [Path(line).parent.name for line in lines] for split, lines in paths.items()}
     classes = sorted(set(folders["train"]))
-    splits: dict[str, Pictures] = {}
+    splits: dict[str, ImageCollection] = {}
     for split, names in folders.items():
         if odd := set(names) - set(classes):
             raise InputError(f"{found[split]} has classes that {found['train']} lacks: {', '.join(sorted(odd))}")
         number = {name: index for index, name in enumerate(classes)}
         labels = np.array([number[name] for name in names], dtype=np.int64)
-        splits[split] = Files(root, np.array([os.fsencode(line) for line in paths[split]]), labels)
-    return Source(f"list:{lists.resolve().name}:{root.resolve().name}", tuple(classes), splits)
+        splits[split] = ImageFiles(root, np.array([os.fsencode(line) for line in paths[split]]), labels)
+    return ImageSource(f"list:{lists.resolve().name}:{root.resolve().name}", tuple(classes), splits)
 
 
 def _listed(path: Path, root: Path) -> list[str]:
@@ -165,7 +165,7 @@ def _listed(path: Path, root: Path) -> list[str]:
     return lines
 
 
-def _image_folder(folder: Path) -> tuple[Files, tuple[str, ...]]:
+def _image_folder(folder: Path) -> tuple[ImageFiles, tuple[str, ...]]:
     from torchvision.datasets import ImageFolder
 
     try:
@@ -177,7 +177,7 @@ def _image_folder(folder: Path) -> tuple[Files, tuple[str, ...]]:
     return list_files(listed, folder), tuple(listed.classes)
 
 
-def list_files(listed: Any, folder: Path) -> Files:
+def list_files(listed: Any, folder: Path) -> ImageFiles:
     """What torchvision's ImageFolder found below a folder."""
     paths = [os.fsencode(os.path.relpath(path, folder)) for path, _ in listed.samples]
-    return Files(folder, np.array(paths), np.array(listed.targets, dtype=np.int64))
+    return ImageFiles(folder, np.array(paths), np.array(listed.targets, dtype=np.int64))

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from fbnetv3.errors import InputError
-from fbnetv3.training.data.image_files import Pictures, Source
-from fbnetv3.training.data.memory import DATA, SPLITS, Data, ImageData, Split, load_images, pixel_statistics
-from fbnetv3.training.data.readers import EVAL_BATCH, MODES, ReaderData, eval_picture, read_batches
-from fbnetv3.training.data.sources import TORCHVISION, open_source
+from fbnetv3.training.data.fashion_mnist import DATA, load_images
+from fbnetv3.training.data.image_files import ImageCollection, ImageSource
+from fbnetv3.training.data.memory import ImageData, Split, pixel_statistics
+from fbnetv3.training.data.protocol import SPLITS, Data
+from fbnetv3.training.data.readers import EVAL_BATCH, MODES, ReaderData, eval_image, read_batches
+from fbnetv3.training.data.sources import TORCHVISION, open_image_source
 from fbnetv3.transforms import IMAGENET_MEAN, IMAGENET_STD, Transforms
 
 RESOLUTION = 224
@@ -91,32 +93,32 @@ def choose(labels: np.ndarray, number: Callable[[int], int], seed: int) -> np.nd
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ImageSubset:
     """Some pictures of others."""
 
-    whole: Pictures
+    whole: ImageCollection
     rows: np.ndarray
 
     @functools.cached_property
     def labels(self) -> np.ndarray:
-        """See `Pictures.labels`."""
+        """See `ImageCollection.labels`."""
         labels: np.ndarray = self.whole.labels[self.rows]
         return labels
 
     def name(self, index: int) -> str:
-        """See `Pictures.name`."""
+        """See `ImageCollection.name`."""
         return self.whole.name(int(self.rows[index]))
 
     def read(self, index: int) -> Any:
-        """See `Pictures.read`."""
+        """See `ImageCollection.read`."""
         return self.whole.read(int(self.rows[index]))
 
 
-def _open(spec: str, download: bool) -> Source:
+def _open(spec: str, download: bool) -> ImageSource:
     known = ("torchvision:", "list:", "hfds/", "wds/", "hfids/", "tfds/")
     if not spec.startswith(known) and not Path(spec).expanduser().is_dir():
         raise InputError(f"unknown data set {spec!r}; available: {FORMS}")
-    return open_source(spec, download=download)
+    return open_image_source(spec, download=download)
 
 
 def _own(data: ImageData, resolution: int | None, transforms: Transforms | None, limit: int | None) -> ImageData:
@@ -135,7 +137,7 @@ def _own(data: ImageData, resolution: int | None, transforms: Transforms | None,
     return replace(data, name=name, train=subset(data.train), val=subset(data.val), test=subset(data.test))
 
 
-def _arrange(source: Source, limit: int | None) -> tuple[Source, list[str]]:
+def _arrange(source: ImageSource, limit: int | None) -> tuple[ImageSource, list[str]]:
     """Hold out val where there is none, take the subset, and say so in words."""
     splits, about = dict(source.splits), []
     if "val" not in splits:
@@ -144,18 +146,18 @@ def _arrange(source: Source, limit: int | None) -> tuple[Source, list[str]]:
         if not held.any():
             raise InputError(f"{source.name} has one image a class and no val; nothing can be held out: add pictures")
         train = splits["train"]
-        splits |= {"train": Part(train, np.flatnonzero(~held)), "val": Part(train, np.flatnonzero(held))}
+        splits |= {"train": ImageSubset(train, np.flatnonzero(~held)), "val": ImageSubset(train, np.flatnonzero(held))}
         about.append(f"val: {HELD_OUT:.0%} of train, seed {SEED}")
     if limit is not None:
         for name, pictures in splits.items():
             rows = np.flatnonzero(choose(pictures.labels, lambda count: limit, SEED))
-            splits[name] = Part(pictures, rows)
+            splits[name] = ImageSubset(pictures, rows)
         about.append(f"{limit} a class")
     ordered = {name: splits[name] for name in SPLITS if name in splits}
-    return Source(source.name, source.classes, ordered), [*about, f"id {_fingerprint(ordered)}"]
+    return ImageSource(source.name, source.classes, ordered), [*about, f"id {_fingerprint(ordered)}"]
 
 
-def _fingerprint(splits: dict[str, Pictures]) -> str:
+def _fingerprint(splits: dict[str, ImageCollection]) -> str:
     """Of the pictures' places and labels."""
     digest = hashlib.sha256()
     for name, pictures in splits.items():
@@ -166,7 +168,7 @@ def _fingerprint(splits: dict[str, Pictures]) -> str:
 
 
 def _reader(
-    source: Source, about: list[str], resolution: int, transforms: Transforms | None, workers: int
+    source: ImageSource, about: list[str], resolution: int, transforms: Transforms | None, workers: int
 ) -> ReaderData:
     if transforms is None:
         transforms = Transforms(round(resolution / CROP_RATIO), resolution, IMAGENET_MEAN, IMAGENET_STD)
@@ -177,7 +179,7 @@ def _reader(
     return ReaderData(name, source.classes, source.splits, transforms, resolution, workers)
 
 
-def _in_memory(source: Source, about: list[str], resolution: int | None, workers: int) -> ImageData:
+def _in_memory(source: ImageSource, about: list[str], resolution: int | None, workers: int) -> ImageData:
     side = resolution or source.splits["train"].read(0).height
     channels = 1 if _is_grey(source.splits["train"]) else 3
     count = sum(len(pictures.labels) for pictures in source.splits.values())
@@ -192,7 +194,7 @@ def _in_memory(source: Source, about: list[str], resolution: int | None, workers
         if split not in source.splits:
             return Split(torch.empty(0, channels, side, side, dtype=torch.uint8), torch.empty(0, dtype=torch.long))
         pictures = source.splits[split]
-        cut = functools.partial(eval_picture, scale) if resolution else functools.partial(_unscaled, scale, pictures)
+        cut = functools.partial(eval_image, scale) if resolution else functools.partial(_unscaled, scale, pictures)
         return _decode(pictures, cut, workers)
 
     train = decode("train")
@@ -201,22 +203,22 @@ def _in_memory(source: Source, about: list[str], resolution: int | None, workers
     return ImageData(name, source.classes, mean, std, train, decode("val"), decode("test"))
 
 
-def _is_grey(pictures: Pictures) -> bool:
+def _is_grey(pictures: ImageCollection) -> bool:
     """Whether no picture of some, spread over all, has colours."""
     rows = np.linspace(0, len(pictures.labels) - 1, LOOKED_AT).astype(int)
     return all(pictures.read(row).mode in ("1", "L") for row in set(rows.tolist()))
 
 
-def _unscaled(scale: Transforms, pictures: Pictures, picture: Any, index: int) -> Tensor:
+def _unscaled(scale: Transforms, pictures: ImageCollection, picture: Any, index: int) -> Tensor:
     if picture.size != (scale.crop, scale.crop):
         raise InputError(
             f"{pictures.name(index)} has {picture.width} x {picture.height} pixels; images in memory are squares of one size, "
             f"here {scale.crop} as the first picture is high: give a resolution"
         )
-    return eval_picture(scale, picture)
+    return eval_image(scale, picture)
 
 
-def _decode(pictures: Pictures, prepare: Callable[[Any, int], Tensor], workers: int) -> Split:
+def _decode(pictures: ImageCollection, prepare: Callable[[Any, int], Tensor], workers: int) -> Split:
     rows = np.arange(len(pictures.labels))
     steps = [rows[i : i + EVAL_BATCH] for i in range(0, len(rows), EVAL_BATCH)]
     images = torch.cat([images for images, _ in read_batches(pictures, steps, prepare, workers)])

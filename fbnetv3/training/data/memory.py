@@ -1,12 +1,9 @@
-"""What a training sees of its images (`Data`), and small sets held in memory as uint8 tensors."""
+"""Small image sets that are held in memory as uint8 tensors and augmented as tensors, a block at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,54 +11,12 @@ from torch import Tensor
 
 from fbnetv3.errors import InputError
 from fbnetv3.training.data.augment import draw
-from fbnetv3.training.process_rank import Share
+from fbnetv3.training.data.protocol import SPLITS, Batch
+from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.transforms import Transforms
 
 EVAL_BATCH = 500
-BLOCK = 512  # images that are augmented at once
-SPLITS = ("train", "val", "test")
-Batch = tuple[Tensor, Tensor]  # inputs float32 [n, c, h, w], labels int64 [n]
-
-
-class Data(Protocol):
-    """Images to train on and to measure on, whatever holds them: memory, folders, a data set on the network."""
-
-    @property
-    def name(self) -> str:
-        """Identifies the images and their sizes: a training resumes only on data of the same name."""
-        ...
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the labels."""
-        ...
-
-    @property
-    def transforms(self) -> Transforms:
-        """The preprocessing of `batches`."""
-        ...
-
-    def count(self, split: str) -> int:
-        """Images of a split: `train`, and at least one of `val`, `test`.
-
-        Raises:
-            InputError: no such split.
-        """
-        ...
-
-    def epoch(
-        self, augmentation: str, batch_size: int, rng: np.random.Generator, share: Share, start: int = 0
-    ) -> Iterator[Batch]:
-        """This process's part of every whole batch of one pass over `train`, shuffled and augmented, from batch `start`.
-
-        Everything random is drawn from `rng` before this returns, equally much whatever `share` and `start` are, so that
-        the pass does not depend on them. `batch_size` is that of all processes together, at most `count("train")`.
-        """
-        ...
-
-    def batches(self, split: str, share: Share) -> Iterator[Batch]:
-        """This process's images of a split in order, not augmented; over all processes every image exactly once."""
-        ...
+BLOCK = 512  # images that are augmented in one call: enough to hide the cost of a call, small enough for the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +32,14 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A classification set: a search trains on `train` and ranks on `val`; only the chosen pair sees `test`.
+    """`Data` in memory. A search trains on `train` and ranks on `val`; only the pair that it chooses sees `test`.
 
     A set without test images has an empty `test`.
     """
 
     name: str
     classes: tuple[str, ...]
-    mean: float  # of pixels in [0, 1], every channel
+    mean: float  # of pixels in [0, 1], the same for every channel
     std: float
     train: Split
     val: Split
@@ -92,20 +47,20 @@ class ImageData:
 
     @property
     def in_chans(self) -> int:
-        """Channels of an image."""
+        """Number of channels of an image."""
         return self.train.images.shape[1]
 
     @property
     def transforms(self) -> Transforms:
-        """What makes a picture an image of this set."""
+        """The preprocessing that turns any image into an input like those of this set."""
         side = self.train.images.shape[-1]
         return Transforms(side, side, (self.mean,) * self.in_chans, (self.std,) * self.in_chans)
 
     def split(self, name: str) -> Split:
-        """`train`, `val` or `test`.
+        """Return `train`, `val` or `test`.
 
         Raises:
-            InputError: no such split, or it has no images.
+            InputError: there is no such split, or it has no images.
         """
         present = [split for split in SPLITS if len(getattr(self, split))]
         if name not in present:
@@ -114,18 +69,22 @@ class ImageData:
         return split
 
     def count(self, split: str) -> int:
-        """Images of a split."""
+        """Return the number of images of a split."""
         return len(self.split(split))
 
     def epoch(
-        self, augmentation: str, batch_size: int, rng: np.random.Generator, share: Share, start: int = 0
+        self, augmentation: str, batch_size: int, rng: np.random.Generator, process: ProcessRank, start: int = 0
     ) -> Iterator[Batch]:
-        """See `Data.epoch`; the changes are drawn for all images and made for blocks of some batches."""
+        """Pass over `train` once, as `Data.epoch` describes.
+
+        The random changes are drawn for all images at once, and then applied to blocks of several batches.
+        """
         change = draw(augmentation, len(self.train), self.train.images.shape[2:], rng)
         order = torch.from_numpy(rng.permutation(len(self.train)))
-        size, steps = share.local(batch_size), len(self.train) // batch_size
-        mine = order[: steps * batch_size].view(steps, share.world, size)[start:, share.rank]
+        size, steps = process.local_batch(batch_size), len(self.train) // batch_size
+        mine = order[: steps * batch_size].view(steps, process.world_size, size)[start:, process.rank]
 
+        # An inner generator: the draws above must happen when `epoch` is called, not when the first batch is asked for.
         def blocks() -> Iterator[Batch]:
             together = max(1, BLOCK // size)
             for first in range(0, len(mine), together):
@@ -136,54 +95,28 @@ class ImageData:
 
         return blocks()
 
-    def batches(self, split: str, share: Share) -> Iterator[Batch]:
-        """See `Data.batches`."""
+    def batches(self, split: str, process: ProcessRank) -> Iterator[Batch]:
+        """Yield this process's images of a split, as `Data.batches` describes."""
         part = self.split(split)
-        mine = torch.tensor(share.of(len(part)), dtype=torch.long)
+        mine = torch.tensor(process.indices(len(part)), dtype=torch.long)
         for rows in mine.split(EVAL_BATCH):
             yield normalise(part.images[rows], self.mean, self.std), part.labels[rows]
 
 
 def normalise(images: Tensor, mean: float, std: float) -> Tensor:
-    """uint8 images to the float input of a network, channels last."""
+    """Return uint8 images as a network's input: float32 with mean 0 and std 1, stored channels last."""
+    # Rearranging bytes is cheaper than rearranging floats, so the layout changes first.
     return images.contiguous(memory_format=torch.channels_last).float().sub_(255 * mean).div_(255 * std)
 
 
 def pixel_statistics(images: Tensor) -> tuple[float, float]:
-    """Mean and deviation of all pixels of uint8 images, as shares of 255; from whole numbers, so exact on any machine."""
+    """Return mean and standard deviation (std) of all pixels of uint8 images, scaled to [0, 1].
+
+    Both come from counts of the 256 values, which are whole numbers, so that they are the same on every machine.
+    """
     counts = torch.zeros(256, dtype=torch.long)
     for part in images.split(EVAL_BATCH):
         counts += part.flatten().bincount(minlength=256)
     level = torch.arange(256)
     mean = int((counts * level).sum()) / images.numel() / 255
     return mean, (int((counts * level * level).sum()) / images.numel() / 255**2 - mean**2) ** 0.5
-
-
-@cache
-def fashion_mnist() -> ImageData:
-    """The package's own images: 5,000 / 1,000 / 2,000 balanced ones of Fashion-MNIST (MIT), 28 x 28, one channel."""
-    classes = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-    with np.load(Path(__file__).parent / "images" / "fashion_mnist.npz") as arrays:
-        splits = {
-            name: Split(
-                torch.from_numpy(arrays[f"{name}_images"])[:, None],
-                torch.from_numpy(arrays[f"{name}_labels"].astype(np.int64)),
-            )
-            for name in ("train", "val", "test")
-        }
-    mean, std = pixel_statistics(splits["train"].images)
-    return ImageData("fashion_mnist", classes, mean, std, **splits)
-
-
-DATA: dict[str, Callable[[], ImageData]] = {"fashion_mnist": fashion_mnist}
-
-
-def load_images(name: str) -> ImageData:
-    """An image set by name.
-
-    Raises:
-        InputError: no such set; the message lists them.
-    """
-    if name not in DATA:
-        raise InputError(f"unknown data set {name!r}; available: {', '.join(DATA)}")
-    return DATA[name]()

@@ -16,9 +16,9 @@ from torchvision.transforms.v2 import functional as TF
 
 from fbnetv3.errors import InputError
 from fbnetv3.training.data.augment import KINDS, augment, draw_boxes
-from fbnetv3.training.data.image_files import Pictures
-from fbnetv3.training.data.memory import Batch
-from fbnetv3.training.process_rank import Share
+from fbnetv3.training.data.image_files import ImageCollection
+from fbnetv3.training.data.protocol import Batch
+from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.transforms import Transforms
 
 EVAL_BATCH = 128
@@ -37,12 +37,12 @@ class ReaderData:
 
     name: str
     classes: tuple[str, ...]
-    splits: Mapping[str, Pictures]
+    splits: Mapping[str, ImageCollection]
     transforms: Transforms
     resolution: int
     workers: int = 0
 
-    def pictures(self, split: str) -> Pictures:
+    def pictures(self, split: str) -> ImageCollection:
         """The pictures of a split.
 
         Raises:
@@ -57,38 +57,38 @@ class ReaderData:
         return len(self.pictures(split).labels)
 
     def epoch(
-        self, augmentation: str, batch_size: int, rng: np.random.Generator, share: Share, start: int = 0
+        self, augmentation: str, batch_size: int, rng: np.random.Generator, process: ProcessRank, start: int = 0
     ) -> Iterator[Batch]:
         """See `Data.epoch`; batches before `start` are not read."""
         if augmentation not in KINDS:
             raise InputError(f"unknown augmentation {augmentation!r}; available: {', '.join(KINDS)}")
         pictures = self.pictures("train")
         seed, order = int(rng.integers(2**62)), rng.permutation(len(pictures.labels))
-        size, steps = share.local(batch_size), len(order) // batch_size
-        mine = order[: steps * batch_size].reshape(steps, share.world, size)[start:, share.rank]
+        size, steps = process.local_batch(batch_size), len(order) // batch_size
+        mine = order[: steps * batch_size].reshape(steps, process.world_size, size)[start:, process.rank]
         side = round(self.transforms.resize * self.resolution / self.transforms.crop)
         sizes = replace(self.transforms, resize=max(side, self.resolution), crop=self.resolution)
-        return self._load(pictures, list(mine), functools.partial(train_picture, augmentation, sizes, seed))
+        return self._load(pictures, list(mine), functools.partial(train_image, augmentation, sizes, seed))
 
-    def batches(self, split: str, share: Share) -> Iterator[Batch]:
+    def batches(self, split: str, process: ProcessRank) -> Iterator[Batch]:
         """See `Data.batches`."""
         pictures = self.pictures(split)
-        mine = np.array(share.of(len(pictures.labels)), dtype=np.int64)
+        mine = np.array(process.indices(len(pictures.labels)), dtype=np.int64)
         rows = [mine[i : i + EVAL_BATCH] for i in range(0, len(mine), EVAL_BATCH)]
-        return self._load(pictures, rows, functools.partial(eval_picture, self.transforms))
+        return self._load(pictures, rows, functools.partial(eval_image, self.transforms))
 
-    def _load(self, pictures: Pictures, rows: list[np.ndarray], prepare: Prepare) -> Iterator[Batch]:
+    def _load(self, pictures: ImageCollection, rows: list[np.ndarray], prepare: Prepare) -> Iterator[Batch]:
         for images, labels in read_batches(pictures, rows, prepare, self.workers):
             last = images.contiguous(memory_format=torch.channels_last)
             yield self.transforms.normalise(last), labels
 
 
-def eval_picture(transforms: Transforms, picture: Any, _: int = 0) -> Tensor:
+def eval_image(transforms: Transforms, picture: Any, _: int = 0) -> Tensor:
     """`Transforms.pixels`, for `read_batches`: uint8 [c, crop, crop]."""
     return transforms.pixels(picture)
 
 
-def train_picture(augmentation: str, transforms: Transforms, seed: int, picture: Any, index: int) -> Tensor:
+def train_image(augmentation: str, transforms: Transforms, seed: int, picture: Any, index: int) -> Tensor:
     """A training crop, uint8 [c, crop, crop], from a generator of its own.
 
     `resized_crop_flip` and `autoaugment` (that, then AutoAugment's policy for ImageNet) crop the picture itself; the other
@@ -96,7 +96,7 @@ def train_picture(augmentation: str, transforms: Transforms, seed: int, picture:
     """
     rng = np.random.default_rng([seed, index])
     if augmentation not in ("resized_crop_flip", "autoaugment"):
-        return augment(eval_picture(transforms, picture)[None], augmentation, rng)[0]
+        return augment(eval_image(transforms, picture)[None], augmentation, rng)[0]
     picture = picture.convert(MODES[transforms.in_chans])
     box = draw_boxes(1, picture.height, picture.width, rng)[0].tolist()
     interpolation = InterpolationMode(transforms.interpolation)
@@ -104,15 +104,15 @@ def train_picture(augmentation: str, transforms: Transforms, seed: int, picture:
     if rng.random() < 0.5:
         picture = TF.hflip(picture)
     if augmentation == "autoaugment":
-        from fbnetv3.training.data.autoaugment import change_picture
+        from fbnetv3.training.data.autoaugment import change_image
 
-        picture = change_picture(picture, "imagenet", rng)
+        picture = change_image(picture, "imagenet", rng)
     pixels: Tensor = TF.pil_to_tensor(picture)
     return pixels
 
 
 def read_batches(
-    pictures: Pictures, rows: list[np.ndarray], prepare: Prepare, workers: int
+    pictures: ImageCollection, rows: list[np.ndarray], prepare: Prepare, workers: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches uint8 [n, c, h, w] and labels int64 [n] of the pictures in `rows`; torch's global generator is left alone.
 
@@ -133,7 +133,7 @@ def read_batches(
 
 @dataclass(frozen=True, eq=False)
 class _Batches(Dataset[Any]):
-    pictures: Pictures
+    pictures: ImageCollection
     rows: list[np.ndarray]
     prepare: Prepare
 

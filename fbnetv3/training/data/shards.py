@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from fbnetv3.errors import InputError
-from fbnetv3.training.data.image_files import SPELLINGS, Pictures, Source, decode
+from fbnetv3.training.data.image_files import SPELLINGS, ImageCollection, ImageSource, decode
 
 IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp")
 
@@ -35,7 +35,7 @@ class Shards:
         return f"{self.shards[self.places[index, 0]].name}:{os.fsdecode(bytes(self.keys[index]))}"
 
     def read(self, index: int) -> Any:
-        """See `Pictures.read`."""
+        """See `ImageCollection.read`."""
         return decode(lambda: Image.open(io.BytesIO(self._bytes(index))), self.name(index))
 
     def _bytes(self, index: int) -> bytes:
@@ -46,20 +46,20 @@ class Shards:
             return content
 
 
-def open_shards(root: Path) -> Source:
+def open_shards(root: Path) -> ImageSource:
     """Shards of a folder, by the splits in `_info.json` or in their names; classes are called by their numbers.
 
     Raises:
         InputError: no shards, a damaged one, or a sample without picture or label.
     """
-    splits: dict[str, Pictures] = {}
+    splits: dict[str, ImageCollection] = {}
     for split, names in SPELLINGS.items():
         if shards := _shards(root, names):
             splits[split] = _index(shards)
     if not splits:
         raise InputError(f"no shards in {root}; expected tar files with the split in the name, such as train-0000.tar")
     count = 1 + max(int(pictures.labels.max()) for pictures in splits.values())
-    return Source(f"wds/{root.resolve().name}", tuple(map(str, range(count))), splits)
+    return ImageSource(f"wds/{root.resolve().name}", tuple(map(str, range(count))), splits)
 
 
 def _shards(root: Path, names: tuple[str, ...]) -> list[Path]:

@@ -12,7 +12,15 @@ import numpy as np
 from PIL import Image
 
 from fbnetv3.errors import InputError
-from fbnetv3.training.data.image_files import SPELLINGS, Items, Pictures, Source, list_files, open_folder, open_lists
+from fbnetv3.training.data.image_files import (
+    SPELLINGS,
+    DatasetImages,
+    ImageCollection,
+    ImageSource,
+    list_files,
+    open_folder,
+    open_lists,
+)
 from fbnetv3.training.data.shards import open_shards
 
 _BOTH: Mapping[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
@@ -27,7 +35,7 @@ TORCHVISION: Mapping[str, tuple[str, Mapping[str, dict[str, Any]]]] = {  # its c
 STREAMS = ("hfids/", "tfds/")  # readers of timm's that cannot give the n-th picture
 
 
-def open_source(spec: str, *, download: bool = False) -> Source:
+def open_image_source(spec: str, *, download: bool = False) -> ImageSource:
     """Find the pictures that a text names, as `load.load_data` describes it; nothing is decoded.
 
     Raises:
@@ -53,21 +61,21 @@ def open_source(spec: str, *, download: bool = False) -> Source:
     return source
 
 
-def _lists(spec: str) -> Source:
+def _lists(spec: str) -> ImageSource:
     _, lists, root, *_ = (*spec.split(":", 2), "", "")
     if not lists or not root:
         raise InputError(f"data {spec!r}: expected list:LISTS:FOLDER, LISTS with train.txt, its paths below FOLDER")
     return open_lists(Path(lists).expanduser(), Path(root).expanduser())
 
 
-def _torchvision(spec: str, download: bool) -> Source:
+def _torchvision(spec: str, download: bool) -> ImageSource:
     from torchvision import datasets
 
     _, name, root, *_ = (*spec.split(":", 2), "", "")
     if name not in TORCHVISION or not root:
         raise InputError(f"data {spec!r}: expected torchvision:NAME:FOLDER; available names: {', '.join(TORCHVISION)}")
     kind, arguments = TORCHVISION[name]
-    splits: dict[str, Pictures] = {}
+    splits: dict[str, ImageCollection] = {}
     for split, given in arguments.items():
         extra = {"download": download} if kind != "ImageNet" else {}
         try:
@@ -80,9 +88,9 @@ def _torchvision(spec: str, download: bool) -> Source:
             splits[split] = list_files(found, Path(found.split_folder))
         else:
             labels = np.asarray(found.targets, dtype=np.int64)
-            splits[split] = Items(f"{kind} {split}", functools.partial(_first, found), labels)
+            splits[split] = DatasetImages(f"{kind} {split}", functools.partial(_first, found), labels)
     classes = tuple(c if isinstance(c, str) else c[0] for c in found.classes)
-    return Source(f"torchvision:{name}", classes, splits)
+    return ImageSource(f"torchvision:{name}", classes, splits)
 
 
 def _first(items: Any, index: int) -> Any:
@@ -93,7 +101,7 @@ def _open_first(items: Any, index: int) -> Any:
     return Image.open(items[index][0])
 
 
-def _hugging_face(spec: str) -> Source:
+def _hugging_face(spec: str) -> ImageSource:
     from timm.data import create_reader
 
     try:
@@ -109,14 +117,14 @@ def _hugging_face(spec: str) -> Source:
         raise InputError(f"cannot open the Hugging Face data set {name!r}: {error}") from error
     image = _column(spec, features, datasets.Image, "")
     label = _column(spec, features, datasets.ClassLabel, wanted)
-    splits: dict[str, Pictures] = {}
+    splits: dict[str, ImageCollection] = {}
     for split, names in SPELLINGS.items():
         for found in (n for n in names if n in available):
             reader = create_reader(path, split=found, input_key=image, target_key=label)
             labels = np.array(reader.dataset[label][:], dtype=np.int64)
             if len(labels) and labels.min() >= 0:  # -1 stands for labels that are kept secret
-                splits[split] = Items(f"{spec} {found}", functools.partial(_open_first, reader), labels)
-    return Source(f"hfds/{Path(name).name if Path(name).exists() else name}", tuple(features[label].names), splits)
+                splits[split] = DatasetImages(f"{spec} {found}", functools.partial(_open_first, reader), labels)
+    return ImageSource(f"hfds/{Path(name).name if Path(name).exists() else name}", tuple(features[label].names), splits)
 
 
 def _column(spec: str, features: Mapping[str, Any], kind: type, wanted: str) -> str:

@@ -25,10 +25,10 @@ from fbnetv3.arch import ARCHS, TABLE5, find_arch
 from fbnetv3.errors import InputError
 from fbnetv3.model import build_model
 from fbnetv3.training.network.dropout import (
-    Applied,
+    RegularisedModel,
     apply_regularisation,
     check_rates,
-    head,
+    find_classifier,
     is_timm,
     put_dropout,
     put_stochastic_depth,
@@ -37,7 +37,7 @@ from fbnetv3.training.network.dropout import (
 from fbnetv3.training.network.find_branches import find_branches
 from fbnetv3.training.network.resnets import RESNETS, build_resnet
 
-__all__ = ["SOURCES", "Applied", "apply_regularisation", "build"]
+__all__ = ["SOURCES", "RegularisedModel", "apply_regularisation", "build"]
 
 SOURCES = ("fbnetv3", "timm", "torchvision")  # in the order in which a bare name is looked up
 # torchvision's `dropout` is the one before the classifier in all families but these, where it is inside the blocks.
@@ -53,7 +53,7 @@ def build(
     stochastic_depth: float = 0.0,
     strict: bool = False,
     **arguments: Any,
-) -> Applied:
+) -> RegularisedModel:
     """A fresh network by name, with dropout and stochastic depth.
 
     Args:
@@ -62,7 +62,7 @@ def build(
             `num_classes` and `in_chans` if it takes them.
         dropout: rate before the classifier, in [0, 1); replaces the model's default, also if it is 0.
         stochastic_depth: rate that the last block would have, in [0, 1), likewise; linear in depth.
-        strict: raise where a rate above 0 cannot be applied; else `Applied` says so.
+        strict: raise where a rate above 0 cannot be applied; else `RegularisedModel` says so.
         arguments: further ones of the model's constructor, such as `img_size=64`.
 
     Raises:
@@ -70,20 +70,20 @@ def build(
     """
     check_rates(dropout, stochastic_depth)
     source, bare = _find(name)
-    wish = _Wish(bare, num_classes, in_chans, dropout, stochastic_depth, arguments)
+    request = _ModelRequest(bare, num_classes, in_chans, dropout, stochastic_depth, arguments)
     try:
-        made = _BUILDERS[source](wish)
+        made = _BUILDERS[source](request)
     except TypeError as error:
         if not any(f"'{key}'" in str(error) for key in arguments):
             raise
         raise InputError(f"{name} does not take an argument that was given: {error}") from error
     also = [s for s in SOURCES if ":" not in name and s != source and _has(s, bare)]
     notes = tuple(f"{s} has a network of this name too: {s}:{bare}" for s in also)
-    full = bare if source == "own" else f"{source}:{bare}"
+    full = bare if source == "custom" else f"{source}:{bare}"
     return replace(made, name=full, notes=(*notes, *made.notes)).checked(strict)
 
 
-class _Wish(NamedTuple):
+class _ModelRequest(NamedTuple):
     name: str
     num_classes: int
     in_chans: int
@@ -122,7 +122,7 @@ def _find(name: str) -> tuple[str, str]:
         raise InputError(f"model is {name!r}; give the name of one")
     source, colon, bare = name.partition(":")
     if colon and source not in SOURCES:
-        return "own", name
+        return "custom", name
     candidates, bare = ((source,), bare) if colon else (SOURCES, name)
     for candidate in candidates:
         if _has(candidate, bare):
@@ -132,68 +132,77 @@ def _find(name: str) -> tuple[str, str]:
     raise InputError(f"unknown model {bare!r} in {', '.join(candidates)}; {hint}")
 
 
-def _build_fbnetv3(wish: _Wish) -> Applied:
-    if wish.name in RESNETS:
-        model = build_resnet(wish.name, wish.num_classes, wish.in_chans, **wish.arguments)
-        return apply_regularisation(model, wish.dropout, wish.stochastic_depth)
+def _build_fbnetv3(request: _ModelRequest) -> RegularisedModel:
+    if request.name in RESNETS:
+        model = build_resnet(request.name, request.num_classes, request.in_chans, **request.arguments)
+        return apply_regularisation(model, request.dropout, request.stochastic_depth)
     model = build_model(
-        wish.name, wish.num_classes, wish.in_chans, wish.dropout, wish.stochastic_depth, **wish.arguments
+        request.name,
+        request.num_classes,
+        request.in_chans,
+        request.dropout,
+        request.stochastic_depth,
+        **request.arguments,
     )
-    return _finished(model, wish, "dropout", "stochastic_depth")
+    return _finished(model, request, "dropout", "stochastic_depth")
 
 
-def _build_timm(wish: _Wish) -> Applied:
+def _build_timm(request: _ModelRequest) -> RegularisedModel:
     import timm
 
-    arguments = {"model_name": wish.name, "num_classes": wish.num_classes, "in_chans": wish.in_chans} | wish.arguments
-    rates = {"drop_rate": wish.dropout, "drop_path_rate": wish.stochastic_depth}
+    arguments = {
+        "model_name": request.name,
+        "num_classes": request.num_classes,
+        "in_chans": request.in_chans,
+    } | request.arguments
+    rates = {"drop_rate": request.dropout, "drop_path_rate": request.stochastic_depth}
     model, taken = _construct(timm.create_model, arguments, rates)
-    return _finished(model, wish, taken.get("drop_rate"), taken.get("drop_path_rate"))
+    return _finished(model, request, taken.get("drop_rate"), taken.get("drop_path_rate"))
 
 
-def _build_torchvision(wish: _Wish) -> Applied:
+def _build_torchvision(request: _ModelRequest) -> RegularisedModel:
     import torchvision
 
-    arguments: dict[str, Any] = {"weights": None, "num_classes": wish.num_classes}
+    arguments: dict[str, Any] = {"weights": None, "num_classes": request.num_classes}
     notes: tuple[str, ...] = ()
-    if wish.name in ("googlenet", "inception_v3"):
+    if request.name in ("googlenet", "inception_v3"):
         arguments |= {"aux_logits": False, "init_weights": True}
         notes = ("without its auxiliary classifiers, so that it returns logits alone",)
-    rates = {"dropout": wish.dropout, "stochastic_depth_prob": wish.stochastic_depth}
-    if wish.name.startswith(_OTHER_DROPOUT):
+    rates = {"dropout": request.dropout, "stochastic_depth_prob": request.stochastic_depth}
+    if request.name.startswith(_OTHER_DROPOUT):
         del rates["dropout"]
-    make = torchvision.models.get_model_builder(wish.name)
-    model, taken = _construct(make, arguments | wish.arguments, rates)
-    if wish.in_chans != 3:
-        notes = (*notes, _change_stem(model, wish.in_chans))
-    made = _finished(model, wish, taken.get("dropout"), taken.get("stochastic_depth_prob"))
+    make = torchvision.models.get_model_builder(request.name)
+    model, taken = _construct(make, arguments | request.arguments, rates)
+    if request.in_chans != 3:
+        notes = (*notes, _change_stem(model, request.in_chans))
+    made = _finished(model, request, taken.get("dropout"), taken.get("stochastic_depth_prob"))
     return replace(made, notes=(*notes, *made.notes))
 
 
-def _build_own(wish: _Wish) -> Applied:
-    module, _, attribute = wish.name.partition(":")
-    offered = {"num_classes": wish.num_classes, "in_chans": wish.in_chans}
+def _build_custom(request: _ModelRequest) -> RegularisedModel:
+    module, _, attribute = request.name.partition(":")
+    offered = {"num_classes": request.num_classes, "in_chans": request.in_chans}
     try:
         make = operator.attrgetter(attribute)(importlib.import_module(module))
         signature = inspect.signature(make)
-        given = {key: value for key, value in offered.items() if key in signature.parameters} | wish.arguments
+        given = {key: value for key, value in offered.items() if key in signature.parameters} | request.arguments
         signature.bind(**given)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         hint = "give timm:NAME, torchvision:NAME or MODULE:CALLABLE"
-        raise InputError(f"no model {wish.name!r} ({error}); {hint}") from error
+        raise InputError(f"no model {request.name!r} ({error}); {hint}") from error
     model = make(**given)
     if not isinstance(model, nn.Module):
-        raise InputError(f"{wish.name} gave {type(model).__name__}, not a torch.nn.Module")
-    made = apply_regularisation(model, wish.dropout, wish.stochastic_depth)
-    ignored = (f"{wish.name} has no argument {key}: left to it" for key in offered if key not in given)
+        raise InputError(f"{request.name} gave {type(model).__name__}, not a torch.nn.Module")
+    made = apply_regularisation(model, request.dropout, request.stochastic_depth)
+    ignored = (f"{request.name} has no argument {key}: left to it" for key in offered if key not in given)
     return replace(made, notes=(*ignored, *made.notes))
 
 
-_BUILDERS: dict[str, Callable[[_Wish], Applied]] = {
+_BUILDERS: dict[str, Callable[[_ModelRequest], RegularisedModel]] = {
     "fbnetv3": _build_fbnetv3,
     "timm": _build_timm,
     "torchvision": _build_torchvision,
-    "own": _build_own,
+    "custom": _build_custom,
 }
 
 
@@ -213,26 +222,30 @@ def _construct(
                 del taken[key]
 
 
-def _finished(model: nn.Module, wish: _Wish, dropout: str | None, stochastic_depth: str | None) -> Applied:
+def _finished(
+    model: nn.Module, request: _ModelRequest, dropout: str | None, stochastic_depth: str | None
+) -> RegularisedModel:
     """Believe arguments (their names; None for one not taken) as far as the model shows them, and put in the rest."""
     found = find_branches(model)
     notes: tuple[str, ...] = ()
-    words = f"{wish.dropout:g}, the model's argument {dropout}" if wish.dropout else "off"
-    _, own = head(model, found)
+    words = f"{request.dropout:g}, the model's argument {dropout}" if request.dropout else "off"
+    _, own = find_classifier(model, found)
     if is_timm(model):
         dropouts = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
-        shown = wish.dropout in (getattr(model, "drop_rate", None), *dropouts)
+        shown = request.dropout in (getattr(model, "drop_rate", None), *dropouts)
     else:
-        shown = bool(own) and all(module.p == wish.dropout for module in own.values())
+        shown = bool(own) and all(module.p == request.dropout for module in own.values())
     if dropout is None or not shown:
-        words, notes = put_dropout(model, wish.dropout, found)
+        words, notes = put_dropout(model, request.dropout, found)
     rates = stochastic_depth_rates(model).values()
     largest = max(rates, default=0.0)
-    if stochastic_depth is None or (largest > 0) != (wish.stochastic_depth > 0):
-        depth_words, depth_notes = put_stochastic_depth(model, wish.stochastic_depth, found)
-        return Applied(model, type(model).__name__, words, depth_words, (*notes, *depth_notes))
-    depth_words = f"{wish.stochastic_depth:g}, the model's argument {stochastic_depth} (up to {largest:.3g})"
-    return Applied(model, type(model).__name__, words, depth_words if wish.stochastic_depth else "off", notes)
+    if stochastic_depth is None or (largest > 0) != (request.stochastic_depth > 0):
+        depth_words, depth_notes = put_stochastic_depth(model, request.stochastic_depth, found)
+        return RegularisedModel(model, type(model).__name__, words, depth_words, (*notes, *depth_notes))
+    depth_words = f"{request.stochastic_depth:g}, the model's argument {stochastic_depth} (up to {largest:.3g})"
+    return RegularisedModel(
+        model, type(model).__name__, words, depth_words if request.stochastic_depth else "off", notes
+    )
 
 
 def _change_stem(model: nn.Module, in_chans: int) -> str:

@@ -35,7 +35,7 @@ NOT_APPLIED = "not applied"
 
 
 @dataclass(frozen=True, eq=False)
-class Applied:
+class RegularisedModel:
     """A model, and in words how dropout and stochastic depth got into it ("off" for a rate of 0)."""
 
     model: nn.Module
@@ -55,7 +55,7 @@ class Applied:
         lines = [f"{key}: {value}" for key, value in rows.items()]
         return "\n".join((*lines, *(f"note: {note}" for note in self.notes)))
 
-    def checked(self, strict: bool) -> Applied:
+    def checked(self, strict: bool) -> RegularisedModel:
         """Itself; raises InputError if `strict` and not complete."""
         if strict and not self.complete:
             raise InputError(f"the recipe cannot be applied as it stands:\n{self.summary()}")
@@ -93,7 +93,7 @@ class DropInput:
 
 def apply_regularisation(
     model: nn.Module, dropout: float = 0.0, stochastic_depth: float = 0.0, strict: bool = False
-) -> Applied:
+) -> RegularisedModel:
     """Put dropout and stochastic depth into a model in place; calling it again replaces the rates.
 
     With both at 0 it takes out all that it put in and switches off the model's own.
@@ -101,7 +101,7 @@ def apply_regularisation(
     Args:
         dropout: rate before the classifier, in [0, 1).
         stochastic_depth: rate that the last block would have, in [0, 1).
-        strict: raise where a rate above 0 cannot be applied; else `Applied` says so.
+        strict: raise where a rate above 0 cannot be applied; else `RegularisedModel` says so.
 
     Raises:
         InputError: rate out of range, or see `strict`.
@@ -110,7 +110,7 @@ def apply_regularisation(
     found = find_branches(model)
     words, notes = put_dropout(model, dropout, found)
     depth_words, depth_notes = put_stochastic_depth(model, stochastic_depth, found)
-    return Applied(model, type(model).__name__, words, depth_words, (*notes, *depth_notes)).checked(strict)
+    return RegularisedModel(model, type(model).__name__, words, depth_words, (*notes, *depth_notes)).checked(strict)
 
 
 def check_rates(dropout: float, stochastic_depth: float) -> None:
@@ -150,7 +150,7 @@ def hooks_kept(model: nn.Module) -> Iterator[None]:
 
 def put_dropout(model: nn.Module, rate: float, found: Branches) -> tuple[str, tuple[str, ...]]:
     """Set or hook the dropout before the classifier; what was done, and notes."""
-    classifier, own = head(model, found)
+    classifier, own = find_classifier(model, found)
     for module in model.modules():
         _unhook(module._forward_pre_hooks, DropInput)
     notes = [f"dropout {n} had the rate {m.p:g}, now {rate:g}" for n, m in own.items() if m.p not in (0.0, rate)]
@@ -207,7 +207,7 @@ def range_of_rates(model: nn.Module) -> str:
     return f"linear in depth up to {max(stochastic_depth_rates(model).values()):.3g}"
 
 
-def head(model: nn.Module, found: Branches) -> tuple[str | None, dict[str, nn.Dropout]]:
+def find_classifier(model: nn.Module, found: Branches) -> tuple[str | None, dict[str, nn.Dropout]]:
     """The classifier's name, and the dropouts before it: none of the body's layers follows in the order of registration.
 
     A module is of the head if its parent holds the classifier too, as AlexNet's `classifier` does; all others are the body,

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as TF
 from fbnetv3 import InputError
 from fbnetv3.training.data import autoaugment
 from fbnetv3.training.data.augment import KINDS, augment, draw, draw_boxes, mixup_weight
-from fbnetv3.training.data.memory import fashion_mnist
+from fbnetv3.training.data.fashion_mnist import fashion_mnist
 
 
 def noise(n, c=3, side=32, seed=0):
@@ -181,8 +181,8 @@ def test_autoaugment_of_tensors_is_crop_flip_and_then_the_codes():
 def test_a_picture_changes_by_its_generator_alone():
     picture = Image.fromarray(noise(1)[0].permute(1, 2, 0).numpy())
     state = torch.get_rng_state()
-    first = [np.array(autoaugment.change_picture(picture, "imagenet", np.random.default_rng(i))) for i in range(8)]
-    again = [np.array(autoaugment.change_picture(picture, "imagenet", np.random.default_rng(i))) for i in range(8)]
+    first = [np.array(autoaugment.change_image(picture, "imagenet", np.random.default_rng(i))) for i in range(8)]
+    again = [np.array(autoaugment.change_image(picture, "imagenet", np.random.default_rng(i))) for i in range(8)]
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert len({a.tobytes() for a in first}) > 3
     assert torch.equal(torch.get_rng_state(), state)

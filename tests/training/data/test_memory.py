@@ -10,12 +10,13 @@ import torch
 
 from fbnetv3 import InputError
 from fbnetv3.training.data.augment import KINDS
-from fbnetv3.training.data.memory import Split, fashion_mnist, load_images, normalise, pixel_statistics
-from fbnetv3.training.process_rank import Share
+from fbnetv3.training.data.fashion_mnist import fashion_mnist, load_images
+from fbnetv3.training.data.memory import Split, normalise, pixel_statistics
+from fbnetv3.training.process_rank import ProcessRank
 from tests.places import ROOT
 
 SOURCE = Path("/usr/share/datasets/fashion-mnist")
-ALONE = Share()
+ALONE = ProcessRank()
 DATA = dataclasses.replace(
     fashion_mnist(), train=Split(fashion_mnist().train.images[:400], fashion_mnist().train.labels[:400])
 )
@@ -61,8 +62,8 @@ def test_unknown_data_and_split():
         fashion_mnist().split("holdout")
 
 
-def epoch(data, kind, size, share=ALONE, start=0, seed=(3, 1)):
-    return list(data.epoch(kind, size, np.random.default_rng(seed), share, start))
+def epoch(data, kind, size, process=ALONE, start=0, seed=(3, 1)):
+    return list(data.epoch(kind, size, np.random.default_rng(seed), process, start))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_a_pass_does_not_depend_on_share_and_start(kind):
     whole = epoch(DATA, kind, 30)
     assert [len(labels) for _, labels in whole] == [30] * 13  # of 400
     for start in (0, 1, 12, 13):
-        parts = [epoch(DATA, kind, 30, Share(rank, 3), start) for rank in range(3)]
+        parts = [epoch(DATA, kind, 30, ProcessRank(rank, 3), start) for rank in range(3)]
         assert [len(part) for part in parts] == [13 - start] * 3
         for i, (x, labels) in enumerate(whole[start:]):
             assert torch.equal(torch.cat([part[i][0] for part in parts]), x)
@@ -104,12 +105,12 @@ def test_a_pass_draws_everything_before_it_begins():
 
 
 def test_an_uneven_batch_is_refused_at_once():
-    with pytest.raises(InputError, match="a batch of 32 cannot be shared by 3 processes"):
-        DATA.epoch("none", 32, np.random.default_rng(0), Share(0, 3))
+    with pytest.raises(InputError, match="a batch of 32 cannot be divided evenly among 3 processes"):
+        DATA.epoch("none", 32, np.random.default_rng(0), ProcessRank(0, 3))
 
 
 def test_evaluation_sees_every_image_once():
-    parts = [list(fashion_mnist().batches("test", Share(rank, 3))) for rank in range(3)]
+    parts = [list(fashion_mnist().batches("test", ProcessRank(rank, 3))) for rank in range(3)]
     assert [len(part) for part in parts] == [2, 2, 2]
     labels = torch.cat([labels for part in parts for _, labels in part])
     assert len(labels) == fashion_mnist().count("test") == 2000

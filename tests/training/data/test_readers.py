@@ -1,4 +1,4 @@
-"""Pictures on disk, in memory and in other people's formats, all made here; what must not change what is read."""
+"""ImageCollection on disk, in memory and in other people's formats, all made here; what must not change what is read."""
 
 import gzip
 import io
@@ -16,14 +16,15 @@ from torchvision import datasets as theirs
 
 from fbnetv3 import InputError
 from fbnetv3.training.data.augment import KINDS
+from fbnetv3.training.data.fashion_mnist import fashion_mnist
 from fbnetv3.training.data.load import choose, load_data
-from fbnetv3.training.data.memory import ImageData, fashion_mnist
+from fbnetv3.training.data.memory import ImageData
 from fbnetv3.training.data.readers import ReaderData
-from fbnetv3.training.process_rank import Share
+from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.transforms import Transforms
 from tests.places import SHARED
 
-ALONE = Share()
+ALONE = ProcessRank()
 CLASSES = ("ant", "bee", "cow")
 CIFAR = SHARED / "data" / "cifar10_test.tar.xz"
 
@@ -59,8 +60,8 @@ def folder(tmp_path_factory):
     return make_folder(tmp_path_factory.mktemp("set") / "animals")
 
 
-def epoch(data, kind="none", size=6, share=ALONE, start=0, seed=0):
-    return list(data.epoch(kind, size, np.random.default_rng(seed), share, start))
+def epoch(data, kind="none", size=6, process=ALONE, start=0, seed=0):
+    return list(data.epoch(kind, size, np.random.default_rng(seed), process, start))
 
 
 def same(a, b):
@@ -94,7 +95,7 @@ def test_evaluation_is_the_preprocessing_of_predictions(folder):
     assert torch.equal(x, torch.stack([transforms.open(path) for path in paths]))
     assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert epoch(data)[0][0].shape == (6, 3, 16, 16)
-    parts = [list(data.batches("test", Share(rank, 2))) for rank in range(2)]
+    parts = [list(data.batches("test", ProcessRank(rank, 2))) for rank in range(2)]
     assert [[len(k) for _, k in part] for part in parts] == [[5], [4]]
 
 
@@ -104,7 +105,7 @@ def test_a_pass_does_not_depend_on_share_and_start(folder, kind):
     whole = epoch(data, kind)
     assert len(whole) == 5
     assert same(epoch(data, kind, start=3), whole[3:])
-    parts = [epoch(data, kind, share=Share(rank, 2), start=1) for rank in range(2)]
+    parts = [epoch(data, kind, process=ProcessRank(rank, 2), start=1) for rank in range(2)]
     assert same([(torch.cat([a[0], b[0]]), torch.cat([a[1], b[1]])) for a, b in zip(*parts, strict=True)], whole[1:])
     assert not same(epoch(data, kind, seed=1), whole)
 
@@ -126,9 +127,9 @@ def test_worker_processes_can_be_started_afresh(folder):
 
 def test_everything_random_is_drawn_at_once_and_alike(folder):
     data, after = load_data(str(folder), resolution=24), []
-    for share, start in ((ALONE, 0), (Share(1, 2), 4)):
+    for process, start in ((ALONE, 0), (ProcessRank(1, 2), 4)):
         rng = np.random.default_rng(0)
-        data.epoch("autoaugment", 6, rng, share, start)
+        data.epoch("autoaugment", 6, rng, process, start)
         after.append(rng.integers(2**62))
     assert after[0] == after[1]
 

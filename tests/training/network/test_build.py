@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from fbnetv3 import Arch, Block, InputError, build_model
-from fbnetv3.training.loop import cpu_threads
+from fbnetv3.training.engine import cpu_threads
 from fbnetv3.training.network.build import apply_regularisation, build
 from fbnetv3.training.network.dropout import DropBranch, DropInput, hooks_kept, stochastic_depth_rates
 from fbnetv3.training.network.find_branches import find_branches

@@ -1,0 +1,63 @@
+"""What a training sees of its images, wherever they are kept: memory, folders, or somebody else's data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from fbnetv3.training.process_rank import ProcessRank
+from fbnetv3.transforms import Transforms
+
+SPLITS = ("train", "val", "test")
+Batch = tuple[Tensor, Tensor]  # inputs float32 [n, c, h, w], labels int64 [n]
+
+
+class Data(Protocol):
+    """Labelled images to train on and to measure on, in splits: `train`, and at least one of `val` and `test`."""
+
+    @property
+    def name(self) -> str:
+        """Identifies the images and their sizes. A training can be resumed only on data of the same name."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes: label k is class k."""
+        ...
+
+    @property
+    def transforms(self) -> Transforms:
+        """The preprocessing that `batches` applies."""
+        ...
+
+    def count(self, split: str) -> int:
+        """Return the number of images of a split.
+
+        Raises:
+            InputError: there is no such split.
+        """
+        ...
+
+    def epoch(
+        self, augmentation: str, batch_size: int, rng: np.random.Generator, process: ProcessRank, start: int = 0
+    ) -> Iterator[Batch]:
+        """Pass over `train` once, shuffled and augmented. Yield this process's part of every full batch.
+
+        Everything random is drawn from `rng` before this method returns. How much is drawn does not depend on `process` and
+        `start`, so the same `rng` gives the same pass on any number of processes and after resuming.
+
+        Args:
+            batch_size: images of a batch over all processes, at most `count("train")`.
+            start: the first batch to yield, counted from 0.
+        """
+        ...
+
+    def batches(self, split: str, process: ProcessRank) -> Iterator[Batch]:
+        """Yield this process's images of a split, in order and not augmented.
+
+        All processes together yield every image exactly once.
+        """
+        ...

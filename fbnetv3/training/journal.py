@@ -1,0 +1,133 @@
+"""The journal of a training: what is known of it on disk, and when it is saved."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fbnetv3.errors import InputError
+from fbnetv3.training.checkpoint import EpochMetrics, Position, State, resume_from, save, save_best
+from fbnetv3.training.distributed import gathered, total
+from fbnetv3.training.engine import Engine
+from fbnetv3.training.process_rank import ProcessRank
+from fbnetv3.training.stop_signal import StopRequest, stop_request
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Journal:
+    """The finished epochs of a training and the position in the next one, kept in a folder (`out`) if there is one.
+
+    Only process 0 writes, but every process must make every call: they agree on whether to save and to stop.
+    """
+
+    state: State
+    identity: dict[str, Any]  # what must not change between a checkpoint and its resumption
+    process: ProcessRank
+    engine: Engine
+    out: Path | None = None
+    request: StopRequest = field(default_factory=StopRequest)
+    events: Any = None  # a TensorBoard SummaryWriter
+    metrics: list[EpochMetrics] = field(default_factory=list)
+    position: Position | None = None
+
+    def take_position(self) -> Position | None:
+        """Return where a resumed training continues within its epoch, once: later epochs start at their first step."""
+        position, self.position = self.position, None
+        return position
+
+    def add_epoch(self, metrics: EpochMetrics, last: bool) -> None:
+        """Save a finished epoch; stop the training if that was requested and this is not its last epoch.
+
+        A checkpoint that cannot be written is only a warning, since the next epoch may succeed, unless it is the last one.
+        """
+        best = all(metrics.acc1 > earlier.acc1 for earlier in self.metrics)
+        self.metrics.append(metrics)
+        if self.events is not None:
+            for key, value in asdict(metrics).items():
+                if value is not None and key != "epoch":
+                    self.events.add_scalar(key, value, metrics.epoch)
+        if self.out is None:
+            return
+        if self.process.rank == 0:
+            try:
+                if best:
+                    save_best(self.state.reported, self.out, metrics)
+                save(self.state, self.out, self.identity, self.metrics)
+            except InputError as error:
+                if last:
+                    raise
+                logger.warning(
+                    "epoch %d was not saved; the training continues and saves the next one: %s", metrics.epoch, error
+                )
+        if self._stop_requested() and not last:
+            self.request.stop_now()
+
+    def is_due(self, step: int) -> bool:
+        """Whether to save within the epoch, after so many of its steps: it is time, or any process was asked to stop."""
+        if self.out is None:
+            return False
+        every = self.engine.checkpoint_steps
+        return self._stop_requested() or bool(every and step % every == 0)
+
+    def save_position(self, step: int, loss_sum: float, generator: Tensor) -> None:
+        """Save the training within an epoch, then stop it if that was requested.
+
+        Args:
+            step: how many steps of the epoch are done.
+            loss_sum: sum of the losses of these steps in this process.
+            generator: state of this process's torch generator.
+        """
+        assert self.out is not None, "there is no folder to save to"
+        losses, generators = zip(*gathered((loss_sum, generator), self.process), strict=True)
+        if self.process.rank == 0:
+            save(self.state, self.out, self.identity, self.metrics, Position(step, losses, generators))
+        if self._stop_requested():
+            self.request.stop_now()
+
+    def _stop_requested(self) -> bool:
+        """Whether any process was asked to stop: a signal may reach only one of them, but all must stop at one step."""
+        asked = self.request.signal is not None
+        return total([asked], self.process, torch.device(self.engine.device))[0] > 0
+
+
+@contextlib.contextmanager
+def open_journal(
+    state: State, identity: dict[str, Any], process: ProcessRank, engine: Engine, out: str | Path | None, resume: bool
+) -> Iterator[Journal]:
+    """Start the journal of a training, or continue the one in `out`: its checkpoint is loaded into `state`.
+
+    Inside, SIGTERM and Ctrl-C are noted and end the training at its next step. Without `out` nothing is saved and signals
+    act as usual.
+
+    Raises:
+        InputError: `out` holds a training and `resume` is off, or its checkpoint belongs to another training.
+    """
+    if out is None:
+        yield Journal(state, identity, process, engine)
+        return
+    with contextlib.ExitStack() as stack:
+        # Signals are noted from here on: one that comes while the checkpoint is read must not interrupt the reading.
+        request = stack.enter_context(stop_request())
+        metrics, position = resume_from(state, Path(out), identity, resume, process.world_size)
+        journal = Journal(state, identity, process, engine, Path(out), request, None, metrics, position)
+        if engine.tensorboard and process.rank == 0:
+            journal.events = stack.enter_context(_event_writer(Path(out)))
+        yield journal
+
+
+def _event_writer(out: Path) -> Any:
+    """Return a writer of TensorBoard's event files, which closes them at the end of a `with` block."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError("TensorBoard's event files need the tensorboard package: pip install tensorboard") from None
+    return SummaryWriter(str(out / "tensorboard"))

@@ -1,0 +1,205 @@
+"""A network in training: what one step and one epoch do to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fbnetv3.errors import InputError
+from fbnetv3.layers import use_channels_last
+from fbnetv3.training.accuracy import measure
+from fbnetv3.training.checkpoint import EpochMetrics, Position, State
+from fbnetv3.training.data.augment import mixup_weight
+from fbnetv3.training.data.protocol import Data
+from fbnetv3.training.distributed import average_buffers, current_process, synchronise_norms, total, wrap
+from fbnetv3.training.engine import Engine
+from fbnetv3.training.losses import Target, loss
+from fbnetv3.training.optim import MovingAverage, learning_rate, make_optimizer
+from fbnetv3.training.process_rank import ProcessRank
+from fbnetv3.training.recipe import Recipe
+
+AfterStep = Callable[[int, int, float], None]  # epoch from 0, steps of it done, sum of their losses in this process
+
+
+class DivergedError(RuntimeError):
+    """The loss became infinite or NaN. The message holds the step, the learning rate and the recipe."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trainer:
+    """Everything that training a network takes. `Trainer.start` makes one."""
+
+    state: State
+    network: nn.Module  # the model as it is called: wrapped for several processes, or compiled
+    no_sync: Callable[[], contextlib.AbstractContextManager[Any]]  # inside, gradients are not averaged over processes
+    recipe: Recipe
+    data: Data
+    seed: int
+    engine: Engine
+    teacher: nn.Module | None
+    process: ProcessRank
+    device: torch.device
+    batch: int  # images of a step, over all processes
+    steps: int  # steps of an epoch
+
+    @classmethod
+    def start(
+        cls,
+        model: nn.Module,
+        recipe: Recipe,
+        data: Data,
+        seed: int = 0,
+        engine: Engine = Engine(),
+        teacher: nn.Module | None = None,
+    ) -> Trainer:
+        """Prepare `model`, in place, for its first step.
+
+        Raises:
+            InputError: a batch that cannot be divided among the processes, or into the engine's parts.
+        """
+        process, device = current_process(), torch.device(engine.device)
+        batch = min(recipe.batch_size, data.count("train"))
+        if (local := process.local_batch(batch)) % engine.accumulate:
+            raise InputError(
+                f"accumulate is {engine.accumulate}, which does not divide a process's batch of {local} images evenly; "
+                f"give a divisor of {local}"
+            )
+        use_channels_last(model.to(device))
+        if recipe.sync_bn:
+            model = synchronise_norms(model, process, device)
+        # The optimizer and the average hold on to the parameters, so the model must have its final form here.
+        optimizer = make_optimizer(model, recipe)
+        ema = MovingAverage(model, recipe.ema_decay) if recipe.ema else None
+        if teacher is not None:
+            use_channels_last(teacher.to(device)).eval()
+        network = wrap(model, process, device)
+        no_sync = network.no_sync if isinstance(network, DistributedDataParallel) else contextlib.nullcontext
+        if engine.compile:
+            network = cast(nn.Module, torch.compile(network))
+        steps = data.count("train") // batch
+        state = State(model, ema, optimizer)
+        return cls(state, network, no_sync, recipe, data, seed, engine, teacher, process, device, batch, steps)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same when a training is resumed, so that it ends as if it had never stopped."""
+        return {
+            "recipe": self.recipe.to_dict(),
+            "seed": self.seed,
+            "data": self.data.name,
+            "threads": torch.get_num_threads(),  # they decide the order of sums
+            "precision": self.engine.precision,
+            "accumulate": self.engine.accumulate,
+        }
+
+    def train_epoch(self, epoch: int, position: Position | None, after_step: AfterStep) -> float:
+        """Train on all training images once and return the mean loss of all processes.
+
+        Args:
+            epoch: number of the epoch, from 0. All randomness of an epoch comes from (seed, epoch).
+            position: where to continue within the epoch; None to start it.
+            after_step: called after every step.
+        """
+        rng = np.random.default_rng([self.seed, epoch])
+        done, loss_sum = (0, 0.0) if position is None else (position.step, position.losses[self.process.rank])
+        batches = self.data.epoch(self.recipe.augmentation, self.batch, rng, self.process, done)
+        # The processes see different images, so their dropout masks must differ too.
+        generator_seed = int(rng.integers(2**62)) + self.process.rank
+        for _ in range(done):
+            mixup_weight(self.recipe.mixup, rng)  # drawn and dropped, so that the next step draws what it would have
+        self.network.train()
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(generator_seed)  # dropout and stochastic depth draw from torch's global generator
+            if position is not None:
+                self._set_generator(position.generators[self.process.rank])
+            for step, (x, labels) in enumerate(batches, start=done):
+                in_all = epoch * self.steps + step
+                rate = learning_rate(self.recipe, in_all, self.steps)
+                for group in self.state.optimizer.param_groups:
+                    group["lr"] = rate
+                loss_sum += self.step(x, labels, rng, f"step {in_all}, learning rate {rate:g}")
+                after_step(epoch, step + 1, loss_sum)
+        return total([loss_sum], self.process, self.device)[0] / self.process.world_size / self.steps
+
+    def step(self, x: Tensor, labels: Tensor, rng: np.random.Generator, where: str) -> float:
+        """Make one optimizer step on a batch and return the loss of this process.
+
+        Args:
+            x: inputs float32 [n, c, h, w] on the CPU, the part of this process.
+            labels: int64 [n].
+            rng: draws the mixup weight.
+            where: words for the error message.
+
+        Raises:
+            DivergedError: the loss is infinite or NaN.
+        """
+        weight = mixup_weight(self.recipe.mixup, rng)
+        x, labels = x.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        # Each image is mixed with one of its own batch: the batch in reverse order.
+        mixed = x if weight == 1.0 else torch.lerp(x.flip(0), x, weight)
+        target = Target(labels, labels.flip(0), weight, self._teacher_logits(mixed))
+        self.state.optimizer.zero_grad(set_to_none=True)
+        parts = self.engine.accumulate
+        value = 0.0
+        for i, rows in enumerate(_equal_parts(len(mixed), parts)):
+            # Averaging gradients over the processes is slow, and the last part's average covers all parts.
+            with contextlib.nullcontext() if i + 1 == parts else self.no_sync():
+                with self._autocast():
+                    logits = self.network(mixed[rows] if parts > 1 else mixed)
+                part = loss(logits.float(), target.part(rows) if parts > 1 else target, self.recipe)
+                value += part.item() / parts
+                if not math.isfinite(value):
+                    raise DivergedError(f"the loss is {value} at {where}; recipe {json.dumps(self.recipe.to_dict())}")
+                (part / parts if parts > 1 else part).backward()
+        if self.recipe.clip_norm:
+            nn.utils.clip_grad_norm_(self.state.model.parameters(), self.recipe.clip_norm)
+        self.state.optimizer.step()
+        average_buffers(self.state.model, self.process)
+        if self.state.ema is not None:
+            self.state.ema.update()
+        return value
+
+    def measure_epoch(self, epoch: int, mean_loss: float, split: str) -> EpochMetrics:
+        """Return the metrics of a trained epoch: `epoch` from 0, with the accuracies on `split`."""
+        raw = measure(self.state.model, self.data, split, self.process, self.device)
+        ema = None if self.state.ema is None else measure(self.state.ema, self.data, split, self.process, self.device)
+        rate = learning_rate(self.recipe, (epoch + 1) * self.steps - 1, self.steps)
+        ema1, ema5 = (None, None) if ema is None else (ema.acc1, ema.acc5)
+        return EpochMetrics(epoch + 1, rate, mean_loss, raw.acc1, ema1, raw.acc5, ema5)
+
+    def generator_state(self) -> Tensor:
+        """Return the state of the generator that dropout and stochastic depth draw from."""
+        return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
+
+    def _set_generator(self, state: Tensor) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state, self.device)
+        else:
+            torch.set_rng_state(state)
+
+    def _teacher_logits(self, x: Tensor) -> Tensor | None:
+        if self.teacher is None:
+            return None
+        with torch.no_grad(), self._autocast():
+            logits: Tensor = self.teacher(x)
+            return logits.float()
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.engine.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+
+def _equal_parts(count: int, parts: int) -> Iterator[slice]:
+    """Divide `count` rows into equal slices; `Trainer.start` has checked that this is possible."""
+    size = count // parts
+    return (slice(i * size, (i + 1) * size) for i in range(parts))
