@@ -188,15 +188,9 @@ def _of_recipe(
     notes: list[str] = []
 
     def make() -> nn.Module:
-        applied = build(
-            model,
-            len(images.classes),
-            images.transforms.in_chans,
-            dropout=chosen.dropout,
-            stochastic_depth=chosen.stochastic_depth,
-        )
-        notes.append(applied.summary())
-        return applied.model
+        built = build(model, chosen, len(images.classes), images.transforms.in_chans)
+        notes.append(built.summary())
+        return built.model
 
     return _Plan(make, chosen, images, SEED if seed is None else seed, out_dir, notes)
 

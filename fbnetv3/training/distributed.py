@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fbnetv3.errors import InputError
-from fbnetv3.training.network.dropout import hooks_kept
+from fbnetv3.training.network.regularise import hooks_kept
 from fbnetv3.training.process_rank import ProcessRank
 
 

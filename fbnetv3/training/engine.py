@@ -43,6 +43,9 @@ class Engine:
                 raise InputError(f"{name} is {getattr(self, name)!r}; allowed: whole numbers from {low}")
 
 
+DEFAULT_ENGINE = Engine()  # one CPU, float32, no checkpoints within epochs
+
+
 @contextlib.contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
     """Let torch use `count` threads inside the block.

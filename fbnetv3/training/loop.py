@@ -19,7 +19,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.model import FBNetV3
 from fbnetv3.training.checkpoint import EpochMetrics
 from fbnetv3.training.data.protocol import Data
-from fbnetv3.training.engine import Engine
+from fbnetv3.training.engine import DEFAULT_ENGINE, Engine
 from fbnetv3.training.journal import open_journal
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.training.trainer import Trainer
@@ -52,7 +52,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
-    engine: Engine = Engine(),
+    engine: Engine = DEFAULT_ENGINE,
     teacher: nn.Module | None = None,
 ) -> Trained:
     """Train `model` in place on the training images of `data`, and evaluate it on `split` after every epoch.

@@ -21,7 +21,7 @@ from fbnetv3.training.checkpoint import EpochMetrics, Position, State
 from fbnetv3.training.data.augment import mixup_weight
 from fbnetv3.training.data.protocol import Data
 from fbnetv3.training.distributed import average_buffers, current_process, synchronise_norms, total, wrap
-from fbnetv3.training.engine import Engine
+from fbnetv3.training.engine import DEFAULT_ENGINE, Engine
 from fbnetv3.training.losses import Target, loss
 from fbnetv3.training.optim import MovingAverage, learning_rate, make_optimizer
 from fbnetv3.training.process_rank import ProcessRank
@@ -58,7 +58,7 @@ class Trainer:
         recipe: Recipe,
         data: Data,
         seed: int = 0,
-        engine: Engine = Engine(),
+        engine: Engine = DEFAULT_ENGINE,
         teacher: nn.Module | None = None,
     ) -> Trainer:
         """Prepare `model`, in place, for its first step.

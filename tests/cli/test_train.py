@@ -114,7 +114,7 @@ def test_any_network_on_a_folder(run, here, animals, model):
     assert "dropout: 0.3, " in err
     assert "[1/6] epoch 1/1" in err
     assert len(metrics(here / "run")) == 1
-    built = build(model, len(CLASSES)).model
+    built = build(model, Recipe("sgd", 0.1, 1, 2), len(CLASSES)).model
     if ":" in model:
         built.load_state_dict(weights_of(here / "run"))
     else:

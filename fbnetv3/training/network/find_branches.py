@@ -17,7 +17,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-_OWN_RATES = {
+_RATE_ATTRIBUTES = {
     "StochasticDepth": ("rate", "p"),
     "DropPath": ("drop_prob",),
 }  # ours, torchvision's; timm's and its copies
@@ -44,7 +44,7 @@ def find_branches(model: nn.Module) -> Branches:
         if isinstance(module, nn.TransformerEncoderLayer):  # its fast path cannot be traced
             ends.update(dict.fromkeys((names[id(module.dropout1)], names[id(module.dropout2)]), _sample_axis(module)))
             found.inside.update(map(id, module.modules()))
-        elif own_rate(module):
+        elif rate_attribute(module):
             ends[name] = 0
         elif next(module.children(), None) is not None and not type(module).__module__.startswith("torch.nn."):
             graph = _trace(module)
@@ -54,16 +54,16 @@ def find_branches(model: nn.Module) -> Branches:
             sums = _Sums(module, graph)
             for end in sums.ends:
                 *_, last = end.modules()
-                ends[names[id(last if own_rate(last) else end)]] = _sample_axis(module)
+                ends[names[id(last if rate_attribute(last) else end)]] = _sample_axis(module)
             found.inside.update(id(inner) for part in sums.inside for inner in part.modules())
             found.left.extend([name] if sums.left else [])
     found.ends = {name: ends[name] for name in names.values() if name in ends}
     return found
 
 
-def own_rate(module: nn.Module) -> str | None:
+def rate_attribute(module: nn.Module) -> str | None:
     """The attribute that holds the rate, if the module is a stochastic depth: `StochasticDepth` or `DropPath` by name."""
-    names = _OWN_RATES.get(type(module).__name__, ())
+    names = _RATE_ATTRIBUTES.get(type(module).__name__, ())
     return next((name for name in names if hasattr(module, name)), None)
 
 
@@ -143,7 +143,7 @@ class _Sums:
         return plain or any(map(self._weight, called))
 
     def _end(self, term: fx.Node, path: set[fx.Node], user: fx.Node) -> fx.Node | None:
-        own = [n for n in path if n.op == "call_module" and own_rate(self._module(n))]
+        own = [n for n in path if n.op == "call_module" and rate_attribute(self._module(n))]
         return max(own, key=self.position.__getitem__) if own else self._last_module(term, user)
 
     def _last_module(self, node: fx.Node, user: fx.Node) -> fx.Node | None:
