@@ -11,7 +11,7 @@ import pytest
 RUNTIMES = (
     "inference/test_export.py",
     "inference/test_optimize.py",
-    "inference/test_quantize.py",
+    "inference/test_quantization.py",
     "benchmarks/speed/test_inference.py",
 )
 INSIDE = "FBNETV3_TEST_RUNTIMES"  # set in those processes

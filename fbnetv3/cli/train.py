@@ -176,7 +176,7 @@ def _of_recipe(
 ) -> _Plan:
     from fbnetv3.recipes import load_recipe
     from fbnetv3.training.data.load import load_data
-    from fbnetv3.training.network.build import SOURCES, build
+    from fbnetv3.training.network.factory import SOURCES, build
 
     needed = {"--model": model, "--recipe": recipe, "--data": data, "--out": out_dir}
     if model is None or recipe is None or data is None or out_dir is None:

@@ -8,7 +8,7 @@ from PIL import Image
 from fbnetv3 import build_model
 from fbnetv3.cli import main
 from fbnetv3.pair_file import Pair, save_pair
-from fbnetv3.training.data.fashion_mnist import load_images
+from fbnetv3.training.data.packaged import load_images
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.weight_file import WeightFile, write_weight_file
 from tests.training.test_loop import ARCH

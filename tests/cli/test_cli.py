@@ -15,7 +15,7 @@ from fbnetv3 import InputError
 from fbnetv3.classifier import Classifier
 from fbnetv3.cli.search import parse_count
 from fbnetv3.complexity import cost
-from fbnetv3.training.data.fashion_mnist import load_images
+from fbnetv3.training.data.packaged import load_images
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.weight_file import read_weight_file
 from tests.places import ROOT
@@ -112,7 +112,7 @@ def test_mistakes_with_files_are_one_line(run, pair, weights, picture, tmp_path)
     picture_cut = tmp_path / "cut.png"
     picture_cut.write_bytes(picture.read_bytes()[:-60])
     one_line(run("predict", picture_cut, "--weights", weights), "cut.png")
-    one_line(run("predict", tmp_path / "absent.png", "--weights", weights), "cannot read the image")
+    one_line(run("predict", tmp_path / "absent.png", "--weights", weights), "no image at")
     one_line(run("predict", picture, "--weights", tmp_path / "absent.pt"), "no such file")
     cut = tmp_path / "cut.pt"
     cut.write_bytes(weights.read_bytes()[:500])

@@ -23,7 +23,7 @@ from fbnetv3.cli import app
 from fbnetv3.files import load_torch
 from fbnetv3.hub.load import load_weights
 from fbnetv3.recipes import list_recipes, read_recipe_file
-from fbnetv3.training.network.build import build
+from fbnetv3.training.network.factory import build
 from fbnetv3.training.network.resnets import RESNETS
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.transforms import Transforms

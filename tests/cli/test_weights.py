@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from fbnetv3.classifier import Classifier
 from fbnetv3.hub import create_model, download
-from fbnetv3.training.data.fashion_mnist import load_images
+from fbnetv3.training.data.packaged import load_images
 from fbnetv3.weight_file import read_weight_file
 from tests.cli.test_cli import one_line
 from tests.hub.test_load import Evil

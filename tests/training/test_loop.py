@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from fbnetv3 import Arch, Block, InputError, build_model
 from fbnetv3.files import load_torch, save_torch, write_atomically
 from fbnetv3.training.accuracy import measure
-from fbnetv3.training.data.fashion_mnist import fashion_mnist
 from fbnetv3.training.data.memory import Split, normalise
+from fbnetv3.training.data.packaged import fashion_mnist
 from fbnetv3.training.engine import cpu_threads, seeded
 from fbnetv3.training.loop import fit
 from fbnetv3.training.recipe import Recipe

@@ -10,8 +10,8 @@ import torch
 
 from fbnetv3 import build_model
 from fbnetv3.training.accuracy import measure
-from fbnetv3.training.data.fashion_mnist import fashion_mnist
 from fbnetv3.training.data.memory import Split
+from fbnetv3.training.data.packaged import fashion_mnist
 from fbnetv3.training.distributed import process_group
 from fbnetv3.training.engine import Engine, cpu_threads, seeded
 from fbnetv3.training.loop import fit

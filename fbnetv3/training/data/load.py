@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from fbnetv3.errors import InputError
-from fbnetv3.training.data.fashion_mnist import DATA, load_images
 from fbnetv3.training.data.image_files import ImageCollection, ImageSource
 from fbnetv3.training.data.memory import ImageData, Split, pixel_statistics
+from fbnetv3.training.data.packaged import DATA, load_images
 from fbnetv3.training.data.protocol import SPLITS, Data
 from fbnetv3.training.data.readers import EVAL_BATCH, MODES, ReaderData, eval_image, read_batches
 from fbnetv3.training.data.sources import TORCHVISION, open_image_source

@@ -21,8 +21,8 @@ from torch import nn
 
 from fbnetv3.errors import InputError
 from fbnetv3.model import build_model
+from fbnetv3.training.network.branches import find_branches
 from fbnetv3.training.network.dropout import TIMM_RATE, find_classifier, is_timm, put_dropout
-from fbnetv3.training.network.find_branches import find_branches
 from fbnetv3.training.network.regularise import apply_regularisation
 from fbnetv3.training.network.regularised_model import RegularisedModel
 from fbnetv3.training.network.resnets import RESNETS, build_resnet

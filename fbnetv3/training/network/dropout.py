@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 from torch.nn import functional as F
 
-from fbnetv3.training.network.find_branches import Branches, has_weight
+from fbnetv3.training.network.branches import Branches, has_weight
 from fbnetv3.training.network.regularised_model import NOT_APPLIED, few
 
 # Most of timm's models have no dropout module: they call F.dropout with the rate in this attribute.

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from torch import nn
 
 from fbnetv3.errors import InputError
+from fbnetv3.training.network.branches import find_branches
 from fbnetv3.training.network.dropout import DropInput, put_dropout
-from fbnetv3.training.network.find_branches import find_branches
 from fbnetv3.training.network.regularised_model import RegularisedModel
 from fbnetv3.training.network.stochastic_depth import DropBranch, put_stochastic_depth
 

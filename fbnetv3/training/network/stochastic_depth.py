@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fbnetv3.layers import InvertedResidual
 from fbnetv3.model import FBNetV3
-from fbnetv3.training.network.find_branches import Branches, rate_attribute
+from fbnetv3.training.network.branches import Branches, rate_attribute
 from fbnetv3.training.network.regularised_model import NOT_APPLIED, few
 
 

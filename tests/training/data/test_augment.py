@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as TF
 from fbnetv3 import InputError
 from fbnetv3.training.data import autoaugment
 from fbnetv3.training.data.augment import KINDS, augment, draw, draw_boxes, mixup_weight
-from fbnetv3.training.data.fashion_mnist import fashion_mnist
+from fbnetv3.training.data.packaged import fashion_mnist
 
 
 def noise(n, c=3, side=32, seed=0):

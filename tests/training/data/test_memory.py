@@ -10,8 +10,8 @@ import torch
 
 from fbnetv3 import InputError
 from fbnetv3.training.data.augment import KINDS
-from fbnetv3.training.data.fashion_mnist import fashion_mnist, load_images
 from fbnetv3.training.data.memory import Split, normalise, pixel_statistics
+from fbnetv3.training.data.packaged import fashion_mnist, load_images
 from fbnetv3.training.process_rank import ProcessRank
 from tests.places import ROOT
 

@@ -16,9 +16,9 @@ from torchvision import datasets as theirs
 
 from fbnetv3 import InputError
 from fbnetv3.training.data.augment import KINDS
-from fbnetv3.training.data.fashion_mnist import fashion_mnist
 from fbnetv3.training.data.load import choose, load_data
 from fbnetv3.training.data.memory import ImageData
+from fbnetv3.training.data.packaged import fashion_mnist
 from fbnetv3.training.data.readers import ReaderData
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.transforms import Transforms

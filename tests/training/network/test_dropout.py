@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from fbnetv3.training.network.branches import find_branches
 from fbnetv3.training.network.dropout import DropInput, find_classifier, is_timm
-from fbnetv3.training.network.find_branches import find_branches
 from fbnetv3.training.network.regularise import apply_regularisation
 from tests.training.network.examples import Counted, Net, hooks, lin, small_resnet, within
 

@@ -57,7 +57,7 @@ def save_quantized(quantized: OptimizedModel, path: str | Path) -> tuple[Path, .
     """
     path = Path(path)
     if not isinstance(quantized.run, OpenVINORun) or quantized.backend != BACKEND:
-        raise InputError(f"{quantized} is not what fbnetv3.inference.quantize.quantize returns")
+        raise InputError(f"{quantized} is not what fbnetv3.inference.quantization.quantize returns")
     if path.suffix != ".xml" or path.is_dir():
         raise InputError(f"cannot write {path}; an int8 network is a file that ends in .xml")
     import openvino

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fbnetv3.training.network.find_branches import find_branches, has_weight, rate_attribute
+from fbnetv3.training.network.branches import find_branches, has_weight, rate_attribute
 from tests.training.network.examples import DropPath, Net, lin, small_resnet, two
 
 SUMS = {

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fbnetv3 import InputError
-from fbnetv3.training.network.build import build
+from fbnetv3.training.network.factory import build
 from fbnetv3.training.network.stochastic_depth import stochastic_depth_rates
 from tests.training.network.examples import Counted, Net, hooks, lin, rates
 

@@ -5,9 +5,9 @@ import torch
 
 from fbnetv3 import Arch, Block, InputError, build_model
 from fbnetv3.inference.optimize import optimize_for_inference
-from fbnetv3.inference.quantize import load_quantized, quantize, save_quantized
-from fbnetv3.training.data.fashion_mnist import fashion_mnist
+from fbnetv3.inference.quantization import load_quantized, quantize, save_quantized
 from fbnetv3.training.data.memory import Split, normalise
+from fbnetv3.training.data.packaged import fashion_mnist
 from fbnetv3.training.engine import cpu_threads, seeded
 from fbnetv3.training.loop import fit
 from fbnetv3.training.recipe import Recipe
@@ -136,7 +136,7 @@ def test_what_the_user_can_mend_is_said(tmp_path, trained, int8, monkeypatch):
         save_quantized(int8, tmp_path / "net.bin")
     plain = optimize_for_inference(trained, CALIBRATION[0], "openvino")
     with pytest.raises(
-        InputError, match=r"OptimizedModel\(openvino, .* is not what fbnetv3.inference.quantize.quantize returns"
+        InputError, match=r"OptimizedModel\(openvino, .* is not what fbnetv3.inference.quantization.quantize returns"
     ):
         save_quantized(plain, tmp_path / "net.xml")
     with pytest.raises(
