@@ -1,4 +1,4 @@
-"""What a network is: rows of blocks grouped in stages, and the released networks as such rows."""
+"""An architecture: rows of blocks, grouped in stages. The released networks are written here as such rows."""
 
 from __future__ import annotations
 
@@ -17,23 +17,33 @@ SE_SOURCES = ("input", "expanded")
 
 @dataclass(frozen=True)
 class Block:
-    """One row: `n` blocks in sequence, of which only the first has stride `s` (Table 2 of the paper).
+    """One row of Table 2: `n` blocks in sequence. Only the first block has the stride `s`.
 
-    `conv` is convolution (with bias), norm, activation; `ir` an inverted residual (MBConv); `pool` the efficient last
-    stage (MBPool): 1x1 expansion, global pooling, 1x1 convolution to `c`, no depthwise convolution, so `k` is 1.
+    Attributes:
+        block: `conv` is a convolution with bias, norm and activation. `ir` is an inverted residual (MBConv). `pool` is the
+            efficient last stage (MBPool): 1x1 expansion, global pooling, 1x1 convolution to `c` channels. It has no
+            depthwise convolution, so its `k` is 1.
+        c: output channels as built. Only a search space rounds widths.
+        k: side of the kernel, odd.
+        e: expansion; the expanded width is `round_width(input * e)`.
+        se: squeeze-and-excitation.
+        act: activation, `hswish` or `relu`.
+        pad: padding of the k x k convolution; None is k // 2.
+        se_from: the squeeze is a quarter of the `input` width or of the `expanded` width, rounded.
+        dw_norm_act: norm and activation after the depthwise convolution.
     """
 
     block: str
-    c: int  # output channels as built: only a search space rounds
+    c: int
     k: int = 1
-    e: int = 1  # expansion; the expanded width is `round_width(input * e)`
+    e: int = 1
     n: int = 1
     s: int = 1
     se: bool = False
     act: str = "hswish"
-    pad: int | None = None  # padding of the k x k convolution; None is k // 2
-    se_from: str = "input"  # the squeeze is a quarter of the input or of the expanded width, rounded
-    dw_norm_act: bool = True  # norm and activation after the depthwise convolution
+    pad: int | None = None
+    se_from: str = "input"
+    dw_norm_act: bool = True
 
     def __post_init__(self) -> None:
         for name, low in (("c", 1), ("k", 1), ("e", 1), ("n", 1), ("s", 1), ("pad", 0)):
@@ -53,16 +63,16 @@ class Block:
 
     @property
     def padding(self) -> int:
-        """Padding of the k x k convolution."""
+        """The padding of the k x k convolution."""
         return self.k // 2 if self.pad is None else self.pad
 
 
 @dataclass(frozen=True)
 class Arch:
-    """An architecture: square input side `resolution`, a `conv` stem, stages of `conv`/`ir` rows, a `pool` head.
+    """A `conv` stem, stages of `conv` and `ir` rows, and a `pool` head, for square images of `resolution` pixels.
 
-    A stage is the rows at one resolution: stride 2 opens a stage. Without a head (None) the last row's channels are
-    pooled and classified.
+    A stage is the rows at one resolution: a row with stride 2 starts a stage. Without a head (None), the channels of the last
+    row are pooled and classified.
     """
 
     name: str
@@ -88,16 +98,16 @@ class Arch:
 
     @property
     def rows(self) -> tuple[Block, ...]:
-        """All rows between stem and head, in order."""
+        """All rows between the stem and the head, in order."""
         return tuple(row for stage in self.stages for row in stage)
 
     @property
     def features(self) -> int:
-        """Width of the vector that the classifier sees."""
+        """The width of the vector that the classifier sees."""
         return self.head.c if self.head is not None else self.rows[-1].c
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for YAML or JSON; row fields at their default are left out."""
+        """Return plain data for YAML or JSON. Fields of rows that have their default value are left out."""
         return {
             "schema": SCHEMA,
             "name": self.name,
@@ -109,10 +119,10 @@ class Arch:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "arch") -> Arch:
-        """Read what `to_dict` wrote.
+        """Read what `to_dict` returned.
 
         Raises:
-            InputError: unknown or missing key, wrong type or value, or a schema newer than this version reads.
+            InputError: an unknown or missing key, a wrong type or value, or a schema that this version does not read.
         """
         if not isinstance(data, Mapping):
             raise InputError(f"{where}: expected a mapping, got {type(data).__name__}")
@@ -150,7 +160,7 @@ def _row(data: Any, where: str) -> Block:
 
 
 def _rows(text: str, **common: Any) -> tuple[Block, ...]:
-    """A stage from rows 'k e c s n' with the flags `se` and `pN` (padding N of the depthwise convolution)."""
+    """Return a stage from rows 'k e c s n' with the flags `se` and `pN` (padding N of the depthwise convolution)."""
 
     def row(text: str) -> Block:
         k, e, c, s, n, *flags = text.split()
@@ -171,8 +181,9 @@ def _table5(name: str, resolution: int, stem: int, *stages: str) -> Arch:
     return Arch(f"table5_{name}", resolution, Block("conv", stem, k=3, s=2, act="relu"), rows, None)
 
 
-# The released networks (facebookresearch/mobile-vision), a stage a line, a row `k e c s n [se] [pPAD]`. The paddings are
-# those of the released code: 1 under a 5x5 kernel and 0 under a 3x3 one, which the published FLOPs and weights need.
+# The released networks (facebookresearch/mobile-vision): a line is a stage, and a row is `k e c s n [se] [pPAD]`. The paddings
+# are those of the released code: 1 for a 5x5 kernel and 0 for a 3x3 kernel in places. The published FLOPs and weights
+# require them.
 # fmt: off
 _A_STAGES = (
     "3 1 16 1 2",
@@ -226,7 +237,7 @@ ARCHS: dict[str, Arch] = {arch.name: arch for arch in (
     ),
 )}
 
-# Released as code only, without weights or published figures, and so not listed among the models of the paper.
+# Released as code only, without weights or published numbers. It is therefore not listed among the models of the paper.
 ARCH_A0 = _released(
     "fbnetv3_a0", 224, 12,
     "3 1 12 1 1",
@@ -237,10 +248,10 @@ ARCH_A0 = _released(
     expansion=5,
 )
 
-# The networks of Table 5 (detection), other ones than those of the same names above: ReLU, the squeeze a quarter of the
-# expanded width, nothing between depthwise and squeeze. The first four stages are the trunk (stride 16), the last the box
-# head. The rows are the public ones of facebookresearch/d2go; the resolution is that of a classification training
-# (published nowhere for these; 224 is ImageNet's usual one).
+# The networks of Table 5 (detection). They differ from those of the same names above: ReLU, a squeeze of a quarter of the
+# expanded width, and no norm or activation after the depthwise convolution. The first four stages are the backbone (stride
+# 16), the last stage is the box head. The rows are public in facebookresearch/d2go. The resolution is for training a
+# classifier; it is not published for these networks, and 224 is usual on ImageNet.
 TABLE5: dict[str, Arch] = {arch.name: arch for arch in (
     _table5(
         "efficientnet_b0", 224, 32,
@@ -279,9 +290,10 @@ TABLE5: dict[str, Arch] = {arch.name: arch for arch in (
 
 
 def same_padding(arch: Arch) -> Arch:
-    """`arch` with padding k // 2 everywhere, as timm builds it; another function, so its name says so.
+    """Return `arch` with padding k // 2 everywhere, as timm builds it.
 
-    An architecture that has this padding already (fbnetv3_d, fbnetv3_g) comes back as it is.
+    The result computes another function, so it has another name. An architecture that has this padding already (fbnetv3_d,
+    fbnetv3_g) is returned unchanged.
     """
     stages = tuple(tuple(dataclasses.replace(row, pad=None) for row in stage) for stage in arch.stages)
     if all(row.padding == row.k // 2 for row in arch.rows):
@@ -290,10 +302,10 @@ def same_padding(arch: Arch) -> Arch:
 
 
 def find_arch(name: str) -> Arch:
-    """The architecture called `name` (case does not matter): released, its `same_padding` variant, or Table 5's.
+    """Return an architecture by name: a released one, its `same_padding` variant, or one of Table 5. Case is ignored.
 
     Raises:
-        InputError: no such network; the message lists the names.
+        InputError: there is no such network. The message lists the names.
     """
     known = {arch.name: arch for arch in (*ARCHS.values(), ARCH_A0)}
     known |= {variant.name: variant for variant in map(same_padding, known.values())} | TABLE5

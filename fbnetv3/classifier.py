@@ -1,4 +1,4 @@
-"""A network that classifies pictures: weights, preprocessing and class names in one."""
+"""A network that classifies images, with its preprocessing and its class names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fbnetv3.weight_file import IMAGENET, WeightFile
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A network with what it takes to classify a picture."""
+    """A trained network with everything that classifying an image takes. `classes[k]` is the name of logit k."""
 
     model: FBNetV3
     transforms: Transforms
@@ -24,29 +24,31 @@ class Classifier:
 
     @classmethod
     def from_weight_file(cls, file: WeightFile) -> Classifier:
-        """From weights that describe themselves."""
+        """Build the classifier that a weight file describes."""
         return cls(file.build(), file.transforms, class_names(file.classes))
 
     @torch.no_grad()
     def rank(self, x: Tensor) -> list[tuple[str, float]]:
-        """Classes and probabilities of one input [C, H, W], likeliest first."""
+        """Return all classes with their probabilities for one input [C, H, W], the most probable class first."""
         device = next(self.model.parameters()).device
-        chances = self.model(x[None].to(device)).softmax(1)[0]
-        return [(self.classes[i], float(chances[i])) for i in chances.argsort(descending=True).tolist()]
+        probabilities = self.model(x[None].to(device)).softmax(1)[0]
+        order = probabilities.argsort(descending=True).tolist()
+        return [(self.classes[i], float(probabilities[i])) for i in order]
 
     def predict(self, path: str | Path) -> list[tuple[str, float]]:
-        """Classes and probabilities of a picture file, likeliest first.
+        """Return all classes with their probabilities for an image file, the most probable class first.
 
         Raises:
-            InputError: no such file, or no picture.
+            InputError: there is no such file, or it is not a readable image.
         """
         return self.rank(self.transforms.open(path))
 
 
 def class_names(classes: Iterable[str]) -> tuple[str, ...]:
-    """Names as they are, or those of ImageNet's 1000 classes, which torchvision keeps, for `IMAGENET`."""
+    """Return class names unchanged, or for `IMAGENET` the names of ImageNet's 1000 classes."""
     if classes != IMAGENET:
         return tuple(classes)
+    # torchvision has the names in its package, so they need not be in this one.
     from torchvision.models import ResNet18_Weights
 
     return tuple(ResNet18_Weights.DEFAULT.meta["categories"])

@@ -1,12 +1,13 @@
-"""FLOPs and parameters in closed form, by operator, elementwise on Python ints and on integer arrays alike.
+"""FLOPs and parameters of a network in closed form. The formulas work on Python ints and, elementwise, on integer arrays.
 
-One multiply-add counts as one FLOP. Two conventions:
+One multiply-add counts as one FLOP. There are two conventions:
 
-- `published`: convolutions and linear layers (no bias) plus the inputs of every adaptive average pool: those of
-  squeeze-and-excitation, of the head, and the head's second one, a no-op on an already 1x1 map. No batch norm. This is the
-  convention of the paper's tables; its parameters are the weights of convolutions and linear layers.
-- `fvcore`: what `fvcore.nn.FlopCountAnalysis` counts on the built model in eval mode: the above without the no-op pool,
-  plus 2 for every batch-norm element; its parameters are all of them.
+- `published` is the convention of the paper's tables. FLOPs are the multiply-adds of convolutions and linear layers
+  (without biases) plus the inputs of every adaptive average pool: those of squeeze-and-excitation, of the head, and of the
+  head's second pool, which has no effect because its map is 1x1 already. Batch norms are not counted. Parameters are the
+  weights of convolutions and linear layers.
+- `fvcore` is what `fvcore.nn.FlopCountAnalysis` counts on the built model in eval mode: the same without the head's second
+  pool, plus 2 for every element of a batch norm. Parameters are all parameters.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ Number = Any  # an int, or an integer array that broadcasts
 
 
 class Cost(NamedTuple):
-    """Counts of one network, or of many at once; ints or integer arrays."""
+    """Counts of one network (ints), or of many at once (integer arrays)."""
 
     conv: Number = 0  # multiply-adds of convolutions and linear layers
-    pool: Number = 0  # inputs of adaptive average pools that a built model has
-    noop_pool: Number = 0  # inputs of the released head's second pool, which a built model may leave out
-    norm: Number = 0  # elements that batch norms see
+    pool: Number = 0  # inputs of the adaptive average pools in a built model
+    noop_pool: Number = 0  # inputs of the released head's second pool, which is not built here
+    norm: Number = 0  # elements of the inputs of batch norms
     weights: Number = 0  # weights of convolutions and linear layers
     extras: Number = 0  # biases and batch-norm parameters
 
     def flops(self, convention: str = "published") -> Number:
-        """FLOPs of one image in the given convention (see the module)."""
+        """Return the FLOPs of one image in a convention (see the module's docstring)."""
         if convention == "published":
             return self.conv + self.pool + self.noop_pool
         if convention == "fvcore":
@@ -40,7 +41,7 @@ class Cost(NamedTuple):
         raise InputError(f"unknown FLOPs convention {convention!r}; allowed: {', '.join(CONVENTIONS)}")
 
     def params(self, convention: str = "published") -> Number:
-        """Parameters in the given convention (see the module)."""
+        """Return the number of parameters in a convention (see the module's docstring)."""
         if convention == "published":
             return self.weights
         if convention == "fvcore":
@@ -51,26 +52,28 @@ class Cost(NamedTuple):
         return Cost(*(a + b for a, b in zip(self, other, strict=True)))
 
     def times(self, n: Number) -> Cost:
-        """The cost of `n` such parts."""
+        """Return the cost of `n` such parts."""
         return Cost(*(n * a for a in self))
 
 
 def round_width(width: Number, divisor: int = 1) -> Number:
-    """`width / divisor` rounded to a multiple of 8, up where rounding down would lose over 5%: 30->32, 54->56, 66->64.
+    """Return `width / divisor` rounded to a multiple of 8: 30 -> 32, 54 -> 56, 66 -> 64.
 
-    Exact on integers and integer arrays; never 0 for a positive width.
+    It is rounded up where rounding down would lose more than 5%, so a positive width is never rounded to 0. The result is
+    exact for integers and integer arrays.
     """
+    # Everything is multiplied by the divisor, so that no floating-point number is involved.
     rounded = (2 * width + 8 * divisor) // (16 * divisor) * 8
     return rounded + 8 * (20 * divisor * rounded < 19 * width)
 
 
 def conv_side(side: Number, k: Number, s: Number, pad: Number) -> Number:
-    """Output side of a convolution."""
+    """Return the side of a convolution's output."""
     return (side + 2 * pad - k) // s + 1
 
 
 def conv_norm(cin: Number, cout: Number, k: Number, area: Number, groups: Number = 1, bias: bool = False) -> Cost:
-    """A convolution followed by batch norm; `area` is that of the output map."""
+    """Return the cost of a convolution with a batch norm after it; `area` is the number of pixels of the output map."""
     weights = cin * cout * k * k // groups
     return Cost(conv=weights * area, norm=cout * area, weights=weights, extras=(2 + bias) * cout)
 
@@ -88,9 +91,10 @@ def inverted_residual(
     se_from: str = "input",
     dw_norm_act: bool = True,
 ) -> tuple[Cost, Number]:
-    """Cost of one MBConv on a square map of `side`, and the output side."""
+    """Return the cost of one MBConv on a square map with sides of `side` pixels, and the side of its output."""
     mid = round_width(cin * e)
     out = conv_side(side, k, s, k // 2 if pad is None else pad)
+    # The factor (mid != cin) leaves out an expansion that would not change the width, also elementwise in arrays.
     cost = conv_norm(cin, mid, 1, side * side).times(mid != cin) + conv_norm(mid, c, 1, out * out)
     depthwise = conv_norm(mid, mid, k, out * out, groups=mid)
     cost += depthwise if dw_norm_act else depthwise._replace(norm=0, extras=0)
@@ -102,19 +106,19 @@ def inverted_residual(
 
 
 def pool_head(cin: Number, c: Number, e: Number, side: Number) -> Cost:
-    """Cost of the efficient last stage (MBPool)."""
+    """Return the cost of the efficient last stage (MBPool)."""
     mid = cin * e
     cost = conv_norm(cin, mid, 1, side * side)
     return cost + Cost(conv=mid * c, pool=mid * side * side, noop_pool=c, weights=mid * c)
 
 
 def classifier(features: Number, num_classes: int) -> Cost:
-    """Cost of the linear classifier."""
+    """Return the cost of the linear classifier."""
     return Cost(conv=features * num_classes, weights=features * num_classes, extras=num_classes)
 
 
 class Part(NamedTuple):
-    """A module of a network, the shape [channels, side, side] that it puts out, and its cost."""
+    """A module of a network, the shape [channels, side, side] of its output, and its cost."""
 
     name: str  # stem, stages.0, ..., head, classifier
     channels: int
@@ -123,7 +127,11 @@ class Part(NamedTuple):
 
 
 def parts(arch: Arch, num_classes: int = 1000, in_chans: int = 3, resolution: int | None = None) -> Iterator[Part]:
-    """The modules of a network in order, on one square image of its own resolution, or of the one given."""
+    """Yield the modules of a network in order, with their costs on one square image.
+
+    Args:
+        resolution: side of the image in pixels; None for the resolution of the architecture.
+    """
     stem = arch.stem
     side = conv_side(resolution or arch.resolution, stem.k, stem.s, stem.padding)
     yield Part("stem", stem.c, side, conv_norm(in_chans, stem.c, stem.k, side * side, bias=True))
@@ -158,5 +166,9 @@ def parts(arch: Arch, num_classes: int = 1000, in_chans: int = 3, resolution: in
 
 
 def cost(arch: Arch, num_classes: int = 1000, in_chans: int = 3, resolution: int | None = None) -> Cost:
-    """Cost of a network on one square image of its own resolution, or of the one given."""
+    """Return the cost of a network on one square image.
+
+    Args:
+        resolution: side of the image in pixels; None for the resolution of the architecture.
+    """
     return sum((part.cost for part in parts(arch, num_classes, in_chans, resolution)), Cost())

@@ -1,26 +1,31 @@
-"""The one error that a user can mend, the one warning, and the strict reading of mappings that raises the error."""
+"""The error for every mistake that the user can correct, a warning, and the strict reading of mappings."""
 
 import dataclasses
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong: the message names what was given, what is allowed and what to do.
+    """Something that the user gave is wrong. The message says what was given, what is allowed and what to do.
 
-    The command line prints it as one line and exits with code 2; every other exception is a bug and keeps its traceback.
+    The command line prints the message as one line and exits with code 2. Every other exception is a bug and keeps its
+    traceback.
     """
 
 
 class Note(UserWarning):
-    """Something that the user should know and that is no error: a licence, a classifier that starts afresh."""
+    """Something that the user should know although it is no error: a licence, or a classifier with new weights."""
 
 
 def check_keys(data: Any, cls: type, where: str) -> dict[str, Any]:
-    """Return `data` as a dict whose keys are exactly fields of the dataclass `cls`, the required ones all present.
+    """Return `data` as a dict after a check that its keys are fields of the dataclass `cls`.
+
+    Args:
+        where: what is being read; the messages start with it.
 
     Raises:
-        InputError: not a mapping, an unknown key or a missing key; the message starts with `where`.
+        InputError: `data` is not a mapping, has an unknown key, or lacks the key of a field without a default.
     """
     if not isinstance(data, Mapping):
         raise InputError(f"{where}: expected a mapping, got {type(data).__name__} {data!r}")
@@ -31,7 +36,11 @@ def check_keys(data: Any, cls: type, where: str) -> dict[str, Any]:
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in data:
-            raise InputError(
-                f"{where}: missing key {name!r}; required beside: {', '.join(map(str, data)) or 'nothing'}"
-            )
+            raise InputError(f"{where}: missing key {name!r}; given: {', '.join(map(str, data)) or 'nothing'}")
     return dict(data)
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" with the choice that is nearest to a mistyped name, or "" if none is near."""
+    near = difflib.get_close_matches(name, choices, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,4 +1,4 @@
-"""Feature maps at every resolution, for detection and segmentation: which there are, and a network that returns them."""
+"""Feature maps at every resolution, for detection and segmentation: what they are, and a network that returns them."""
 
 from __future__ import annotations
 
@@ -14,47 +14,48 @@ from fbnetv3.layers import Stage, python_only
 
 
 class FeatureInfo(list[dict[str, Any]]):
-    """What is known of feature maps, in order: dicts of `num_chs`, `reduction` (product of strides) and `module`."""
+    """Facts about feature maps, a dict for each map: `num_chs`, `reduction` (product of the strides) and `module`."""
 
     def channels(self) -> list[int]:
-        """Channels of every map."""
+        """Return the number of channels of every map."""
         return [info["num_chs"] for info in self]
 
     def reduction(self) -> list[int]:
-        """How many pixels of the image's side one of every map's side stands for."""
+        """Return the reduction of every map: the side of the image divided by the side of the map."""
         return [info["reduction"] for info in self]
 
     def module_name(self) -> list[str]:
-        """Name of the module in the network whose output every map is."""
+        """Return the names of the modules in the network whose outputs the maps are."""
         return [info["module"] for info in self]
 
     def depths(self) -> list[int]:
-        """Place of every map's module in the network: 0 is the stem, 1 the first stage."""
+        """Return the depth of every map's module in the network: 0 is the stem, 1 the first stage."""
         return [0 if name == "stem" else 1 + int(name.removeprefix("stages.")) for name in self.module_name()]
 
 
 def feature_info(arch: Arch) -> FeatureInfo:
-    """One map for each resolution at which the stem or a stage of `arch` ends: the deepest.
+    """Return the deepest map at every resolution at which the stem or a stage of `arch` ends.
 
-    A map's side is the image's divided by the reduction and rounded up, or a little less where a row pads by less than
-    half its kernel (as the released A, B, C, E and F do at reductions 16 and 32).
+    The side of a map is the side of the image divided by the reduction, rounded up. It is a little less where a row pads by
+    less than half its kernel, as the released A, B, C, E and F do at reductions 16 and 32.
     """
     reduction = arch.stem.s
     deepest = {reduction: {"num_chs": arch.stem.c, "reduction": reduction, "module": "stem"}}
     for i, rows in enumerate(arch.stages):
         reduction *= math.prod(row.s for row in rows)
+        # A stage without stride overwrites the map of the same resolution before it: the deepest one stays.
         deepest[reduction] = {"num_chs": rows[-1].c, "reduction": reduction, "module": f"stages.{i}"}
     return FeatureInfo(deepest.values())
 
 
 def take_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
-    """Indices of chosen maps, counted from the first of `count`.
+    """Return the indices of the chosen maps, from 0 to `count` - 1.
 
     Args:
-        indices: negative ones count from the last; a number n means the last n maps, None all.
+        indices: a list, in which negative indices count from the end; a number n for the last n maps; None for all.
 
     Raises:
-        InputError: out of range, or none at all.
+        InputError: an index out of range, or no index.
     """
     if indices is None:
         return list(range(count))
@@ -68,9 +69,10 @@ def take_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
 
 
 class FeatureNet(nn.Module):
-    """The stem and stages of a network up to the deepest map asked for; their names are the network's.
+    """The stem and the stages of a network up to the deepest requested map.
 
-    So `load_state_dict(state, strict=False)` takes a classifier's weights. `feature_info` describes the maps returned.
+    The modules have the names that they have in the network, so `load_state_dict(state, strict=False)` accepts a
+    classifier's weights. `feature_info` describes the maps that a call returns.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class FeatureNet(nn.Module):
         self.stages = stages[: max(self.depths)]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Images [N, in_chans, H, W] to maps [N, num_chs, H / reduction, W / reduction], in the order asked for."""
+        """Map images [N, in_chans, H, W] to maps [N, num_chs, H / reduction, W / reduction], in the requested order."""
         x = self.stem(x)
         maps = [x]
         for stage in self.stages:
@@ -93,12 +95,12 @@ class FeatureNet(nn.Module):
 
     @python_only
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute the stages' activations anew in the backward pass instead of keeping them."""
+        """Recompute the activations of the stages in the backward pass instead of keeping them: less memory."""
         checkpoint_stages(self.stages, enable)
 
 
 def checkpoint_stages(stages: nn.Sequential, enable: bool) -> None:
-    """Turn gradient checkpointing of every stage on or off."""
+    """Turn gradient checkpointing on or off in every stage."""
     for stage in stages:
         assert isinstance(stage, Stage)
         stage.grad_checkpointing = enable

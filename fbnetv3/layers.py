@@ -1,4 +1,4 @@
-"""The blocks that the networks are built of, as the released code defines them."""
+"""The blocks of the networks, as the released code defines them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def python_only(method: Method) -> Method:
-    """Mark a method that TorchScript shall not compile; a scripted network has it all the same."""
-    return torch.jit.ignore(method)  # type: ignore[no-any-return]
+    """Mark a method that TorchScript should not compile. A scripted network has the method nevertheless."""
+    marked: Method = torch.jit.ignore(method)
+    return marked
 
 
 def use_channels_last(network: nn.Module) -> nn.Module:
@@ -28,18 +29,18 @@ def use_channels_last(network: nn.Module) -> nn.Module:
 
 
 def activation(name: str) -> nn.Module:
-    """A fresh activation module for a row's `act`."""
+    """Return a new activation module: `hswish` (hard-swish) or `relu`."""
     return nn.Hardswish(inplace=True) if name == "hswish" else nn.ReLU(inplace=True)
 
 
 def pooling(name: str) -> nn.Module:
-    """A fresh module that pools [N, C, H, W] to [N, C, 1, 1]; the name "" (no pooling) leaves the map as it is."""
+    """Return a new module that pools [N, C, H, W] to [N, C, 1, 1]. With the name "" it leaves the map as it is."""
     pools = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d, "avgmax": AvgMaxPool}
     return pools[name](1) if name else nn.Identity()
 
 
 class AvgMaxPool(nn.Module):
-    """Half the adaptive average pool plus half the adaptive maximum pool."""
+    """The mean of the adaptive average pool and the adaptive maximum pool."""
 
     def __init__(self, side: int) -> None:
         super().__init__()
@@ -47,12 +48,13 @@ class AvgMaxPool(nn.Module):
         self.max = nn.AdaptiveMaxPool2d(side)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, C, side, side]."""
-        return 0.5 * (self.avg(x) + self.max(x))  # type: ignore[no-any-return]
+        """Pool [N, C, H, W] to [N, C, side, side]."""
+        out: Tensor = 0.5 * (self.avg(x) + self.max(x))
+        return out
 
 
 class ConvNormAct(nn.Module):
-    """Convolution, batch norm (eps 1e-5, momentum 0.1), activation; `norm=False` or `act=None` leave a part out."""
+    """Convolution, batch norm (eps 1e-5, momentum 0.1) and activation. `norm=False` and `act=None` leave these out."""
 
     def __init__(
         self,
@@ -73,12 +75,16 @@ class ConvNormAct(nn.Module):
         self.act = nn.Identity() if act is None else activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, cin, H, W] to [N, cout, H', W']."""
-        return self.act(self.bn(self.conv(x)))  # type: ignore[no-any-return]
+        """Map [N, cin, H, W] to [N, cout, H', W']."""
+        out: Tensor = self.act(self.bn(self.conv(x)))
+        return out
 
 
 class SqueezeExcitation(nn.Module):
-    """Global average, 1x1 to `squeeze`, activation, 1x1 back, hard-sigmoid, multiply."""
+    """Scale every channel by a weight that depends on the averages of all channels.
+
+    Global average pool, 1x1 convolution to `squeeze` channels, activation, 1x1 convolution back, hard-sigmoid.
+    """
 
     def __init__(self, channels: int, squeeze: int, act: str) -> None:
         super().__init__()
@@ -89,33 +95,34 @@ class SqueezeExcitation(nn.Module):
         self.gate = nn.Hardsigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rescale every channel of [N, C, H, W]."""
-        return x * self.gate(self.expand(self.act(self.reduce(self.pool(x)))))  # type: ignore[no-any-return]
+        """Scale the channels of [N, C, H, W]."""
+        out: Tensor = x * self.gate(self.expand(self.act(self.reduce(self.pool(x)))))
+        return out
 
 
 class StochasticDepth(nn.Module):
-    """Drop a residual branch per sample in training and scale the kept ones up, so that the mean stays."""
+    """Drop a residual branch per sample in training, and scale the kept ones up so that the mean stays the same."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zero random samples of [N, C, H, W] with probability `rate`."""
+        """Set each sample of [N, C, H, W] to zero with probability `rate`."""
         if not self.training or self.rate == 0.0:
             return x
         keep = torch.rand((x.shape[0], 1, 1, 1), dtype=x.dtype, device=x.device) >= self.rate
         return x * keep / (1.0 - self.rate)
 
     def extra_repr(self) -> str:
-        """Show the rate."""
+        """Return the rate for `repr`."""
         return f"rate={self.rate}"
 
 
 class InvertedResidual(nn.Module):
-    """MBConv: 1x1 expansion, depthwise k x k, squeeze-and-excitation, 1x1 projection; residual iff shapes allow.
+    """MBConv: 1x1 expansion, depthwise k x k convolution, squeeze-and-excitation, 1x1 projection.
 
-    The expansion is left out when it would not change the width.
+    The input is added to the output if both have the same shape. There is no expansion if it would not change the width.
     """
 
     def __init__(self, cin: int, row: Block, stride: int, stochastic_depth: float = 0.0) -> None:
@@ -132,22 +139,25 @@ class InvertedResidual(nn.Module):
         self.drop = StochasticDepth(stochastic_depth if self.residual else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, cin, H, W] to [N, c, H', W']."""
-        out = self.project(self.se(self.depthwise(self.expand(x))))
-        return x + self.drop(out) if self.residual else out  # type: ignore[no-any-return]
+        """Map [N, cin, H, W] to [N, c, H', W']."""
+        out: Tensor = self.project(self.se(self.depthwise(self.expand(x))))
+        if self.residual:
+            out = x + self.drop(out)
+        return out
 
 
 class Stage(nn.Sequential):
-    """Blocks in sequence; with `grad_checkpointing` each block's activations are computed anew in the backward pass."""
+    """Blocks in sequence. With `grad_checkpointing`, the backward pass recomputes each block's activations."""
 
     def __init__(self, *blocks: nn.Module) -> None:
         super().__init__(*blocks)
         self.grad_checkpointing = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, cin, H, W] to [N, c, H', W']."""
+        """Map [N, cin, H, W] to [N, c, H', W']."""
         for block in self:
-            x = (  # one expression, in which TorchScript leaves out what it cannot compile
+            # A conditional expression on `is_scripting`: TorchScript then skips the branch that it cannot compile.
+            x = (
                 checkpointed(block, x)
                 if self.grad_checkpointing and not torch.jit.is_scripting()  # type: ignore[attr-defined]
                 else block(x)
@@ -156,17 +166,16 @@ class Stage(nn.Sequential):
 
 
 def checkpointed(block: nn.Module, x: Tensor) -> Tensor:
-    """`block(x)` that saves only `x` for the backward pass; values, gradients and buffers are those of `block(x)`."""
-    if torch.compiler.is_compiling():  # a compiled graph updates buffers once, whatever it recomputes
-        return checkpoint(block, x, use_reentrant=False)  # type: ignore[no-any-return]
-    return checkpoint(  # type: ignore[no-any-return]
-        block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _kept_buffers(block))
-    )
+    """Return `block(x)`, but keep only `x` for the backward pass. Values, gradients and buffers stay the same."""
+    # A compiled graph updates the buffers once, no matter what it recomputes, and cannot trace the context.
+    contexts = {} if torch.compiler.is_compiling() else {"context_fn": lambda: (nullcontext(), _kept_buffers(block))}
+    out: Tensor = checkpoint(block, x, use_reentrant=False, **contexts)
+    return out
 
 
 @contextmanager
 def _kept_buffers(block: nn.Module) -> Iterator[None]:
-    """Put the block's buffers back on leaving: a recomputation must not count a batch twice in the running statistics."""
+    """Restore the block's buffers at the end: a recomputation must not count a batch twice in the running statistics."""
     before = [(buffer, buffer.clone()) for buffer in block.buffers()]
     try:
         yield
@@ -176,10 +185,11 @@ def _kept_buffers(block: nn.Module) -> Iterator[None]:
 
 
 class PoolHead(nn.Module):
-    """MBPool, the efficient last stage: 1x1 expansion, global pooling, 1x1 without norm or bias, activation.
+    """MBPool, the efficient last stage: 1x1 expansion, global pooling, 1x1 convolution without norm or bias, activation.
 
-    Calling it runs what follows the expansion, so that the expanded map is at hand: `head(head.expand(x))` is the whole.
-    Without a row (None) it only pools. The released head pools its 1x1 output once more; that no-op is not built here.
+    A call runs what follows the expansion, because the expanded map is a feature of its own. The complete head is
+    `head(head.expand(x))`. Without a row (None) the head only pools. The released head pools its 1x1 output once more; that
+    has no effect and is not built here.
     """
 
     def __init__(self, cin: int, row: Block | None, pool: str = "avg") -> None:
@@ -190,5 +200,6 @@ class PoolHead(nn.Module):
         self.act = nn.Identity() if row is None else activation(row.act)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The expanded map [N, cin * e, H, W] to [N, c, 1, 1], or to [N, c, H, W] without pooling."""
-        return self.act(self.conv(self.pool(x)))  # type: ignore[no-any-return]
+        """Map the expanded map [N, cin * e, H, W] to [N, c, 1, 1], or to [N, c, H, W] without pooling."""
+        out: Tensor = self.act(self.conv(self.pool(x)))
+        return out

@@ -1,4 +1,4 @@
-"""A network from an architecture; knows no weights (those are `fbnetv3.hub`'s)."""
+"""The network of an architecture. Trained weights are the business of `fbnetv3.hub`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from fbnetv3.layers import GLOBAL_POOLS, ConvNormAct, InvertedResidual, PoolHead
 
 
 class FBNetV3(nn.Module):
-    """Stem, stages of blocks, head, classifier: section 3.5 and Table 2 of the paper.
+    """Stem, stages of blocks, head and classifier, as in section 3.5 and Table 2 of the paper.
 
-    `stages[i][j]` is block j of stage i. Input [N, in_chans, H, W] of any size that survives the strides, output logits
-    [N, num_classes]. The methods beside `forward` have the names and the meaning that timm gives them.
+    `stages[i][j]` is block j of stage i. The input [N, in_chans, H, W] may have any size that leaves at least one pixel after
+    the strides. The output is logits [N, num_classes]. The other methods have the names and the meaning that timm gives
+    them.
 
     Attributes:
-        num_features: channels of the map that `forward_features` returns.
-        head_hidden_size: width of what the classifier sees, and of the output when num_classes is 0.
+        num_features: number of channels of the map that `forward_features` returns.
+        head_hidden_size: width of the classifier's input, and of the output if num_classes is 0.
         feature_info: the maps that `forward_intermediates` can return.
+        derived_from: the registered weights (`model:source`) that this network was given or trained from.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class FBNetV3(nn.Module):
             raise InputError(f"in_chans is {in_chans!r}; allowed: whole numbers from 1")
         _check_classifier(num_classes, global_pool)
         self.arch = arch
-        self.derived_from: tuple[str, ...] = ()  # `model:source` of the weights it was given; set by who loads them
+        self.derived_from: tuple[str, ...] = ()  # set by the code that loads weights
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.global_pool = global_pool
@@ -62,17 +64,18 @@ class FBNetV3(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [N, in_chans, H, W] to logits [N, num_classes]; without classifier to what `forward_head` would give it."""
+        """Map images [N, in_chans, H, W] to logits [N, num_classes], or without classifier to the classifier's input."""
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images to the last map before pooling [N, num_features, H', W']."""
-        return self.head.expand(self.stages(self.stem(x)))  # type: ignore[no-any-return]
+        """Map images to the last map before pooling [N, num_features, H', W']."""
+        out: Tensor = self.head.expand(self.stages(self.stem(x)))
+        return out
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """What `forward_features` gave to logits, or with `pre_logits` to [N, head_hidden_size].
+        """Map the output of `forward_features` to logits, or with `pre_logits` to [N, head_hidden_size].
 
-        Where `global_pool` is "" both are the map [N, head_hidden_size, H', W'].
+        If `global_pool` is "", both are the map [N, head_hidden_size, H', W'].
         """
         x = self.head(x)
         if self.global_pool != "":
@@ -89,20 +92,21 @@ class FBNetV3(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The maps of `feature_info`, after what `forward_features` gives unless `intermediates_only`.
+        """Return the output of `forward_features` and the maps of `feature_info`, or the maps alone.
 
         Args:
-            indices: which maps, in this order; negative ones count from the last, n means the last n, None all.
-            norm: without effect, there is no norm apart from the blocks'.
-            stop_early: compute nothing past the deepest map asked for; needs `intermediates_only`.
+            indices: which maps, in this order; negative indices count from the end, n means the last n maps, None all.
+            norm: has no effect, because there is no norm outside of the blocks.
+            stop_early: compute nothing after the deepest requested map; needs `intermediates_only`.
+            intermediates_only: return the maps alone.
 
         Raises:
-            InputError: an index out of range, another format than NCHW, or `stop_early` alone.
+            InputError: an index out of range, another format than NCHW, or `stop_early` without `intermediates_only`.
         """
         if output_fmt != "NCHW":
             raise InputError(f"output_fmt is {output_fmt!r}; allowed: NCHW")
         if stop_early and not intermediates_only:
-            raise InputError("stop_early leaves out the last map: it needs intermediates_only")
+            raise InputError("stop_early leaves out the last map, so it needs intermediates_only")
         depths = self._depths(take_indices(len(self.feature_info), indices))
         maps = [self.stem(x)]
         for stage in list(self.stages)[: max(depths) if stop_early else None]:
@@ -113,11 +117,11 @@ class FBNetV3(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop the layers that maps `indices` do not need, the head with them; return the indices, none negative.
+        """Remove the layers that the maps `indices` do not need, and return the indices, none of them negative.
 
         Args:
-            prune_norm: without effect, as `norm` of `forward_intermediates`.
-            prune_head: drop the head too where the last stage stays; it goes in any case where that goes.
+            prune_norm: has no effect, because there is no norm outside of the blocks.
+            prune_head: remove the head too. It is removed in any case if the last stage is.
         """
         taken = take_indices(len(self.feature_info), indices)
         depth = max(self._depths(taken))
@@ -130,15 +134,18 @@ class FBNetV3(nn.Module):
 
     @python_only
     def get_classifier(self) -> nn.Module:
-        """The last layer: a linear one, or an identity when num_classes is 0."""
+        """Return the last layer: a linear layer, or an identity if num_classes is 0."""
         return self.classifier
 
     @python_only
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put a fresh classifier for `num_classes` classes (0 for none) in place; None keeps the pooling.
+        """Replace the classifier by a new one for `num_classes` classes, or by none for 0.
+
+        Args:
+            global_pool: the new pooling; None keeps it.
 
         Raises:
-            InputError: a negative count, an unknown pooling, or classes without pooling; nothing is changed then.
+            InputError: a negative number, an unknown pooling, or classes without pooling. Nothing is changed then.
         """
         pool = self.global_pool if global_pool is None else global_pool
         _check_classifier(num_classes, pool)
@@ -146,24 +153,24 @@ class FBNetV3(nn.Module):
         self.head.pool = pooling(pool).train(self.training)
         self.classifier = nn.Identity()
         if num_classes:
-            like = self.stem.conv.weight
+            like = self.stem.conv.weight  # the new layer must be where the network is, in the network's type
             self.classifier = nn.Linear(self.head_hidden_size, num_classes, device=like.device, dtype=like.dtype)
         self.classifier.train(self.training)
 
     @python_only
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute the blocks' activations anew in the backward pass instead of keeping them: less memory, same numbers."""
+        """Recompute the blocks' activations in the backward pass instead of keeping them: less memory, same numbers."""
         self.grad_checkpointing = enable
         checkpoint_stages(self.stages, enable)
 
     @python_only
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay had better spare: biases and those of norms."""
+        """Return the names of the parameters that weight decay should leave out: biases and the parameters of norms."""
         return {name for name, parameter in self.named_parameters() if parameter.dim() == 1}
 
     @python_only
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """Patterns that group parameters by depth, for layer-wise learning rates: by block, or by stage if `coarse`."""
+        """Return patterns that group parameters for layer-wise learning rates: by block, or by stage if `coarse`."""
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}
 
     def _depths(self, indices: list[int]) -> list[int]:
@@ -177,25 +184,27 @@ def _check_classifier(num_classes: int, global_pool: str) -> None:
     if global_pool not in GLOBAL_POOLS:
         raise InputError(f"global_pool is {global_pool!r}; allowed: {', '.join(map(repr, GLOBAL_POOLS))}")
     if num_classes and not global_pool:
-        raise InputError(f"global_pool is '', no pooling, which {num_classes} classes need: 'avg', 'max' or 'avgmax'")
+        raise InputError(
+            f"global_pool is '', which means no pooling, but {num_classes} classes need it: give 'avg', 'max' or 'avgmax'"
+        )
 
 
 def initialise(network: nn.Module) -> None:
-    """The released initialisation: He normal by output fan; a residual branch starts at zero."""
+    """Initialise the weights as the released code does: He normal by output fan, and residual branches start at zero."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d) and not name.endswith("se.expand"):
-            # Depthwise too: fan_out = C * k * k there, as the released code has it.
+            # Also for depthwise convolutions: the released code counts all C output channels there, not one per group.
             fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
             nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for module in network.modules():
-        if isinstance(module, InvertedResidual) and module.residual:
-            nn.init.zeros_(module.project.bn.weight)  # type: ignore[arg-type]
+        if isinstance(module, InvertedResidual) and module.residual and isinstance(module.project.bn, nn.BatchNorm2d):
+            nn.init.zeros_(module.project.bn.weight)
 
 
 def build_stage(rows: Sequence[Block], cin: int, rates: Iterator[float] | None = None) -> Stage:
-    """The blocks of `rows` on a map of `cin` channels, each with the next rate of stochastic depth; None is 0 for all."""
+    """Return the blocks of `rows` on a map of `cin` channels. Each takes the next rate of stochastic depth; None is 0."""
     rates = itertools.repeat(0.0) if rates is None else rates
     stage = Stage()
     for row in rows:
@@ -210,7 +219,7 @@ def build_stage(rows: Sequence[Block], cin: int, rates: Iterator[float] | None =
 
 
 def _stages(arch: Arch, stochastic_depth: float) -> nn.Sequential:
-    """The blocks of `arch`; the rate of stochastic depth grows linearly with the block's index, from 0."""
+    """Return the blocks of `arch`. The rate of stochastic depth grows linearly with the block's index, from 0."""
     count = sum(row.n for row in arch.rows)
     rates = (stochastic_depth * index / count for index in range(count))
     inputs = (arch.stem.c, *(rows[-1].c for rows in arch.stages))
@@ -256,22 +265,22 @@ def build_model(
     features_only: bool = False,
     out_indices: int | Sequence[int] | None = None,
 ) -> FBNetV3 | FeatureNet:
-    """Build a network with fresh weights from torch's global generator.
+    """Return a network with new weights, drawn from torch's global generator.
 
     Args:
-        arch: a released name (`list_models()`, or fbnetv3_a0), or any architecture.
-        num_classes: 0 for none: the network returns what the classifier would see.
+        arch: the name of a released network (one of `list_models()`, or fbnetv3_a0), or any architecture.
+        num_classes: 0 for no classifier: the network returns what the classifier would see.
         dropout: rate before the classifier, in [0, 1).
-        stochastic_depth: rate that the last block would have, in [0, 1); per sample, residual blocks only.
-        global_pool: avg, max, avgmax (their mean), or, without classifier, "" for an unpooled map.
-        features_only: return a list of maps instead, by default one for each resolution.
-        out_indices: which maps: indices (negative from the last), or n for the last n; nothing deeper is built.
+        stochastic_depth: rate that the last block would have, in [0, 1). It applies per sample, to residual blocks only.
+        global_pool: avg, max, avgmax (their mean), or, without a classifier, "" for an unpooled map.
+        features_only: return a network whose output is a list of maps, by default one for each resolution.
+        out_indices: which maps: indices (negative ones count from the end), or n for the last n. Nothing deeper is built.
 
     Raises:
-        InputError: unknown name; rate, count or index out of range.
+        InputError: an unknown name, or a rate, a number or an index out of range.
     """
     if out_indices is not None and not features_only:
-        raise InputError(f"out_indices is {out_indices!r}, which chooses feature maps: it needs features_only")
+        raise InputError(f"out_indices is {out_indices!r}, which chooses feature maps, so it needs features_only")
     if not isinstance(arch, Arch):
         arch = find_arch(arch)
     model = FBNetV3(arch, num_classes, in_chans, dropout, stochastic_depth, global_pool)
@@ -279,5 +288,5 @@ def build_model(
 
 
 def list_models() -> list[str]:
-    """Names of the networks of the paper, smallest first."""
+    """Return the names of the paper's networks, smallest first."""
     return list(ARCHS)

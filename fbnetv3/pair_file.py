@@ -1,4 +1,4 @@
-"""The pair file: a searched architecture with its recipe, and how it was found (schema 1, YAML)."""
+"""The pair file: a searched architecture with its recipe, and how they were found (YAML, schema 1)."""
 
 from __future__ import annotations
 
@@ -19,19 +19,30 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Pair:
-    """An architecture-recipe pair. `provenance` names data set, versions and run, so that the pair can be retrained."""
+    """An architecture-recipe pair.
+
+    Attributes:
+        space: name of the search space.
+        seed: seed of the search.
+        constraint: the resource limit of the search: metric, convention, max.
+        predicted: mean and std of the predicted accuracy in percent, after the epochs of the search. It is empty for a
+            scaled network.
+        measured: split, epochs and acc1 of a training. It is empty for a pair that was not trained.
+        provenance: what is needed to train the pair again: data set, versions, run, channels and classes.
+    """
 
     arch: Arch
     recipe: Recipe
     space: str
     seed: int
-    constraint: dict[str, Any]  # metric, convention, max
-    predicted: dict[str, float]  # mean, std: accuracy in percent after the search's epochs; empty of a scaled network
-    measured: dict[str, Any]  # split, epochs, acc1; empty of a pair that was not trained
-    provenance: dict[str, Any]  # data, in_chans, num_classes, ...
+    constraint: dict[str, Any]
+    predicted: dict[str, float]
+    measured: dict[str, Any]
+    provenance: dict[str, Any]
     schema: int = SCHEMA
 
 
+# The entries that each mapping must have, with their types. More entries are allowed.
 _MAPPINGS: dict[str, dict[str, type]] = {
     "constraint": {"metric": str, "convention": str, "max": float},
     "predicted": {"mean": float, "std": float},
@@ -57,10 +68,10 @@ def save_pair(pair: Pair, path: str | Path) -> None:
 
 
 def load_pair(path: str | Path) -> Pair:
-    """Read a pair file, strictly.
+    """Read a pair file.
 
     Raises:
-        InputError: missing or damaged file, unknown or missing key, a value out of range.
+        InputError: a missing or damaged file, an unknown or missing key, or a value out of range.
     """
     where = str(path)
     fields = check_keys(load_yaml(Path(path), "pair file"), Pair, where)
@@ -72,6 +83,7 @@ def load_pair(path: str | Path) -> Pair:
             continue
         for entry, kind in entries.items():
             value = mapping.get(entry) if isinstance(mapping, dict) else None
+            # A whole number is a good float, but True, which Python counts as a number, is not.
             if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
                 raise InputError(f"{where}: {key}: {entry} is {value!r}; give a {kind.__name__}")
     if type(fields["seed"]) is not int or not isinstance(fields["space"], str):
@@ -84,17 +96,17 @@ def load_pair(path: str | Path) -> Pair:
 
 
 def pair_data(pair: Pair) -> Data:
-    """The images that a pair was searched for; those of files at its network's resolution.
+    """Return the images that a pair was searched for. Images from files get the resolution of the pair's network.
 
     Raises:
-        InputError: they are not there.
+        InputError: the images are not there.
     """
     spec = pair.provenance["data"]
     return load_data(spec, resolution=image_side(spec, pair.arch.resolution))
 
 
 def pair_shape(pair: Pair) -> tuple[int, int]:
-    """Classes and channels that a pair's costs are counted with: those of its space, or else of its data."""
+    """Return the numbers of classes and channels for counting a pair's costs: those of its space, or else of its data."""
     if "num_classes" in pair.provenance:
         return pair.provenance["num_classes"], pair.provenance["in_chans"]
     data = pair_data(pair)

@@ -1,9 +1,9 @@
 """Compound scaling of an architecture (section 4.2, after EfficientNet), and the search for its coefficients.
 
-The paper scales the smallest searched network down to FBNetV3-A and the largest up to F and G, and gives no coefficients.
-Of the released networks, A is B at 224 pixels, and F is E with depth 1.09, width 1.14 and resolution 1.03 (but for the
-padding quirk). G is no such multiple of E: it widens the 24- and 80-channel rows, and the stem, more than the others, and
-doubles the last row, which a depth that leaves the other rows as they are cannot do.
+The paper scales the smallest searched network down to FBNetV3-A and the largest one up to F and G. It gives no coefficients.
+Among the released networks, A is B at 224 pixels, and F is E with depth 1.09, width 1.14 and resolution 1.03 (except for the
+paddings). G is no scaled E: it widens the rows of 24 and 80 channels and the stem more than the other rows, and it doubles
+the last row, which no depth coefficient does without changing other rows too.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from fbnetv3.arch import Arch, Block
 from fbnetv3.complexity import cost, round_width
 from fbnetv3.errors import InputError
 
-RULE = (1.2, 1.1, 1.15)  # depth, width and resolution that EfficientNet raises to one power
-STEP = 0.01  # between the coefficients that are tried
-ROUGHLY = 1.4  # how far FLOPs may be from depth x width^2 x resolution^2: stem, head and rounding follow no power
+RULE = (1.2, 1.1, 1.15)  # depth, width and resolution of EfficientNet, all raised to the same power
+STEP = 0.01  # distance of the coefficients that are tried
+ROUGHLY = (
+    1.4  # largest factor between FLOPs and depth x width^2 x resolution^2, which stem, head and rounding do not follow
+)
 SIDE = 8  # resolutions are multiples of it
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """A scaled architecture, its coefficients and its FLOPs; the higher the score, the better."""
+    """A scaled architecture with its coefficients, its FLOPs and a score; a higher score is better."""
 
     arch: Arch
     depth: float
@@ -37,15 +39,15 @@ class Scaled:
 
 
 def scale(arch: Arch, depth: float = 1.0, width: float = 1.0, resolution: float = 1.0) -> Arch:
-    """An architecture with more (or fewer) blocks, channels and pixels.
+    """Return an architecture with more (or fewer) blocks, channels and pixels.
 
-    The blocks of a row of Table 2 (a first block and the rest, of equal width) are multiplied together and rounded, and
-    every block that differs from its neighbours stays; widths are rounded to multiples of 8 as in the search space, the
-    side of the image to the nearest multiple of 8. Stem and head stay, as in the released F. Coefficients of 1 change
-    nothing.
+    The depth multiplies the number of blocks in a row of Table 2 (a first block and further blocks of the same width), and
+    the result is rounded. A first block that differs from the others stays. Widths are rounded to multiples of 8 as in the
+    search space, and the side of the image is rounded to the nearest multiple of 8. Stem and head do not change, as in the
+    released F. Coefficients of 1 change nothing.
 
     Raises:
-        InputError: a coefficient that is not above 0.
+        InputError: a coefficient is not above 0.
     """
     for name, value in (("depth", depth), ("width", width), ("resolution", resolution)):
         if not 0.0 < value < math.inf:
@@ -75,18 +77,25 @@ def coefficients(
     score: Callable[[Arch], float] | None = None,
     keep_resolution: bool = False,
 ) -> list[Scaled]:
-    """Every different scaled architecture whose FLOPs come within `tolerance` (a share) of the target, best first.
+    """Return all scaled architectures whose FLOPs are close to a target, best first.
 
-    All three coefficients go the same way, up or down; of those that round to the same blocks, channels or pixels the
-    middle one stands for all. Without a `score`, the best is the one whose coefficients are
-    nearest to EfficientNet's rule, powers of `RULE` with one exponent, by the distance of their logarithms.
-    `keep_resolution` is for images of one size.
+    All three coefficients are at least 1, or all are at most 1. Of the coefficients that round to the same blocks, channels
+    or pixels, only the middle one is tried.
+
+    Args:
+        target: the FLOPs to reach, in the given `convention`.
+        tolerance: allowed relative difference from the target, such as 0.01 for 1%.
+        score: rates an architecture; the best one comes first. Without it, the best coefficients are those nearest to
+            EfficientNet's rule (powers of `RULE` with one exponent), by the distance of their logarithms.
+        keep_resolution: do not scale the resolution, for data with images of one size.
 
     Raises:
-        InputError: a target or tolerance that is not above 0, or none that comes within it; the message names the nearest.
+        InputError: a target or tolerance out of range, or no architecture is close enough; the message names the nearest.
     """
     if not (0.0 < target < math.inf and 0.0 < tolerance < 1.0):
-        raise InputError(f"target is {target:g}, tolerance {tolerance:g}; give FLOPs above 0 and a share below 1")
+        raise InputError(
+            f"target is {target:g}, tolerance {tolerance:g}; give FLOPs above 0 and a tolerance between 0 and 1"
+        )
     ratio = target / cost(arch, num_classes, in_chans).flops(convention)
     low, high = min(ratio, 1.0), max(ratio, 1.0)
     depths = _distinct(_steps(low, high), lambda depth: scale(arch, depth=depth).stages)
@@ -96,7 +105,7 @@ def coefficients(
     found, nearest = [], (math.inf, 0)
     for depth, width, resolution in itertools.product(depths, widths, sides):
         if not 1 / ROUGHLY < depth * width**2 * resolution**2 / ratio < ROUGHLY:
-            continue  # not worth counting
+            continue  # counting its FLOPs would be a waste: it cannot be within the tolerance
         scaled = scale(arch, depth, width, resolution)
         flops = cost(scaled, num_classes, in_chans).flops(convention)
         off = abs(flops / target - 1.0)
@@ -112,26 +121,28 @@ def coefficients(
 
 
 def distance_to_rule(depth: float, width: float, resolution: float) -> float:
-    """How far the logarithms of coefficients are from the nearest power of `RULE`; 0 on it."""
+    """Return the distance of the coefficients' logarithms from the nearest power of `RULE`. It is 0 for such a power."""
+    # The powers of RULE are a line in logarithms, and `power` is the point of the line nearest to the coefficients.
     logs, line = [math.log(v) for v in (depth, width, resolution)], [math.log(v) for v in RULE]
     power = sum(a * b for a, b in zip(logs, line, strict=True)) / sum(b * b for b in line)
     return math.dist(logs, [power * b for b in line])
 
 
 def _steps(low: float, high: float) -> list[float]:
-    """Coefficients from `low` to `high`, 1 among them."""
+    """Return the coefficients from `low` to `high`; 1 is one of them."""
+    # Multiples of STEP counted from 1 and rounded, so that the same coefficient is always the same number.
     first, last = math.floor((low - 1.0) / STEP), math.ceil((high - 1.0) / STEP)
     return [round(1.0 + i * STEP, 4) for i in range(first, last + 1) if 1.0 + i * STEP > 0.0]
 
 
 def _distinct(values: list[float], rounded: Callable[[float], object]) -> list[float]:
-    """Of ascending values that round to the same, the middle one, or 1."""
+    """Return one value of every run of ascending values that are rounded to the same: 1 if it is there, else the middle."""
     runs = [list(run) for _, run in itertools.groupby(values, rounded)]
     return [1.0 if 1.0 in run else run[len(run) // 2] for run in runs]
 
 
 def _groups(stage: tuple[Block, ...]) -> list[list[Block]]:
-    """The rows of Table 2 in a stage: a single first block and the rest that follow it with its width."""
+    """Return the rows of Table 2 in a stage: each is a single first block and the blocks of the same width after it."""
     groups: list[list[Block]] = []
     for row in stage:
         if groups and len(groups[-1]) == 1 and groups[-1][0].n == 1 and row.s == 1 and row.c == groups[-1][0].c:
@@ -142,6 +153,7 @@ def _groups(stage: tuple[Block, ...]) -> list[list[Block]]:
 
 
 def _deeper(group: list[Block], depth: float) -> list[Block]:
+    """Return a row of Table 2 with `depth` times as many blocks; only the number of its last blocks changes."""
     before = sum(row.n for row in group)
     rest = max(_nearest(before * depth) - sum(row.n for row in group[:-1]), 1)
     return [*group[:-1], dataclasses.replace(group[-1], n=rest)]

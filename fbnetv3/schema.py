@@ -1,4 +1,4 @@
-"""Strict reading of mappings into frozen dataclasses: unknown keys, missing keys, wrong types and values are errors."""
+"""Strict reading of mappings into frozen dataclasses: an unknown key, a missing key or a wrong type is an error."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ T = TypeVar("T")
 
 
 def read(cls: type[T], data: Any, where: str, **nested: type) -> T:
-    """Build `cls`, a pydantic dataclass, from a mapping; the fields named in `nested` are mappings of such classes too.
+    """Return a pydantic dataclass built from a mapping.
+
+    Args:
+        where: what is being read; the messages start with it.
+        nested: classes of the fields that are themselves mappings of a dataclass.
 
     Raises:
-        InputError: the message starts with `where` and names the key, the value and the rule.
+        InputError: the message names the key, the value and the rule.
     """
     fields = check_keys(data, cls, where)
     for name, inner in nested.items():
@@ -29,7 +33,7 @@ def read(cls: type[T], data: Any, where: str, **nested: type) -> T:
         return cls(**fields)
     except ValidationError as error:
         first = error.errors()[0]
-        if not first["loc"]:  # a rule between fields, whose message says it all
+        if not first["loc"]:  # a rule between several fields, whose message names them
             raise InputError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
         key, given = ".".join(map(str, first["loc"])), first["input"]
         hint = "; YAML reads 1e-5 as text, write 1.0e-5" if isinstance(given, str) and _is_number(given) else ""
@@ -37,10 +41,14 @@ def read(cls: type[T], data: Any, where: str, **nested: type) -> T:
 
 
 def find_yaml(name: str, folder: Path, what: str, more: str = "") -> Path:
-    """The YAML file called `name` in a folder of the package, or a user's by its path.
+    """Return the path of a YAML file: one of the package's `folder` by name, or any by its path.
+
+    Args:
+        what: what the file should be, for the message.
+        more: what else may be given, for the message.
 
     Raises:
-        InputError: no such file; the message says `what` was looked for, what the folder has, and `more` that may be given.
+        InputError: there is no such file. The message lists those of the folder.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.is_file():
@@ -51,21 +59,22 @@ def find_yaml(name: str, folder: Path, what: str, more: str = "") -> Path:
 
 
 def list_yaml(folder: Path) -> list[str]:
-    """Names of the YAML files in a folder."""
+    """Return the names of the YAML files in a folder, without their ending."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
 def load_yaml(path: Path, what: str) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """Return the mapping in a YAML file.
 
     Raises:
-        InputError: no such file, no text, no YAML or no mapping.
+        InputError: the file is missing, is not text, is not YAML, or holds something else than a mapping.
     """
     try:
         data = yaml.safe_load(path.read_text())
     except OSError as error:
         raise InputError(f"cannot read the {what} {path}: {error.strerror}; give the path of one") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
+        # YAML's messages have several lines; an error of the command line has one.
         raise InputError(f"{path} is no {what}, or is damaged: {' '.join(str(error).split())[:150]}") from None
     if not isinstance(data, Mapping):
         raise InputError(f"{path} is no {what}: it holds {type(data).__name__}, not a mapping")
@@ -73,10 +82,10 @@ def load_yaml(path: Path, what: str) -> dict[str, Any]:
 
 
 def parse_scalar(text: str) -> Any:
-    """A value as YAML reads it, and 1e-5 as the number that it is.
+    """Return a value as YAML reads it, except that 1e-5 is the number that it looks like.
 
     Raises:
-        InputError: no YAML.
+        InputError: the text is not YAML.
     """
     try:
         value = yaml.safe_load(text)
@@ -86,7 +95,7 @@ def parse_scalar(text: str) -> Any:
 
 
 def dump_yaml(data: Any) -> str:
-    """YAML text in the order of the data, short lists and mappings on one line."""
+    """Return YAML text that keeps the order of the data and puts short lists and mappings on one line."""
     text: str = yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110)
     return text
 

@@ -127,4 +127,6 @@ def open_upright(path: str | Path, mode: str | None = None) -> Any:
         raise InputError(f"no image at {path}; give the path of an image file") from None
     # Pillow raises these, depending on where the damage is.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is no image that can be read ({error}); give a PNG, a JPEG or another image") from None
+        raise InputError(
+            f"{path} is no image that can be read ({error}); give a PNG, a JPEG or another image"
+        ) from None

@@ -1,7 +1,7 @@
-"""Weight files that explain themselves: network, classes and preprocessing travel with the weights.
+"""Weight files that describe themselves: they hold the network, the class names and the preprocessing with the weights.
 
-Two formats by suffix: `.safetensors` (needs the safetensors package), whose header holds the description as JSON, and
-`.pt`/`.pth`, a `torch.save` of plain data and tensors. No code of a file ever runs.
+The suffix chooses one of two formats. `.safetensors` needs the safetensors package and has the description as JSON in its
+header. `.pt` and `.pth` are plain data and tensors in torch's format. No code of a file runs.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from fbnetv3.transforms import Transforms
 
 SCHEMA = 2
 SUFFIXES = (".safetensors", ".pt", ".pth")
-IMAGENET = "imagenet1k"  # stands for the names of its 1000 classes
-UNKNOWN = "unknown"  # in `derived_from`: nobody said where the weights come from
-_KEY = "fbnetv3"  # of the description in a safetensors header
+IMAGENET = "imagenet1k"  # written instead of the names of its 1000 classes
+UNKNOWN = "unknown"  # in `derived_from`: the origin of the weights was not given
+_KEY = "fbnetv3"  # key of the description in the header of a .safetensors file
 _ENTRIES = ("schema", "arch", "classes", "transforms", "derived_from")
 
 
 @dataclass(frozen=True, eq=False)
 class WeightFile:
-    """Weights in this package's names with what it takes to use them.
+    """Weights under this package's names, and everything that using them takes.
 
-    `classes` are names, or `imagenet1k` for the 1000 of ImageNet; `derived_from` names the registered weights
-    (`model:source`) that they were trained from, whose licences bind them.
+    Attributes:
+        classes: names of the classes, or `imagenet1k` for the 1000 classes of ImageNet.
+        derived_from: the registered weights (`model:source`) that these were trained from. Their licences apply here too.
     """
 
     arch: Arch
@@ -44,20 +45,22 @@ class WeightFile:
 
     @classmethod
     def from_model(cls, model: nn.Module, classes: tuple[str, ...] | str, transforms: Transforms) -> WeightFile:
-        """The weights of a network of this package, which remembers what they were trained from.
+        """Return the weight file of a trained network of this package.
 
         Raises:
-            InputError: another network.
+            InputError: the model is not a network of this package.
         """
         if not isinstance(model, FBNetV3):
-            raise InputError(f"a weight file holds a network of this package, not a {type(model).__name__}")
+            raise InputError(
+                f"a weight file holds a network of this package, not a {type(model).__name__}; save its state dict instead"
+            )
         return cls(model.arch, classes, transforms, model.state_dict(), model.derived_from)
 
     def build(self) -> FBNetV3:
-        """The network with these weights, in eval mode.
+        """Return the network with these weights, in eval mode.
 
         Raises:
-            InputError: the weights are not those of the architecture.
+            InputError: the weights do not fit the architecture.
         """
         count = 1000 if isinstance(self.classes, str) else len(self.classes)
         model = build_model(self.arch, count, self.transforms.in_chans)
@@ -68,7 +71,14 @@ class WeightFile:
 
 
 def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str) -> None:
-    """Raise `InputError`, naming the differences, unless `state` has exactly the keys and shapes of `expected`."""
+    """Check that a state dict has exactly the keys and shapes of `expected`.
+
+    Args:
+        name: the network, for the message.
+
+    Raises:
+        InputError: it has not. The message names the first differences.
+    """
     shapes = [
         f"{key} is {list(state[key].shape)}, not {list(value.shape)}"
         for key, value in expected.items()
@@ -85,10 +95,10 @@ def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], nam
 
 
 def write_weight_file(path: str | Path, file: WeightFile) -> None:
-    """Write a weight file, atomically; the suffix chooses the format.
+    """Write a weight file, atomically. The suffix chooses the format.
 
     Raises:
-        InputError: another suffix, or a file that cannot be written.
+        InputError: an unknown suffix, or a file that cannot be written.
     """
     header = {
         "schema": SCHEMA,
@@ -101,7 +111,8 @@ def write_weight_file(path: str | Path, file: WeightFile) -> None:
 
 
 def write_tensors(path: str | Path, state: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors with a description, as `write_weight_file` does; an empty one leaves a plain state dict."""
+    """Write tensors with a description, as `write_weight_file` does. Without a description the file is a state dict."""
+    # safetensors refuses tensors that are not contiguous, such as weights with channels last.
     tensors = {key: value.detach().contiguous() for key, value in state.items()}
     if check_suffix(path) != ".safetensors":
         save_torch(path, {**header, "state_dict": tensors} if header else tensors)
@@ -111,13 +122,14 @@ def write_tensors(path: str | Path, state: Mapping[str, Tensor], header: Mapping
 
 
 def read_tensors(path: str | Path, trust_pickle: bool = False) -> tuple[Any, dict[str, Any] | None]:
-    """What a file of weights holds, as it stands, and the description if this package wrote it.
+    """Return the content of a file of weights, and its description if this package wrote the file.
 
     Args:
-        trust_pickle: unpickle whatever it holds, so that code of the file may run.
+        trust_pickle: load any pickle; its code runs.
 
     Raises:
-        InputError: no such file, a damaged one, another suffix, or a pickle of more than tensors and plain data.
+        InputError: the file is missing or damaged, has an unknown suffix, or is a pickle of more than tensors and plain
+            data.
     """
     path = Path(path)
     if check_suffix(path) != ".safetensors":
@@ -133,15 +145,16 @@ def read_tensors(path: str | Path, trust_pickle: bool = False) -> tuple[Any, dic
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         return state, json.loads(metadata[_KEY]) if _KEY in metadata else None
-    except Exception as error:  # the library's own error class, OSError, JSON errors
+    except Exception as error:  # safetensors has its own error class; OSError and JSON errors are possible too
         raise InputError(f"{path} is no weight file or is damaged ({type(error).__name__}: {error})") from error
 
 
 def read_weight_file(path: str | Path) -> WeightFile:
-    """Read a file that describes itself.
+    """Read a weight file.
 
     Raises:
-        InputError: a missing, damaged or foreign file, or a schema that this version does not read.
+        InputError: the file is missing or damaged, was not written by this package, or has a schema that this version does
+            not read.
     """
     state, header = read_tensors(path)
     if header is None:
@@ -150,7 +163,14 @@ def read_weight_file(path: str | Path) -> WeightFile:
 
 
 def described(state: Mapping[str, Tensor], header: Mapping[str, Any], path: str | Path) -> WeightFile:
-    """The weight file of what `read_tensors` gave."""
+    """Return the weight file for what `read_tensors` returned.
+
+    Args:
+        path: the file that was read, for the messages.
+
+    Raises:
+        InputError: the description is incomplete, or has a schema that this version does not read.
+    """
     if header.get("schema") == 1:
         header = _from_schema_1(header)
     if header.get("schema") != SCHEMA:
@@ -173,7 +193,10 @@ def described(state: Mapping[str, Tensor], header: Mapping[str, Any], path: str 
 
 
 def _from_schema_1(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Schema 1 had one mean and deviation for all channels, and no origin: those weights were trained here from scratch."""
+    """Translate a description of schema 1.
+
+    It had one mean and one std for all channels, and no origin, because all weights had been trained from scratch.
+    """
     channels, side = header["in_chans"], header["arch"]["resolution"]
     transforms = {"resize": side, "crop": side, "mean": [header["mean"]] * channels, "std": [header["std"]] * channels}
     return {
@@ -186,10 +209,10 @@ def _from_schema_1(header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_suffix(path: str | Path) -> str:
-    """The suffix of a weight file.
+    """Return the suffix of a weight file.
 
     Raises:
-        InputError: another one.
+        InputError: it is not the suffix of a weight file.
     """
     suffix = Path(path).suffix
     if suffix not in SUFFIXES:
@@ -198,7 +221,7 @@ def check_suffix(path: str | Path) -> str:
 
 
 def _safetensors(module: str = "") -> Any:
-    """The safetensors package, which the networks do without."""
+    """Return the safetensors package or one of its modules. It is imported late because most users do not need it."""
     import importlib
 
     try:

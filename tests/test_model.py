@@ -182,7 +182,7 @@ def test_reset_classifier(arch):
     [
         (-1, None, "num_classes is -1; allowed: whole numbers from 0"),
         (2, "mean", "global_pool is 'mean'; allowed: 'avg', 'max', 'avgmax', ''"),
-        (2, "", "no pooling, which 2 classes need"),
+        (2, "", "which means no pooling, but 2 classes need it"),
     ],
 )
 def test_a_refused_reset_changes_nothing(num_classes, pool, words):
