@@ -1,20 +1,64 @@
-"""FBNetV3 in detectors: Faster R-CNN of detectron2 and of torchvision on COCO-format data, and Table 5 (section 4.3).
+"""Detectors on any network of this package: Faster R-CNN of detectron2 and of torchvision, on data in COCO's format.
 
-`torchvision_model.py` and what it needs run with torchvision alone; the other modules import detectron2, which is not on
-PyPI. `need_detectron2` says how to get it.
+The names below are imported on first use. All but `faster_rcnn` need detectron2, which is not on PyPI; `need_detectron2` says
+how to install it.
 """
 
 import logging
 import warnings
+from typing import TYPE_CHECKING, Any
 
 from fbnetv3.errors import InputError
+from fbnetv3.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from fbnetv3.detection.config import add_fbnetv3_config as add_fbnetv3_config
+    from fbnetv3.detection.config import load_config as load_config
+    from fbnetv3.detection.datasets import dataset_name as dataset_name
+    from fbnetv3.detection.datasets import load_records as load_records
+    from fbnetv3.detection.detector import Detection as Detection
+    from fbnetv3.detection.detector import Detector as Detector
+    from fbnetv3.detection.detector import draw as draw
+    from fbnetv3.detection.detector import write_detections as write_detections
+    from fbnetv3.detection.detector_weights import load_detector as load_detector
+    from fbnetv3.detection.detectron2_model import build_detector as build_detector
+    from fbnetv3.detection.evaluation import evaluate as evaluate
+    from fbnetv3.detection.torchvision_model import faster_rcnn as faster_rcnn
+    from fbnetv3.detection.training import train as train
+
+_TORCHVISION_ALONE = {"faster_rcnn": "fbnetv3.detection.torchvision_model"}
+_MODULES = _TORCHVISION_ALONE | {
+    "Detection": "fbnetv3.detection.detector",
+    "Detector": "fbnetv3.detection.detector",
+    "add_fbnetv3_config": "fbnetv3.detection.config",
+    "build_detector": "fbnetv3.detection.detectron2_model",
+    "dataset_name": "fbnetv3.detection.datasets",
+    "draw": "fbnetv3.detection.detector",
+    "evaluate": "fbnetv3.detection.evaluation",
+    "load_config": "fbnetv3.detection.config",
+    "load_detector": "fbnetv3.detection.detector_weights",
+    "load_records": "fbnetv3.detection.datasets",
+    "train": "fbnetv3.detection.training",
+    "write_detections": "fbnetv3.detection.detector",
+}
+__all__ = ["need_detectron2", *_MODULES]
+_get, __dir__ = lazy_names(__name__, _MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    # Without this check a user who lacks detectron2 would see an ImportError that does not say how to get it.
+    if name in _MODULES and name not in _TORCHVISION_ALONE:
+        need_detectron2()
+    return _get(name)
 
 
 def need_detectron2() -> None:
-    """Check that detectron2 is at hand, before a module is imported that needs it, and hush what torch says of its age.
+    """Check that detectron2 is installed, and silence the warnings that its age causes in torch.
+
+    The public names of this package call it on first use. Call it before importing a module that needs detectron2.
 
     Raises:
-        InputError: it is not; the message says how to install it.
+        InputError: detectron2 or pycocotools is missing; the message says how to install them.
     """
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
     warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release", UserWarning)

@@ -1,4 +1,4 @@
-"""Annotation files in COCO's format, checked so that a mistake is one line before a training and no traceback within it."""
+"""Check annotation files in COCO's format, so that a mistake is one error line before a training starts."""
 
 from __future__ import annotations
 
@@ -10,58 +10,67 @@ from typing import Any
 
 from fbnetv3.errors import InputError
 
-_ENTRIES = {
+# Keys that every entry needs. `iscrowd` and `area` are not among them: data sets made by others often lack both, and
+# `evaluation.evaluate` fills them in.
+_REQUIRED_KEYS = {
     "images": ("id", "file_name", "width", "height"),
     "categories": ("id", "name"),
     "annotations": ("id", "image_id", "category_id", "bbox"),
 }
 
 
-def check_file(path: Path, images: Path) -> None:
-    """Raise `InputError` unless a file in COCO's format is whole, agrees with itself, and is of a folder's pictures.
+def check_annotations(path: Path, image_folder: Path) -> None:
+    """Raise `InputError` unless an annotation file is complete and consistent, and belongs to an image folder.
 
-    Of the pictures one is looked for: a few that are missing do not stop a training.
+    One image of the file must exist in the folder. More are not looked for, because a training continues without a few
+    missing images.
     """
     where = f"annotation file {path}"
     if not path.is_file():
         raise InputError(f"no {where}; give the path of a file in COCO's format")
-    if not images.is_dir():
-        raise InputError(f"no folder of pictures {images}; give the one that the file names of {path.name} lie in")
+    if not image_folder.is_dir():
+        raise InputError(f"no image folder {image_folder}; give the folder of the images that {path.name} lists")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{where} cannot be read ({error}); give a file in COCO's format") from None
-    for key, entries in _ENTRIES.items():
-        rows = data.get(key) if isinstance(data, Mapping) else None
-        if not isinstance(rows, list) or not (rows or key == "annotations"):
-            raise InputError(f"{where} lacks {key!r}; give a file in COCO's format")
-        if lacking := [entry for row in rows for entry in entries if not isinstance(row, Mapping) or entry not in row]:
-            raise InputError(f"{where}: an entry of {key!r} lacks {lacking[0]!r}; give a file in COCO's format")
-        if len({row["id"] for row in rows}) < len(rows):
-            raise InputError(f"{where}: several entries of {key!r} have one id; give every one its own")
+    for name, keys in _REQUIRED_KEYS.items():
+        entries = data.get(name) if isinstance(data, Mapping) else None
+        # A file without annotations is legal: COCO's test files have none, and `keep_annotated` refuses to train on one.
+        if not isinstance(entries, list) or not (entries or name == "annotations"):
+            raise InputError(f"{where} lacks {name!r}; give a file in COCO's format")
+        if missing := [key for entry in entries for key in keys if not isinstance(entry, Mapping) or key not in entry]:
+            raise InputError(f"{where}: an entry of {name!r} lacks {missing[0]!r}; give a file in COCO's format")
+        # pycocotools indexes entries by id and would silently keep the last one of each id.
+        if len({entry["id"] for entry in entries}) < len(entries):
+            raise InputError(f"{where}: several entries of {name!r} have the same id; give each entry another id")
     _check_boxes(data, where)
-    if not any((images / row["file_name"]).is_file() for row in data["images"]):
-        raise InputError(f"none of the pictures of {path.name} lies in {images}; give the folder that they lie in")
+    if not any((image_folder / image["file_name"]).is_file() for image in data["images"]):
+        raise InputError(f"none of the images of {path.name} is in {image_folder}; give the folder that contains them")
 
 
 def _check_boxes(data: Mapping[str, Any], where: str) -> None:
-    pictures, categories = ({row["id"] for row in data[key]} for key in ("images", "categories"))
-    for row in data["annotations"]:
-        if row["category_id"] not in categories:
+    """Raise `InputError` for an annotation of an unknown category or image, or with a box that is none."""
+    image_ids, category_ids = ({entry["id"] for entry in data[name]} for name in ("images", "categories"))
+    for annotation in data["annotations"]:
+        if annotation["category_id"] not in category_ids:
             raise InputError(
-                f"{where}: annotation {row['id']} has category {row['category_id']}, which is not among the "
-                f"{len(categories)} categories of the file: add it there, or drop the annotation"
+                f"{where}: annotation {annotation['id']} has category {annotation['category_id']}, which is not among the "
+                f"{len(category_ids)} categories of the file; add the category, or remove the annotation"
             )
-        if row["image_id"] not in pictures:
+        if annotation["image_id"] not in image_ids:
             raise InputError(
-                f"{where}: annotation {row['id']} is of picture {row['image_id']}, which the file does not list"
+                f"{where}: annotation {annotation['id']} is of image {annotation['image_id']}, which the file does not "
+                "list; add the image, or remove the annotation"
             )
-        if not _is_box(row["bbox"]):
+        if not _is_box(annotation["bbox"]):
             raise InputError(
-                f"{where}: annotation {row['id']} has box {row['bbox']}; allowed: x, y, width, height in pixels"
+                f"{where}: annotation {annotation['id']} has the box {annotation['bbox']}; allowed: four numbers, "
+                "x, y, width, height in pixels, width and height not negative"
             )
 
 
 def _is_box(box: Any) -> bool:
+    """Return whether a value is a box: x, y, width, height, all finite, the last two not negative."""
     numbers = isinstance(box, list) and all(isinstance(value, int | float) and math.isfinite(value) for value in box)
     return numbers and len(box) == 4 and min(box[2:]) >= 0

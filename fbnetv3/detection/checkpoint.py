@@ -1,8 +1,9 @@
-"""Checkpoints of a detector's training: all that resuming needs, whole or absent."""
+"""Checkpoints of a detector's training: all that resuming needs, complete or not there at all."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,79 +15,87 @@ from torch import nn
 from fbnetv3.errors import InputError
 from fbnetv3.files import load_torch, save_torch, write_atomically
 
-LAST = "last_checkpoint"  # the file that names the newest, as detectron2 has it
-# Keys that may differ between a checkpoint and its resumption: they do not change the weights.
-_FREE = (
+LAST = "last_checkpoint"  # detectron2's name for the file that names the newest checkpoint
+# Config keys that may change when a training is resumed, because the weights do not depend on them.
+_FREE_KEYS = (
     "OUTPUT_DIR",
     "DATALOADER.NUM_WORKERS",
     "DATASETS.TEST",
     "TEST",
     "SOLVER.CHECKPOINT_PERIOD",
     "VIS_PERIOD",
-    "MODEL.DEVICE",  # of several processes every one has its own
+    "MODEL.DEVICE",  # each of several processes has another device
 )
 
 
 class Checkpointer:
-    """detectron2's checkpoints (`model_STEP.pth`, `last_checkpoint`), whole or absent, of this training only."""
+    """Writes and reads the checkpoints of one training, in detectron2's files `model_STEP.pth` and `last_checkpoint`.
 
-    def __init__(self, cfg: CfgNode, model: nn.Module, classes: tuple[str, ...], kept: dict[str, Any]) -> None:
-        self.out, self.model, self.classes, self.kept = Path(cfg.OUTPUT_DIR), model, classes, kept
+    Args:
+        parts: optimizer, scheduler and so on: everything with a state dict that the training continues with.
+    """
+
+    def __init__(self, cfg: CfgNode, model: nn.Module, classes: tuple[str, ...], parts: Mapping[str, Any]) -> None:
+        self.out, self.model, self.classes, self.parts = Path(cfg.OUTPUT_DIR), model, classes, parts
         self.identity, self.device = _identity(cfg), torch.device(cfg.MODEL.DEVICE)
 
     def write(self, step: int) -> None:
-        """Save after so many steps; the one before is deleted then.
+        """Save the training after `step` steps, then delete the previous checkpoint. Only the first process writes.
 
         Raises:
-            InputError: it cannot be written; the one before is still there.
+            InputError: the checkpoint cannot be written; the previous one is still there.
         """
         if not comm.is_main_process():
             return
-        before = self._last()
+        previous = self._last()
         path = self.out / f"model_{step:07d}.pth"
-        content = {key: part.state_dict() for key, part in self.kept.items()}
+        content = {key: part.state_dict() for key, part in self.parts.items()}
         content |= {"model": self.model.state_dict(), "step": step, "classes": list(self.classes)}
         save_torch(path, content | {"identity": json.dumps(self.identity)})
+        # In this order a crash at any moment leaves LAST naming a complete checkpoint.
         write_atomically(self.out / LAST, path.name)
-        if before is not None and before != path:
-            before.unlink(missing_ok=True)
+        if previous is not None and previous != path:
+            previous.unlink(missing_ok=True)
 
     def resume(self, allowed: bool) -> int:
-        """Load the last checkpoint, if there is one: the steps that it has.
+        """Load the last checkpoint, if there is one, and return the number of steps that it was trained for.
 
         Raises:
-            InputError: there is one and resuming is not `allowed`, or it is damaged or of another config.
+            InputError: there is one although resuming is not `allowed`, or it is damaged or of a training with another
+                config.
         """
         path = self._last()
         if path is None:
             return 0
         if not allowed:
             raise InputError(f"{self.out} already holds a training; resume it, or give another folder")
-        content = load_torch(path, "checkpoint", ("model", "step", "identity", *self.kept))
-        was = json.loads(content["identity"])
-        for key in sorted(was.keys() | self.identity.keys()):
-            if was.get(key) != self.identity.get(key):
+        content = load_torch(path, "checkpoint", ("model", "step", "identity", *self.parts))
+        saved = json.loads(content["identity"])
+        for key in sorted(saved.keys() | self.identity.keys()):
+            if saved.get(key) != self.identity.get(key):
                 raise InputError(
-                    f"{path} is of another training: {key} was {was.get(key)!r}, now {self.identity.get(key)!r}; give the "
-                    "same config, or another folder"
+                    f"{path} is of another training: {key} was {saved.get(key)!r} and is {self.identity.get(key)!r} now; give "
+                    "the same config, or another folder"
                 )
         self.model.load_state_dict(content["model"])
-        for key, part in self.kept.items():
+        for key, part in self.parts.items():
             part.load_state_dict(content[key])
         return int(content["step"])
 
     def _last(self) -> Path | None:
+        """Return the path of the newest checkpoint, or None if there is none."""
         tag = self.out / LAST
         return self.out / tag.read_text().strip() if tag.is_file() else None
 
 
 def _identity(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
-    """The config flat, without what does not change the weights."""
+    """Return the config keys on which the weights depend, with their values, as a flat dict."""
     flat: dict[str, Any] = {}
     for key, value in cfg.items():
         name = prefix + key
         if isinstance(value, CfgNode):
             flat |= _identity(value, f"{name}.")
-        elif not any(name == free or name.startswith(f"{free}.") for free in _FREE):
+        elif not any(name == free or name.startswith(f"{free}.") for free in _FREE_KEYS):
+            # Through JSON, so that tuples become lists as in a saved checkpoint.
             flat[name] = json.loads(json.dumps(value))
     return flat

@@ -1,4 +1,4 @@
-"""detectron2's config with the keys of this package, and the configs that lie in `configs/`."""
+"""detectron2's config with the keys that this package adds, and the packaged configs of `configs/`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ CONFIGS = Path(__file__).with_name("configs")
 
 
 def add_fbnetv3_config(cfg: CfgNode) -> None:
-    """Add `MODEL.FBNETV3` and `MODEL_EMA` (named as in d2go), and take pictures as RGB with ImageNet's mean and deviation.
+    """Add the keys `MODEL.FBNETV3` and `MODEL_EMA`, and make images RGB with ImageNet's mean and standard deviation (std).
 
-    MODEL.FBNETV3.ARCH is a model name (`fbnetv3_a`, `table5_fbnetv3_a`, ...) or the path of a pair file, NORM one of
-    `modeling.NORMS`, OUT_FEATURES the backbone's maps, c1 (stride 2) to c5 (stride 32). MODEL_EMA.DECAY is d2go's: the paper
-    says only "switch on EMA".
+    The new keys, whose names are those of d2go:
+
+    - `MODEL.FBNETV3.ARCH`: a model name (`fbnetv3_a`, `table5_fbnetv3_a`, ...) or the path of a pair file.
+    - `MODEL.FBNETV3.NORM`: a kind of batch norm, one of `detectron2_model.NORMS`.
+    - `MODEL.FBNETV3.OUT_FEATURES`: the feature maps of the backbone, from c1 (stride 2) to c5 (stride 32).
+    - `MODEL_EMA.ENABLED`: whether to keep an exponential moving average of the weights.
+    - `MODEL_EMA.DECAY`: its decay. The default is d2go's, because the paper only says "switch on EMA".
     """
     cfg.MODEL.FBNETV3 = CfgNode()
     cfg.MODEL.FBNETV3.ARCH = "fbnetv3_a"
@@ -29,36 +33,45 @@ def add_fbnetv3_config(cfg: CfgNode) -> None:
     cfg.MODEL_EMA = CfgNode()
     cfg.MODEL_EMA.ENABLED = False
     cfg.MODEL_EMA.DECAY = 0.9998
-    cfg.INPUT.FORMAT = "RGB"
+    cfg.INPUT.FORMAT = "RGB"  # the classifiers were trained on RGB; detectron2's default is BGR
+    # detectron2 normalises pixels in 0..255, this package pixels in 0..1.
     cfg.MODEL.PIXEL_MEAN = [255 * value for value in IMAGENET_MEAN]
     cfg.MODEL.PIXEL_STD = [255 * value for value in IMAGENET_STD]
 
 
 def load_config(name: str, changes: Sequence[str] = ()) -> CfgNode:
-    """A config of `configs/` by its name, or any file, with `KEY VALUE ...` put over it.
+    """Return a packaged config by its name, or the config of any YAML file, with changes applied.
+
+    Args:
+        name: a name in `configs/` without suffix, or a path that ends in .yaml.
+        changes: keys and values in turn, such as `["SOLVER.MAX_ITER", "100"]`.
 
     Raises:
-        InputError: no such file, a damaged one, an unknown key or a value of another type.
+        InputError: a missing or damaged file, an unknown key, or a value of another type.
     """
     path = find_yaml(name, CONFIGS, "config")
     cfg = get_cfg()
     add_fbnetv3_config(cfg)
-    with _clear(f"{path}: "):
-        cfg.merge_from_file(str(path), allow_unsafe=False)  # detectron2's default lets YAML run code
+    with _as_input_error(f"{path}: "):
+        # detectron2's default allows YAML tags that run code. A config from the internet must not do that.
+        cfg.merge_from_file(str(path), allow_unsafe=False)
     if len(changes) % 2:
-        raise InputError(f"config changes are {' '.join(changes)!r}; give KEY VALUE pairs, such as SOLVER.MAX_ITER 100")
-    with _clear(""):
+        raise InputError(
+            f"the config changes are {' '.join(changes)!r}; give KEY VALUE pairs, such as SOLVER.MAX_ITER 100"
+        )
+    with _as_input_error(""):
         cfg.merge_from_list(list(changes))
     return cfg
 
 
 @contextlib.contextmanager
-def _clear(where: str) -> Iterator[None]:
-    """yacs checks with asserts and KeyErrors, yaml with its own."""
+def _as_input_error(where: str) -> Iterator[None]:
+    """Turn every error inside into an `InputError` of one line that starts with `where`."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # yacs raises AssertionError and KeyError, the YAML parser its own classes
+        # str() of a KeyError adds quotes around the message, its argument has none.
         words = " ".join(str(error.args[0] if error.args else error).split())
         raise InputError(
-            f"{where}{words[:200]}; give a config of detectron2 with the keys of fbnetv3.detection"
+            f"{where}{words[:200]}; give a config of detectron2 with the keys that fbnetv3.detection adds"
         ) from None

@@ -2,8 +2,9 @@
 
     model = faster_rcnn("fbnetv3_a", 20, weights="fb")
 
-The parts are those of the detectron2 models (`cut.py`); what torchvision does itself is its own: losses, sampling of
-proposals, and a region pooling without detectron2's half-pixel shift. Images are RGB in 0..1.
+Backbone, RPN head and box head are the same as in the detectron2 models (`detector_parts.py`). The losses and the sampling
+of proposals are torchvision's, and so is the region pooling, which lacks detectron2's half-pixel shift. Images are RGB with
+values in 0..1.
 """
 
 from __future__ import annotations
@@ -22,24 +23,30 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from torchvision.ops.poolers import LevelMapper
 
 from fbnetv3.arch import Arch
-from fbnetv3.detection.parts import (
-    BoxRows,
-    RPNRows,
-    build_trunk,
-    check_aligned,
-    classification_weights,
-    detection_arch,
-    trunk_stages,
+from fbnetv3.detection.detector_parts import (
+    BoxHead,
+    RPNHead,
+    backbone_depth,
+    build_backbone,
+    check_halving,
+    load_arch,
+    load_classifier_weights,
 )
 from fbnetv3.errors import InputError
 from fbnetv3.features import FeatureNet
 from fbnetv3.transforms import IMAGENET_MEAN, IMAGENET_STD
 from fbnetv3.weight_file import WeightFile, check_state
 
-C4_SIZES, RATIOS = (32, 64, 96, 128, 160), (0.5, 1.0, 2.0)  # of anchors, in pixels: d2go's public FBNetV3 setting
-PROPOSALS = 75  # at test: section 4.3
-SHORT_SIDE, LONG_SIDE = 432, 720  # inferred: the paper gives no size, Table 5's costs come out at 432x560
-FPN_LEVELS, FPN_CHANNELS, FPN_SIZES = ("c2", "c3", "c4", "c5"), 256, (32, 64, 128, 256, 512)  # as torchvision's own
+# Anchor sizes in pixels and aspect ratios: the setting of d2go's public FBNetV3 detectors.
+C4_SIZES, RATIOS = (32, 64, 96, 128, 160), (0.5, 1.0, 2.0)
+PROPOSALS = 75  # kept at test time, section 4.3
+# Inferred, because the paper gives no image size: at 432 x 560 the FLOPs are those of Table 5.
+SHORT_SIDE, LONG_SIDE = 432, 720
+FPN_FEATURES, FPN_CHANNELS, FPN_SIZES = (
+    ("c2", "c3", "c4", "c5"),
+    256,
+    (32, 64, 128, 256, 512),
+)  # torchvision's FPN setting
 
 
 def faster_rcnn(
@@ -53,76 +60,88 @@ def faster_rcnn(
     max_size: int = LONG_SIDE,
     **settings: Any,
 ) -> FasterRCNN:
-    """Faster R-CNN with the conv4 (C4) backbone, as in section 4.3, or with a feature pyramid (FPN).
+    """Build a Faster R-CNN with the conv4 (C4) backbone of section 4.3, or with a feature pyramid network (FPN).
 
     Args:
-        arch: an architecture, a model name or a pair file.
-        num_classes: without background, which torchvision adds as label 0: labels are 1 .. num_classes.
-        weights: of a classifier of these rows, what `cut.classification_weights` takes, loaded into trunk and box head
-            (FPN: trunk only); images are normalised as theirs were. None: fresh weights, ImageNet's mean and deviation.
-        fpn: pyramid over strides 4 to 32, with torchvision's RPN and box head, instead of C4.
-        freeze_at: how much of the trunk learns nothing, batch norm included: 0 nothing, 1 the stem, 2 the first stage too, ...
-        min_size: shorter side that images are resized to, in pixels, unless the longer one would exceed `max_size`.
-        settings: of `torchvision.models.detection.FasterRCNN`; they win over those made here.
+        arch: an architecture, a model name, or the path of a pair file.
+        num_classes: number of classes without the background, which torchvision adds as label 0. Labels are
+            1 .. num_classes.
+        weights: weights of a classifier with the same stem and stages: a weight file, its path, or what `hub.load_weights`
+            takes. They are loaded into backbone and box head (with an FPN: into the backbone only), and images are
+            normalised as the classifier's were. None gives fresh weights and ImageNet's mean and standard deviation (std).
+        fpn: build a pyramid over strides 4 to 32, with torchvision's RPN head and box head, instead of a C4 detector.
+        freeze_at: how much of the backbone is frozen, batch norms included: 0 nothing, 1 the stem, 2 also the first stage,
+            and so on.
+        min_size: length in pixels to which the shorter side of an image is resized, unless the longer side would exceed
+            `max_size`.
+        settings: arguments of `torchvision.models.detection.FasterRCNN`. They override the settings made here.
 
     Raises:
-        InputError: the network has no suitable strides, or pads too little for an FPN; weights of another network; a count
-            out of range.
+        InputError: a network without stride 16 or, for an FPN, with too little padding; weights of another network; a
+            number out of range.
     """
-    arch = arch if isinstance(arch, Arch) else detection_arch(str(arch))
+    arch = arch if isinstance(arch, Arch) else load_arch(str(arch))
     if type(num_classes) is not int or num_classes < 1:
         raise InputError(f"num_classes is {num_classes!r}; allowed: whole numbers from 1, background not counted")
-    file = None if weights is None else classification_weights(weights, arch)
+    file = None if weights is None else load_classifier_weights(weights, arch)
     state = None if file is None else file.state
     in_chans = 3 if file is None else file.transforms.in_chans
-    trunk, parts = (_fpn_parts if fpn else _c4_parts)(arch, num_classes + 1, in_chans, state)
-    freeze(trunk, freeze_at)
-    made = {
+    network, parts = (_fpn_parts if fpn else _c4_parts)(arch, num_classes + 1, in_chans, state)
+    freeze(network, freeze_at)
+    defaults = {
         "image_mean": IMAGENET_MEAN if file is None else file.transforms.mean,
         "image_std": IMAGENET_STD if file is None else file.transforms.std,
         "rpn_post_nms_top_n_test": PROPOSALS,
     }
-    model = FasterRCNN(min_size=min_size, max_size=max_size, **{**made, **parts, **settings})
-    model.derived_from = () if file is None else file.derived_from  # whose licences bind the detector too
+    model = FasterRCNN(min_size=min_size, max_size=max_size, **{**defaults, **parts, **settings})
+    # The licences of the classifier's weights bind the detector too, so the detector remembers its origins.
+    model.derived_from = () if file is None else file.derived_from
     return model
 
 
-def freeze(trunk: FeatureNet, freeze_at: int) -> None:
-    """Keep the first `freeze_at` of stem and stages as they are: their parameters learn nothing, their norms are fixed.
+def freeze(network: FeatureNet, freeze_at: int) -> None:
+    """Freeze the first `freeze_at` parts of a backbone, its stem and then its stages: parameters and norm statistics.
 
     Raises:
-        InputError: more than there are.
+        InputError: `freeze_at` is negative or larger than the number of parts.
     """
-    parts = [trunk.stem, *trunk.stages]
+    parts = [network.stem, *network.stages]
     if type(freeze_at) is not int or not 0 <= freeze_at <= len(parts):
-        raise InputError(f"freeze_at is {freeze_at!r}; allowed: 0 (nothing), 1 (the stem) to {len(parts)} (the trunk)")
+        raise InputError(
+            f"freeze_at is {freeze_at!r}; allowed: 0 (nothing), 1 (the stem) to {len(parts)} (the whole backbone)"
+        )
     for part in parts[:freeze_at]:
         part.requires_grad_(False)
-        for module in list(part.modules()):
+        for module in list(part.modules()):  # a list, because the loop below replaces children
             for name, child in module.named_children():
                 if isinstance(child, nn.BatchNorm2d):
                     setattr(module, name, _frozen(child))
 
 
 class Backbone(nn.Module):
-    """The trunk's maps under the names that torchvision gives maps, "0" the finest, through a pyramid if there is one."""
+    """A backbone whose feature maps are named as in torchvision's, "0" the largest, with an FPN on top if there is one.
 
-    def __init__(self, trunk: FeatureNet, pyramid: nn.Module | None = None) -> None:
+    Its attributes `body` and `fpn` are named as in torchvision's `BackboneWithFPN`.
+    """
+
+    def __init__(self, body: FeatureNet, fpn: nn.Module | None = None) -> None:
         super().__init__()
-        self.trunk = trunk
-        self.pyramid = nn.Identity() if pyramid is None else pyramid
-        self.out_channels = trunk.feature_info.channels()[-1] if pyramid is None else FPN_CHANNELS
+        self.body = body
+        self.fpn = nn.Identity() if fpn is None else fpn
+        self.out_channels = body.feature_info.channels()[-1] if fpn is None else FPN_CHANNELS
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Images [N, in_chans, H, W] to maps."""
-        return self.pyramid({str(i): x for i, x in enumerate(self.trunk(x))})  # type: ignore[no-any-return]
+        """Return the feature maps of images [N, in_chans, H, W] by name."""
+        maps: dict[str, Tensor] = self.fpn({str(i): x for i, x in enumerate(self.body(x))})
+        return maps
 
 
-class Anchors(AnchorGenerator):  # type: ignore[misc]
-    """Anchors at given strides, in pixels.
+class Anchors(AnchorGenerator):  # type: ignore[misc]  # torchvision has no types
+    """Anchors at fixed strides, in pixels.
 
-    Torchvision divides the image's side by the map's, which gives 18 for the released networks' 7 places over 128 pixels,
-    as they pad less than half a kernel; a place stands for 16 all the same.
+    Torchvision's generator divides the image's side by the feature map's side to get the stride. That gives 18 for the 7
+    locations of the released networks over 128 pixels, because these networks pad by less than half a kernel. Neighbouring
+    locations are 16 pixels apart all the same.
     """
 
     def __init__(self, sizes: Sequence[Sequence[int]], strides: Sequence[int]) -> None:
@@ -130,25 +149,34 @@ class Anchors(AnchorGenerator):  # type: ignore[misc]
         self.strides = list(strides)
 
     def grid_anchors(self, grid_sizes: list[list[int]], strides: list[list[Tensor]]) -> list[Tensor]:
-        """Boxes [places x anchors, 4] of every map; `strides`, torchvision's guess, only says where tensors live."""
-        own = [[torch.full_like(x, stride) for x in guess] for stride, guess in zip(self.strides, strides, strict=True)]
-        return super().grid_anchors(grid_sizes, own)  # type: ignore[no-any-return]
+        """Return the boxes [locations x anchors, 4] of every feature map.
+
+        Args:
+            strides: what torchvision takes for the strides. Only the device and type of these tensors are used.
+        """
+        fixed = [
+            [torch.full_like(x, stride) for x in guess] for stride, guess in zip(self.strides, strides, strict=True)
+        ]
+        boxes: list[Tensor] = super().grid_anchors(grid_sizes, fixed)
+        return boxes
 
 
 def _c4_parts(
     arch: Arch, labels: int, in_chans: int, state: Mapping[str, Tensor] | None
 ) -> tuple[FeatureNet, dict[str, Any]]:
-    trunk_stages(arch)  # says what is wrong better than a missing map
-    trunk, box_head = build_trunk(arch, in_chans=in_chans), BoxRows(arch)
+    """Return the backbone's network of a C4 detector, and the arguments of `FasterRCNN` that are made from it."""
+    backbone_depth(arch)  # its error says what a C4 detector needs; a missing c4 would only be named
+    # Fresh weights are drawn in this order. Another order would give other weights for the same seed.
+    network, box_head = build_backbone(arch, in_chans=in_chans), BoxHead(arch)
     if state is not None:
-        for part in (trunk, box_head):
-            _fill(part, state, arch)
-    strides = trunk.feature_info.reduction()
-    return trunk, {
-        "backbone": Backbone(trunk),
+        for part in (network, box_head):
+            _load_part(part, state, arch)
+    strides = network.feature_info.reduction()
+    return network, {
+        "backbone": Backbone(network),
         "rpn_anchor_generator": Anchors([C4_SIZES], strides),
-        "rpn_head": RPNRows(arch, len(C4_SIZES) * len(RATIOS)),
-        "box_roi_pool": _pool(strides, 6),
+        "rpn_head": RPNHead(arch, len(C4_SIZES) * len(RATIOS)),
+        "box_roi_pool": _region_pool(strides, 6),
         "box_head": box_head,
         "box_predictor": FastRCNNPredictor(box_head.channels, labels),
     }
@@ -157,36 +185,45 @@ def _c4_parts(
 def _fpn_parts(
     arch: Arch, labels: int, in_chans: int, state: Mapping[str, Tensor] | None
 ) -> tuple[FeatureNet, dict[str, Any]]:
-    check_aligned(arch)
-    trunk = build_trunk(arch, FPN_LEVELS, in_chans)
+    """Return the backbone's network of an FPN detector, and the arguments of `FasterRCNN` that are made from it."""
+    check_halving(arch)
+    network = build_backbone(arch, FPN_FEATURES, in_chans)
     if state is not None:
-        _fill(trunk, state, arch)
-    info = trunk.feature_info
-    pyramid = FeaturePyramidNetwork(info.channels(), FPN_CHANNELS, LastLevelMaxPool())
-    return trunk, {
-        "backbone": Backbone(trunk, pyramid),
+        _load_part(network, state, arch)
+    info = network.feature_info
+    fpn = FeaturePyramidNetwork(info.channels(), FPN_CHANNELS, LastLevelMaxPool())
+    # The fifth map is the fourth one, pooled to half its size by `LastLevelMaxPool`.
+    strides = [*info.reduction(), 2 * info.reduction()[-1]]
+    return network, {
+        "backbone": Backbone(network, fpn),
         "num_classes": labels,
-        "rpn_anchor_generator": Anchors([(size,) for size in FPN_SIZES], [*info.reduction(), 2 * info.reduction()[-1]]),
-        "box_roi_pool": _pool(info.reduction(), 7),
+        "rpn_anchor_generator": Anchors([(size,) for size in FPN_SIZES], strides),
+        "box_roi_pool": _region_pool(info.reduction(), 7),
     }
 
 
-def _fill(part: nn.Module, state: Mapping[str, Tensor], arch: Arch) -> None:
-    """Load of a classifier's weights those of a part, which has the classifier's names."""
-    own = {key: state[key] for key in part.state_dict() if key in state}
-    check_state(own, part.state_dict(), arch.name)
-    part.load_state_dict(own)
+def _load_part(part: nn.Module, state: Mapping[str, Tensor], arch: Arch) -> None:
+    """Load into a part the entries of a classifier's state dict that it has: the names are the same."""
+    entries = {key: state[key] for key in part.state_dict() if key in state}
+    check_state(entries, part.state_dict(), arch.name)
+    part.load_state_dict(entries)
 
 
-def _pool(strides: Sequence[int], size: int) -> MultiScaleRoIAlign:
-    """Regions to `size` x `size`. Torchvision would guess the scales from the first images it sees, wrongly from small ones."""
+def _region_pool(strides: Sequence[int], size: int) -> MultiScaleRoIAlign:
+    """Return a pooling of regions to `size` x `size` from feature maps of these strides.
+
+    Torchvision would compute the scales from the first image that it sees, and get wrong ones from a small image. So the
+    scales are set here.
+    """
     pool = MultiScaleRoIAlign([str(i) for i in range(len(strides))], size, sampling_ratio=2)
     pool.scales = [1 / stride for stride in strides]
+    # LevelMapper takes log2 of the smallest and the largest stride: bit_length is log2 + 1 for a power of 2.
     pool.map_levels = LevelMapper(strides[0].bit_length() - 1, strides[-1].bit_length() - 1)
     return pool
 
 
 def _frozen(norm: nn.BatchNorm2d) -> FrozenBatchNorm2d:
+    """Return a frozen batch norm with the weights and statistics of `norm`."""
     frozen = FrozenBatchNorm2d(norm.num_features, norm.eps).to(norm.weight)
     frozen.load_state_dict(norm.state_dict())
     return frozen

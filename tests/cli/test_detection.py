@@ -26,7 +26,7 @@ def tiny(tmp_path):
 @pytest.fixture
 def files(data):
     """The options that name the data."""
-    return ("--train", data / "data.json", "--val", data / "data.json", "--images", data / "pictures")
+    return ("--train", data / "data.json", "--val", data / "data.json", "--images", data / "images")
 
 
 @pytest.fixture
@@ -61,16 +61,16 @@ def test_train_evaluate_and_detect(run, data, files, short, tmp_path, monkeypatc
     assert (tmp_path / "found" / "coco_instances_results.json").exists()
     (tmp_path / "coco" / "annotations").mkdir(parents=True)
     (tmp_path / "coco" / "annotations" / "instances_val2017.json").symlink_to(data / "data.json")
-    (tmp_path / "coco" / "val2017").symlink_to(data / "pictures")
+    (tmp_path / "coco" / "val2017").symlink_to(data / "images")
     code, again, err = run(
         *evaluation, "--data", tmp_path / "coco", "--weights", weights, "--out", tmp_path / "x", "--json"
     )
     assert (code, again) == (0, out), err
     one_line(run(*call, *short), "already holds a training; resume it")
-    one_line(run(*call, "--resume", *short, "SEED", "3"), "SEED was 0, now 3")
+    one_line(run(*call, "--resume", *short, "SEED", "3"), "SEED was 0 and is 3 now")
     assert run(*call, "--resume", *short)[0] == 0
 
-    pictures = [data / "pictures" / f"p{i}.png" for i in range(2)]
+    pictures = [data / "images" / f"p{i}.png" for i in range(2)]
     code, out, err = run("detect", *pictures, "--weights", weights, "--out", tmp_path / "d", "--threshold", 0, "--json")
     assert code == 0, err
     for row, picture in zip(json.loads(out), pictures, strict=True):
@@ -84,30 +84,30 @@ def test_train_evaluate_and_detect(run, data, files, short, tmp_path, monkeypatc
 
 
 def test_mistakes_of_detect(run, data, tiny, short, tmp_path):
-    from fbnetv3.detection.training import prepare
+    from fbnetv3.detection.detector_weights import load_detector
 
     cfg = coco_data.config(data, tiny)
-    torch.save({"model": prepare(cfg)[0].state_dict()}, tmp_path / "weights.pth")
+    torch.save({"model": load_detector(cfg)[0].state_dict()}, tmp_path / "weights.pth")
     (tmp_path / "config.yaml").write_text(cfg.dump())
-    weights, picture = ("--weights", tmp_path / "weights.pth"), data / "pictures" / "p0.png"
+    weights, picture = ("--weights", tmp_path / "weights.pth"), data / "images" / "p0.png"
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:300])
     (tmp_path / "file").write_text("")
     classifier = coco_data.classifier_file(tmp_path / "classifier.pt")
     out = ("--out", tmp_path / "o")
     for arguments, words in (
-        ((tmp_path / "no.png", *weights, *out), "no picture at"),
-        ((tmp_path / "text.png", *weights, *out), "is no picture that can be read"),
-        ((tmp_path / "cut.png", *weights, *out), "is no picture that can be read"),
-        ((tmp_path, *weights, *out), "is no picture that can be read"),
+        ((tmp_path / "no.png", *weights, *out), "no image at"),
+        ((tmp_path / "text.png", *weights, *out), "is no image that can be read"),
+        ((tmp_path / "cut.png", *weights, *out), "is no image that can be read"),
+        ((tmp_path, *weights, *out), "is no image that can be read"),
         ((picture, "--weights", tmp_path / "no.pth", *out), "no.pth: no such file"),
         ((picture, "--weights", classifier, *out), "classifier.pt is no file of a detector"),
         ((picture, "--weights", tmp_path / "text.png", *out), "text.png is no file of a detector or is damaged"),
         ((picture, *weights, "--config", "faster_rcnn_table5_fbnetv3_a_c4_3x", *out), "does not fit this detector"),
         ((picture, *weights, "--config", tmp_path / "file.yaml", *out), "unknown config"),
         ((picture, *weights, "--out", tmp_path / "file" / "x"), "cannot write into"),
-        ((picture, *weights, "--out", picture.parent), "would replace the picture itself"),
-        ((picture, picture, *weights, *out), "several pictures are called p0"),
+        ((picture, *weights, "--out", picture.parent), "would replace the image itself"),
+        ((picture, picture, *weights, *out), "several images are called p0"),
         ((picture, *weights, *out, "--device", "warp"), "--device warp cannot be used"),
     ):
         one_line(run("detect", *arguments), words)
@@ -119,20 +119,20 @@ def test_mistakes_of_the_benchmark(run, data, files, short, tmp_path):
     (tmp_path / "code.yaml").write_text(f"OUTPUT_DIR: !!python/object/apply:os.system ['touch {tmp_path}/ran']\n")
     (tmp_path / "odd.yaml").write_text("NO_SUCH: 1\n")
     for arguments, words in (
-        ((*base, "--data", tmp_path), "has not COCO's layout: it needs annotations/instances_train2017.json"),
-        ((*base, "--data", tmp_path, *files), "--data with --train, --val or --images"),
+        ((*base, "--data", tmp_path), "does not have COCO's layout: it needs annotations/instances_train2017.json"),
+        ((*base, "--data", tmp_path, *files), "--data cannot be combined with --train, --val or --images"),
         ((*base, *files[2:]), "give --train, --val and --images together"),
         ((*base, *files[:4]), "give --train, --val and --images together"),
         ((*base, "--train", tmp_path / "no.json", *files[2:], *short), "no annotation file"),
-        ((*base, *files[:4], "--images", tmp_path / "no", *short), "no folder of pictures"),
-        ((*base, *files, "MODEL.DEVICE", "cpu"), "has 2 classes, the model 80"),
+        ((*base, *files[:4], "--images", tmp_path / "no", *short), "no image folder"),
+        ((*base, *files, "MODEL.DEVICE", "cpu"), "has 2 classes, but the model has 80"),
         ((*base, *files, "SOLVER.MAX_ITER"), "give KEY VALUE pairs"),
         ((*base, *files, "SOLVER.NO_SUCH", "3"), "Non-existent key: SOLVER.NO_SUCH"),
         ((*base, *files, "SOLVER.MAX_ITER", "many"), "Type mismatch"),
-        ((*base, "--eval-only"), "--eval-only without weights"),
+        ((*base, "--eval-only"), "--eval-only needs weights"),
         ((*base, *files, *short, "--weights", "no.pth"), "no.pth"),
         ((*base, *files, *short, "--eval-only", "--weights", tmp_path / "no.pth"), "no such file"),
-        (("benchmark", "coco", "--config", "base_c4", *files, *short), "no folder to write to"),
+        (("benchmark", "coco", "--config", "base_c4", *files, *short), "there is no folder to write to"),
         (("benchmark", "coco", "--config", tmp_path / "code.yaml"), "code.yaml: "),
         (("benchmark", "coco", "--config", tmp_path / "odd.yaml"), "odd.yaml: Non-existent config key: NO_SUCH"),
         ((*base, *files, *short, "SOLVER.BASE_LR", "1e9", "SOLVER.MAX_ITER", "6"), "lower SOLVER.BASE_LR"),

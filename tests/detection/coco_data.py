@@ -1,4 +1,4 @@
-"""A small network, a data set of bright boxes on dark pictures, and a config of both, for the tests of detectors."""
+"""A small network, a data set of bright boxes on dark images, and a config of both, for the tests of detectors."""
 
 import json
 
@@ -20,30 +20,37 @@ ROWS = (
     (Block("ir", 24, k=3, e=2, s=2),),
 )
 ARCH = Arch("tiny", 64, Block("conv", 8, k=3, s=2), ROWS, Block("pool", 16, e=2))
-SIDES = ((96, 64), (64, 96), (80, 64), (64, 64), (96, 80), (64, 80))  # width and height of the pictures
+SIDES = ((96, 64), (64, 96), (80, 64), (64, 64), (96, 80), (64, 80))  # width and height of the images
 
 
 def pair_file(path, arch=ARCH):
-    """A pair file of the network, as a search would have left it."""
+    """Write a pair file of the network, as a search would have left it, and return its path."""
     recipe, constraint = Recipe("sgd", 0.05, 1, 500), {"metric": "flops", "convention": "published", "max": 1e6}
     save_pair(Pair(arch, recipe, "micro", 0, constraint, {}, {}, {"data": "fashion_mnist"}), path)
     return path
 
 
+def randomise_norms(model):
+    """Give every norm random weights and statistics, as a trained network has them; return the model."""
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if hasattr(module, "running_mean"):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                tensor.data = torch.rand(tensor.shape, generator=generator) + 0.5
+    return model
+
+
 def classifier_file(path, arch=ARCH, seed=3):
-    """A classifier's weights whose running statistics are those of no fresh network."""
+    """Write the weights of a classifier whose running statistics differ from a fresh network's; return the path."""
     torch.manual_seed(seed)
-    model = build_model(arch, 5)
-    for name, buffer in model.named_buffers():
-        if name.endswith(("running_mean", "running_var")):
-            buffer.uniform_(0.5, 1.5)
+    model = randomise_norms(build_model(arch, 5))
     names = tuple("abcde")
-    write_weight_file(path, WeightFile.of(model, names, Transforms(64, 64, (0.5,) * 3, (0.5,) * 3)))
+    write_weight_file(path, WeightFile.from_model(model, names, Transforms(64, 64, (0.5,) * 3, (0.5,) * 3)))
     return path
 
 
 def description(count=6, classes=("disc", "box")):
-    """COCO's description of pictures with one to three boxes each, of categories 3, 6, ...; the files are p0.png, ..."""
+    """Return annotations in COCO's format: images p0.png, ... with one to three boxes each, of categories 3, 6, ..."""
     rng, images, boxes = np.random.default_rng(0), [], []
     for i in range(count):
         width, height = SIDES[i % len(SIDES)]
@@ -58,9 +65,9 @@ def description(count=6, classes=("disc", "box")):
 
 
 def write_data(folder, data=None):
-    """Write `folder`/data.json and the pictures that it lists to `folder`/pictures: boxes bright on noise."""
+    """Write `folder`/data.json and its images, bright boxes on dark noise, to `folder`/images; return the JSON's path."""
     data = description() if data is None else data
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(1)
     for image in data["images"]:
         pixels = rng.integers(0, 60, (image["height"], image["width"], 3), dtype=np.uint8)
@@ -68,16 +75,39 @@ def write_data(folder, data=None):
             if row["image_id"] == image["id"]:
                 x, y, w, h = row["bbox"]
                 pixels[y : y + h, x : x + w, row["category_id"] % 3] = 220
-        Image.fromarray(pixels).save(folder / "pictures" / image["file_name"])
+        Image.fromarray(pixels).save(folder / "images" / image["file_name"])
     (folder / "data.json").write_text(json.dumps(data))
     return folder / "data.json"
 
 
-def changes(folder, pair, out=None):
-    """Changes of a config that train the network of a pair file on `write_data`'s files, six short steps."""
-    from fbnetv3.detection.data import data_name
+def data_of(folder):
+    """Return the name of the data set of `write_data`'s files."""
+    from fbnetv3.detection.datasets import dataset_name
 
-    name = repr((data_name(folder / "data.json", folder / "pictures"),))
+    return dataset_name(folder / "data.json", folder / "images")
+
+
+def truncate(folder, *numbers):
+    """Cut off the files of images, which can then be opened but not read."""
+    for number in numbers:
+        path = folder / "images" / f"p{number}.png"
+        path.write_bytes(path.read_bytes()[:200])
+
+
+def same(a, b):
+    """Return whether values are equal to the last bit, nested tensors too; NaN equals NaN."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b or (a != a and b != b)
+
+
+def changes(folder, pair, out=None):
+    """Return the changes of a config that train the network of a pair file on `write_data`'s files in six short steps."""
+    name = repr((data_of(folder),))
     return [
         *("MODEL.DEVICE", "cpu", "MODEL.FBNETV3.ARCH", str(pair), "MODEL.FBNETV3.NORM", "BN", "SEED", "0"),
         *("DATASETS.TRAIN", name, "DATASETS.TEST", name, "DATALOADER.NUM_WORKERS", "0", "MODEL_EMA.DECAY", "0.5"),
@@ -91,8 +121,18 @@ def changes(folder, pair, out=None):
 
 
 def config(folder, pair, out=None, **more):
-    """The config of `changes`; more of them with `__` for a dot."""
+    """Return the config of `changes`, with more changes as keyword arguments, `__` for a dot."""
     from fbnetv3.detection.config import load_config
 
     words = [str(word) for key, value in more.items() for word in (key.replace("__", "."), value)]
     return load_config("base_c4", [*changes(folder, pair, out), *words])
+
+
+def detector(arch, config="base_c4", seed=0, **more):
+    """Build a detector on a network, with changes of the config as in `config`."""
+    from fbnetv3.detection.config import load_config
+    from fbnetv3.detection.detectron2_model import build_detector
+
+    words = [str(word) for key, value in more.items() for word in (key.replace("__", "."), value)]
+    torch.manual_seed(seed)
+    return build_detector(load_config(config, ["MODEL.DEVICE", "cpu", "MODEL.FBNETV3.ARCH", str(arch), *words]))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fbnetv3.benchmarks.coco.voc100 import split, summary
+from fbnetv3.benchmarks.coco.voc100 import METHOD, describe, split, summary, tables
 from fbnetv3.benchmarks.result import load_result
 from tests.places import SHARED
 
@@ -53,6 +53,31 @@ def test_a_summary_by_hand():
     assert found["mean"] == {"untrained": {"AP": 0.0, "AP50": 0.0}, "ema": {"AP": 3.0, "AP50": 6.0}}
 
 
+@pytest.mark.usefixtures("detectron2")
+def test_the_method_gets_its_numbers_from_the_files(tmp_path):
+    split(folder_of(tmp_path / "photos", 12), tmp_path / "out")
+    words = describe(tmp_path / "out")
+    assert words == {
+        "train": 10,
+        "test": 2,
+        "train_boxes": 10,
+        "test_boxes": 2,
+        "classes": 1,
+        "steps": 600,
+        "batch": 4,
+    }
+    assert "600 steps of 4 photos" in METHOD.format(**words)
+
+
+def test_the_table_has_the_means_of_both_starts():
+    result = load_result("detection_voc100")
+    (table,) = tables(result).values()
+    mean = result.values["starts"]["cifar10"]["mean"]
+    assert table.rows[0][:2] == ("cifar10", "3")
+    assert table.rows[0][4:6] == (f"{mean['ema']['AP']:.1f}", f"{mean['ema']['AP50']:.1f}")
+    assert table.columns[-1] == "least averaged AP"
+
+
 def test_the_result_says_that_the_trained_detectors_beat_the_untrained():
     values = load_result("detection_voc100").values
     assert values["photos"] == {"train": 80, "test": 20}
@@ -66,17 +91,18 @@ def test_the_result_says_that_the_trained_detectors_beat_the_untrained():
 @pytest.mark.usefixtures("detectron2")
 def test_a_detector_learns_four_photos_by_heart(tmp_path):
     from fbnetv3.detection.config import load_config
-    from fbnetv3.detection.data import data_name
+    from fbnetv3.detection.datasets import dataset_name
+    from fbnetv3.detection.detector_weights import load_detector
     from fbnetv3.detection.evaluation import evaluate
-    from fbnetv3.detection.training import prepare, train
-    from fbnetv3.training.loop import cpu_threads
+    from fbnetv3.detection.training import train
+    from fbnetv3.training.engine import cpu_threads
 
     data = json.loads((PHOTOS / "instances.json").read_text())
     data["images"] = data["images"][:4]
     ids = {row["id"] for row in data["images"]}
     data["annotations"] = [row for row in data["annotations"] if row["image_id"] in ids]
     (tmp_path / "four.json").write_text(json.dumps(data))
-    name = repr((data_name(tmp_path / "four.json", PHOTOS / "images"),))
+    name = repr((dataset_name(tmp_path / "four.json", PHOTOS / "images"),))
     changes = [
         "MODEL.DEVICE",
         "cpu",
@@ -91,7 +117,7 @@ def test_a_detector_learns_four_photos_by_heart(tmp_path):
     changes += ["SOLVER.WARMUP_ITERS", "10", "MODEL_EMA.DECAY", "0.9"]
     with cpu_threads(1):
         cfg = load_config("faster_rcnn_voc100", changes)
-        model, _ = prepare(cfg)
+        model, _ = load_detector(cfg)
         before = evaluate(cfg, model)
         after = train(cfg, model)
     assert before["AP50"] < 1

@@ -1,4 +1,4 @@
-"""A small detector's training as a process of its own, one of several: `python coco_worker.py OUT JSON`."""
+"""One process of a small detector's training: `python detector_worker.py OUT JSON`, with the ranks in the environment."""
 
 import json
 import os
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
+from fbnetv3.detection.detector_weights import load_detector
 from fbnetv3.detection.evaluation import evaluate
-from fbnetv3.detection.training import prepare, train
-from fbnetv3.training.distributed import processes
-from fbnetv3.training.loop import cpu_threads
+from fbnetv3.detection.training import train
+from fbnetv3.training.distributed import process_group
+from fbnetv3.training.engine import cpu_threads
 from tests.detection import coco_data
 
 
@@ -19,16 +20,16 @@ def main(out, options):
     more = options.get("changes", {})
     cfg = coco_data.config(Path(options["data"]), options["pair"], out, **more)
 
-    with cpu_threads(1), processes(torch.device("cpu")) as share:
+    with cpu_threads(1), process_group(torch.device("cpu")) as process:
 
         def progress(done, _total, _text):
-            if share.rank == 0 and done == options.get("stop"):
+            if process.rank == 0 and done == options.get("stop"):
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        model, _ = prepare(cfg)
+        model, _ = load_detector(cfg)
         found = train(cfg, model, resume=options.get("resume", False), progress=progress)
         again = {f"raw/{key}": value for key, value in evaluate(cfg, model).items()}
-        torch.save({"found": found, "again": again, "state": model.state_dict()}, f"{out}.{share.rank}")
+        torch.save({"found": found, "again": again, "state": model.state_dict()}, f"{out}.{process.rank}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""Networks as parts of detectron2's models: names, maps, frozen stages, norms, and what is refused."""
-
-import dataclasses
+"""Networks as parts of detectron2's models: feature maps, frozen stages, norms, and configs that are refused."""
 
 import pytest
 import torch
@@ -15,39 +13,21 @@ from detectron2.utils.events import EventStorage
 
 from fbnetv3 import InputError, build_model
 from fbnetv3.arch import ARCHS, TABLE5, find_arch
-from fbnetv3.detection.config import CONFIGS, load_config
-from fbnetv3.detection.modeling import FBNetV3Backbone, build_detector
-from fbnetv3.detection.parts import BoxRows, RPNRows, build_trunk, detection_arch, trunk_stages
+from fbnetv3.detection.config import load_config
+from fbnetv3.detection.detectron2_model import build_detector, build_seeded, convert_norms, seed_of
 from tests.detection import coco_data
 
-LEVELS = ["c1", "c2", "c3", "c4", "c5"]
+FEATURES = ["c1", "c2", "c3", "c4", "c5"]
 
 
-def backbone(arch, levels=LEVELS, frozen=0, norm="BN"):
-    changes = ["MODEL.DEVICE", "cpu", "MODEL.FBNETV3.ARCH", str(arch), "MODEL.FBNETV3.OUT_FEATURES", repr(levels)]
+def backbone(arch, features=FEATURES, frozen=0, norm="BN"):
+    changes = ["MODEL.DEVICE", "cpu", "MODEL.FBNETV3.ARCH", str(arch), "MODEL.FBNETV3.OUT_FEATURES", repr(features)]
     changes += ["MODEL.BACKBONE.FREEZE_AT", str(frozen), "MODEL.FBNETV3.NORM", norm]
     return build_backbone(load_config("base_c4", changes), ShapeSpec(channels=3))
 
 
-def detector(pair, **more):
-    words = [str(word) for key, value in more.items() for word in (key.replace("__", "."), value)]
-    cfg = load_config("base_c4", ["MODEL.DEVICE", "cpu", "MODEL.FBNETV3.ARCH", str(pair), *words])
-    torch.manual_seed(0)
-    return build_detector(cfg)
-
-
-def with_statistics(model):
-    """Running statistics and affine weights of no fresh network, as in trained ones."""
-    generator = torch.Generator().manual_seed(1)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                tensor.data = torch.rand(tensor.shape, generator=generator) + 0.5
-    return model
-
-
 def answers(model, seed=0):
-    """Maps of the backbone, the RPN's logits and the box head's vectors, which are all that the network computes."""
+    """Return all that the network computes: feature maps, the RPN head's outputs, and the box head's vectors."""
     torch.manual_seed(seed)
     x = torch.randn(2, 3, 64, 96)
     model.eval()
@@ -75,22 +55,22 @@ def test_table5_maps_by_hand():
 
 
 @pytest.mark.parametrize("name", [*ARCHS, *TABLE5, "fbnetv3_a_same_padding", "fbnetv3_a0"])
-def test_every_network_is_a_backbone_of_the_maps_that_it_declares(name):
-    model = backbone(name).eval()
-    with torch.no_grad():
+def test_every_network_is_a_backbone_whose_feature_maps_are_as_declared(name):
+    with torch.device("meta"):  # shapes without computing
+        model = backbone(name).eval()
         maps = model(torch.zeros(1, 3, 96, 96))
-    assert list(maps) == LEVELS
-    for level, shape in model.output_shape().items():
-        assert maps[level].shape[1] == shape.channels
-        assert shape.stride == 2 ** int(level[1])
-        # Released networks pad some rows by less than half a kernel: a map may lack some of its places, never have more.
-        assert 1 <= maps[level].shape[2] <= -(-96 // shape.stride)
+    assert list(maps) == FEATURES
+    for feature, shape in model.output_shape().items():
+        assert maps[feature].shape[1] == shape.channels
+        assert shape.stride == 2 ** int(feature[1])
+        # Released networks pad some rows by less than half a kernel: a map may lack some locations, never have more.
+        assert 1 <= maps[feature].shape[2] <= -(-96 // shape.stride)
     if all(row.padding == row.k // 2 for row in find_arch(name).rows):
-        assert [maps[level].shape[2] for level in LEVELS] == [48, 24, 12, 6, 3]
+        assert [maps[feature].shape[2] for feature in FEATURES] == [48, 24, 12, 6, 3]
 
 
 def test_maps_are_those_of_the_classifier(pair):
-    network = with_statistics(build_model(coco_data.ARCH, 7)).eval()
+    network = coco_data.randomise_norms(build_model(coco_data.ARCH, 7)).eval()
     model = backbone(pair, ["c4", "c2"]).eval()
     missing, _ = model.load_state_dict(network.state_dict(), strict=False)
     assert missing == []
@@ -100,22 +80,11 @@ def test_maps_are_those_of_the_classifier(pair):
         stem = network.stem(x)
         expected = {"c4": network.stages[:4](stem), "c2": network.stages[:2](stem)}
     assert list(maps) == ["c4", "c2"]
-    assert all(torch.equal(maps[level], expected[level]) for level in maps)
-    assert len(model.stages) == 4  # nothing is built that no map needs
+    assert all(torch.equal(maps[feature], expected[feature]) for feature in maps)
 
 
-def test_the_cut_by_hand(pair):
-    assert trunk_stages(coco_data.ARCH) == 4
-    rows, head = RPNRows(coco_data.ARCH, 15), BoxRows(coco_data.ARCH)
-    logits, boxes = rows([torch.zeros(1, 16, 4, 6)])
-    assert (logits[0].shape, boxes[0].shape) == ((1, 15, 4, 6), (1, 60, 4, 6))
-    assert len(rows.rows) == 2  # the trunk's last row has two repeats
-    assert head(torch.zeros(3, 16, 6, 6)).shape == (3, 24)
-    assert set(head.state_dict()) == {key for key in build_model(coco_data.ARCH).state_dict() if "stages.4." in key}
-
-
-def test_the_whole_detector_trains_and_detects(pair):
-    model = detector(pair, MODEL__RPN__BATCH_SIZE_PER_IMAGE=32, MODEL__ROI_HEADS__NUM_CLASSES=3)
+def test_a_detector_trains_and_detects(pair):
+    model = coco_data.detector(pair, MODEL__RPN__BATCH_SIZE_PER_IMAGE=32, MODEL__ROI_HEADS__NUM_CLASSES=3)
     truth = Instances((64, 96), gt_boxes=Boxes(torch.tensor([[4.0, 8.0, 50.0, 60.0]])), gt_classes=torch.tensor([1]))
     with EventStorage():
         losses = model([{"image": torch.zeros(3, 64, 96), "instances": truth}])
@@ -161,32 +130,32 @@ def test_frozen_is_the_stem_and_stages_before_and_no_other(pair, frozen):
     ],
 )
 def test_freezing_leaves_the_answers_as_they_are(pair, more):
-    free = with_statistics(detector(pair, MODEL__FBNETV3__NORM="BN"))
-    other = detector(pair, **{"MODEL__FBNETV3__NORM": "BN"} | more)
+    free = coco_data.randomise_norms(coco_data.detector(pair, MODEL__FBNETV3__NORM="BN"))
+    other = coco_data.detector(pair, **{"MODEL__FBNETV3__NORM": "BN"} | more)
     other.load_state_dict(free.state_dict(), strict=False)
     for a, b in zip(answers(free), answers(other), strict=True):
         assert torch.equal(a, b)
 
 
 def test_detectrons_own_converter_drops_no_activation(pair):
-    """timm fuses the activation into the norm, which the converter replaces; here it is a module of its own."""
+    """timm's norm contains the activation, which the converter drops with it. Ours is a module of its own."""
     import timm
 
-    model = with_statistics(detector(pair, MODEL__FBNETV3__NORM="BN"))
+    model = coco_data.randomise_norms(coco_data.detector(pair, MODEL__FBNETV3__NORM="BN"))
     before = answers(model)
     converted = FrozenBatchNorm2d.convert_frozen_batchnorm(model)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in converted.modules())
     assert all(torch.equal(a, b) for a, b in zip(before, answers(converted), strict=True))
-    trunk = with_statistics(timm.create_model("fbnetv3_b", features_only=True)).eval()
+    network = coco_data.randomise_norms(timm.create_model("fbnetv3_b", features_only=True)).eval()
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        before = trunk(x)[-1]
-        after = FrozenBatchNorm2d.convert_frozen_batchnorm(trunk)(x)[-1]
+        before = network(x)[-1]
+        after = FrozenBatchNorm2d.convert_frozen_batchnorm(network)(x)[-1]
     assert not torch.allclose(before, after, rtol=0.1)
 
 
 def test_frozen_parts_do_not_move_in_training(pair):
-    model = detector(pair, MODEL__FBNETV3__NORM="BN", MODEL__BACKBONE__FREEZE_AT=3).train()
+    model = coco_data.detector(pair, MODEL__FBNETV3__NORM="BN", MODEL__BACKBONE__FREEZE_AT=3).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1, weight_decay=0.1)
     for _ in range(2):
@@ -204,9 +173,9 @@ def test_frozen_parts_do_not_move_in_training(pair):
 
 @pytest.mark.parametrize(("norm", "kind"), [("SyncBN", NaiveSyncBatchNorm), ("naiveSyncBN", NaiveSyncBatchNorm)])
 def test_synchronised_norms_on_the_cpu_are_detectrons(pair, norm, kind):
-    model = detector(pair, MODEL__FBNETV3__NORM=norm)
+    model = coco_data.detector(pair, MODEL__FBNETV3__NORM=norm)
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    plain = [m for m in detector(pair, MODEL__FBNETV3__NORM="BN").modules() if isinstance(m, nn.BatchNorm2d)]
+    plain = [m for m in coco_data.detector(pair, MODEL__FBNETV3__NORM="BN").modules() if isinstance(m, nn.BatchNorm2d)]
     assert len(norms) == len(plain) > 0
     assert {type(m) for m in norms} == {kind}
     assert {type(m) for m in plain} == {nn.BatchNorm2d}
@@ -218,54 +187,48 @@ def test_synchronised_norms_on_the_cpu_are_detectrons(pair, norm, kind):
     [
         ("MODEL.FBNETV3.ARCH", "fbnetv3_z", "unknown model 'fbnetv3_z'"),
         ("MODEL.FBNETV3.ARCH", "no/such.yaml", "cannot read the pair file"),
-        ("MODEL.FBNETV3.OUT_FEATURES", "['c4', 'c6']", "has no map 'c6'; available: c1, c2, c3, c4, c5"),
+        ("MODEL.FBNETV3.OUT_FEATURES", "['c4', 'c6']", "has no feature map 'c6'; available: c1, c2, c3, c4, c5"),
         ("MODEL.FBNETV3.OUT_FEATURES", "[]", "allowed: one or more"),
-        ("MODEL.FBNETV3.OUT_FEATURES", "['c3']", "not there: c4"),
+        ("MODEL.FBNETV3.OUT_FEATURES", "['c3']", "does not exist: c4"),
         ("MODEL.FBNETV3.NORM", "GN", "allowed: BN, SyncBN, naiveSyncBN, FrozenBN"),
         ("MODEL.BACKBONE.FREEZE_AT", "6", "FREEZE_AT is 6; allowed: 0 to 5"),
         ("MODEL.BACKBONE.FREEZE_AT", "-1", "FREEZE_AT is -1"),
         ("MODEL.BACKBONE.NAME", "build_nothing", "No object named 'build_nothing'"),
-        ("MODEL.RPN.IN_FEATURES", "['c9']", "not there: c9"),
-        ("MODEL.DEVICE", "warp", "MODEL.DEVICE warp cannot be used"),
+        ("MODEL.RPN.IN_FEATURES", "['c9']", "does not exist: c9"),
+        ("MODEL.DEVICE", "warp", "the device warp of MODEL.DEVICE cannot be used"),
     ],
 )
 def test_a_config_that_cannot_be_built_is_one_line(pair, key, value, words):
     with pytest.raises(InputError) as error:
-        detector(pair, **{key: value})
+        coco_data.detector(pair, **{key: value})
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_heads_refuse_maps_of_others(pair):
-    """They would be built, and fail on the first picture."""
+def test_heads_refuse_other_feature_maps(pair):
+    """They would be built, and fail at the first image."""
     maps = {"MODEL__FBNETV3__OUT_FEATURES": ["c3", "c4"]}
-    with pytest.raises(InputError, match="FBNetV3RPNHead takes the map c4, not c3"):
-        detector(pair, **maps, MODEL__RPN__IN_FEATURES=["c3"])
-    with pytest.raises(InputError, match="FBNetV3BoxHead takes the map c4, not c3"):
-        detector(pair, **maps, MODEL__ROI_HEADS__IN_FEATURES=["c3"])
+    with pytest.raises(InputError, match="FBNetV3RPNHead takes the feature map c4, not c3"):
+        coco_data.detector(pair, **maps, MODEL__RPN__IN_FEATURES=["c3"])
+    with pytest.raises(InputError, match="FBNetV3BoxHead takes the feature map c4, not c3"):
+        coco_data.detector(pair, **maps, MODEL__ROI_HEADS__IN_FEATURES=["c3"])
 
 
-def test_a_network_without_stride_16_or_stages_after_it_is_refused(tmp_path):
-    for stages, words in ((coco_data.ROWS[:3], "strides 2, 4, 8"), (coco_data.ROWS[:4], "one after it")):
-        arch = dataclasses.replace(coco_data.ARCH, stages=stages)
-        coco_data.pair_file(tmp_path / "short.yaml", arch)
-        with pytest.raises(InputError, match=words):
-            trunk_stages(arch)
-    with pytest.raises(InputError, match="one after it"):
-        detector(tmp_path / "short.yaml")
-    assert detection_arch(str(tmp_path / "short.yaml")) == arch
-    with pytest.raises(InputError, match="has no map 'c5'"):
-        build_trunk(arch, ["c5"])
+def test_fresh_weights_follow_from_the_configs_seed(pair):
+    def weights(seed):
+        cfg = load_config("base_c4", ["MODEL.DEVICE", "cpu", "MODEL.FBNETV3.ARCH", str(pair), "SEED", str(seed)])
+        assert seed_of(cfg) == max(seed, 0)
+        return build_seeded(cfg).state_dict()
+
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    first = weights(1)
+    assert torch.equal(torch.get_rng_state(), before)  # the global generator is left alone
+    assert coco_data.same(dict(first), dict(weights(1)))
+    assert not coco_data.same(dict(first), dict(weights(2)))
+    assert coco_data.same(dict(weights(-1)), dict(weights(0)))  # -1, detectron2's default, is 0 here
 
 
-def test_every_config_builds_and_has_the_papers_protocol():
-    for path in CONFIGS.glob("*.yaml"):
-        cfg = load_config(path.stem)
-        assert (cfg.SOLVER.LR_SCHEDULER_NAME, cfg.MODEL.RPN.POST_NMS_TOPK_TEST) == ("WarmupCosineLR", 75), path
-        assert cfg.MODEL_EMA.ENABLED, path
-        if path.stem.endswith(("_3x", "base_c4")):
-            assert (cfg.SOLVER.BASE_LR, cfg.MODEL.FBNETV3.NORM) == (0.16, "SyncBN"), path
-            assert cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH == 270_000 * 16  # detectron2's 3x
-    assert isinstance(
-        build_detector(load_config("faster_rcnn_voc100", ["MODEL.DEVICE", "cpu"])).backbone, FBNetV3Backbone
-    )
+def test_an_unknown_norm_is_refused():
+    with pytest.raises(InputError, match="NORM is 'GN'; allowed: BN, SyncBN, naiveSyncBN, FrozenBN"):
+        convert_norms(nn.BatchNorm2d(3), "GN")

@@ -1,4 +1,4 @@
-"""Detectors in processes of their own: several that train together, and the command killed again and again."""
+"""Trainings of detectors in processes of their own: two that train together, and a command that is killed repeatedly."""
 
 import json
 import math
@@ -15,10 +15,10 @@ import torch
 
 pytest.importorskip("detectron2", reason="the detectors need detectron2, which is not on PyPI")
 
+from fbnetv3.detection.detector_weights import load_detector
 from fbnetv3.detection.evaluation import evaluate
-from fbnetv3.detection.training import prepare
 from tests.detection import coco_data
-from tests.detection.test_training import same
+from tests.detection.coco_data import same
 from tests.places import ROOT
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -26,12 +26,12 @@ SQUARE = {"INPUT__MIN_SIZE_TRAIN": "(64,)", "SOLVER__IMS_PER_BATCH": 4}
 
 
 def work(out, options, processes=1):
-    """Exit codes and what was written to stderr."""
+    """Run a training in several processes, and return their exit codes and what they wrote to stderr."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
-    command = [sys.executable, str(Path(__file__).with_name("coco_worker.py")), str(out), json.dumps(options)]
+    command = [sys.executable, str(Path(__file__).with_name("detector_worker.py")), str(out), json.dumps(options)]
     workers = [
         subprocess.Popen(command, env=ENVIRONMENT | group | {"RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
         for rank in range(processes)
@@ -45,8 +45,13 @@ def results(out, processes=1):
 
 
 @pytest.fixture
+def pair(tmp_path):
+    return coco_data.pair_file(tmp_path / "tiny.yaml")
+
+
+@pytest.fixture
 def squares(tmp_path):
-    """Eight pictures of one size, so that batches of two and of four are padded alike: not at all."""
+    """A folder with eight images of one size, so that no batch is padded, whatever its size."""
     data = coco_data.description(8)
     for image in data["images"]:
         image |= {"width": 96, "height": 96}
@@ -56,7 +61,7 @@ def squares(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(squares, pair, tmp_path):
-    """All anchors are taken and norms see the whole batch: losses, statistics are one process's, but for rounding."""
+    """With all anchors and norms over both processes, losses and statistics equal those of one process up to rounding."""
     more = SQUARE | {"SOLVER__MAX_ITER": 1, "MODEL__FBNETV3__NORM": "SyncBN"}
     more |= {"MODEL__RPN__BATCH_SIZE_PER_IMAGE": 4000, "MODEL__RPN__POSITIVE_FRACTION": 1.0}
     options = {"data": str(squares), "pair": str(pair), "changes": more}
@@ -67,38 +72,38 @@ def test_two_processes_train_what_one_does(squares, pair, tmp_path):
         losses[processes] = json.loads((tmp_path / f"out{processes}" / "metrics.json").read_text().splitlines()[-1])
     for key in ("loss_rpn_cls", "loss_rpn_loc"):
         assert losses[2][key] == pytest.approx(losses[1][key], rel=1e-4), key
-    for key in ("loss_cls", "loss_box_reg"):  # the regions are sampled, by every process from its own seed
+    for key in ("loss_cls", "loss_box_reg"):  # every process samples regions with another seed
         assert losses[2][key] == pytest.approx(losses[1][key], rel=0.3), key
     (alone,), (first, second) = results(tmp_path / "out1"), results(tmp_path / "out2", 2)
     assert same(dict(first["state"]), dict(second["state"]))
     statistics = [key for key in alone["state"] if key.startswith("backbone") and "running" in key]
     assert len(statistics) > 10
     for key in statistics:
-        # detectron2's running variance is the biased one, of at least 64 places here.
+        # detectron2's running variance is the biased one, over at least 64 locations here.
         tolerance = {"rtol": 1e-4, "atol": 1e-5} if "mean" in key else {"rtol": 1 / 64, "atol": 0.0}
         torch.testing.assert_close(first["state"][key], alone["state"][key], **tolerance)
 
 
 @pytest.mark.slow
 def test_two_processes_that_are_stopped_and_resumed(squares, pair, tmp_path):
-    """A signal to one ends both after the same step; both processes' pictures are evaluated."""
+    """A signal to one process ends both after the same step, and the images of both are evaluated."""
     options = {"data": str(squares), "pair": str(pair), "changes": SQUARE | {"SOLVER__MAX_ITER": 4}}
-    codes, errors = work(tmp_path / "whole", options, 2)
+    codes, errors = work(tmp_path / "uninterrupted", options, 2)
     assert codes == [0, 0], errors
     codes, errors = work(tmp_path / "cut", options | {"stop": 3}, 2)
     assert codes == [143, 143], errors
     assert (tmp_path / "cut" / "last_checkpoint").read_text() == "model_0000003.pth"
     codes, errors = work(tmp_path / "cut", options | {"resume": True}, 2)
     assert codes == [0, 0], errors
-    whole, cut = results(tmp_path / "whole", 2), results(tmp_path / "cut", 2)
-    for a, b in zip(whole, cut, strict=True):
+    uninterrupted, cut = results(tmp_path / "uninterrupted", 2), results(tmp_path / "cut", 2)
+    for a, b in zip(uninterrupted, cut, strict=True):
         assert same(dict(a["state"]), dict(b["state"]))
         assert same(a["found"], b["found"])
-    assert same(dict(whole[0]["state"]), dict(whole[1]["state"]))
-    assert [len(result["again"]) for result in whole] == [8, 0]  # the first process has the result
-    cfg = coco_data.config(squares, pair, MODEL__WEIGHTS=tmp_path / "whole" / "weights.pth")
-    alone = {f"ema/{key}": value for key, value in evaluate(cfg, prepare(cfg, strict=True)[0]).items()}
-    assert same(alone, {key: value for key, value in whole[0]["found"].items() if key.startswith("ema/")})
+    assert same(dict(uninterrupted[0]["state"]), dict(uninterrupted[1]["state"]))
+    assert [len(result["again"]) for result in uninterrupted] == [8, 0]  # the first process has the result
+    cfg = coco_data.config(squares, pair, MODEL__WEIGHTS=tmp_path / "uninterrupted" / "weights.pth")
+    alone = {f"ema/{key}": value for key, value in evaluate(cfg, load_detector(cfg, strict=True)[0]).items()}
+    assert same(alone, {key: value for key, value in uninterrupted[0]["found"].items() if key.startswith("ema/")})
     assert math.isfinite(alone["ema/AP"])
 
 
@@ -107,7 +112,7 @@ def test_a_batch_that_processes_cannot_share_is_refused(squares, pair, tmp_path)
     options = {"data": str(squares), "pair": str(pair), "changes": {"SOLVER__IMS_PER_BATCH": 3}}
     codes, errors = work(tmp_path / "out", options, 2)
     assert 0 not in codes
-    assert "a batch of 3 cannot be shared by 2 processes" in errors[0]
+    assert "a batch of 3 cannot be divided evenly among 2 processes" in errors[0]
 
 
 @pytest.mark.slow
@@ -131,9 +136,9 @@ def test_the_command_killed_at_random_moments_ends_with_the_same_weights(squares
         return subprocess.Popen([*command, *changes], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     begin = time.monotonic()
-    whole = start(tmp_path / "whole")
-    assert whole.communicate(timeout=300)[1] is not None
-    assert whole.returncode == 0
+    uninterrupted = start(tmp_path / "uninterrupted")
+    assert uninterrupted.communicate(timeout=300)[1] is not None
+    assert uninterrupted.returncode == 0
     lasts, rng, kills = time.monotonic() - begin, random.Random(0), 0
     for _ in range(30):
         worker = start(tmp_path / "cut", "--resume")
@@ -146,7 +151,9 @@ def test_the_command_killed_at_random_moments_ends_with_the_same_weights(squares
             kills += (tmp_path / "cut" / "last_checkpoint").exists()
     assert worker.returncode == 0
     assert kills >= 1, "never killed after a step"
-    first, second = (torch.load(tmp_path / name / "weights.pth", weights_only=True) for name in ("whole", "cut"))
+    first, second = (
+        torch.load(tmp_path / name / "weights.pth", weights_only=True) for name in ("uninterrupted", "cut")
+    )
     assert same(first, second)
-    last = [torch.load(tmp_path / name / "model_0000040.pth", weights_only=True) for name in ("whole", "cut")]
+    last = [torch.load(tmp_path / name / "model_0000040.pth", weights_only=True) for name in ("uninterrupted", "cut")]
     assert same(*last)

@@ -1,0 +1,141 @@
+"""Data sets in COCO's format for detectron2: how they are named, loaded and checked before they are used.
+
+A data set is named `coco:ANNOTATIONS.json:IMAGES` (an annotation file and its image folder), or by a name of detectron2's
+catalogue (`coco_2017_train`, or one that the user registered).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json, register_coco_instances
+
+from fbnetv3.detection.annotations import check_annotations
+from fbnetv3.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]  # detectron2's description of an image and its boxes
+PREFIX = "coco:"
+
+
+def dataset_name(annotations: str | Path, images: str | Path) -> str:
+    """Return the name of the data set that consists of an annotation file and an image folder."""
+    return f"{PREFIX}{Path(annotations).resolve()}:{Path(images).resolve()}"
+
+
+def coco_2017_names(root: str | Path, splits: Sequence[str] = ("train2017", "val2017")) -> list[str]:
+    """Return the names of the splits of COCO 2017 in a folder with COCO's layout.
+
+    Raises:
+        InputError: the folder has another layout.
+    """
+    root = Path(root).expanduser()
+    names = []
+    for split in splits:
+        file, images = root / "annotations" / f"instances_{split}.json", root / split
+        if not file.is_file() or not images.is_dir():
+            raise InputError(
+                f"{root} does not have COCO's layout: it needs annotations/instances_{split}.json and the folder {split}; for "
+                "other data give --train, --val and --images"
+            )
+        names.append(dataset_name(file, images))
+    return names
+
+
+def load_records(name: str) -> list[Record]:
+    """Return the images and boxes of a data set as detectron2's records, after a check of its annotation file.
+
+    Raises:
+        InputError: an unknown data set, a missing file or folder, or a damaged or inconsistent annotation file.
+    """
+    if name not in DatasetCatalog.list():
+        if not name.startswith(PREFIX) or name.count(":") < 2:
+            raise InputError(
+                f"unknown data set {name!r}; give {PREFIX}ANNOTATIONS.json:IMAGES, or a name registered in detectron2"
+            )
+        file, images = name.removeprefix(PREFIX).rsplit(":", 1)
+        register_coco_instances(name, {}, file, images)
+    metadata = MetadataCatalog.get(name)
+    if metadata.get("json_file") is None:  # a data set in another format, which a user registered
+        with _as_input_error(name):
+            return list(DatasetCatalog.get(name))
+    check_annotations(Path(metadata.json_file), Path(metadata.image_root))
+    with _as_input_error(name), redirect_stdout(StringIO()):  # pycocotools prints to stdout
+        # Also writes `thing_classes` into the metadata, which `class_names` reads.
+        return list(load_coco_json(metadata.json_file, metadata.image_root, name))
+
+
+@contextmanager
+def _as_input_error(name: str) -> Iterator[None]:
+    """Turn an error of detectron2's readers into an `InputError`: they raise AssertionError, KeyError and more."""
+    try:
+        yield
+    except Exception as error:
+        words = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"detectron2 refuses {_file_name(name)} ({words}); repair the data set, or give another one"
+        ) from error
+
+
+def class_names(name: str) -> tuple[str, ...]:
+    """Return the class names of a data set in the order of the model's outputs, once its records are loaded."""
+    return tuple(MetadataCatalog.get(name).thing_classes)
+
+
+def check_class_count(cfg: CfgNode, name: str) -> None:
+    """Raise `InputError` unless the model has as many classes as the data set."""
+    count, built = len(class_names(name)), cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    if count != built:
+        raise InputError(
+            f"{_file_name(name)} has {count} classes, but the model has {built}: set MODEL.ROI_HEADS.NUM_CLASSES {count}"
+        )
+
+
+def check_same_classes(train: str, test: str) -> None:
+    """Raise `InputError` unless two data sets have the same classes in the same order."""
+    first, second = class_names(train), class_names(test)
+    if first != second:
+        different = sorted(set(first) ^ set(second)) or ["their order"]
+        raise InputError(
+            f"{_file_name(train)} and {_file_name(test)} have different categories ({', '.join(different[:3])}); give files "
+            "with the same categories"
+        )
+
+
+def keep_annotated(records: Sequence[Record], name: str) -> list[Record]:
+    """Return the records that can be trained on: those with a box that does not mark a crowd. Warn about the others.
+
+    Raises:
+        InputError: no record is left.
+    """
+    kept = [record for record in records if any(not box.get("iscrowd", 0) for box in record["annotations"])]
+    if not kept:
+        raise InputError(f"{_file_name(name)} has no image with a box; give annotations to train on")
+    if len(kept) < len(records):
+        logger.warning("%d of %d images have no box and are not trained on", len(records) - len(kept), len(records))
+    return kept
+
+
+def dataset_of(cfg: CfgNode, split: str) -> str:
+    """Return the name of the one data set in `DATASETS.TRAIN` or `DATASETS.TEST`.
+
+    Raises:
+        InputError: the config names none, or several.
+    """
+    names = cfg.DATASETS[split]
+    if len(names) != 1:
+        raise InputError(f"DATASETS.{split} is {names}; give exactly one data set")
+    return str(names[0])
+
+
+def _file_name(name: str) -> str:
+    """Return the name of a data set's annotation file, for messages; a registered name stays."""
+    return Path(name.removeprefix(PREFIX).rsplit(":", 1)[0]).name

@@ -1,0 +1,152 @@
+"""A trained detector on image files: finds objects, draws their boxes, and writes both."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
+from detectron2.data.transforms import ResizeShortestEdge
+from PIL import Image
+from torch import nn
+
+from fbnetv3.detection.config import load_config
+from fbnetv3.detection.detector_weights import CONFIG, fill_detector, read_detector
+from fbnetv3.detection.detectron2_model import build_seeded
+from fbnetv3.errors import InputError
+from fbnetv3.files import make_folder, write_atomically
+from fbnetv3.inference.fusion import fold_batch_norms
+
+# Ten colours that are easy to distinguish, also from each other in print.
+_COLOURS = (
+    "#e6194b",
+    "#3cb44b",
+    "#4363d8",
+    "#f58231",
+    "#911eb4",
+    "#008080",
+    "#9a6324",
+    "#808000",
+    "#000075",
+    "#f032e6",
+)
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object: the name of its class, its probability, and its box x0, y0, x1, y1 in pixels of the upright image."""
+
+    name: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """A detector in eval mode, with its config and the names of its classes."""
+
+    model: nn.Module
+    cfg: CfgNode
+    classes: tuple[str, ...]
+
+    @classmethod
+    def load(cls, weights: str | Path, config: str | None = None, device: str = "cpu") -> Detector:
+        """Load a detector from its weights and its config.
+
+        Args:
+            weights: the weights.pth that a training wrote.
+            config: what `load_config` takes. The default is the `config.yaml` beside the weights, which training wrote.
+
+        Raises:
+            InputError: a missing or damaged file, or weights that do not fit the config.
+        """
+        content = read_detector(weights)
+        beside = Path(weights).with_name(CONFIG)
+        if config is None and not beside.is_file():
+            raise InputError(f"there is no {CONFIG} beside {weights}; give --config")
+        cfg = load_config(config or str(beside), ["MODEL.DEVICE", device, "MODEL.WEIGHTS", repr(str(weights))])
+        model = build_seeded(cfg).eval()
+        fill_detector(model, content, str(weights), strict=True)
+        fold_batch_norms(model)  # faster, and the same function up to rounding
+        return cls(model, cfg, tuple(content.get("classes") or _default_names(cfg.MODEL.ROI_HEADS.NUM_CLASSES)))
+
+    @torch.no_grad()
+    def detect(self, image: Image.Image, threshold: float = 0.5) -> list[Detection]:
+        """Return the objects in an RGB image whose probability is at least `threshold`, the most probable first."""
+        # The same preparation as detectron2's for an evaluation.
+        pixels = np.asarray(image)[:, :, :: 1 if self.cfg.INPUT.FORMAT == "RGB" else -1]
+        resize = ResizeShortestEdge([self.cfg.INPUT.MIN_SIZE_TEST] * 2, self.cfg.INPUT.MAX_SIZE_TEST)
+        resized = resize.get_transform(pixels).apply_image(pixels)
+        # A reversed channel axis has a negative stride, which torch does not accept without a copy.
+        x = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        (output,) = self.model([{"image": x, "height": image.height, "width": image.width}])
+        instances = output["instances"].to("cpu")
+        objects = zip(
+            instances.pred_classes.tolist(),
+            instances.scores.tolist(),
+            instances.pred_boxes.tensor.tolist(),
+            strict=True,
+        )
+        found = []
+        for label, score, box in objects:
+            if score >= threshold:
+                x0, y0, x1, y1 = (round(value, 1) for value in box)
+                found.append(Detection(self.classes[label], round(score, 4), (x0, y0, x1, y1)))
+        return found
+
+
+def _default_names(count: int) -> list[str]:
+    """Return class names for a file without them: COCO's if there are as many classes, otherwise numbers."""
+    coco = [row["name"] for row in COCO_CATEGORIES if row["isthing"]]
+    return coco if count == len(coco) else [str(i) for i in range(count)]
+
+
+def draw(image: Image.Image, detections: list[Detection]) -> Image.Image:
+    """Return the image with boxes, class names and probabilities. All boxes of a class have the same colour."""
+    import matplotlib
+    from torchvision.transforms.functional import pil_to_tensor, to_pil_image
+    from torchvision.utils import draw_bounding_boxes
+
+    if not detections:
+        return image
+    names = sorted({detection.name for detection in detections})
+    font_size = max(12, min(image.size) // 18)
+    boxes = draw_bounding_boxes(
+        pil_to_tensor(image),
+        torch.tensor([detection.box for detection in detections]),
+        [f"{detection.name} {detection.score:.2f}" for detection in detections],
+        colors=[_COLOURS[names.index(detection.name) % len(_COLOURS)] for detection in detections],
+        width=max(2, font_size // 6),
+        # Matplotlib brings this font. Without a file torchvision uses a font of one small size.
+        font=str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"),
+        font_size=font_size,
+    )
+    drawn: Image.Image = to_pil_image(boxes)
+    return drawn
+
+
+def write_detections(path: Path, image: Image.Image, detections: list[Detection], out: Path) -> tuple[Path, Path]:
+    """Write OUT/NAME.png, the image with boxes, and OUT/NAME.json, the boxes as data; return both paths.
+
+    Args:
+        path: the file that `image` was opened from; its name without suffix is NAME.
+
+    Raises:
+        InputError: the image file itself would be replaced, or the folder cannot be written.
+    """
+    make_folder(out)
+    drawing, table = out / f"{path.stem}.png", out / f"{path.stem}.json"
+    if any(file.resolve() == path.resolve() for file in (drawing, table)):
+        raise InputError(f"{drawing} would replace the image itself; give another folder with --out")
+    buffer = BytesIO()
+    draw(image, detections).save(buffer, format="PNG")
+    data: dict[str, Any] = {"image": str(path), "width": image.width, "height": image.height}
+    write_atomically(table, json.dumps(data | {"detections": [asdict(d) for d in detections]}, indent=1) + "\n")
+    write_atomically(drawing, buffer.getvalue())
+    return drawing, table
