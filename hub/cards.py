@@ -1,8 +1,9 @@
-"""Model cards from a registry: what, licence, metrics and their origin, recipe, how to load, what was verified.
+"""Model cards from a registry: description, licence, metrics and their origin, recipe, how to load, what was verified.
 
     python -m fbnetv3.hub.cards
 
-run in a checkout writes `hub/README.md`; a test fails while it differs. An own zoo gets its cards when it is published to.
+run in a checkout writes `hub/README.md`. A test fails while that file differs from the registry. The cards of a custom zoo are
+written when weights are published to it.
 """
 
 from __future__ import annotations
@@ -10,40 +11,43 @@ from __future__ import annotations
 from pathlib import Path
 
 from fbnetv3.files import write_atomically
-from fbnetv3.hub.registry import Registry, Weights, read_registry
+from fbnetv3.hub.registry import RegisteredWeights, Registry, read_registry
 
 _PACKAGE_HEAD = """# Model cards
 
-Made from `hub/registry.json` by `python -m fbnetv3.hub.cards`. Accuracies are in percent on ImageNet's validation images,
-quoted from the origin that stands beside them: none was measured by this package, which could not download the weights. FLOPs
-(one multiply-add = 1) and params are counted by this package, in the paper's convention, at the size of the row."""
+This page is generated from `hub/registry.json` by `python -m fbnetv3.hub.cards`. Accuracies are in percent on ImageNet's
+validation images. They are quoted from the origin in brackets: this package measured none of them, because the weights could
+not be downloaded where it was built. FLOPs (one multiply-add = 1) and params are counted by this package in the paper's
+convention, for images of the size that the row names."""
 _PACKAGE_LOAD = 'torch.hub.load("path/to/checkout", "{model}", source="local", weights="{source}")'
 _ZOO_HEAD = """# Model cards
 
-Made from `registry.json`. FLOPs (one multiply-add = 1) and params are counted in the FBNetV3 paper's convention."""
+This page is generated from `registry.json`. FLOPs (one multiply-add = 1) and params are counted in the convention of the
+FBNetV3 paper."""
 _ZOO_LOAD = 'torch.hub.load("path/to/this/folder", "{model}", source="local", weights="{source}")'
 
 
-def _render(registry: Registry, head: str, load: str) -> str:
-    """The page of a registry: a section a model, a part a file of weights."""
-    sections = [head]
-    for model in registry.models():
-        sections.append(f"## {model}")
-        sections += [_card(row, load) for row in registry.of(model)]
-    return "\n\n".join(sections) + "\n"
-
-
 def package_cards() -> str:
-    """The page of the package's registry."""
+    """Return the page of the package's registry."""
     return _render(read_registry(), _PACKAGE_HEAD, _PACKAGE_LOAD)
 
 
 def zoo_cards(registry: Registry) -> str:
-    """The page of an own zoo."""
+    """Return the page of a custom zoo."""
     return _render(registry, _ZOO_HEAD, _ZOO_LOAD)
 
 
-def _card(row: Weights, load: str) -> str:
+def _render(registry: Registry, head: str, load: str) -> str:
+    """Return the page of a registry: a section per model, a card per weight file."""
+    sections = [head]
+    for model in registry.models():
+        sections.append(f"## {model}")
+        sections += [_card(row, load) for row in registry.rows_of(model)]
+    return "\n\n".join(sections) + "\n"
+
+
+def _card(row: RegisteredWeights, load: str) -> str:
+    """Return the card of one weight file as Markdown."""
     t = row.transforms
     metrics = "; ".join(f"{m.name} {m.value} ({m.origin})" for m in row.metrics) or "none given"
     classes = row.classes if isinstance(row.classes, str) else ", ".join(row.classes)
@@ -56,8 +60,8 @@ def _card(row: Weights, load: str) -> str:
         f"- licence: {row.licence}{', **not for commercial use**' if row.noncommercial else ''}",
         *([f"- trained from: {', '.join(row.derived_from)}"] if row.derived_from else []),
         f"- metrics: {metrics}",
-        f"- input: {channels}, shorter side to {t.resize} ({t.interpolation}), centre crop {t.crop}, mean "
-        f"{_numbers(t.mean)}, deviation {_numbers(t.std)}",
+        f"- input: {channels}, shorter side resized to {t.resize} ({t.interpolation}), centre crop {t.crop}, mean "
+        f"{_numbers(t.mean)}, std {_numbers(t.std)}",
         f"- classes: {classes}",
         f"- cost: {row.flops_m:.4g}M FLOPs, {row.params_m:.4g}M params",
         f"- recipe: {row.recipe}",
@@ -68,8 +72,8 @@ def _card(row: Weights, load: str) -> str:
     return "\n".join(lines)
 
 
-def _title(row: Weights) -> str:
-    """`model`, weights `source`, and the architecture where it is another one."""
+def _title(row: RegisteredWeights) -> str:
+    """Return the title of a card: model, source, and the architecture if it is not the model's."""
     variant = "" if row.arch.name == row.model else f" (builds `{row.arch.name}`)"
     return f"{row.model}, weights `{row.source}`{variant}"
 

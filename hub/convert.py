@@ -1,8 +1,9 @@
-"""State dicts of the released code (mobile-vision) and of timm in this package's names, strictly, and ours in timm's.
+"""Convert state dicts of the released code (mobile-vision) and of timm into this package's names, and ours into timm's.
 
-What a state dict is, is read from its keys. timm's networks have no stem bias: ours is zero then, and the other way it is
-folded into the stem's batch norm. They have padding k // 2 everywhere, so that timm's weights of fbnetv3_b fit
-`fbnetv3_b_same_padding`, not the released network.
+The keys of a state dict tell which code it comes from. Every conversion is strict: keys and shapes must be exactly those of
+the network. timm's networks differ from ours in two ways. They have no bias in the stem, so our bias becomes zero, and in the
+other direction it is folded into the stem's batch norm. They have padding k // 2 everywhere, so timm's weights of fbnetv3_b
+fit `fbnetv3_b_same_padding`, not the released network.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from fbnetv3.errors import InputError
 from fbnetv3.model import build_model
 from fbnetv3.weight_file import check_state
 
-# Averaged weights first: they are what a training evaluates and publishes.
-_INSIDE = ("state_dict_ema", "model_ema", "ema", "state_dict", "model")
+# Averaged weights come first: they are what a training evaluates and publishes.
+_CHECKPOINT_KEYS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model")
+# Names of the released code: `xif2_0` is block 0 of its stage 2, which is our stage 1. Its stage 0 is the stem.
 _RELEASED_BLOCK = re.compile(r"backbone\.stages\.xif(\d+)_(\d+)\.(.+)")
 _RELEASED_PARTS = {
     "pw": "expand",
@@ -29,6 +31,7 @@ _RELEASED_PARTS = {
     "se.se.0.conv": "se.reduce",
     "se.se.1": "se.expand",
 }
+# Names of timm: blocks with an expansion have other names than depthwise separable ones.
 _TIMM_BLOCK = re.compile(r"blocks\.(\d+)\.(\d+)\.(.+)")
 _TIMM_IR = {
     "conv_pw": "expand.conv",
@@ -45,40 +48,43 @@ _TIMM_ENDS = {"conv_stem": "stem.conv", "bn1": "stem.bn", "conv_head": "head.con
 
 
 def unwrap(checkpoint: Any) -> dict[str, Tensor]:
-    """The state dict inside a checkpoint, averaged weights preferred; the prefix `module.` is removed.
+    """Return the state dict inside a checkpoint, the averaged weights if there are some, without the prefix `module.`.
 
-    Understood: plain state dicts, and those under `state_dict_ema` (timm), `model_ema` (mobile-vision, torchvision),
-    `ema`, `state_dict` or `model`, the first that is there and not empty.
+    A checkpoint is a plain state dict, or has one under `state_dict_ema` (timm), `model_ema` (mobile-vision, torchvision),
+    `ema`, `state_dict` or `model`. The first of these that is not empty is taken.
 
     Raises:
         InputError: neither a checkpoint nor a state dict.
     """
-    for key in _INSIDE:
+    for key in _CHECKPOINT_KEYS:
         if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping) and checkpoint[key]:
             return unwrap(checkpoint[key])
     if not isinstance(checkpoint, Mapping) or not checkpoint:
         raise InputError(f"expected a state dict, got {type(checkpoint).__name__}; give a mapping of names to tensors")
     for key, value in checkpoint.items():
         if not isinstance(value, Tensor):
-            raise InputError(f"expected a state dict, but {key!r} holds {type(value).__name__}, not a tensor")
+            raise InputError(
+                f"expected a state dict, but {key!r} is {type(value).__name__}, not a tensor; give a mapping of names to "
+                "tensors"
+            )
     state = {str(key).removeprefix("module."): value for key, value in checkpoint.items()}
-    state.pop("n_averaged", None)  # a counter that torch's AveragedModel keeps beside the weights
+    state.pop("n_averaged", None)  # a counter in the state dict of torch's AveragedModel
     return state
 
 
 def is_released(checkpoint: Any) -> bool:
-    """Whether the keys are the released code's."""
+    """Return whether the keys of a checkpoint are those of the released code."""
     return any(key.startswith("backbone.stages.") for key in unwrap(checkpoint))
 
 
 def convert(checkpoint: Any, model: str | Arch) -> tuple[dict[str, Tensor], Arch]:
-    """Weights of `model` in this package's names, and the architecture that they fit.
+    """Return weights of `model` under this package's names, and the architecture that they fit.
 
-    That is `same_padding` of the architecture for timm's weights, and else the architecture itself. The number of classes
-    and of input channels is read from the weights. Dtypes are kept.
+    timm's weights fit the `same_padding` variant of the architecture, all others the architecture itself. The weights may
+    have any number of classes and input channels. Dtypes are kept.
 
     Raises:
-        InputError: unknown model, or keys or shapes that are not those of the network; the message names the differences.
+        InputError: an unknown model, or keys or shapes that are not those of the network; the message names the differences.
     """
     arch = model if isinstance(model, Arch) else find_arch(model)
     state = unwrap(checkpoint)
@@ -90,15 +96,19 @@ def convert(checkpoint: Any, model: str | Arch) -> tuple[dict[str, Tensor], Arch
 
 
 def convert_mobile_cv(state_dict: Mapping[str, Any], name: str | Arch) -> dict[str, Tensor]:
-    """Convert a released state dict into one that `build_model(name)` loads strictly; see `convert`."""
+    """Return a state dict of the released code under the names of `build_model(name)`; see `convert` for errors."""
     return convert(state_dict, name)[0]
 
 
 def convert_to_timm(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Our weights of fbnetv3_d, fbnetv3_g or fbnetv3_b_same_padding in the names of timm's network (needs timm).
+    """Return our weights under the names of timm's network. Needs timm.
+
+    Args:
+        name: fbnetv3_d, fbnetv3_g or fbnetv3_b_same_padding.
 
     Raises:
-        InputError: a network that timm has not, or has as another function; or not its state dict.
+        InputError: timm does not have the network, or has one that computes another function; or a state dict of another
+            network.
     """
     import timm
 
@@ -109,17 +119,19 @@ def convert_to_timm(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]
             f"timm has no network that equals {name}; allowed: fbnetv3_b_same_padding, fbnetv3_d, fbnetv3_g"
         )
     ours = _checked(dict(state), arch)
-    with torch.device("meta"):
+    with torch.device("meta"):  # only the keys are needed, no memory
         keys = timm.create_model(variant, num_classes=len(ours["classifier.weight"])).state_dict()
     mean, bias = ours["stem.bn.running_mean"], ours["stem.conv.bias"]
-    ours["stem.bn.running_mean"] = mean - bias  # (x + bias - mean) is what the norm sees
+    # The norm computes x + bias - mean, so without the bias it needs the mean minus the bias.
+    ours["stem.bn.running_mean"] = mean - bias
     return {key: ours[name] for key, name in timm_names(keys, arch).items()}
 
 
 def timm_names(keys: Iterable[str], arch: Arch) -> dict[str, str]:
-    """Our name for each of timm's keys; one that fits no rule stands for itself and fails the strict check.
+    """Return our name for each of timm's keys.
 
-    timm groups blocks in other stages than we do, in the same order; its last block is our head's expansion.
+    timm groups the blocks into other stages, but in the same order. Its last block is the expansion of our head. A key that
+    fits no rule keeps its name, so that the strict check afterwards reports it.
     """
     keys = list(keys)
     theirs = sorted({(int(m[1]), int(m[2])) for m in map(_TIMM_BLOCK.fullmatch, keys) if m})
@@ -142,26 +154,34 @@ def timm_names(keys: Iterable[str], arch: Arch) -> dict[str, str]:
 
 
 def _from_timm(state: Mapping[str, Tensor], arch: Arch) -> dict[str, Tensor]:
+    """Return timm's weights under our names, with a stem bias of zero."""
     renamed = {ours: state[key] for key, ours in timm_names(state, arch).items()}
     renamed["stem.conv.bias"] = torch.zeros_like(state["conv_stem.weight"][:, 0, 0, 0])
     return renamed
 
 
 def _checked(state: dict[str, Tensor], arch: Arch) -> dict[str, Tensor]:
-    """`state` in the network's order, if its keys and shapes are the network's, whatever its classes and channels."""
+    """Return `state` in the order of the network's keys, after a check that keys and shapes are the network's.
+
+    Raises:
+        InputError: they are not. The number of classes and of input channels may be any.
+    """
     weight, stem = state.get("classifier.weight"), state.get("stem.conv.weight")
     if weight is not None and weight.dim() == 4:  # a 1x1 convolution in the released code
         state["classifier.weight"] = weight = weight.flatten(1)
     if weight is None or stem is None or weight.dim() != 2 or stem.dim() != 4:
         raise InputError(f"not a state dict of {arch.name}: it has no usable stem and classifier weights")
-    with torch.device("meta"):
+    with torch.device("meta"):  # only the shapes are needed, no memory
         expected = build_model(arch, num_classes=len(weight), in_chans=stem.shape[1]).state_dict()
     check_state(state, expected, arch.name)
     return {key: state[key] for key in expected}
 
 
 def _from_released(key: str, arch: Arch) -> str:
-    """A released key in our names; one that fits no rule comes back as it is and fails the strict check."""
+    """Return our name for a key of the released code.
+
+    A key that fits no rule keeps its name, so that the strict check afterwards reports it.
+    """
     if key.startswith("head.conv."):
         return "classifier." + key.removeprefix("head.conv.")
     match = _RELEASED_BLOCK.fullmatch(key)
@@ -170,8 +190,9 @@ def _from_released(key: str, arch: Arch) -> str:
     stage, block, rest = int(match[1]), int(match[2]), match[3]
     if stage == 0:
         return f"stem.{rest}"
-    if stage == len(arch.stages) + 1:
+    if stage == len(arch.stages) + 1:  # the head is the released code's last stage
         return {"pwl.conv.weight": "head.conv.weight"}.get(rest, "head." + rest.replace("pw.", "expand.", 1))
+    # The dot after the part's name distinguishes `pw` from `pwl`.
     for part, ours in _RELEASED_PARTS.items():
         if rest.startswith(part + "."):
             return f"stages.{stage - 1}.{block}.{ours}.{rest.removeprefix(part + '.')}"

@@ -1,8 +1,8 @@
-"""Files of weights from the network into torch.hub's cache: whole, and the same ones as the first time.
+"""Downloads of weight files into torch.hub's cache: always complete, and always the same as at their first use.
 
-A download goes to a temporary file and takes its place only when it is complete. At its first use its sha256 is written
-beside it (`NAME.sha256`, as sha256sum has it); it is checked at every later use, and against the published one where there
-is one.
+A download goes to a temporary file, which replaces the final one when it is complete. The first use of a file writes its
+sha256 beside it (`NAME.sha256`, in the format of sha256sum). Every later use compares the file with this recorded hash, and
+with the published hash if there is one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import torch
@@ -21,37 +22,38 @@ import torch
 from fbnetv3.errors import InputError
 from fbnetv3.files import make_folder, write_atomically
 
-TIMEOUT = 30.0  # seconds without a byte
+TIMEOUT = 30.0  # seconds without a byte, not for the whole download
 _CHUNK = 1 << 20
 
 
 def cache_path(url: str, label: str = "weights") -> Path:
-    """Where the file of a URL is kept: in torch.hub's folder, under a name that no other URL has.
+    """Return where the file of a URL is kept: in torch.hub's folder, under a name that no other URL has.
 
-    A `file:` URL means the file itself, which is not copied.
+    The path of a `file:` URL is that file itself, which is not copied.
     """
     parts = urlsplit(url)
     if parts.scheme == "file":
         return Path(urllib.request.url2pathname(parts.path))
+    # Two URLs may end in the same file name, so the name contains a hash of the whole URL.
     name = f"{label}-{hashlib.sha256(url.encode()).hexdigest()[:8]}{Path(parts.path).suffix or '.pth'}"
     return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 
 def fetch(url: str, path: Path, sha256: str | None = None, progress: bool = True) -> Path:
-    """The file of a URL at `path` (its `cache_path`), downloaded unless it is there.
+    """Download a URL to `path`, which is its `cache_path`, unless the file exists. Check its hash and return `path`.
 
     Args:
-        sha256: published hash, or its first digits.
+        sha256: the published hash, or its first digits.
         progress: show a bar on stderr.
 
     Raises:
-        InputError: the file cannot be fetched, is incomplete, or is not the one that is expected; nothing is left behind.
+        InputError: the file cannot be downloaded completely, or is not the expected one. A failed download leaves no file.
     """
     if urlsplit(url).scheme == "file":
         if not path.is_file():
             raise InputError(f"no weight file at {path}: no such file")
         if sha256 is not None:
-            _compare(file_hash(path), path, sha256, f"{path} was damaged or replaced")
+            _check(file_hash(path), path, sha256, f"{path} was damaged or replaced")
         return path
     if not path.exists():
         _download(url, path, sha256, progress)
@@ -60,20 +62,20 @@ def fetch(url: str, path: Path, sha256: str | None = None, progress: bool = True
 
 
 def check_hash(path: Path, sha256: str | None = None) -> str:
-    """The sha256 of a file, which must be the published and the recorded one; the first time, it is recorded.
+    """Return the sha256 of a file after comparing it with the published and the recorded one; record it the first time.
 
     Raises:
-        InputError: it is another.
+        InputError: the hash is another one.
     """
     digest = file_hash(path)
-    _compare(digest, path, sha256, f"{path} was damaged or replaced; delete it to download it again")
+    _check(digest, path, sha256, f"{path} was damaged or replaced; delete it to download it again")
     if recorded_hash(path) is None:
-        _record(path, digest)
+        write_atomically(_record_path(path), f"{digest}  {path.name}\n")
     return digest
 
 
 def file_hash(path: Path) -> str:
-    """The sha256 of a file, in hex."""
+    """Return the sha256 of a file as hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -82,7 +84,7 @@ def file_hash(path: Path) -> str:
 
 
 def recorded_hash(path: Path) -> str | None:
-    """The sha256 that was recorded when the file was first used."""
+    """Return the sha256 that was recorded at the first use of a file, or None if the file was never used."""
     record = _record_path(path)
     return record.read_text().split()[0] if record.is_file() and record.read_text().strip() else None
 
@@ -91,19 +93,17 @@ def _record_path(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
-def _record(path: Path, digest: str) -> None:
-    write_atomically(_record_path(path), f"{digest}  {path.name}\n")
-
-
-def _compare(digest: str, path: Path, published: str | None, what: str) -> None:
-    """Raise unless a hash is the published one (or begins like it) and the recorded one."""
+def _check(digest: str, path: Path, published: str | None, reason: str) -> None:
+    """Raise `InputError` unless a hash starts with the published one and equals the recorded one, as far as they exist."""
     for origin, expected in (("published", published), ("recorded at first use", recorded_hash(path))):
         if expected is not None and not digest.startswith(expected):
+            # A server may replace a file on purpose. Then the user decides, and deletes the record too.
             hint = "" if origin == "published" else f" (and {_record_path(path)}, if you trust the new file)"
-            raise InputError(f"sha256 is {digest}, but {origin}: {expected}: {what}{hint}")
+            raise InputError(f"sha256 is {digest}, but {origin}: {expected}: {reason}{hint}")
 
 
 def _download(url: str, path: Path, sha256: str | None, progress: bool) -> None:
+    """Download a URL to `path`, complete or not at all."""
     make_folder(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -111,16 +111,12 @@ def _download(url: str, path: Path, sha256: str | None, progress: bool) -> None:
             digest = _receive(url, file, progress)
             file.flush()
             os.fsync(file.fileno())
-        _compare(digest, path, sha256, f"{url} does not serve that file; it was not kept")
-        Path(temporary).chmod(0o644)
+        _check(digest, path, sha256, f"{url} does not serve the expected file; the download was not kept")
+        Path(temporary).chmod(0o644)  # mkstemp's files are private, a cache may be shared
         os.replace(temporary, path)  # noqa: PTH105
-    except (
-        OSError,
-        ValueError,
-        http.client.HTTPException,
-    ) as error:  # unreachable, cut off, disk full
-        if isinstance(error, InputError):
-            raise
+    except InputError:  # a ValueError too, with a message of its own
+        raise
+    except (OSError, ValueError, http.client.HTTPException) as error:  # unreachable, cut off, disk full, bad URL
         reason = (
             f"the server answers {error.code} {error.reason}" if isinstance(error, urllib.error.HTTPError) else error
         )
@@ -131,21 +127,25 @@ def _download(url: str, path: Path, sha256: str | None, progress: bool) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def _receive(url: str, file: object, progress: bool) -> str:
-    """Write what a URL serves, all of it, and give its sha256."""
-    request = urllib.request.Request(url, headers={"User-Agent": "fbnetv3"})
+def _receive(url: str, file: IO[bytes], progress: bool) -> str:
+    """Write what a URL serves into a file and return its sha256.
+
+    Raises:
+        OSError: the connection failed, or ended before the announced length.
+    """
+    request = urllib.request.Request(url, headers={"User-Agent": "fbnetv3"})  # some servers refuse Python's default
     digest, received = hashlib.sha256(), 0
+    hub: Any = torch.hub  # its `tqdm` is not in torch's types
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
         length = response.headers.get("Content-Length")
         total = int(length) if length else None
-        with torch.hub.tqdm(  # type: ignore[attr-defined]
-            total=total, disable=not progress, unit="B", unit_scale=True, unit_divisor=1024
-        ) as bar:
+        with hub.tqdm(total=total, disable=not progress, unit="B", unit_scale=True, unit_divisor=1024) as bar:
             while chunk := response.read(_CHUNK):
-                file.write(chunk)  # type: ignore[attr-defined]
+                file.write(chunk)
                 digest.update(chunk)
                 received += len(chunk)
                 bar.update(len(chunk))
+    # http.client does not complain when a connection ends early.
     if total is not None and received != total:
         raise OSError(f"the connection ended after {received} of {total} bytes")
     return digest.hexdigest()

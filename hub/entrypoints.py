@@ -1,4 +1,4 @@
-"""torch.hub entry points `fbnetv3_a` .. `fbnetv3_g` (and `fbnetv3_a0`), and those of an own zoo; torch alone is imported."""
+"""torch.hub's entry points: `fbnetv3_a` .. `fbnetv3_g` and `fbnetv3_a0`, and those of a custom zoo. Needs torch alone."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from fbnetv3.hub.registry import read_registry
 
 
 def _entrypoint(name: str, arch: Arch, about: str, zoo: Path | None = None) -> Callable[..., nn.Module]:
+    """Return the entry point of one model: `create_model` with this name, and a docstring for `torch.hub.help`."""
+
     def build(pretrained: bool = False, progress: bool = True, **kwargs: Any) -> nn.Module:
         return create_model(name, pretrained, progress=progress, zoo=zoo, **kwargs)
 
@@ -21,16 +23,16 @@ def _entrypoint(name: str, arch: Arch, about: str, zoo: Path | None = None) -> C
     build.__doc__ = f"""{arch.name} for {arch.resolution} x {arch.resolution} images. {about}
 
     Args:
-        pretrained: load its first registered weights, fetched once.
-        progress: show the download.
+        pretrained: load the model's first registered weights, which are downloaded once.
+        progress: show the progress of a download.
         kwargs: weights (another source, a path or a URL), num_classes, in_chans, dropout, stochastic_depth, global_pool,
-            features_only, out_indices, as `fbnetv3.hub.create_model` takes them.
+            features_only, out_indices, as in `fbnetv3.hub.create_model`.
     """
     return build
 
 
 def zoo_entrypoints(folder: str | Path) -> dict[str, Callable[..., nn.Module]]:
-    """An entry point for every model of an own zoo; what the `hubconf.py` in its folder calls."""
+    """Return the entry points of a custom zoo by name, one for each of its models; the zoo's `hubconf.py` calls this."""
     registry = read_registry(folder)
     return {
         name: _entrypoint(name, registry.find(name).arch, registry.find(name).about, Path(folder))
@@ -46,6 +48,7 @@ def _package_entrypoint(name: str) -> Callable[..., nn.Module]:
 
 
 ENTRYPOINTS = {name: _package_entrypoint(name) for name in (*ARCHS, ARCH_A0.name)}
+# Written out, so that `hubconf.py` can import the names and readers can search for them.
 fbnetv3_a = ENTRYPOINTS["fbnetv3_a"]
 fbnetv3_b = ENTRYPOINTS["fbnetv3_b"]
 fbnetv3_c = ENTRYPOINTS["fbnetv3_c"]

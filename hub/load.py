@@ -1,9 +1,8 @@
-"""From the name of weights to a network that has them: a registered source, a path or a URL."""
+"""From the name of weights to a network with these weights: a registered source, a path or a URL."""
 
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from fbnetv3.arch import ARCHS, Arch, find_arch
-from fbnetv3.errors import InputError, Note
+from fbnetv3.errors import InputError, available
 from fbnetv3.hub.convert import convert, is_released
 from fbnetv3.hub.download import cache_path, fetch
-from fbnetv3.hub.registry import Registry, Weights, read_registry
+from fbnetv3.hub.notes import note
+from fbnetv3.hub.registry import RegisteredWeights, Registry, read_registry
 from fbnetv3.model import build_model
 from fbnetv3.transforms import IMAGENET_MEAN, IMAGENET_STD, Transforms
 from fbnetv3.weight_file import IMAGENET, UNKNOWN, WeightFile, described, read_tensors
@@ -32,31 +32,35 @@ def create_model(
     zoo: str | Path | None = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """A network of the zoo, with weights if asked for.
+    """Build a network of the zoo, and load weights into it if the caller asks for some.
 
     Args:
-        name: a model of the registry (`fbnetv3_a` .. `fbnetv3_g`), any name that `build_model` knows, or one of `zoo`.
-        pretrained: take the model's first registered weights, for A..G `fb`: the released ones, CC BY-NC 4.0.
-        weights: which weights instead: a registered source (`fb`, `timm_ra2`), a path, or a URL; of the released code, of
-            timm or of this package, as .pth or .safetensors. timm's weights of fbnetv3_b give `fbnetv3_b_same_padding`.
-        num_classes: by default those of the weights, else 1000; a head of another size starts afresh, with a warning.
-        in_chans: by default those of the weights, else 3; the stem of the weights is adapted to others: its channels are
-            summed up for 1, else taken in turn and rescaled.
-        progress: show a download.
-        zoo: folder of an own zoo instead of the package's registry.
-        kwargs: dropout, stochastic_depth, global_pool, features_only, out_indices, as `build_model` takes them.
+        name: a model of the registry (`fbnetv3_a` .. `fbnetv3_g`), a name that `build_model` knows, or a model of `zoo`.
+        pretrained: load the model's first registered weights. For A..G these are `fb`, the released ones (CC BY-NC 4.0).
+        weights: other weights: a registered source (`fb`, `timm_ra2`), a path or a URL. The file may have the layout of the
+            released code, of timm or of this package, and end in .pth, .pt or .safetensors. timm's weights of fbnetv3_b
+            give the network `fbnetv3_b_same_padding`.
+        num_classes: the default is the number of the weights, or 1000 without weights. A classifier of another size keeps
+            fresh weights, and a warning says so.
+        in_chans: the default is the number of the weights, or 3 without weights. For another number the stem's weights are
+            adapted, see `adapt_stem`.
+        progress: show the progress of a download.
+        zoo: folder of a custom zoo, which is used instead of the package's registry.
+        kwargs: dropout, stochastic_depth, global_pool, features_only, out_indices, as in `build_model`.
 
     Raises:
-        InputError: unknown name or source, a file that cannot be had, or one that does not fit the network.
+        InputError: an unknown name or source, a file that cannot be read or downloaded, or one that does not fit the
+            network.
     """
     registry = read_registry(zoo)
     if not pretrained and weights is None:
-        arch, classes, channels = _arch(name, registry), 1000, 3
-        file = None
+        file, arch, classes, channels = None, _find_arch(name, registry), 1000, 3
     else:
         file = load_weights(name, weights, registry, progress)
         arch, classes, channels = file.arch, len(file.state["classifier.weight"]), file.transforms.in_chans
-    model: nn.Module = build_model(arch, _or(num_classes, classes), _or(in_chans, channels), **kwargs)
+    num_classes = classes if num_classes is None else num_classes
+    in_chans = channels if in_chans is None else in_chans
+    model: nn.Module = build_model(arch, num_classes, in_chans, **kwargs)
     if file is not None:
         fill(model, file)
     return model
@@ -69,86 +73,94 @@ def load_weights(
     progress: bool = True,
     trust_pickle: bool = False,
 ) -> WeightFile:
-    """Weights in this package's names with their architecture, classes and preprocessing.
+    """Return weights under this package's names, with their architecture, classes and preprocessing.
 
-    A file that does not describe itself gets the preprocessing of the registered weights of its architecture (else its
-    resolution and ImageNet's mean and deviation), and ImageNet's classes if it has 1000, else numbers.
+    A file may lack a description. Then its preprocessing is that of the registered weights of the same architecture. Without
+    such weights it is the architecture's resolution and ImageNet's mean and standard deviation (std). Its classes are
+    ImageNet's if it has 1000, and numbers otherwise.
 
     Args:
-        model: name or architecture; None if the file describes itself.
+        model: a name or an architecture; None if the file describes itself.
         weights: a registered source, a path or a URL; None is the model's first registered source.
-        trust_pickle: load a path's or URL's file even if it is a pickle that can run code.
+        registry: where names and sources are looked up; None is the package's registry.
+        trust_pickle: read a file even if it is a pickle that can run code.
 
     Raises:
-        InputError: unknown name or source, a file that cannot be had, or one that does not fit the model.
+        InputError: an unknown name or source, a file that cannot be read or downloaded, or one that does not fit the model.
     """
     registry = registry or read_registry()
     text = str(weights) if weights is not None else None
     if isinstance(model, str) and (text is None or text in {row.source for row in registry.rows}):
-        return _registered(registry.find(model, text), progress)
+        return _load_registered(registry.find(model, text), registry, progress)
     if text is None:
         raise InputError("no weights given; give a registered source, a path or a URL")
     if "://" in text:
         path = fetch(text, cache_path(text), progress=progress)
     elif not Path(text).exists() and Path(text).suffix == "" and Path(text).name == text:
+        # A bare word that is no file: the user probably meant a source.
         known = sorted({row.source for row in registry.rows})
-        raise InputError(f"no weights {text!r}; give one of {', '.join(known)}, a path or a URL")
+        raise InputError(f"no weights {text!r}; {available(text, known, ', or a path or URL')}")
     else:
         path = Path(text)
-    return _read(path, _arch(model, registry) if isinstance(model, str) else model, registry, text, trust_pickle)
+    arch = _find_arch(model, registry) if isinstance(model, str) else model
+    return _read(path, arch, registry, text, trust_pickle)
 
 
 def _read(path: Path, arch: Arch | None, registry: Registry, origin: str, trust_pickle: bool = False) -> WeightFile:
-    """A file of weights of `arch`, which may be None if the file describes itself."""
+    """Return the content of a weight file.
+
+    Args:
+        arch: the network that the weights must fit; None if the file describes itself.
+        origin: the path or URL that the user gave.
+    """
     try:
         content, header = read_tensors(path, trust_pickle)
         if header is not None:
             file = described(content, header, path)
             if arch not in (None, file.arch):
                 raise InputError(
-                    f"{path} holds the weights of {file.arch.name}, another network than {arch.name}; "
-                    "give the matching files"
+                    f"{path} contains the weights of {file.arch.name}, another network than {arch.name}; "
+                    "give the weights of that network, or name the other model"
                 )
         elif arch is None:
             raise InputError(f"{path} does not say which network it is for; name the model too")
         else:
             state, built = convert(content, arch)
-            file = WeightFile(
-                built, _classes(state), _transforms(built, state, registry), state, _origins(content, arch, registry)
-            )
+            classes, transforms = _default_classes(state), _default_transforms(built, state, registry)
+            file = WeightFile(built, classes, transforms, state, _guess_origins(content, arch, registry))
     except InputError as error:
         message = str(error) if str(path) in str(error) else f"{path}: {error}"
+        # The file in the cache may be what a server sent in place of the weights, such as an error page.
         hint = f"; {origin} served it: delete it and its .sha256 to download it again" if "://" in origin else ""
         raise InputError(message + hint) from None
     if arch not in (None, file.arch):
-        _note_variant(str(path), file.arch)
+        _note_variant(str(path), file.arch, arch.name)
     return file
 
 
-def fill(model: nn.Module, file: WeightFile) -> None:
-    """Load weights into a network of their architecture that may have other classes, channels, or only some layers.
+def fill(model: Any, file: WeightFile) -> None:
+    """Load weights into a network of their architecture, which may have other classes or channels, or only some layers.
 
-    A classifier of another size keeps its fresh weights, with a warning; the stem is adapted to the channels.
+    A classifier of another size keeps fresh weights, and a warning says so. The stem's weights are adapted to the channels.
     """
     target = model.state_dict()
     state = {key: value for key, value in file.state.items() if key in target}
     stem = "stem.conv.weight"
     if state[stem].shape[1] != target[stem].shape[1]:
         state[stem] = adapt_stem(state[stem], target[stem].shape[1])
-    other = [key for key, value in state.items() if value.shape != target[key].shape]
-    if other:
-        was, now = (tensors["classifier.weight"].shape[0] for tensors in (file.state, target))
-        warnings.warn(
-            f"the classifier of the weights has {was} classes, not {now}: it starts afresh", Note, stacklevel=3
-        )
-    model.load_state_dict({**target, **{key: value for key, value in state.items() if key not in other}})
-    model.derived_from = file.derived_from  # type: ignore[assignment]
+    other_shape = [key for key, value in state.items() if value.shape != target[key].shape]
+    if other_shape:
+        given, built = (tensors["classifier.weight"].shape[0] for tensors in (file.state, target))
+        note(f"the classifier of the weights has {given} classes, not {built}: the classifier keeps fresh weights")
+    model.load_state_dict({**target, **{key: value for key, value in state.items() if key not in other_shape}})
+    model.derived_from = file.derived_from
 
 
 def adapt_stem(weight: Tensor, in_chans: int) -> Tensor:
-    """Stem weights [c, i, k, k] for another number of channels, so that grey or repeated ones give what colour gave.
+    """Return stem weights [c, i, k, k] for another number of input channels.
 
-    One channel gets the sum over all; more get them in turn, rescaled by i / in_chans.
+    One channel gets the sum over all channels. More channels get the given ones in turn, rescaled by i / in_chans. So an
+    image whose channels are all the same gives the same result as before.
     """
     given = weight.shape[1]
     if in_chans == 1:
@@ -157,58 +169,66 @@ def adapt_stem(weight: Tensor, in_chans: int) -> Tensor:
     return weight[:, turns] * (given / in_chans)
 
 
-def fetch_registered(row: Weights, progress: bool = True) -> Path:
-    """The file of registered weights, downloaded unless it is there, and checked; a non-commercial licence is said once."""
+def fetch_registered(row: RegisteredWeights, progress: bool = True) -> Path:
+    """Return the path of registered weights, after a download if they are not there yet, and a check of their hash.
+
+    The first time in a process, a warning says that a licence is non-commercial.
+    """
     if row.noncommercial:
-        _say_licence(row.source, row.licence)
+        _note_licence(row.source, row.licence)
     return fetch(row.url, row.path, row.sha256, progress)
 
 
-def _registered(row: Weights, progress: bool) -> WeightFile:
-    file = _read(fetch_registered(row, progress), row.arch, read_registry(), row.url)
+def _load_registered(row: RegisteredWeights, registry: Registry, progress: bool) -> WeightFile:
+    file = _read(fetch_registered(row, progress), row.arch, registry, row.url)
     if file.arch != row.arch:
         raise InputError(f"{row.url} serves weights of {file.arch.name}, not of {row.arch.name}")
     if row.arch != ARCHS.get(row.model, row.arch):
-        _note_variant(row.id, row.arch)
+        _note_variant(row.id, row.arch, row.model)
+    # The row describes the file better than the file itself, which may come from other code.
     return WeightFile(row.arch, row.classes, row.transforms, file.state, (*row.derived_from, row.id))
 
 
-def _origins(content: Any, arch: Arch, registry: Registry) -> tuple[str, ...]:
-    """A file that does not describe itself: the released code's keys mean the released weights, as far as one can know."""
+def _guess_origins(content: Any, arch: Arch, registry: Registry) -> tuple[str, ...]:
+    """Return the origins of a file without a description: the released weights if it has the released code's keys.
+
+    Weights that somebody else trained with the released code have the same keys, but nothing in a file distinguishes them.
+    """
     row = registry.by_id(f"{arch.name}:fb")
     return (row.id,) if row is not None and is_released(content) else (UNKNOWN,)
 
 
-def _note_variant(weights: str, arch: Arch) -> None:
-    warnings.warn(f"{weights} holds the weights of another function: building {arch.name}", Note, stacklevel=5)
+def _note_variant(weights: str, built: Arch, name: str) -> None:
+    note(
+        f"the weights in {weights} belong to the variant {built.name}, which computes another function than {name}; "
+        "that variant is built"
+    )
 
 
 @functools.cache
-def _say_licence(source: str, licence: str) -> None:
-    """Once in a process."""
-    warnings.warn(f"the weights {source!r} are licensed {licence}: not for commercial use", Note, stacklevel=5)
+def _note_licence(source: str, licence: str) -> None:
+    """Say once in a process that a licence is non-commercial; the cache makes it once."""
+    note(f"the weights {source!r} are licensed {licence}: not for commercial use")
 
 
-def _arch(name: str, registry: Registry) -> Arch:
-    rows = registry.of(name)
+def _find_arch(name: str, registry: Registry) -> Arch:
+    """Return the architecture of a model of the registry, or of another name that the package knows."""
+    rows = registry.rows_of(name)
     return rows[0].arch if rows else find_arch(name)
 
 
-def _classes(state: Mapping[str, Tensor]) -> tuple[str, ...] | str:
-    """Names for a file that gives none: ImageNet's if there are as many, else numbers."""
+def _default_classes(state: Mapping[str, Tensor]) -> tuple[str, ...] | str:
+    """Return class names for a file without them: ImageNet's if there are 1000, otherwise numbers."""
     count = len(state["classifier.weight"])
     return IMAGENET if count == 1000 else tuple(map(str, range(count)))
 
 
-def _transforms(arch: Arch, state: Mapping[str, Tensor], registry: Registry) -> Transforms:
-    """For a file that gives none: those of the registered weights of this architecture, else the field's usual ones."""
+def _default_transforms(arch: Arch, state: Mapping[str, Tensor], registry: Registry) -> Transforms:
+    """Return the preprocessing for a file without it; see `load_weights`."""
     channels = state["stem.conv.weight"].shape[1]
     for row in registry.rows:
         if row.arch == arch and row.transforms.in_chans == channels:
             return row.transforms
+    # Nobody published a mean for other channels, so pixels are scaled to -1..1.
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
     return Transforms(arch.resolution, arch.resolution, mean, std)
-
-
-def _or(value: int | None, default: int) -> int:
-    return default if value is None else value

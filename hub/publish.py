@@ -1,7 +1,7 @@
-"""Publishing: a checkpoint becomes a file of weights, a registry row and a card in an own zoo, which torch.hub serves.
+"""Publish weights into a custom zoo, which torch.hub serves: a checkpoint becomes a weight file, a registry row and a card.
 
-A zoo is a folder: `registry.json`, the weights (or URLs of them), `README.md` with the cards, and a `hubconf.py`, so that
-`torch.hub.load(FOLDER, NAME, source="local", pretrained=True)` works, and from GitHub too once it is pushed there.
+A zoo is a folder with `registry.json`, the weights (or their URLs), `README.md` with the cards, and `hubconf.py`. So
+`torch.hub.load(FOLDER, NAME, source="local", pretrained=True)` works, and from GitHub too once the folder is pushed there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.files import make_folder, write_atomically
 from fbnetv3.hub.cards import zoo_cards
 from fbnetv3.hub.download import file_hash
-from fbnetv3.hub.registry import REGISTRY, SCHEMA, Metric, Registry, Weights, read_json, read_registry
+from fbnetv3.hub.registry import REGISTRY, SCHEMA, Metric, RegisteredWeights, Registry, read_json, read_registry
 from fbnetv3.weight_file import UNKNOWN, WeightFile, write_weight_file
 
 SCRATCH = "scratch"
@@ -34,13 +34,13 @@ globals().update(zoo_entrypoints(Path(__file__).parent))
 '''
 
 
-def publish(
+def publish_weights(
     file: WeightFile,
     zoo: str | Path,
     name: str,
     *,
     licence: str,
-    source: str = "own",
+    source: str = "custom",
     trained_from: str | None = None,
     allow_noncommercial: bool = False,
     url: str = "",
@@ -48,47 +48,40 @@ def publish(
     recipe: str = "not given",
     about: str = "",
     verified: str = "not stated",
-) -> Weights:
-    """Write weights as safetensors named with their sha256, their registry row and card into a zoo's folder.
+) -> RegisteredWeights:
+    """Write weights as a safetensors file named with their sha256, and their registry row and card, into a zoo's folder.
 
     Args:
-        name: what users will load: letters, digits, `_`, beginning with a letter.
-        licence: of the new weights; weights derived from non-commercial ones keep the licence of those.
-        source: tells several weights of one model apart.
-        trained_from: `scratch`, or `model:source` of the registered weights that training began with (or that taught
-            it); needed if the file does not say.
-        allow_noncommercial: publish weights derived from non-commercial ones, as such.
-        url: where the weights will lie for users; the file's name is appended. By default beside the registry.
+        name: what users will load: letters, digits and `_`, beginning with a letter.
+        licence: of the new weights. Weights that derive from non-commercial ones keep the licence of those.
+        source: distinguishes several weights of one model.
+        trained_from: `scratch`, or `model:source` of the registered weights that the training started from or that taught
+            it. Needed if the file does not say it.
+        allow_noncommercial: publish weights that derive from non-commercial ones, under the licence of those.
+        url: URL of the folder where users will find the weights; the file's name is appended. The default is the zoo's
+            folder itself.
 
     Raises:
-        InputError: a bad or taken name, an unknown origin, non-commercial origins without leave, or a folder that cannot
-            be written; the zoo is as it was then.
+        InputError: a malformed or taken name, an unknown origin, non-commercial origins without `allow_noncommercial`, or a
+            folder that cannot be written. The zoo is unchanged then.
     """
-    for what, text in (("name", name), ("source", source)):
-        if not re.fullmatch(r"[A-Za-z]\w*", text, re.ASCII):
-            raise InputError(f"{what} is {text!r}; allowed: letters, digits and _, beginning with a letter")
     zoo = Path(zoo)
-    own = read_registry(zoo) if (zoo / REGISTRY).exists() else Registry(())
-    if own.by_id(f"{name}:{source}") is not None:
-        raise InputError(f"{zoo} has weights {source!r} of {name} already; give another --name or --source")
-    if own.of(name) and own.find(name).arch != file.arch:
-        raise InputError(f"{name} of {zoo} is another network; give another --name")
+    existing = read_registry(zoo) if (zoo / REGISTRY).exists() else Registry(())
+    _check_names(file, zoo, existing, name, source)
     file = dataclasses.replace(file, derived_from=_origins(file.derived_from, trained_from))
-    licence, noncommercial = _licence(
-        file.derived_from, (*read_registry().rows, *own.rows), licence, allow_noncommercial
-    )
-    file.build()  # the weights fit, or nothing is written
+    known = (*read_registry().rows, *existing.rows)
+    licence, noncommercial = _inherited_licence(file.derived_from, known, licence, allow_noncommercial)
+    file.build()  # raises unless the weights fit; nothing is written yet
     make_folder(zoo)
     path, digest = _write(file, zoo, name)
-    costs = cost(file.arch, _count(file), file.transforms.in_chans, file.transforms.crop)
-    transforms = file.transforms.to_dict()
+    costs = cost(file.arch, len(file.state["classifier.weight"]), file.transforms.in_chans, file.transforms.crop)
     row = {
         "model": name,
         "source": source,
         "arch": file.arch.to_dict(),
         "url": f"{url.rstrip('/')}/{path.name}" if url else path.name,
         "sha256": digest,
-        **transforms,
+        **file.transforms.to_dict(),
         "classes": file.classes if isinstance(file.classes, str) else list(file.classes),
         "licence": licence,
         "noncommercial": noncommercial,
@@ -100,19 +93,38 @@ def publish(
         "verified": verified,
         "derived_from": list(file.derived_from),
     }
+    # The registry comes after the weights, so that a crash between the two leaves a zoo whose rows all have their file.
     _add_row(zoo, row)
     registry = read_registry(zoo)
     write_atomically(zoo / "README.md", zoo_cards(registry))
-    if not (zoo / "hubconf.py").exists():
+    if not (zoo / "hubconf.py").exists():  # the user may have changed it
         write_atomically(zoo / "hubconf.py", HUBCONF)
     return registry.find(name, source)
 
 
+def _check_names(file: WeightFile, zoo: Path, existing: Registry, name: str, source: str) -> None:
+    """Raise `InputError` unless name and source are well-formed, free, and the name means one network only."""
+    for what, text in (("name", name), ("source", source)):
+        if not re.fullmatch(r"[A-Za-z]\w*", text, re.ASCII):
+            raise InputError(f"{what} is {text!r}; allowed: letters, digits and _, beginning with a letter")
+    if existing.by_id(f"{name}:{source}") is not None:
+        raise InputError(f"{zoo} has weights {source!r} of {name} already; give another --name or --source")
+    if existing.rows_of(name) and existing.find(name).arch != file.arch:
+        raise InputError(f"{name} of {zoo} is another network; give another --name")
+
+
 def _origins(known: tuple[str, ...], stated: str | None) -> tuple[str, ...]:
-    """What the weights were trained from, as the file says or else as the user states."""
+    """Return the ids of the weights that a training started from, as the file says it or, if it does not, the user.
+
+    Raises:
+        InputError: neither says it, or they contradict each other.
+    """
     if UNKNOWN not in known:
         if stated is not None and (stated,) != (known or (SCRATCH,)):
-            raise InputError(f"the file says trained from {', '.join(known) or SCRATCH}, not from {stated}")
+            raise InputError(
+                f"the file says that it was trained from {', '.join(known) or SCRATCH}, not from {stated}; leave out "
+                "--trained-from"
+            )
         return known
     if stated is None:
         raise InputError(
@@ -122,11 +134,15 @@ def _origins(known: tuple[str, ...], stated: str | None) -> tuple[str, ...]:
     return () if stated == SCRATCH else (stated,)
 
 
-def _licence(
-    origins: tuple[str, ...], rows: tuple[Weights, ...], licence: str, allow_noncommercial: bool
+def _inherited_licence(
+    origins: tuple[str, ...], known: tuple[RegisteredWeights, ...], licence: str, allow_noncommercial: bool
 ) -> tuple[str, bool]:
-    """The licence that the origins leave, and whether it is non-commercial."""
-    by_id = {row.id: row for row in rows}
+    """Return the licence of weights with these origins, and whether it is non-commercial.
+
+    Raises:
+        InputError: an unknown origin, or a non-commercial one without `allow_noncommercial`.
+    """
+    by_id = {row.id: row for row in known}
     for origin in origins:
         if origin not in by_id:
             raise InputError(f"trained from {origin!r}, which no registry knows; available: {', '.join(by_id)}")
@@ -142,26 +158,23 @@ def _licence(
 
 
 def _write(file: WeightFile, zoo: Path, name: str) -> tuple[Path, str]:
-    """The weights under a name that holds the first digits of their sha256, and all of it."""
-    unnamed = zoo / f".{name}.safetensors"
+    """Write the weights under a name with the first digits of their sha256; return the path and the whole sha256."""
+    temporary = zoo / f".{name}.safetensors"  # the hash, and so the name, is known only after writing
     try:
-        write_weight_file(unnamed, file)
-        digest = file_hash(unnamed)
+        write_weight_file(temporary, file)
+        digest = file_hash(temporary)
         path = zoo / f"{name}-{digest[:8]}.safetensors"
-        os.replace(unnamed, path)  # noqa: PTH105
+        os.replace(temporary, path)  # noqa: PTH105
     finally:
-        unnamed.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return path, digest
 
 
 def _add_row(zoo: Path, row: dict[str, Any]) -> None:
+    """Add a row to the zoo's registry, which is created if there is none."""
     path = zoo / REGISTRY
     empty: dict[str, Any] = {"schema": SCHEMA, "sources": {}, "weights": []}
     data = read_json(path) if path.exists() else empty
     data["sources"].setdefault(row["source"], {})
     data["weights"].append(row)
     write_atomically(path, json.dumps(data, indent=1) + "\n")
-
-
-def _count(file: WeightFile) -> int:
-    return len(file.state["classifier.weight"])

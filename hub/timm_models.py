@@ -1,11 +1,11 @@
-"""The released networks in timm's registry: importing this module registers them.
+"""The released networks in timm's registry. Importing this module registers them.
 
     import timm, fbnetv3.hub.timm_models
     timm.create_model("fbnetv3_released_a", pretrained=True)
 
-They are called `fbnetv3_released_a` .. `_g` (and `_a0`), since timm's own fbnetv3_b is another function.
-Tags: `fb_in1k` (the released weights, CC BY-NC 4.0) and, where timm's network is the same function, `ra2_in1k`. Files are
-fetched and checked as everywhere in this package.
+They are called `fbnetv3_released_a` .. `_g` and `fbnetv3_released_a0`, because timm's fbnetv3_b computes another function. The
+tags are `fb_in1k` (the released weights, CC BY-NC 4.0) and, where timm's network computes the same function,
+`ra2_in1k`. Weight files are downloaded and checked as everywhere in this package.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from fbnetv3.arch import ARCH_A0, ARCHS, Arch
 from fbnetv3.complexity import parts
 from fbnetv3.hub.convert import convert
 from fbnetv3.hub.load import fetch_registered
-from fbnetv3.hub.registry import Weights, read_registry
+from fbnetv3.hub.registry import RegisteredWeights, read_registry
 from fbnetv3.model import FBNetV3, build_model
 
-_SOURCE_KEYS = {"file", "url", "state_dict", "hf_hub_id"}  # with one of these the user says where the weights are
+_SOURCE_KEYS = {"file", "url", "state_dict", "hf_hub_id"}  # with one of these a user gives the weights' place
 
 
 def timm_name(model: str) -> str:
-    """`fbnetv3_a` is `fbnetv3_released_a` in timm's registry."""
+    """Return the name of a model in timm's registry: `fbnetv3_released_a` for `fbnetv3_a`."""
     return model.replace("fbnetv3_", "fbnetv3_released_")
 
 
 def _tag(source: str) -> str:
+    """Return timm's tag of a source: timm appends the data set, and does not name itself."""
     return f"{source.removeprefix('timm_')}_in1k"
 
 
-def _cfg(arch: Arch, row: Weights | None) -> dict[str, Any]:
-    """timm's description of weights; without any, of the architecture at its own size."""
+def _cfg(arch: Arch, row: RegisteredWeights | None) -> dict[str, Any]:
+    """Return timm's description of registered weights, or without any that of the architecture at its own resolution."""
     side = arch.resolution if row is None else row.transforms.crop
     cfg: dict[str, Any] = {
         "input_size": (3, side, side),
@@ -62,38 +63,41 @@ def _cfg(arch: Arch, row: Weights | None) -> dict[str, Any]:
 
 
 def _pool_side(arch: Arch, side: int) -> int:
-    """Side of the map that is pooled."""
+    """Return the side of the feature map that is pooled, for images of side `side`."""
     return int([part.side for part in parts(arch, resolution=side) if part.name.startswith("stages.")][-1])
 
 
-def _same_function(model: str) -> tuple[Weights, ...]:
-    """The registered weights of a model that fit the released network itself."""
-    return tuple(row for row in read_registry().of(model) if row.arch.name == model)
+def _same_function(model: str) -> tuple[RegisteredWeights, ...]:
+    """Return the registered weights of a model that fit the released network itself, not its padding variant."""
+    return tuple(row for row in read_registry().rows_of(model) if row.arch.name == model)
 
 
 def _network(arch: Arch, drop_rate: float = 0.0, drop_path_rate: float = 0.0, **kwargs: Any) -> FBNetV3:
-    """timm's names for our arguments."""
+    """Build a network from arguments with timm's names."""
     model: FBNetV3 = build_model(arch, dropout=drop_rate, stochastic_depth=drop_path_rate, **kwargs)
     return model
 
 
-def _adapt(row: Weights, checkpoint: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
-    """What timm loads: the checkpoint in our names; the model remembers where it came from."""
+def _adapt(row: RegisteredWeights, checkpoint: dict[str, Any], model: Any) -> dict[str, Tensor]:
+    """Return a checkpoint under our names for timm to load, and set the origin that the model remembers."""
     state, _ = convert(checkpoint, row.arch)
-    model.derived_from = (row.id,)  # type: ignore[assignment]
+    model.derived_from = (row.id,)
     return state
 
 
 def _entrypoint(arch: Arch) -> Callable[..., nn.Module]:
+    """Return the function that timm calls to build a network."""
     name = timm_name(arch.name)
 
     def build(pretrained: bool = False, pretrained_cfg: Any = None, **kwargs: Any) -> nn.Module:
         rows = {_tag(row.source): row for row in _same_function(arch.name)}
         tag = getattr(pretrained_cfg, "tag", pretrained_cfg) or next(iter(rows), None)
-        row = rows.get(str(tag))  # a whole configuration of the user's own has no row: timm loads what it names
+        # A configuration that the user wrote has no row. timm then loads the weights that it names.
+        row = rows.get(str(tag))
         if pretrained and row is not None:
             overlay = dict(kwargs.get("pretrained_cfg_overlay") or {})
             if not overlay.keys() & _SOURCE_KEYS:
+                # timm would download without our checks of the hash, so it gets a file that is already there.
                 overlay["file"] = str(fetch_registered(row))
             kwargs |= {"pretrained_cfg_overlay": overlay, "pretrained_filter_fn": functools.partial(_adapt, row)}
         model: nn.Module = build_model_with_cfg(
@@ -112,6 +116,7 @@ def _entrypoint(arch: Arch) -> Callable[..., nn.Module]:
 
 
 _MODELS = (*ARCHS.values(), ARCH_A0)
+# timm looks for a module's `default_cfgs` and for its functions by name.
 default_cfgs = generate_default_cfgs(
     {
         f"{timm_name(row.model)}.{_tag(row.source)}": _cfg(arch, row)

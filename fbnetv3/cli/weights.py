@@ -1,4 +1,4 @@
-"""`fbnetv3 weights`: what there is, whether it is whole, other formats, and an own zoo."""
+"""`fbnetv3 weights list | verify | convert | publish`: registered weights, weight files, and custom zoos."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from fbnetv3.cli.networks import Zoo
 from fbnetv3.cli.show import Json, print_rows
-from fbnetv3.cli.zoo import Zoo
 from fbnetv3.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, help="Weights: list, verify, convert, publish.")
+app = typer.Typer(no_args_is_help=True, help="Weight files: list, verify, convert and publish them.")
 
 
 @app.command("list")
 def list_weights(zoo: Zoo = None, as_json: Json = False) -> None:
-    """List the registered weights and whether they are on this machine."""
+    """List the registered weights, and the files of those that are on this machine."""
     from fbnetv3.hub.download import recorded_hash
     from fbnetv3.hub.registry import read_registry
 
@@ -40,13 +40,13 @@ def list_weights(zoo: Zoo = None, as_json: Json = False) -> None:
 @app.command()
 def verify(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Weight files; by default the registered ones that are on this machine.")
+        list[Path] | None, typer.Argument(help="Weight files. The default is all registered ones on this machine.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Network of files that do not say.")] = None,
+    model: Annotated[str | None, typer.Option(help="Network of files that do not name their network.")] = None,
     zoo: Zoo = None,
     as_json: Json = False,
 ) -> None:
-    """Check that weights are whole, are the ones of the first time, and fit their network."""
+    """Check that weights are complete, have not changed since their first use, and fit their network."""
     from fbnetv3.hub.download import check_hash, file_hash
     from fbnetv3.hub.load import load_weights
     from fbnetv3.hub.registry import read_registry
@@ -71,19 +71,23 @@ def verify(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="Weights of the released code, of timm or of this package.")],
+    source: Annotated[
+        Path, typer.Argument(help="Weight file in the layout of the released code, of timm or of this package.")
+    ],
     target: Annotated[Path, typer.Argument(help="File to write: .safetensors, .pt or .pth.")],
-    model: Annotated[str | None, typer.Option(help="Network of a file that does not say.")] = None,
+    model: Annotated[str | None, typer.Option(help="Network of a file that does not name its network.")] = None,
     layout: Annotated[
-        str, typer.Option(help="Names of the result: fbnetv3, with network and preprocessing, or timm.")
+        str, typer.Option(help="Layout of the new file: fbnetv3, which includes network and preprocessing, or timm.")
     ] = ("fbnetv3"),
     trust_pickle: Annotated[
         bool,
-        typer.Option("--trust-pickle", help="Load a pickle that may RUN CODE; only in a place with nothing to lose."),
+        typer.Option(
+            "--trust-pickle", help="Load a pickle that may RUN CODE. Do this only where there is nothing to lose."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Convert weights between layouts and formats, to safetensors for one."""
+    """Convert weights between layouts and file formats, for example to safetensors."""
     from fbnetv3.hub.convert import convert_to_timm
     from fbnetv3.hub.load import load_weights
     from fbnetv3.weight_file import check_suffix, write_tensors, write_weight_file
@@ -92,7 +96,7 @@ def convert(
         raise InputError(f"--layout is {layout!r}; allowed: fbnetv3, timm")
     check_suffix(target)
     if target.exists():
-        raise InputError(f"{target} exists; give another file to write")
+        raise InputError(f"{target} exists already; give another file to write")
     file = load_weights(model, source, trust_pickle=trust_pickle)
     if layout == "fbnetv3":
         write_weight_file(target, file)
@@ -103,38 +107,46 @@ def convert(
 
 @app.command()
 def publish(
-    file: Annotated[
-        Path, typer.Argument(help="Weights or a checkpoint; averaged weights are taken where it has them.")
-    ],
-    zoo: Annotated[Path, typer.Option(help="Folder of the zoo; made if it is not there.")],
+    file: Annotated[Path, typer.Argument(help="Weight file or checkpoint. Averaged weights are taken if it has some.")],
+    zoo: Annotated[Path, typer.Option(help="Folder of the zoo. It is created if it does not exist.")],
     name: Annotated[str, typer.Option(help="Name that users will load.")],
     licence: Annotated[str, typer.Option(help="Licence of the weights, such as Apache-2.0.")],
-    model: Annotated[str | None, typer.Option(help="Network of a file that does not say.")] = None,
+    model: Annotated[str | None, typer.Option(help="Network of a file that does not name its network.")] = None,
     pair: Annotated[
-        Path | None, typer.Option(help="Pair file: network, recipe, classes; its test images are measured.")
+        Path | None,
+        typer.Option(
+            help="Pair file that gives network, recipe and classes. The accuracy on its test images is measured."
+        ),
     ] = None,
-    source: Annotated[str, typer.Option(help="Tells several weights of one model apart.")] = "own",
+    source: Annotated[str, typer.Option(help="Name that distinguishes several weights of one model.")] = "custom",
     trained_from: Annotated[
-        str | None, typer.Option(help="scratch, or MODEL:SOURCE that training began with or was taught by.")
+        str | None,
+        typer.Option(help="scratch, or MODEL:SOURCE of the weights that the training started from or was taught by."),
     ] = None,
     allow_noncommercial: Annotated[
-        bool, typer.Option("--allow-noncommercial", help="Publish weights derived from non-commercial ones, as such.")
+        bool,
+        typer.Option(
+            "--allow-noncommercial",
+            help="Publish weights that derive from non-commercial ones, under the licence of those.",
+        ),
     ] = False,
     url: Annotated[
-        str, typer.Option(help="Folder URL where the weights will lie; by default beside the registry.")
+        str, typer.Option(help="URL of the folder where users will find the weights. The default is the zoo itself.")
     ] = "",
-    acc1: Annotated[float | None, typer.Option(min=0, max=100, help="Accuracy in percent; needs --origin.")] = None,
-    origin: Annotated[str | None, typer.Option(help="Who measured --acc1, on what.")] = None,
-    about: Annotated[str, typer.Option(help="A sentence for the card.")] = "",
+    acc1: Annotated[float | None, typer.Option(min=0, max=100, help="Accuracy in percent. Needs --origin.")] = None,
+    origin: Annotated[str | None, typer.Option(help="Who measured --acc1, and on which images.")] = None,
+    about: Annotated[str, typer.Option(help="A sentence for the model card.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Publish weights into an own zoo, which torch.hub serves: file, registry row, card, entry point."""
+    """Publish weights into a custom zoo, which torch.hub serves: weight file, registry row, card, entry point."""
     from fbnetv3.hub.load import load_weights
-    from fbnetv3.hub.publish import publish as publish_file
+    from fbnetv3.hub.publish import publish_weights
     from fbnetv3.hub.registry import Metric
 
     if (acc1 is None) != (origin is None):
-        raise InputError("--acc1 and --origin belong together: a number without its origin is not published")
+        raise InputError(
+            "--acc1 and --origin need each other: a number without its origin is not published; give both, or neither"
+        )
     metrics = () if acc1 is None or origin is None else (Metric("acc1", acc1, origin),)
     recipe, verified = "not given", "not stated"
     if pair is not None:
@@ -142,7 +154,7 @@ def publish(
         metrics, verified = (*metrics, measured), "the accuracy that is measured, when the weights were published"
     else:
         weights = load_weights(model, file)
-    row = publish_file(
+    row = publish_weights(
         weights,
         zoo,
         name,
@@ -160,7 +172,7 @@ def publish(
 
 
 def _of_pair(path: Path, pair_path: Path) -> tuple[Any, Any, str]:
-    """Weights of a pair with the classes and preprocessing of its data, their measured accuracy, and the recipe."""
+    """Return a pair's weights with the classes and preprocessing of its data, their measured accuracy, and the recipe."""
     import dataclasses
     import json
 

@@ -98,7 +98,7 @@ def test_convert(run, released, tmp_path):
     file = read_weight_file(target)
     assert (file.arch.name, file.classes, file.derived_from) == ("fbnetv3_a", "imagenet1k", ("fbnetv3_a:fb",))
     assert Classifier.from_weight_file(file).transforms.resize == 242
-    one_line(run("weights", "convert", released, target, "--model", "fbnetv3_a"), "exists; give another file")
+    one_line(run("weights", "convert", released, target, "--model", "fbnetv3_a"), "exists already; give another file")
     one_line(run("weights", "convert", released, tmp_path / "a.bin", "--model", "fbnetv3_a"), "ends in .safetensors")
     one_line(run("weights", "convert", released, tmp_path / "b.pt"), "does not say which network it is for")
     one_line(
@@ -143,8 +143,8 @@ def test_publish_a_training_and_use_it(run, pair, picture, tmp_path):
     expected = Classifier.from_weight_file(read_weight_file(tmp_path / "run" / "weights.pt")).predict(picture)
     assert [r["class"] for r in json.loads(out)] == [name for name, _ in expected[:5]]
     assert {r["class"] for r in json.loads(out)} < set(load_images("fashion_mnist").classes)
-    one_line(run(*given, "--name", "mine"), "has weights 'own' of mine already")
-    one_line(run(*given, "--name", "x", "--acc1", "9"), "--acc1 and --origin belong together")
+    one_line(run(*given, "--name", "mine"), "has weights 'custom' of mine already")
+    one_line(run(*given, "--name", "x", "--acc1", "9"), "--acc1 and --origin need each other")
     # The checkpoint of a training holds the optimizer and more; only averaged weights are published.
     checkpoint = tmp_path / "run" / "checkpoint.pt"
     given[2] = checkpoint

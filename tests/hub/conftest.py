@@ -1,4 +1,4 @@
-"""A server on this machine that serves weights well and badly, and a cache of its own for every test."""
+"""A small network, a server on this machine that serves files well and badly, and an empty cache for every test."""
 
 import threading
 import time
@@ -7,11 +7,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
+from fbnetv3 import Arch, Block, build_model
 from fbnetv3.hub import load
+from fbnetv3.transforms import Transforms
+from fbnetv3.weight_file import WeightFile
+
+STAGES = ((Block("ir", 8, k=3, s=2),), (Block("ir", 16, k=3, e=2, s=2, se=True),))
+TINY = Arch("tiny", 28, Block("conv", 8, k=3, s=2), STAGES, Block("pool", 16, e=2))
+
+
+def tiny_weights(seed=0, derived_from=(), channels=1):
+    """Return weights of the small network for three classes."""
+    torch.manual_seed(seed)
+    transforms = Transforms(30, 28, (0.4,) * channels, (0.2,) * channels)
+    return WeightFile(TINY, ("a", "b", "c"), transforms, build_model(TINY, 3, channels).state_dict(), derived_from)
 
 
 class Server:
-    """Serves `files[path]`: bytes, or a callable that answers the request itself. `hits` counts requests."""
+    """Serves `files[path]`: bytes, or a callable that answers the request itself. `hits` lists the requested paths."""
 
     def __init__(self):
         self.files, self.hits = {}, []
@@ -50,12 +63,12 @@ def send(request, content, length=None):
 
 
 def truncated(content):
-    """Promise all of it, send half, hang up."""
+    """Answer with the length of the content, half of it, and a closed connection."""
     return lambda request: send(request, content[: len(content) // 2], len(content))
 
 
 def slow(content, pause, parts=4):
-    """Send in parts with a pause before each."""
+    """Answer with the content in parts, and a pause before each."""
 
     def answer(request):
         request.send_response(200)
@@ -82,7 +95,7 @@ def server():
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """torch.hub's folder, empty; and the licence is said anew."""
+    """Give the test an empty cache, and let the note on the licence appear again."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    load._say_licence.cache_clear()
+    load._note_licence.cache_clear()
     return tmp_path / "hub" / "checkpoints"

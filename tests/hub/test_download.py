@@ -1,4 +1,4 @@
-"""Downloads are whole, the ones of the first time, and never half-kept."""
+"""Downloads: complete, the same as at their first use, and nothing is left of a failed one."""
 
 import hashlib
 import random
@@ -54,7 +54,7 @@ def test_a_cut_off_download_is_not_kept(server, cache):
 @pytest.mark.parametrize("published", [DIGEST, DIGEST[:8]])
 def test_the_published_hash_is_checked(server, cache, published):
     url = server.put("model.pth", b"something else")
-    with pytest.raises(InputError, match=f"published: {published}.*was not kept"):
+    with pytest.raises(InputError, match=f"published: {published}.*the download was not kept"):
         get(url, sha256=published)
     assert nothing_kept(cache)
     server.put("model.pth", CONTENT)

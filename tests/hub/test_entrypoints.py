@@ -1,4 +1,5 @@
-import json
+"""torch.hub's entry points: they are the models, need torch alone, and take weights."""
+
 import os
 import subprocess
 import sys
@@ -10,69 +11,12 @@ import pytest
 import torch
 
 import fbnetv3
-from fbnetv3.arch import ARCH_A0, ARCHS
+from fbnetv3.arch import ARCH_A0
 from fbnetv3.hub import convert_mobile_cv, entrypoints
-from tests.places import ROOT, SHARED
-from tests.whole.test_reference import FIXTURES, HERE, reference_state
+from tests.places import ROOT
+from tests.whole.test_reference import reference_state
 
-REFERENCE = SHARED / "reference"
-
-
-def state_of_shapes(keys):
-    return {key: torch.zeros(shape) for key, shape in keys}
-
-
-@pytest.mark.parametrize("arch", [*ARCHS.values(), ARCH_A0], ids=lambda a: a.name)
-def test_every_released_state_dict_fits(arch):
-    name = arch.name.replace("fbnetv3_", "FBNetV3_").replace("a0", "A0")
-    name = name[:-1] + name[-1].upper()
-    for folder in (HERE, REFERENCE):
-        if (path := folder / f"mobile_cv_{name}.keys.json").exists():
-            converted = convert_mobile_cv(state_of_shapes(json.loads(path.read_text())), arch.name)
-            fbnetv3.build_model(arch).load_state_dict(converted)
-            return
-    pytest.skip(f"the released keys of {name} are not in this checkout")
-
-
-@pytest.mark.parametrize("wrap", ["prefix", "state_dict", "model_ema", "model_ema_none"])
-def test_wrapped_checkpoints(wrap):
-    state = reference_state("FBNetV3_A")
-    other = {key: value + 1 for key, value in state.items()}
-    checkpoint = {
-        "prefix": {f"module.{key}": value for key, value in state.items()},
-        "state_dict": {"state_dict": state, "epoch": 3},
-        "model_ema": {"state_dict": other, "model_ema": state},
-        "model_ema_none": {"state_dict": {f"module.{key}": value for key, value in state.items()}, "model_ema": None},
-    }[wrap]
-    converted, expected = convert_mobile_cv(checkpoint, "fbnetv3_a"), convert_mobile_cv(state, "fbnetv3_a")
-    assert list(converted) == list(expected)
-    assert all(torch.equal(converted[key], expected[key]) for key in expected)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda s: s.pop("backbone.stages.xif2_0.pw.bn.bias"), "1 entries missing: stages.1.0.expand.bn.bias"),
-        (lambda s: s.update({"backbone.stages.xif9_0.pw.conv.weight": torch.zeros(1)}), "1 entries unexpected"),
-        (lambda s: s.update({"extra": torch.zeros(1)}), "unexpected: extra"),
-        (lambda s: s.update({"head.conv.bias": torch.zeros(5)}), "classifier.bias is .5., not .1000."),
-        (lambda s: s.pop("head.conv.weight"), "no usable stem and classifier"),
-        (lambda s: s.update({"epoch": 3}), "'epoch' holds int"),
-    ],
-)
-def test_conversion_is_strict(change, words):
-    state = reference_state("FBNetV3_A")
-    change(state)
-    with pytest.raises(fbnetv3.InputError, match=words):
-        convert_mobile_cv(state, "fbnetv3_a")
-
-
-def test_weights_of_another_network_are_refused():
-    with pytest.raises(fbnetv3.InputError, match="not a state dict of fbnetv3_d"):
-        convert_mobile_cv(reference_state("FBNetV3_A"), "fbnetv3_d")
-
-
-# What a fresh process may need: torch alone.
+# The entry points need torch alone, so all other packages are blocked in a fresh process.
 BLOCKED = ("timm", "yaml", "scipy", "fvcore", "torchvision", "pydantic", "typer", "rich", "matplotlib")
 SCRIPT = textwrap.dedent(
     f"""
@@ -92,7 +36,7 @@ SCRIPT = textwrap.dedent(
 
 
 def bare_checkout(target):
-    """What git has, plus what is new: what a clone of the next commit will be."""
+    """Copy the files that git has and those that are new, without tests: what a clone of the next commit will be."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -143,7 +87,3 @@ def test_hub_entry_points_take_weights(tmp_path):
     model = torch.hub.load(checkout, "fbnetv3_a", source="local", weights=str(tmp_path / "a.pth"))
     expected = convert_mobile_cv(reference_state("FBNetV3_A"), "fbnetv3_a")
     assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
-
-
-def test_fixtures_are_there():
-    assert set(FIXTURES) == {"FBNetV3_A", "FBNetV3_D"}

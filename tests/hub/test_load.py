@@ -1,5 +1,6 @@
 """Weights by name, path or URL, from good files and bad ones."""
 
+import dataclasses
 import io
 import os
 import pickle
@@ -18,7 +19,7 @@ from fbnetv3.hub import load as module
 from fbnetv3.hub.registry import Registry, read_registry
 from fbnetv3.transforms import Transforms
 from fbnetv3.weight_file import WeightFile, read_weight_file, write_weight_file
-from tests.hub.conftest import truncated
+from tests.hub.conftest import TINY, tiny_weights, truncated
 from tests.whole.test_reference import reference_state
 
 A, D = reference_state("FBNetV3_A"), reference_state("FBNetV3_D")
@@ -32,9 +33,7 @@ def pickled(content):
 
 @pytest.fixture
 def released(server, monkeypatch):
-    """The registry with the released A served here: set what it serves."""
-    import dataclasses
-
+    """Serve the released A from this machine. The fixture is a function that sets the content of the file."""
     rows = [dataclasses.replace(row, url=server.url(f"{row.id}.pth")) for row in read_registry().rows]
     monkeypatch.setattr(module, "read_registry", lambda zoo=None: Registry(tuple(rows)))
     return lambda content: server.put("fbnetv3_a:fb.pth", content)
@@ -55,7 +54,7 @@ def test_pretrained_takes_the_released_weights(released, server):
     assert len(server.hits) == 1
 
 
-def test_the_licence_is_said_once(released):
+def test_a_note_on_the_licence_appears_once(released):
     released(pickled(A))
     with pytest.warns(Note, match="CC BY-NC 4.0: not for commercial use"):
         create_model("fbnetv3_a", pretrained=True, progress=False)
@@ -112,7 +111,7 @@ def test_an_evil_pickle_does_not_run(released, tmp_path, form):
     with pytest.raises(InputError, match=r"more than tensors.*fbnetv3 weights convert .* --trust-pickle"):
         create_model("fbnetv3_a", pretrained=True, progress=False)
     assert not sign.exists()
-    if form == "torch":  # in a place with nothing to lose it can be read: the evil was real
+    if form == "torch":  # read on demand, it runs: the pickle was really dangerous
         path = tmp_path / "evil.pth"
         path.write_bytes(pickled(content))
         load_weights("fbnetv3_a", path, trust_pickle=True)
@@ -120,7 +119,7 @@ def test_an_evil_pickle_does_not_run(released, tmp_path, form):
 
 
 def small(tmp_path, name="w.safetensors", **changes):
-    """A file that describes itself, of a network with 5 classes and grey images."""
+    """Write a file that describes itself, of a network for 5 classes and grey images; return the network and the path."""
     torch.manual_seed(0)
     model = build_model("fbnetv3_a0", num_classes=5, in_chans=1)
     file = WeightFile.from_model(model, tuple("abcde"), Transforms(40, 32, (0.5,), (0.25,)))
@@ -142,7 +141,7 @@ def test_our_files_describe_themselves(tmp_path, name):
     assert load_weights(None, path).arch == model.arch
     loaded = create_model("fbnetv3_a0", weights=path)
     assert same(loaded, model.state_dict())
-    with pytest.raises(InputError, match="another network than fbnetv3_a;"):
+    with pytest.raises(InputError, match="contains the weights of fbnetv3_a0, another network than fbnetv3_a;"):
         create_model("fbnetv3_a", weights=path)
 
 
@@ -166,10 +165,10 @@ def test_safetensors_of_the_released_layout(tmp_path):
 
 
 @pytest.mark.parametrize("classes", [10, 0])
-def test_a_head_of_another_size_starts_afresh(tmp_path, classes):
+def test_a_classifier_of_another_size_keeps_fresh_weights(tmp_path, classes):
     model, path = small(tmp_path)
     if classes:
-        with pytest.warns(Note, match="the weights has 5 classes, not 10: it starts afresh"):
+        with pytest.warns(Note, match="has 5 classes, not 10: the classifier keeps fresh weights"):
             other = create_model("fbnetv3_a0", weights=path, in_chans=1, num_classes=classes)
         assert other.classifier.weight.shape == (10, 1984)
     else:
@@ -182,16 +181,31 @@ def test_a_head_of_another_size_starts_afresh(tmp_path, classes):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 6])
-def test_the_stem_is_adapted(tmp_path, channels):
-    path = tmp_path / "a.safetensors"
-    path.write_bytes(save(A))
-    rgb = create_model("fbnetv3_a", weights=path).double().eval()
-    other = create_model("fbnetv3_a", weights=path, in_chans=channels).double().eval()
+def test_the_stem_is_adapted(channels):
+    file = tiny_weights(channels=3)
+    rgb, other = (build_model(TINY, 3, count) for count in (3, channels))
+    for model in (rgb, other):
+        module.fill(model, file)
+        model.double().eval()
     grey = torch.randn(1, 1, 64, 64, dtype=torch.float64)
-    x = grey.expand(1, channels, 64, 64)
-    # Repeated grey gives what it gave in colour, exactly so where the channels come in whole turns.
+    # Equal channels give the same result as in colour, exactly so where the given ones are repeated completely.
     close = {"rtol": 1e-6, "atol": 1e-9} if channels in (1, 3, 6) else {"rtol": 10, "atol": 10}
-    torch.testing.assert_close(other(x), rgb(grey.expand(1, 3, 64, 64)), **close)
+    torch.testing.assert_close(other(grey.expand(1, channels, 64, 64)), rgb(grey.expand(1, 3, 64, 64)), **close)
+
+
+def test_stem_weights_by_hand():
+    weight = torch.tensor([1.0, 2.0, 6.0]).reshape(1, 3, 1, 1)
+    for channels, expected in ((1, [9.0]), (2, [1.5, 3.0]), (4, [0.75, 1.5, 4.5, 0.75])):
+        assert module.adapt_stem(weight, channels).flatten().tolist() == expected
+
+
+def test_what_a_file_without_a_description_gets(tmp_path):
+    torch.manual_seed(0)
+    torch.save(build_model("fbnetv3_a0", 5, 2).state_dict(), tmp_path / "bare.pth")
+    file = load_weights("fbnetv3_a0", tmp_path / "bare.pth")
+    assert (file.classes, file.derived_from) == (tuple("01234"), ("unknown",))
+    side = file.arch.resolution
+    assert file.transforms == Transforms(side, side, (0.5, 0.5), (0.5, 0.5))  # no registered weights have two channels
 
 
 def test_features_only_loads_what_it_keeps(tmp_path):
@@ -206,7 +220,7 @@ def test_features_only_loads_what_it_keeps(tmp_path):
 
 
 def test_mistakes_say_what_to_give(tmp_path):
-    with pytest.raises(InputError, match="no weights 'mine'; give one of fb, timm_ra2, a path or a URL"):
+    with pytest.raises(InputError, match="no weights 'mine'; available: fb, timm_ra2, or a path or URL"):
         create_model("fbnetv3_a", weights="mine")
     with pytest.raises(InputError, match="no weights 'timm_ra2' of fbnetv3_a; available: fb"):
         create_model("fbnetv3_a", weights="timm_ra2")

@@ -1,4 +1,4 @@
-"""An own zoo: what is published is what torch.hub gives back, and licences go with the weights."""
+"""Custom zoos: torch.hub returns what was published, and licences stay with the weights."""
 
 import hashlib
 import json
@@ -11,21 +11,13 @@ from safetensors import safe_open
 
 from fbnetv3 import InputError, build_model
 from fbnetv3.hub import create_model, load_weights, read_registry
-from fbnetv3.hub.publish import publish
+from fbnetv3.hub.publish import publish_weights
 from fbnetv3.hub.registry import Metric
 from fbnetv3.transforms import Transforms
 from fbnetv3.weight_file import UNKNOWN, WeightFile
+from tests.hub.conftest import TINY, tiny_weights
 from tests.places import ROOT
-from tests.training.test_loop import ARCH
 from tests.whole.test_reference import reference_state
-
-TRANSFORMS = Transforms(30, 28, (0.4,), (0.2,))
-
-
-def weights(seed=0, derived_from=()):
-    torch.manual_seed(seed)
-    model = build_model(ARCH, 3, 1)
-    return WeightFile(ARCH, ("a", "b", "c"), TRANSFORMS, model.state_dict(), derived_from)
 
 
 def same(model, file):
@@ -33,9 +25,9 @@ def same(model, file):
 
 
 def test_published_weights_come_back(tmp_path):
-    file = weights()
+    file = tiny_weights()
     zoo = tmp_path / "zoo"
-    row = publish(
+    row = publish_weights(
         file, zoo, "tiny", licence="MIT", metrics=(Metric("acc1", 12.5, "measured here: nothing"),), recipe="none"
     )
     (path,) = zoo.glob("*.safetensors")
@@ -43,12 +35,12 @@ def test_published_weights_come_back(tmp_path):
     assert path.name == f"tiny-{digest[:8]}.safetensors"
     assert (row.sha256, row.licence, row.noncommercial) == (digest, "MIT", False)
     assert row == read_registry(zoo).find("tiny")
-    assert (row.arch, row.transforms, row.classes) == (ARCH, TRANSFORMS, ("a", "b", "c"))
+    assert (row.arch, row.transforms, row.classes) == (TINY, file.transforms, ("a", "b", "c"))
     with safe_open(path, "pt") as content:
         assert set(content.keys()) == set(file.state)
     model = create_model("tiny", pretrained=True, zoo=zoo)
     assert same(model, file)
-    assert model.derived_from == ("tiny:own",)
+    assert model.derived_from == ("tiny:custom",)
     card = (zoo / "README.md").read_text()
     assert "acc1 12.5 (measured here: nothing)" in card
     assert digest in card
@@ -56,9 +48,9 @@ def test_published_weights_come_back(tmp_path):
 
 
 def test_torch_hub_serves_the_folder(tmp_path):
-    file = weights()
-    publish(file, tmp_path / "zoo", "tiny", licence="MIT")
-    publish(weights(1), tmp_path / "zoo", "tiny", licence="MIT", source="second")
+    file = tiny_weights()
+    publish_weights(file, tmp_path / "zoo", "tiny", licence="MIT")
+    publish_weights(tiny_weights(1), tmp_path / "zoo", "tiny", licence="MIT", source="second")
     script = (
         "import sys, torch; zoo = sys.argv[1]; sys.path.insert(0, zoo);"
         "m = torch.hub.load(zoo, 'tiny', source='local', pretrained=True);"
@@ -75,23 +67,23 @@ def test_torch_hub_serves_the_folder(tmp_path):
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
     )
     biases, *about = done.stdout.splitlines()
-    assert biases == f"{file.state['classifier.bias'].tolist()} {weights(1).state['classifier.bias'].tolist()}"
+    assert biases == f"{file.state['classifier.bias'].tolist()} {tiny_weights(1).state['classifier.bias'].tolist()}"
     assert "28 x 28 images" in " ".join(about)
 
 
 def test_weights_may_lie_elsewhere(tmp_path, server):
     zoo = tmp_path / "zoo"
-    row = publish(weights(), zoo, "tiny", licence="MIT", url=server.url("files/"))
+    row = publish_weights(tiny_weights(), zoo, "tiny", licence="MIT", url=server.url("files/"))
     (path,) = zoo.glob("*.safetensors")
     assert row.url == server.url(f"files/{path.name}")
     server.put(f"files/{path.name}", path.read_bytes())
     path.unlink()
-    assert same(create_model("tiny", pretrained=True, zoo=zoo, progress=False), weights())
+    assert same(create_model("tiny", pretrained=True, zoo=zoo, progress=False), tiny_weights())
     assert server.hits == [f"/files/{path.name}"]
 
 
 def test_a_replaced_file_is_refused(tmp_path):
-    publish(weights(), tmp_path, "tiny", licence="MIT")
+    publish_weights(tiny_weights(), tmp_path, "tiny", licence="MIT")
     (path,) = tmp_path.glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match="was damaged or replaced"):
@@ -99,77 +91,81 @@ def test_a_replaced_file_is_refused(tmp_path):
 
 
 def test_noncommercial_origins_need_leave(tmp_path):
-    file = weights(derived_from=("fbnetv3_a:fb",))
+    file = tiny_weights(derived_from=("fbnetv3_a:fb",))
     with pytest.raises(InputError, match=r"derive from fbnetv3_a:fb, licensed CC BY-NC 4.0.*--allow-noncommercial"):
-        publish(file, tmp_path / "zoo", "tiny", licence="MIT")
+        publish_weights(file, tmp_path / "zoo", "tiny", licence="MIT")
     assert not (tmp_path / "zoo").exists()
-    row = publish(file, tmp_path / "zoo", "tiny", licence="MIT", allow_noncommercial=True)
+    row = publish_weights(file, tmp_path / "zoo", "tiny", licence="MIT", allow_noncommercial=True)
     assert (row.licence, row.noncommercial, row.derived_from) == ("CC BY-NC 4.0", True, ("fbnetv3_a:fb",))
-    child = WeightFile(ARCH, ("a", "b", "c"), TRANSFORMS, file.state, ("fbnetv3_a:fb", "tiny:own"))
+    child = WeightFile(TINY, ("a", "b", "c"), file.transforms, file.state, ("fbnetv3_a:fb", "tiny:custom"))
     with pytest.raises(InputError, match="derive from fbnetv3_a:fb"):  # the grandchild too
-        publish(child, tmp_path / "zoo", "tiny2", licence="MIT")
-    timm = weights(derived_from=("fbnetv3_d:timm_ra2",))
-    assert not publish(timm, tmp_path / "zoo", "tiny3", licence="MIT").noncommercial
+        publish_weights(child, tmp_path / "zoo", "tiny2", licence="MIT")
+    timm = tiny_weights(derived_from=("fbnetv3_d:timm_ra2",))
+    assert not publish_weights(timm, tmp_path / "zoo", "tiny3", licence="MIT").noncommercial
 
 
 def test_a_finetuned_network_remembers(tmp_path):
     torch.save(reference_state("FBNetV3_A"), tmp_path / "a.pth")
-    with pytest.warns(UserWarning, match="starts afresh"):
+    with pytest.warns(UserWarning, match="the classifier keeps fresh weights"):
         model = create_model("fbnetv3_a", weights=tmp_path / "a.pth", num_classes=2)
     file = WeightFile.from_model(model, ("x", "y"), Transforms(224, 224, (0.5,) * 3, (0.5,) * 3))
     with pytest.raises(InputError, match="derive from fbnetv3_a:fb"):
-        publish(file, tmp_path / "zoo", "mine", licence="MIT")
+        publish_weights(file, tmp_path / "zoo", "mine", licence="MIT")
 
 
 def test_an_unknown_origin_must_be_stated(tmp_path):
-    file = weights(derived_from=(UNKNOWN,))
+    file = tiny_weights(derived_from=(UNKNOWN,))
     with pytest.raises(
         InputError, match="does not say what it was trained from; give --trained-from scratch or MODEL:SOU"
     ):
-        publish(file, tmp_path, "tiny", licence="MIT")
-    with pytest.raises(InputError, match="'nobody:own', which no registry knows"):
-        publish(file, tmp_path, "tiny", licence="MIT", trained_from="nobody:own")
+        publish_weights(file, tmp_path, "tiny", licence="MIT")
+    with pytest.raises(InputError, match="'nobody:custom', which no registry knows"):
+        publish_weights(file, tmp_path, "tiny", licence="MIT", trained_from="nobody:custom")
     with pytest.raises(InputError, match="derive from fbnetv3_g:fb"):
-        publish(file, tmp_path, "tiny", licence="MIT", trained_from="fbnetv3_g:fb")
-    assert publish(file, tmp_path, "tiny", licence="MIT", trained_from="scratch").derived_from == ()
-    with pytest.raises(InputError, match="the file says trained from fbnetv3_a:fb, not from scratch"):
-        publish(weights(derived_from=("fbnetv3_a:fb",)), tmp_path, "t", licence="MIT", trained_from="scratch")
+        publish_weights(file, tmp_path, "tiny", licence="MIT", trained_from="fbnetv3_g:fb")
+    assert publish_weights(file, tmp_path, "tiny", licence="MIT", trained_from="scratch").derived_from == ()
+    with pytest.raises(
+        InputError, match="the file says that it was trained from fbnetv3_a:fb, not from scratch; leave out"
+    ):
+        publish_weights(
+            tiny_weights(derived_from=("fbnetv3_a:fb",)), tmp_path, "t", licence="MIT", trained_from="scratch"
+        )
 
 
 def test_mistakes_leave_the_zoo_as_it_was(tmp_path):
-    publish(weights(), tmp_path, "tiny", licence="MIT")
+    publish_weights(tiny_weights(), tmp_path, "tiny", licence="MIT")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for name, source, words in (
-        ("../evil", "own", "name is '../evil'"),
-        ("9a", "own", "beginning with a letter"),
-        ("tiny", "own", "has weights 'own' of tiny already"),
+        ("../evil", "custom", "name is '../evil'"),
+        ("9a", "custom", "beginning with a letter"),
+        ("tiny", "custom", "has weights 'custom' of tiny already"),
         ("tiny", "a b", "source is 'a b'"),
     ):
         with pytest.raises(InputError, match=words):
-            publish(weights(), tmp_path, name, source=source, licence="MIT")
-    broken = weights()
+            publish_weights(tiny_weights(), tmp_path, name, source=source, licence="MIT")
+    broken = tiny_weights()
     with pytest.raises(InputError, match="not a state dict of"):
-        publish(WeightFile(ARCH, ("a",), TRANSFORMS, broken.state), tmp_path, "other", licence="MIT")
+        publish_weights(WeightFile(TINY, ("a",), broken.transforms, broken.state), tmp_path, "other", licence="MIT")
     other = build_model("fbnetv3_a0", 2)
     file = WeightFile(other.arch, ("a", "b"), Transforms(9, 9, (0.5,) * 3, (0.5,) * 3), other.state_dict())
     with pytest.raises(InputError, match=r"tiny of .* is another network"):
-        publish(file, tmp_path, "tiny", source="second", licence="MIT")
+        publish_weights(file, tmp_path, "tiny", source="second", licence="MIT")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="give a folder that can be written"):
-        publish(weights(), tmp_path / "file", "tiny", licence="MIT")
+        publish_weights(tiny_weights(), tmp_path / "file", "tiny", licence="MIT")
 
 
 def test_a_crash_between_files_leaves_a_zoo_that_works(tmp_path, monkeypatch):
     from fbnetv3.hub import publish as module
 
-    publish(weights(), tmp_path, "tiny", licence="MIT")
+    publish_weights(tiny_weights(), tmp_path, "tiny", licence="MIT")
     monkeypatch.setattr(module, "_add_row", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        publish(weights(1), tmp_path, "other", licence="MIT")
+        publish_weights(tiny_weights(1), tmp_path, "other", licence="MIT")
     monkeypatch.undo()
     assert json.loads((tmp_path / "registry.json").read_text())["weights"][0]["model"] == "tiny"
     assert read_registry(tmp_path).models() == ("tiny",)
-    publish(weights(1), tmp_path, "other", licence="MIT")
-    assert same(create_model("other", pretrained=True, zoo=tmp_path), weights(1))
+    publish_weights(tiny_weights(1), tmp_path, "other", licence="MIT")
+    assert same(create_model("other", pretrained=True, zoo=tmp_path), tiny_weights(1))
     assert load_weights("tiny", None, read_registry(tmp_path)).classes == ("a", "b", "c")

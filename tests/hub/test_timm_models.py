@@ -1,4 +1,4 @@
-"""The released networks as members of timm's registry: what timm's own generic model tests expect of a model."""
+"""The released networks in timm's registry: what timm's generic tests of a model expect, and weights."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ NAMES = [timm_models.timm_name(name) for name in (*fbnetv3.list_models(), "fbnet
 SMALL = NAMES[0], NAMES[-1]
 
 
-def test_registered_under_own_names_beside_timms():
+def test_the_names_do_not_collide_with_timms():
     assert set(timm.list_models("fbnetv3_released_*")) == set(NAMES)
     assert {"fbnetv3_b", "fbnetv3_d", "fbnetv3_g"} <= set(timm.list_models("fbnetv3_?"))
     assert type(timm.create_model("fbnetv3_b")).__module__ == "timm.models.mobilenetv3"
@@ -125,7 +125,7 @@ def test_pretrained_weights_load(server, monkeypatch, tmp_path):
     state = reference_state("FBNetV3_A")
     torch.save({"state_dict": state, "model_ema": None}, tmp_path / "a.pth")
     url = server.put("a.pth", (tmp_path / "a.pth").read_bytes())
-    rows = [dataclasses.replace(row, url=url) for row in read_registry().of("fbnetv3_a")]
+    rows = [dataclasses.replace(row, url=url) for row in read_registry().rows_of("fbnetv3_a")]
     monkeypatch.setattr(timm_models, "read_registry", lambda: Registry(tuple(rows)))
     expected = convert_mobile_cv(state, "fbnetv3_a")
     model = timm.create_model("fbnetv3_released_a", pretrained=True)
@@ -138,10 +138,10 @@ def test_pretrained_weights_load(server, monkeypatch, tmp_path):
     features = timm.create_model("fbnetv3_released_a", pretrained=True, features_only=True)
     assert torch.equal(features.model.stem.conv.weight, expected["stem.conv.weight"])
     assert server.hits == ["/a.pth"]
-    own = timm.create_model(
+    chosen = timm.create_model(
         "fbnetv3_released_a", pretrained=True, pretrained_cfg_overlay={"file": str(tmp_path / "a.pth")}
     )
-    assert all(torch.equal(value, expected[key]) for key, value in own.state_dict().items())
+    assert all(torch.equal(value, expected[key]) for key, value in chosen.state_dict().items())
 
 
 def test_unregistered_weights_are_refused():
