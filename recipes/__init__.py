@@ -1,194 +1,28 @@
-"""Recipe files: load, save and list them; every value in a file carries its provenance."""
+"""Training recipes: files in which every value has its provenance, and their export to other trainers."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-import dataclasses
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from fbnetv3.lazy import lazy_names
 
-from pydantic import Field
-from pydantic.dataclasses import dataclass
+if TYPE_CHECKING:
+    from fbnetv3.recipes.export import ExportedRecipe as ExportedRecipe
+    from fbnetv3.recipes.export import export_recipe as export_recipe
+    from fbnetv3.recipes.recipe_file import Expected as Expected
+    from fbnetv3.recipes.recipe_file import RecipeFile as RecipeFile
+    from fbnetv3.recipes.recipe_file import list_recipes as list_recipes
+    from fbnetv3.recipes.recipe_file import load_recipe as load_recipe
+    from fbnetv3.recipes.recipe_file import read_recipe_file as read_recipe_file
+    from fbnetv3.recipes.recipe_file import save_recipe as save_recipe
 
-from fbnetv3.errors import InputError
-from fbnetv3.files import write_atomically
-from fbnetv3.schema import STRICT, dump_yaml, load_yaml, read
-from fbnetv3.training.recipe import Recipe
-
-SCHEMA = 2
-FOLDER = Path(__file__).parent
-Provenance = Literal["paper", "proxy", "search", "choice", "reference"]
-PROVENANCES: tuple[Provenance, ...] = get_args(Provenance)
-NOT_STATED = "not stated"  # what a header of schema 1 lacks
-DEFAULT = ("choice", "default of the package")  # source of a field that a file does not name
-Text = Annotated[str, Field(min_length=1)]
-Percent = Annotated[float, Field(ge=0.0, le=100.0)]
-
-
-@dataclass(frozen=True, config=STRICT)
-class Expected:
-    """Accuracy in percent and its origin; without one, `origin` says why, such as "not published"."""
-
-    acc1: Percent | None
-    origin: Text
-    acc5: Percent | None = None
-
-    def __str__(self) -> str:
-        known = [f"{value:g}% top-{k}" for k, value in ((1, self.acc1), (5, self.acc5)) if value is not None]
-        return f"{', '.join(known)} ({self.origin})" if known else self.origin
-
-
-@dataclass(frozen=True)
-class RecipeFile:
-    """A recipe with its header and, per field, where the value comes from."""
-
-    name: str
-    about: str
-    expected: Expected
-    hours: str  # of one training, with their origin
-    hardware: str
-    command: str
-    base: str | None  # the recipe whose values hold where this file names none
-    recipe: Recipe
-    sources: Mapping[str, tuple[str, str]]  # field -> (provenance, source)
-
-    def header(self) -> dict[str, Any]:
-        """Everything but the values, as plain data."""
-        return {
-            "name": self.name,
-            "about": self.about,
-            "base": self.base,
-            "expected": dataclasses.asdict(self.expected),
-            "hours": self.hours,
-            "hardware": self.hardware,
-            "command": self.command,
-        }
-
-    def rows(self) -> list[dict[str, Any]]:
-        """A row a field of the recipe: field, value, provenance, source."""
-        rows = []
-        for field, value in self.recipe.to_dict().items():
-            provenance, source = self.sources.get(field, DEFAULT)
-            rows.append({"field": field, "value": value, "provenance": provenance, "source": source})
-        return rows
-
-
-@dataclass(frozen=True, config=STRICT)
-class _Header:
-    schema: int
-    name: Text
-    about: Text
-    expected: Any
-    hours: Text
-    hardware: Text
-    command: Text
-    values: Any
-    base: Text | None = None
-
-
-@dataclass(frozen=True, config=STRICT)
-class _Value:
-    value: Any
-    provenance: Provenance
-    source: Text
-
-
-def list_recipes() -> list[str]:
-    """Names of the recipes in the package."""
-    return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.glob("*/*.yaml"))
-
-
-def load_recipe(name: str | Path) -> Recipe:
-    """The recipe of the package called `name`, or of the YAML file at that path.
-
-    A user's own file may also hold the recipe's fields alone, `field: value` a line.
-
-    Raises:
-        InputError: no such recipe, or a file with an unknown key, a missing key or a value out of range.
-    """
-    data, path = _read(name)
-    return Recipe.from_dict(data, str(path)) if "values" not in data else read_recipe_file(name).recipe
-
-
-def read_recipe_file(name: str | Path) -> RecipeFile:
-    """The recipe with header and provenance; errors as `load_recipe`'s."""
-    data, path = _read(name)
-    where = str(path)
-    header = _header(data, where)
-    values = _values(header.values, where)
-    if header.base is not None:
-        values = _base_values(header.base, where) | values
-    expected = Expected(None, header.expected) if isinstance(header.expected, str) and header.expected else None
-    return RecipeFile(
-        name=header.name,
-        about=header.about,
-        expected=expected or read(Expected, header.expected, f"{where}: expected"),
-        hours=header.hours,
-        hardware=header.hardware,
-        command=header.command,
-        base=header.base,
-        recipe=Recipe.from_dict({key: entry.value for key, entry in values.items()}, where),
-        sources={key: (entry.provenance, entry.source) for key, entry in values.items()},
-    )
-
-
-def save_recipe(
-    recipe: Recipe,
-    path: str | Path,
-    *,
-    about: str,
-    provenance: str,
-    source: str,
-    expected: str,
-    hours: str = NOT_STATED,
-    hardware: str = NOT_STATED,
-    command: str = NOT_STATED,
-) -> None:
-    """Write a recipe file whose values all come from one source, such as a search run."""
-    if provenance not in PROVENANCES:
-        raise InputError(f"provenance is {provenance!r}; allowed: {', '.join(PROVENANCES)}")
-    values = {
-        key: {"value": value, "provenance": provenance, "source": source} for key, value in recipe.to_dict().items()
-    }
-    header = {"schema": SCHEMA, "name": Path(path).stem, "about": about, "expected": expected}
-    header |= {"hours": hours, "hardware": hardware, "command": command, "values": values}
-    write_atomically(path, dump_yaml(header))
-
-
-def _read(name: str | Path) -> tuple[dict[str, Any], Path]:
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = FOLDER / f"{name}.yaml"
-        if str(name) not in list_recipes():
-            known = ", ".join(list_recipes())
-            raise InputError(f"unknown recipe {str(name)!r}; available: {known}, or the path of a .yaml file")
-    return load_yaml(path, "recipe"), path
-
-
-def _header(data: dict[str, Any], where: str) -> _Header:
-    """The header of either schema; the first one has no hours, hardware and command."""
-    schema = data.get("schema")
-    if schema not in (1, SCHEMA):
-        raise InputError(f"{where}: schema is {schema!r}; this version reads 1 and {SCHEMA}")
-    added = dict.fromkeys(("hours", "hardware", "command"), NOT_STATED) if schema == 1 else {}
-    return read(_Header, added | data, where)
-
-
-def _values(values: Any, where: str) -> dict[str, _Value]:
-    """The `values` of one file; whether they make a recipe is not checked."""
-    if not isinstance(values, Mapping):
-        raise InputError(f"{where}: values is {values!r}; give a mapping of recipe fields")
-    return {str(key): read(_Value, entry, f"{where}: values: {key}") for key, entry in values.items()}
-
-
-def _base_values(base: str, where: str) -> dict[str, _Value]:
-    """The values of the packaged recipe `base`, which has none itself."""
-    if base not in list_recipes():
-        raise InputError(f"{where}: base is {base!r}; available: {', '.join(list_recipes())}")
-    data, path = _read(base)
-    header = _header(data, str(path))
-    if header.base is not None:
-        raise InputError(
-            f"{where}: base is {base!r}, which has the base {header.base!r} itself; only one level is read"
-        )
-    return _values(header.values, str(path))
+_MODULES = {
+    "Expected": "fbnetv3.recipes.recipe_file",
+    "ExportedRecipe": "fbnetv3.recipes.export",
+    "RecipeFile": "fbnetv3.recipes.recipe_file",
+    "export_recipe": "fbnetv3.recipes.export",
+    "list_recipes": "fbnetv3.recipes.recipe_file",
+    "load_recipe": "fbnetv3.recipes.recipe_file",
+    "read_recipe_file": "fbnetv3.recipes.recipe_file",
+    "save_recipe": "fbnetv3.recipes.recipe_file",
+}
+__all__ = list(_MODULES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

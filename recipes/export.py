@@ -1,7 +1,7 @@
-"""A recipe as the arguments of another trainer, and what those cannot express.
+"""Export a recipe as the arguments of another trainer, with a list of what those arguments cannot express.
 
-The option names are those of timm 1.0's `train.py`, of torchvision's `references/classification/train.py` and of
-detectron2's config. The rate of every step is `fbnetv3.training.optim.learning_rate`'s where nothing else is said.
+The trainers are timm 1.0's `train.py`, torchvision's `references/classification/train.py` and detectron2's `train_net.py`. The
+exported learning rate of every step is that of `fbnetv3.training.optim.learning_rate`, unless the list says otherwise.
 """
 
 from __future__ import annotations
@@ -13,18 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, available
 from fbnetv3.training.optim import learning_rate
 from fbnetv3.training.recipe import Recipe
 
-IMAGES = {"imagenet": 1_281_167, "cifar10": 50_000}  # training images of the whole data set, by folder of recipes
+# Number of training images of a data set, by the folder of its recipes. The steps per epoch depend on it.
+IMAGES = {"imagenet": 1_281_167, "cifar10": 50_000}
 
 
 @dataclass(frozen=True)
-class Portable:
-    """Arguments by name (timm, torchvision: `--name`, underscores for dashes; detectron2: config keys).
+class ExportedRecipe:
+    """The arguments of a trainer that correspond to a recipe.
 
-    `not_expressed` has a line for every field of the recipe that is left out or only approximated, and why.
+    Attributes:
+        arguments: values by name. For timm and torchvision the option of a name is `--name` with dashes for underscores.
+            For detectron2 the names are config keys.
+        not_expressed: for every field of the recipe that is left out or only approximated, a line that says why.
     """
 
     arguments: dict[str, Any]
@@ -32,56 +36,56 @@ class Portable:
 
     @property
     def command_line(self) -> str:
-        """The arguments as a shell takes them."""
+        """The arguments as text for a shell."""
         words: list[str] = []
         for key, value in self.arguments.items():
-            if "." in key:
+            if "." in key:  # a config key of detectron2
                 words += [key, str(value)]
                 continue
             words.append(f"--{key.replace('_', '-')}")
-            if isinstance(value, dict):
+            if isinstance(value, dict):  # timm's --opt-kwargs
                 words += [f"{k}={v}" for k, v in value.items()]
-            elif value is not True:
+            elif value is not True:  # a flag has no value
                 words += [str(v) for v in (value if isinstance(value, tuple) else (value,))]
         return shlex.join(words)
 
 
 def training_images(name: str) -> int:
-    """Training images of the data set in whose folder a packaged recipe lies.
+    """Return the number of training images of the data set that a packaged recipe is for.
 
     Raises:
-        InputError: the name does not tell.
+        InputError: the number does not follow from the recipe's name.
     """
     folder = str(Path(name).parent)
     if folder not in IMAGES:
-        raise InputError(f"how many training images there are does not follow from {name!r}; give --images")
+        raise InputError(f"the number of training images does not follow from the name {name!r}; give --images")
     return IMAGES[folder]
 
 
-def export(recipe: Recipe, to: str, images: int = IMAGES["imagenet"], processes: int = 1) -> Portable:
-    """`to_timm`, `to_torchvision` or `to_detectron2`, by name; errors as theirs.
+def export_recipe(recipe: Recipe, to: str, images: int = IMAGES["imagenet"], processes: int = 1) -> ExportedRecipe:
+    """Return a recipe as the arguments of a trainer, which `to` names: timm, torchvision or detectron2.
+
+    Args:
+        images: number of training images, from which the steps per epoch follow.
+        processes: number of processes that share the batch.
 
     Raises:
-        InputError: no such trainer.
+        InputError: an unknown trainer, or a batch that cannot be divided evenly among the processes.
     """
     if to not in TRAINERS:
-        raise InputError(f"--to is {to!r}; available: {', '.join(TRAINERS)}")
+        raise InputError(f"--to is {to!r}; {available(to, TRAINERS)}")
     return TRAINERS[to](recipe, images, processes)
 
 
-def to_timm(recipe: Recipe, images: int = IMAGES["imagenet"], processes: int = 1) -> Portable:
-    """Arguments of timm's `train.py`; the rates of every step are this package's (timm's updates, warm-up as prefix).
+def to_timm(recipe: Recipe, images: int = IMAGES["imagenet"], processes: int = 1) -> ExportedRecipe:
+    """Return a recipe as arguments of timm's `train.py`; see `export_recipe`.
 
-    Args:
-        images: training images, for the steps per epoch.
-        processes: that share the batch.
-
-    Raises:
-        InputError: the batch does not divide among the processes.
+    Every step has this package's learning rate, because timm's schedule then runs per update with the warm-up as a prefix.
     """
-    warmup, words = _whole_warmup(recipe)
+    warmup, words = _warmup_epochs(recipe)
     arguments: dict[str, Any] = {"batch_size": _batch(recipe, processes)} | _timm_optimizer(recipe)
     arguments |= {"sched": "cosine" if recipe.schedule == "cosine" else "step", "sched_on_updates": True}
+    # With --warmup-prefix timm's epochs come after the warm-up; this package's include it.
     arguments |= {"lr": recipe.lr, "min_lr": 0.0, "epochs": recipe.epochs - warmup, "warmup_epochs": warmup}
     if warmup:
         arguments |= {"warmup_prefix": True, "warmup_lr": learning_rate(recipe, 0, _steps(recipe, images))}
@@ -99,21 +103,21 @@ def to_timm(recipe: Recipe, images: int = IMAGES["imagenet"], processes: int = 1
         arguments["sync_bn"] = True
     if recipe.clip_norm:
         arguments |= {"clip_grad": recipe.clip_norm, "clip_mode": "norm"}
-    more, aug_words = _timm_augmentation(recipe.augmentation)
+    augmentation, augmentation_words = _timm_augmentation(recipe.augmentation)
     why = {
         "distillation": "train.py's teacher options differ between versions; timm.task.LogitDistillationTask is the loss, "
         f"with distill_loss_weight {recipe.distillation:g}, task_loss_weight {1 - recipe.distillation:g} and "
         f"temperature {recipe.distillation_temperature:g}"
     }
-    return Portable(arguments | more, (*words, *aug_words, *_left_out(recipe, why)))
+    return ExportedRecipe(arguments | augmentation, (*words, *augmentation_words, *_left_out(recipe, why)))
 
 
-def to_torchvision(recipe: Recipe, images: int = IMAGES["imagenet"], processes: int = 1) -> Portable:
-    """Arguments of torchvision's `references/classification/train.py`, whose schedulers step once per epoch.
+def to_torchvision(recipe: Recipe, images: int = IMAGES["imagenet"], processes: int = 1) -> ExportedRecipe:
+    """Return a recipe as arguments of torchvision's `references/classification/train.py`; see `export_recipe`.
 
-    Args and raises as `to_timm`.
+    torchvision's schedulers step once per epoch, this package's warm-up and cosine once per step.
     """
-    warmup, words = _whole_warmup(recipe)
+    warmup, words = _warmup_epochs(recipe)
     arguments, optimizer_words = _torchvision_optimizer(recipe)
     arguments = {"batch_size": _batch(recipe, processes), "epochs": recipe.epochs} | arguments
     words += optimizer_words
@@ -123,11 +127,11 @@ def to_torchvision(recipe: Recipe, images: int = IMAGES["imagenet"], processes: 
     if warmup:
         factor = learning_rate(recipe, 0, _steps(recipe, images)) / recipe.lr
         arguments |= {"lr_warmup_epochs": warmup, "lr_warmup_method": "linear"}
-        arguments["lr_warmup_decay"] = min(max(factor, 1e-6), 1.0)  # what LinearLR takes
+        arguments["lr_warmup_decay"] = min(max(factor, 1e-6), 1.0)  # torch's LinearLR refuses a factor outside (0, 1]
         words.append("warmup_epochs: the rate rises once per epoch, not per step")
     arguments |= {"label_smoothing": recipe.label_smoothing, "mixup_alpha": recipe.mixup}
     if recipe.ema:
-        # train.py makes 1 - (1 - argument) * batch / epochs of its argument.
+        # train.py uses the decay 1 - (1 - argument) * batch / epochs. This is the argument that gives the recipe's decay.
         decay = 1.0 - (1.0 - recipe.ema_decay) * recipe.epochs / recipe.batch_size
         arguments |= {"model_ema": True, "model_ema_steps": 1, "model_ema_decay": decay}
         if warmup:
@@ -139,19 +143,22 @@ def to_torchvision(recipe: Recipe, images: int = IMAGES["imagenet"], processes: 
     if recipe.augmentation == "autoaugment":
         arguments["auto_augment"] = "imagenet"
     elif recipe.augmentation != "resized_crop_flip":
-        words.append(f"augmentation: train.py always crops and mirrors at random; {recipe.augmentation} is no option")
+        words.append(
+            f"augmentation: train.py always crops and mirrors at random, and has no option for {recipe.augmentation}"
+        )
     why = {
         "dropout": "train.py builds the network with its own rates",
         "stochastic_depth": "train.py builds the network with its own rates",
         "distillation": "train.py has no teacher",
     }
-    return Portable(arguments, (*words, *_left_out(recipe, why)))
+    return ExportedRecipe(arguments, (*words, *_left_out(recipe, why)))
 
 
-def to_detectron2(recipe: Recipe, images: int = IMAGES["imagenet"], processes: int = 1) -> Portable:
-    """detectron2's SOLVER config, as `train_net.py` takes it after its options; `processes` does not matter.
+def to_detectron2(recipe: Recipe, images: int = IMAGES["imagenet"], processes: int = 1) -> ExportedRecipe:
+    """Return a recipe as the keys of detectron2's SOLVER config, which `train_net.py` takes after its options.
 
-    Every step has this package's rate. detectron2 trains detectors, and its solver knows SGD alone.
+    Every step has this package's learning rate. detectron2's only optimizer is SGD. `processes` has no effect, because
+    detectron2 counts the batch over all processes.
     """
     steps = _steps(recipe, images)
     warmup = math.ceil(recipe.warmup_epochs * steps)
@@ -174,25 +181,28 @@ def to_detectron2(recipe: Recipe, images: int = IMAGES["imagenet"], processes: i
         solver |= {"LR_SCHEDULER_NAME": "WarmupCosineLR", "BASE_LR_END": 0.0, "RESCALE_INTERVAL": True}
     else:
         interval = steps * (recipe.step_epochs if recipe.schedule == "step" else 1)
+        # A decay by 1 would list every epoch for nothing.
         decays = range(warmup + interval, total, interval) if recipe.lr_decay < 1.0 else ()
         solver |= {"LR_SCHEDULER_NAME": "WarmupMultiStepLR", "GAMMA": recipe.lr_decay, "STEPS": tuple(decays)}
     words = []
     if recipe.optimizer != "sgd":
-        words.append(f"optimizer: detectron2's solver is SGD, not {recipe.optimizer}; its rate is another one")
+        words.append(f"optimizer: detectron2's solver is SGD, not {recipe.optimizer}; SGD needs another rate")
     if warmup != recipe.warmup_epochs * steps:
         words.append(f"warmup_epochs: {recipe.warmup_epochs:g} epochs are not whole steps; rounded up to {warmup}")
     if recipe.augmentation != "none":
-        words.append(f"augmentation: {recipe.augmentation} is no part of the solver; INPUT has detectron2's own")
+        words.append(
+            f"augmentation: {recipe.augmentation} is no part of the solver; detectron2's augmentations are in INPUT"
+        )
     why = dict.fromkeys(_LOSS_AND_NETWORK, "no part of the solver") | {
         "sync_bn": "set the network's norms, such as MODEL.RESNETS.NORM SyncBN",
-        "clip_norm": "CLIP_GRADIENTS clips every tensor by itself, not the whole gradient",
+        "clip_norm": "CLIP_GRADIENTS clips every tensor separately, not the whole gradient",
         "ema": "detectron2 has no average of weights",
     }
-    return Portable({f"SOLVER.{key}": value for key, value in solver.items()}, (*words, *_left_out(recipe, why)))
+    return ExportedRecipe({f"SOLVER.{key}": value for key, value in solver.items()}, (*words, *_left_out(recipe, why)))
 
 
 _LOSS_AND_NETWORK = ("mixup", "dropout", "stochastic_depth", "label_smoothing", "distillation")
-TRAINERS: dict[str, Callable[[Recipe, int, int], Portable]] = {
+TRAINERS: dict[str, Callable[[Recipe, int, int], ExportedRecipe]] = {
     "timm": to_timm,
     "torchvision": to_torchvision,
     "detectron2": to_detectron2,
@@ -200,35 +210,35 @@ TRAINERS: dict[str, Callable[[Recipe, int, int], Portable]] = {
 
 
 def _steps(recipe: Recipe, images: int) -> int:
-    """Steps per epoch; an incomplete batch is dropped."""
+    """Return the number of steps per epoch; the last incomplete batch is dropped, but there is at least one step."""
     return max(1, images // recipe.batch_size)
 
 
 def _batch(recipe: Recipe, processes: int) -> int:
-    """Images per process and step."""
+    """Return the number of images that one process handles in a step."""
     if recipe.batch_size % processes:
         raise InputError(
-            f"batch_size is {recipe.batch_size}, over {processes} processes; give a number of processes that divides it"
+            f"batch_size is {recipe.batch_size}, which {processes} processes cannot share evenly; give a number of processes "
+            "that divides it"
         )
     return recipe.batch_size // processes
 
 
-def _whole_warmup(recipe: Recipe) -> tuple[int, list[str]]:
-    """Warm-up in whole epochs, below the recipe's, and what that costs."""
-    whole = min(math.ceil(recipe.warmup_epochs), recipe.epochs - 1)
-    if whole == recipe.warmup_epochs:
-        return whole, []
-    return whole, [
-        f"warmup_epochs: train.py takes whole epochs before the others; {recipe.warmup_epochs:g} became {whole}"
-    ]
+def _warmup_epochs(recipe: Recipe) -> tuple[int, list[str]]:
+    """Return the warm-up in whole epochs, fewer than all epochs, and a line if that differs from the recipe."""
+    rounded = min(math.ceil(recipe.warmup_epochs), recipe.epochs - 1)
+    if rounded == recipe.warmup_epochs:
+        return rounded, []
+    return rounded, [f"warmup_epochs: train.py takes whole epochs only; {recipe.warmup_epochs:g} became {rounded}"]
 
 
 def _left_out(recipe: Recipe, why: dict[str, str]) -> list[str]:
-    """A line for every field of `why` that the recipe switches on."""
+    """Return a line with the reason for every field in `why` that the recipe switches on."""
     return [f"{name}: {reason}" for name, reason in sorted(why.items()) if getattr(recipe, name)]
 
 
 def _timm_optimizer(recipe: Recipe) -> dict[str, Any]:
+    """Return timm's arguments for the optimizer and its parameter groups."""
     names = {"rmsprop": "rmsprop", "rmsprop_tf": "rmsproptf", "sgd": "sgd" if recipe.nesterov else "momentum"}
     arguments: dict[str, Any] = {"opt": names[recipe.optimizer], "momentum": recipe.momentum}
     arguments["weight_decay"] = recipe.weight_decay
@@ -240,6 +250,8 @@ def _timm_optimizer(recipe: Recipe) -> dict[str, Any]:
 
 
 def _timm_augmentation(kind: str) -> tuple[dict[str, Any], list[str]]:
+    """Return timm's arguments for an augmentation, and what they do not express."""
+    # timm's defaults would add colour jitter, and choose the interpolation at random.
     plain = {"color_jitter": 0.0, "train_interpolation": "bilinear"}
     if kind == "none":
         return {"no_aug": True}, []
@@ -248,11 +260,14 @@ def _timm_augmentation(kind: str) -> tuple[dict[str, Any], list[str]]:
     if kind == "autoaugment":
         words = "augmentation: timm has its own implementation of ImageNet's policy, and none of CIFAR's"
         return plain | {"aa": "original"}, [words]
-    whole = plain | {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
-    return whole, [] if kind == "flip" else ["augmentation: crop_flip's shift by some pixels; mirrored only"]
+    # A random crop of scale 1 and ratio 1 is the whole image.
+    uncropped = plain | {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
+    words = "augmentation: timm has no shift by some pixels as crop_flip has it; images are mirrored only"
+    return uncropped, [] if kind == "flip" else [words]
 
 
 def _torchvision_optimizer(recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
+    """Return torchvision's arguments for the optimizer, and what they do not express."""
     names = {"rmsprop": "rmsprop", "rmsprop_tf": "rmsprop", "sgd": "sgd_nesterov" if recipe.nesterov else "sgd"}
     arguments: dict[str, Any] = {"opt": names[recipe.optimizer], "lr": recipe.lr, "momentum": recipe.momentum}
     arguments["weight_decay"] = recipe.weight_decay
@@ -261,7 +276,7 @@ def _torchvision_optimizer(recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
     words = []
     if recipe.optimizer == "rmsprop_tf":
         words.append(
-            "optimizer: torch's RMSprop instead of TensorFlow's: other epsilon, other start of the mean square"
+            "optimizer: torch's RMSprop instead of TensorFlow's, with another epsilon and another initial mean square"
         )
     if recipe.optimizer != "sgd" and (recipe.alpha, recipe.eps) != (0.9, 0.0316):
         words.append(f"alpha, eps: train.py has 0.9 and 0.0316 built in, not {recipe.alpha:g} and {recipe.eps:g}")
@@ -269,6 +284,7 @@ def _torchvision_optimizer(recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
 
 
 def _torchvision_schedule(recipe: Recipe) -> dict[str, Any]:
+    """Return torchvision's arguments for the schedule after warm-up."""
     if recipe.schedule == "cosine":
         return {"lr_scheduler": "cosineannealinglr", "lr_min": 0.0}
     if recipe.schedule == "step":

@@ -1,11 +1,12 @@
-"""FBNetV2-L3, the network of the recipe-only search of section 4.1, from the candidate rows in `fbnetv2_l3_rows.yaml`.
+"""FBNetV2-L3, the network of the recipe-only search of section 4.1, built from the rows in `fbnetv2_l3_rows.yaml`.
 
     fbnetv3 train --model fbnetv3.recipes.fbnetv2:fbnetv2_l3 --recipe imagenet/fbnetv2_l3_recipe_only_proxy \\
         --resolution 288 --data IMAGENET --out DIR
 
-Unverified, as the rows are: neither weights nor logits were compared with the authors'. What the rows leave open is as in
-FBNetV3's released code: the activation inside squeeze-and-excitation is the row's, its gate a hard sigmoid, norms follow every
-convolution but the head's last; a `skip` that changes the width is convolution and norm.
+The network is unverified, like its rows: neither weights nor logits were compared with the authors'. The rows leave some
+things open, which are as in FBNetV3's released code: squeeze-and-excitation has the row's activation inside and a hard sigmoid
+as its gate, and a norm follows every convolution except the head's last one. A `skip` row that changes the width is a
+convolution and a norm.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _ACTS = {"relu": "relu", "hard_swish": "hswish"}
 
 
 class FBNetV2(nn.Module):
-    """Stem, blocks, pooling head, classifier from such rows; logits [N, num_classes] of images [N, in_chans, H, W]."""
+    """A network of stem, blocks, pooling head and classifier, built from the content of a rows file."""
 
     def __init__(self, data: Mapping[str, Any], num_classes: int = 1000, in_chans: int = 3) -> None:
         super().__init__()
@@ -37,24 +38,25 @@ class FBNetV2(nn.Module):
         for row in data["rows"]:
             if row["op"] == "ir":
                 blocks.append(_InvertedResidual(width, row))
-            elif row["c"] != width:
+            elif row["c"] != width:  # a `skip` row; one that keeps the width is the identity and needs no block
                 blocks.append(ConvNormAct(width, row["c"]))
             width = row["c"]
         self.blocks = nn.Sequential(*blocks)
         self.head = PoolHead(width, Block("pool", head["c"], e=head["e"], act=_ACTS[head["act"]]))
         self.classifier = nn.Linear(head["c"], num_classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d):  # the initialisation of FBNetV3's released code
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Return the logits [N, num_classes] of images [N, in_chans, H, W]."""
         x = self.head(self.head.expand(self.blocks(self.stem(x))))
-        return self.classifier(torch.flatten(x, 1))  # type: ignore[no-any-return]
+        logits: Tensor = self.classifier(torch.flatten(x, 1))
+        return logits
 
 
 class _InvertedResidual(nn.Module):
-    """As `layers.InvertedResidual`, but the expansion is a fraction and the squeeze a quarter of the expanded width."""
+    """The block of `layers.InvertedResidual` with a fractional expansion and a squeeze to a quarter of the expanded width."""
 
     def __init__(self, cin: int, row: Mapping[str, Any]) -> None:
         super().__init__()
@@ -66,10 +68,11 @@ class _InvertedResidual(nn.Module):
         self.project = ConvNormAct(mid, row["c"])
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.project(self.se(self.depthwise(self.expand(x))))
-        return x + out if self.residual else out  # type: ignore[no-any-return]
+        """Return the block's output [N, c, H / s, W / s] of a feature map [N, cin, H, W]."""
+        out: Tensor = self.project(self.se(self.depthwise(self.expand(x))))
+        return x + out if self.residual else out
 
 
 def fbnetv2_l3(num_classes: int = 1000, in_chans: int = 3) -> nn.Module:
-    """FBNetV2-L3 with fresh weights, for images of 288 x 288 pixels; see the module for what is not known."""
+    """Build FBNetV2-L3 with fresh weights, for images of 288 x 288 pixels; the module says what is not known about it."""
     return FBNetV2(load_yaml(ROWS, "table of rows"), num_classes, in_chans)

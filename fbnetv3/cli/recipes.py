@@ -1,4 +1,4 @@
-"""`fbnetv3 recipe`."""
+"""`fbnetv3 recipe list | show | export`: the packaged recipes and custom ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Training recipes.")
 
 @app.command("list")
 def recipe_list() -> None:
-    """List the recipes of the package."""
+    """List the packaged recipes."""
     from fbnetv3.recipes import list_recipes
 
     for name in list_recipes():
@@ -23,7 +23,7 @@ def recipe_list() -> None:
 
 @app.command("show")
 def recipe_show(name: str, as_json: Json = False) -> None:
-    """Show a recipe: what is expected of it, and every value with its provenance."""
+    """Show a recipe: its expected accuracy, and every value with its provenance."""
     from fbnetv3.recipes import read_recipe_file
 
     file = read_recipe_file(name)
@@ -40,23 +40,26 @@ def recipe_show(name: str, as_json: Json = False) -> None:
 @app.command("export")
 def recipe_export(
     name: str,
-    to: Annotated[str, typer.Option(help="timm, torchvision or detectron2.")],
-    processes: Annotated[int, typer.Option(min=1, help="Processes (GPUs) that share the recipe's batch.")] = 1,
+    to: Annotated[str, typer.Option(help="Trainer: timm, torchvision or detectron2.")],
+    processes: Annotated[
+        int, typer.Option(min=1, help="Number of processes (GPUs) that share the recipe's batch.")
+    ] = 1,
     images: Annotated[
-        int | None, typer.Option(min=1, help="Training images, for steps per epoch; by default the data set's.")
+        int | None,
+        typer.Option(min=1, help="Number of training images, for the steps per epoch. The default is the data set's."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print a recipe as another trainer's arguments, and what those cannot express."""
+    """Print a recipe as the arguments of another trainer, and what those cannot express."""
     from fbnetv3.recipes import load_recipe
-    from fbnetv3.recipes.export import export, training_images
+    from fbnetv3.recipes.export import export_recipe, training_images
 
-    portable = export(load_recipe(name), to, images or training_images(name), processes)
+    exported = export_recipe(load_recipe(name), to, images or training_images(name), processes)
     if as_json:
         print(
-            json.dumps({"to": to, "arguments": portable.arguments, "not_expressed": portable.not_expressed}, indent=1)
+            json.dumps({"to": to, "arguments": exported.arguments, "not_expressed": exported.not_expressed}, indent=1)
         )
         return
-    print(portable.command_line)
-    for line in portable.not_expressed:
+    print(exported.command_line)
+    for line in exported.not_expressed:
         print(f"not expressed: {line}")

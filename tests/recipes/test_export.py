@@ -1,3 +1,5 @@
+"""Exported recipes: other trainers build the same optimizer and learning rates, and the rest is listed."""
+
 import argparse
 import shlex
 import types
@@ -14,7 +16,7 @@ from torch.optim import lr_scheduler
 
 from fbnetv3 import InputError
 from fbnetv3.recipes import list_recipes, load_recipe
-from fbnetv3.recipes.export import export, to_detectron2, to_timm, to_torchvision, training_images
+from fbnetv3.recipes.export import export_recipe, to_detectron2, to_timm, to_torchvision, training_images
 from fbnetv3.training.optim import learning_rate, make_optimizer
 from fbnetv3.training.recipe import Recipe
 
@@ -37,7 +39,7 @@ def network():
 
 
 def settings(optimizer, model):
-    """What an optimizer does to every parameter, by name; the rate apart."""
+    """Return what an optimizer does to every parameter, by name, except for the learning rate."""
     names = {id(p): name for name, p in model.named_parameters()}
     keys = ("momentum", "weight_decay", "nesterov", "alpha", "eps")
     return type(optimizer).__name__, {
@@ -47,16 +49,16 @@ def settings(optimizer, model):
     }
 
 
-def fields(portable):
-    """The fields of the recipe that a list of what is not expressed starts its lines with."""
-    return {name for line in portable.not_expressed for name in line.split(":")[0].split(", ")}
+def fields(exported):
+    """Return the fields of the recipe that the lines of `not_expressed` name."""
+    return {name for line in exported.not_expressed for name in line.split(":")[0].split(", ")}
 
 
 # ---------------------------------------------------------------- timm
 
 
 def timm_parser():
-    """The options of timm's train.py that a recipe uses, with its types and its defaults where they matter."""
+    """Return a parser with the options of timm's train.py that a recipe uses, with their types."""
     parser = argparse.ArgumentParser()
     numbers = (
         "momentum",
@@ -89,9 +91,9 @@ def timm_parser():
     return parser
 
 
-def parse_timm(portable):
-    """The arguments as train.py sees them, after a trip through the shell."""
-    return timm_parser().parse_args(shlex.split(portable.command_line))
+def parse_timm(exported):
+    """Return the arguments as train.py sees them, after a shell has split them."""
+    return timm_parser().parse_args(shlex.split(exported.command_line))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -135,7 +137,7 @@ def test_the_batch_is_shared_by_the_processes():
     assert to_timm(BASE, processes=8).arguments["batch_size"] == 4
     assert to_torchvision(BASE, processes=8).arguments["batch_size"] == 4
     assert to_detectron2(BASE, processes=8).arguments["SOLVER.IMS_PER_BATCH"] == 32
-    with pytest.raises(InputError, match="batch_size is 32, over 5 processes"):
+    with pytest.raises(InputError, match="batch_size is 32, which 5 processes cannot share evenly"):
         to_timm(BASE, processes=5)
 
 
@@ -203,15 +205,15 @@ def torchvision_rates(arguments):
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.filterwarnings("ignore:The epoch parameter:UserWarning")
 def test_torchvisions_schedulers_give_the_rate_at_the_start_of_every_epoch(recipe):
-    portable = to_torchvision(recipe, IMAGES)
-    for epoch, rate in enumerate(torchvision_rates(portable.arguments)):
+    exported = to_torchvision(recipe, IMAGES)
+    for epoch, rate in enumerate(torchvision_rates(exported.arguments)):
         ours = learning_rate(recipe, epoch * STEPS, STEPS)
         if epoch == 0 and recipe.warmup_lr == 0.0:
             assert rate == pytest.approx(0.0, abs=1e-6)
         elif epoch == 0 or epoch >= recipe.warmup_epochs:
             assert rate == pytest.approx(ours, rel=1e-9), epoch
-    assert ("warmup_epochs" in fields(portable)) == (recipe.warmup_epochs > 0)
-    assert ("schedule" in fields(portable)) == (recipe.schedule == "cosine")
+    assert ("warmup_epochs" in fields(exported)) == (recipe.warmup_epochs > 0)
+    assert ("schedule" in fields(exported)) == (recipe.schedule == "cosine")
 
 
 def test_the_published_arguments_of_torchvisions_baselines_come_out():
@@ -339,9 +341,9 @@ def test_detectron2_builds_the_same_optimizer_and_the_same_rate_of_every_step(re
     from detectron2.config import get_cfg
     from detectron2.solver.build import build_lr_scheduler, build_optimizer
 
-    portable = to_detectron2(recipe, IMAGES)
+    exported = to_detectron2(recipe, IMAGES)
     cfg = get_cfg()
-    cfg.merge_from_list(shlex.split(portable.command_line))  # as train_net.py does
+    cfg.merge_from_list(shlex.split(exported.command_line))  # as train_net.py does
     model, other = network(), network()
     theirs = build_optimizer(cfg, other)
     assert settings(make_optimizer(model, recipe), model) == settings(theirs, other)
@@ -357,9 +359,9 @@ def test_detectron2_builds_the_same_optimizer_and_the_same_rate_of_every_step(re
 
 
 def test_trainers_and_data_sets_by_name():
-    assert export(BASE, "timm", IMAGES) == to_timm(BASE, IMAGES)
+    assert export_recipe(BASE, "timm", IMAGES) == to_timm(BASE, IMAGES)
     with pytest.raises(InputError, match="--to is 'keras'; available: timm, torchvision, detectron2"):
-        export(BASE, "keras")
+        export_recipe(BASE, "keras")
     assert training_images("imagenet/fbnetv3_b_proxy") == 1_281_167
-    with pytest.raises(InputError, match=r"does not follow from 'mine\.yaml'; give --images"):
+    with pytest.raises(InputError, match=r"does not follow from the name 'mine\.yaml'; give --images"):
         training_images("mine.yaml")

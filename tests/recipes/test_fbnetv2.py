@@ -2,14 +2,18 @@
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
-from fbnetv3.recipes.fbnetv2 import fbnetv2_l3
-from fbnetv3.training.network.build import build
+from fbnetv3.complexity import round_width
+from fbnetv3.recipes.fbnetv2 import ROWS, fbnetv2_l3
+from fbnetv3.training.network.factory import build
+from fbnetv3.training.recipe import Recipe
 
 
-def test_it_costs_what_the_rows_do():
-    model, flops = fbnetv2_l3().eval(), 0
+def test_it_costs_what_the_rows_file_says():
+    with torch.device("meta"):  # shapes without computing
+        model, flops = fbnetv2_l3().eval(), 0
 
     def count(module, inputs, output):
         nonlocal flops
@@ -20,8 +24,7 @@ def test_it_costs_what_the_rows_do():
     pools = [module for module in model.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
     for module in (*layers, *pools):
         module.register_forward_hook(count)
-    with torch.no_grad():
-        logits = model(torch.zeros(1, 3, 288, 288))
+    logits = model(torch.zeros(1, 3, 288, 288, device="meta"))
     assert logits.shape == (1, 1000)
     flops += 1984  # the head's second pool, a no-op that the published convention counts
     params = sum(module.weight.numel() for module in layers)
@@ -29,7 +32,8 @@ def test_it_costs_what_the_rows_do():
 
 
 def test_a_recipe_applies_to_it():
-    applied = build("fbnetv3.recipes.fbnetv2:fbnetv2_l3", 7, 1, dropout=0.2, stochastic_depth=0.1)
+    recipe = Recipe("sgd", 0.1, 1, 2, dropout=0.2, stochastic_depth=0.1)
+    applied = build("fbnetv3.recipes.fbnetv2:fbnetv2_l3", recipe, 7, 1)
     assert applied.dropout == "0.2, wrapper before classifier"
     assert applied.stochastic_depth.startswith("0.1, wrapper on 18 residual branches")
     logits = applied.model(torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0)))
@@ -46,3 +50,39 @@ def test_activations_are_the_rows(act):
     chosen = blocks[1] if act == "relu" else blocks[-2]
     assert isinstance(chosen.expand.act, kinds[act])
     assert isinstance(chosen.depthwise.act, kinds[act])
+
+
+def test_the_candidate_rows_of_fbnetv2_l3_cost_nearly_what_is_quoted():
+    data = yaml.safe_load(ROWS.read_text())
+    params, flops = 0, 0
+
+    def conv(cin, cout, k, side):
+        nonlocal params, flops
+        params += cin * cout * k * k
+        flops += cin * cout * k * k * side * side
+
+    width, side = data["stem"]["c"], data["resolution"] // 2
+    conv(3, width, 3, side)
+    for row in data["rows"]:
+        before, width = width, row["c"]
+        if row["op"] == "skip":
+            if before != width:
+                conv(before, width, 1, side)
+            continue
+        expanded = round_width(before * row["e"])
+        if expanded != before:
+            conv(before, expanded, 1, side)
+        side //= row["s"]
+        conv(1, expanded, row["k"], side)
+        if row["se"]:
+            conv(expanded, 2 * round_width(expanded / 4), 1, 1)
+            flops += expanded * side * side
+        conv(expanded, width, 1, side)
+    last, wide = data["head"]["e"] * width, data["head"]["c"]
+    conv(width, last, 1, side)
+    flops += last * side * side + wide
+    conv(last, wide, 1, 1)
+    conv(wide, 1000, 1, 1)
+    assert (round(flops / 1e6, 1), round(params / 1e6, 3)) == (750.7, 9.402)  # as the file says
+    assert flops / 1e6 == pytest.approx(data["quoted"]["flops_m"], rel=0.005)
+    assert params / 1e6 == pytest.approx(data["quoted"]["params_m"], rel=0.001)

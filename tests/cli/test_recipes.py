@@ -1,3 +1,5 @@
+"""`fbnetv3 recipe` as a user meets it."""
+
 import json
 
 import pytest
@@ -42,13 +44,13 @@ def test_show_as_text(name, capsys):
 
 def test_export():
     name = "imagenet/fbnetv3_b_proxy"
-    portable = to_timm(load_recipe(name), processes=64)
+    exported = to_timm(load_recipe(name), processes=64)
     lines = run("export", name, "--to", "timm", "--processes", "64").splitlines()
-    assert lines[0] == portable.command_line
-    assert lines[1:] == [f"not expressed: {line}" for line in portable.not_expressed]
+    assert lines[0] == exported.command_line
+    assert lines[1:] == [f"not expressed: {line}" for line in exported.not_expressed]
     data = json.loads(run("export", name, "--to", "timm", "--processes", "64", "--json"))
-    assert data["not_expressed"] == list(portable.not_expressed)
-    assert data["arguments"] == json.loads(json.dumps(portable.arguments))
+    assert data["not_expressed"] == list(exported.not_expressed)
+    assert data["arguments"] == json.loads(json.dumps(exported.arguments))
 
 
 def test_export_takes_the_number_of_images_from_the_data_set_or_the_user():
