@@ -1,4 +1,4 @@
-"""Result files in `results/`: the only place where a measured number is typed, each with when and how."""
+"""Result files in `results/`: the only place where a measured number is written, with its date, command and method."""
 
 from __future__ import annotations
 
@@ -20,16 +20,21 @@ RESULTS = Path(__file__).with_name("results")
 
 
 def command_of(name: str) -> str:
-    """Return the command that runs the benchmark whose result file is called `name`."""
+    """Return the command of the benchmark whose result file is called `name`."""
     return f"fbnetv3 benchmark {name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)
 class Result:
-    """One run of a benchmark.
+    """The result of one run of a benchmark.
 
-    `date` is ISO (UTC), `command` reruns it, `method` says what was measured and how, `versions` of what computed it,
-    `values` is nested by names with numbers as leaves.
+    Attributes:
+        date: the day of the run (UTC), as YYYY-MM-DD.
+        command: the command that repeats it.
+        method: what was measured and how.
+        versions: versions of the packages, and facts about the machine.
+        values: the measured values, nested by names.
+        schema: version of the file format.
     """
 
     date: str
@@ -41,34 +46,36 @@ class Result:
 
     @classmethod
     def now(cls, command: str, method: str, versions: dict[str, str], values: dict[str, Any]) -> Result:
-        """The result of a run that ends today."""
+        """Return the result of a run that ends today."""
         return cls(datetime.now(timezone.utc).date().isoformat(), command, method, versions, values)
 
     def number(self, path: str) -> int | float:
-        """The number at a dotted path of `values`.
+        """Return the number at a dotted path in `values`.
 
         Raises:
-            InputError: nothing there, or no number.
+            InputError: there is nothing at the path, or no number.
         """
         value: Any = self.values
         for key in path.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
-        if type(value) not in (int, float):
+        # bool is a kind of int in Python, but True is no number here.
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"result of {self.command!r}: {path!r} is {value!r}; allowed: a number")
-        return value  # type: ignore[no-any-return]
+        return value
 
 
 def load_result(name: str, folder: Path = RESULTS) -> Result:
     """Read `<folder>/<name>.json`.
 
     Raises:
-        InputError: no such file, unknown or missing key, wrong type, or a schema that this version does not read.
+        InputError: the file does not exist, a key is unknown or missing, a value has the wrong type, or this version does not
+            read the schema.
     """
     where = f"results/{name}.json"
     try:
         data = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{where}: no such file; run: {command_of(name)}") from None
+        raise InputError(f"{where}: no such file; `fbnetv3 benchmark --help` lists what writes result files") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{where}: cannot be read: {error}") from error
     result = Result(**check_keys(data, Result, where))
@@ -85,14 +92,14 @@ def load_result(name: str, folder: Path = RESULTS) -> Result:
 
 
 def write_result(name: str, result: Result, folder: Path = RESULTS) -> Path:
-    """Write `<folder>/<name>.json` atomically; returns its path."""
+    """Write `<folder>/<name>.json`, complete or not at all, and return its path."""
     path = folder / f"{name}.json"
     write_atomically(path, json.dumps(asdict(result), indent=1, allow_nan=False) + "\n")
     return path
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of Python and of installed packages, for a result file."""
+    """Return the versions of Python and of installed packages."""
     found = {"python": platform.python_version()}
     for package in packages:
         try:
@@ -103,5 +110,5 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def host() -> dict[str, str]:
-    """What a result file with times says of the machine, beside versions."""
+    """Return what a result file says about the machine."""
     return {"machine": platform.machine(), "cpus": str(os.cpu_count())}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fbnetv3.errors import InputError, check_keys
+from fbnetv3.errors import InputError, available, check_keys
 
 SCHEMA = 1
 BLOCKS = ("conv", "ir", "pool")
@@ -311,5 +311,5 @@ def find_arch(name: str) -> Arch:
     known |= {variant.name: variant for variant in map(same_padding, known.values())} | TABLE5
     arch = known.get(name.lower()) if isinstance(name, str) else None
     if arch is None:
-        raise InputError(f"unknown model {name!r}; available: {', '.join(known)}")
+        raise InputError(f"unknown model {name!r}; {available(name, known)}")
     return arch

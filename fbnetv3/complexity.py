@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from fbnetv3.arch import Arch
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, available
 
 CONVENTIONS = ("published", "fvcore")
 Number = Any  # an int, or an integer array that broadcasts
@@ -38,7 +38,7 @@ class Cost(NamedTuple):
             return self.conv + self.pool + self.noop_pool
         if convention == "fvcore":
             return self.conv + self.pool + 2 * self.norm
-        raise InputError(f"unknown FLOPs convention {convention!r}; allowed: {', '.join(CONVENTIONS)}")
+        raise InputError(f"unknown FLOPs convention {convention!r}; {available(convention, CONVENTIONS)}")
 
     def params(self, convention: str = "published") -> Number:
         """Return the number of parameters in a convention (see the module's docstring)."""
@@ -46,7 +46,7 @@ class Cost(NamedTuple):
             return self.weights
         if convention == "fvcore":
             return self.weights + self.extras
-        raise InputError(f"unknown parameter convention {convention!r}; allowed: {', '.join(CONVENTIONS)}")
+        raise InputError(f"unknown parameter convention {convention!r}; {available(convention, CONVENTIONS)}")
 
     def __add__(self, other: Any) -> Cost:  # type: ignore[override]
         return Cost(*(a + b for a, b in zip(self, other, strict=True)))

@@ -5,6 +5,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+SHORT_LIST = 12  # so many names can be read at a glance
+
 
 class InputError(ValueError):
     """Something that the user gave is wrong. The message says what was given, what is allowed and what to do.
@@ -32,7 +34,7 @@ def check_keys(data: Any, cls: type, where: str) -> dict[str, Any]:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in data:
         if key not in fields:
-            raise InputError(f"{where}: unknown key {key!r}; allowed: {', '.join(fields)}")
+            raise InputError(f"{where}: unknown key {key!r}; {available(key, fields)}")
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in data:
@@ -40,7 +42,21 @@ def check_keys(data: Any, cls: type, where: str) -> dict[str, Any]:
     return dict(data)
 
 
-def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" with the choice that is nearest to a mistyped name, or "" if none is near."""
-    near = difflib.get_close_matches(name, choices, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+def available(name: Any, choices: Iterable[str], more: str = "", command: str = "") -> str:
+    """Return which names there are, for the end of the error about an unknown one.
+
+    The nearest names are suggested. A short list is also given in full.
+
+    Args:
+        more: what may be given besides the names, such as ", or the path of a .yaml file".
+        command: the command that lists all names. It is named if the list is long and no name is near.
+    """
+    names = list(choices)
+    near = difflib.get_close_matches(str(name), names, n=3)
+    guess = f"did you mean {', '.join(map(repr, near))}?"
+    if len(names) <= SHORT_LIST:
+        listed = f"vailable: {', '.join(names)}{more}"
+        return f"{guess} A{listed}" if near else f"a{listed}"
+    if near:
+        return guess
+    return f"`{command}` lists all {len(names)}{more}" if command else f"available: {', '.join(names)}{more}"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ConfigDict, ValidationError
 
-from fbnetv3.errors import InputError, check_keys
+from fbnetv3.errors import InputError, available, check_keys
 
 STRICT = ConfigDict(strict=True, extra="forbid")  # for pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 T = TypeVar("T")
@@ -52,9 +52,8 @@ def find_yaml(name: str, folder: Path, what: str, more: str = "") -> Path:
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.is_file():
-        raise InputError(
-            f"unknown {what} {name!r}; available: {', '.join(list_yaml(folder))}, or the path of a .yaml file{more}"
-        )
+        choices = available(name, list_yaml(folder), f", or the path of a .yaml file{more}")
+        raise InputError(f"unknown {what} {name!r}; {choices}")
     return path
 
 

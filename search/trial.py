@@ -1,4 +1,8 @@
-"""The ledger: every trial of a search, one JSON line each, appended and flushed to disk before the search goes on."""
+"""Candidates, their trainings (trials), and the ledger: the file that holds every trial of a search.
+
+This is all that the rest of the search knows of a training. An evaluator answers with an `Outcome`; the search adds where
+the trial stands in the search and writes it to the ledger before it goes on.
+"""
 
 from __future__ import annotations
 
@@ -7,50 +11,97 @@ import dataclasses
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
 from pydantic.dataclasses import dataclass
 
+from fbnetv3.arch import Arch
 from fbnetv3.errors import InputError
 from fbnetv3.schema import STRICT, read
+from fbnetv3.training.recipe import Recipe
 
 SCHEMA = 2
-Place = tuple[int, int]  # round and index
+REPEATS = 0  # number of the round that trains some candidates of round 1 a second time, with another seed
+Status = Literal["ok", "diverged", "failed"]
+Place = tuple[int, int]  # round and index: identifies a trial within a search
+
+
+class Candidate(NamedTuple):
+    """An architecture with a recipe: the pair (A, h) of the paper.
+
+    `values` maps every coordinate of the search space to the candidate's value (widths as built).
+    """
+
+    arch: Arch
+    recipe: Recipe
+    values: Mapping[str, Any] = {}
+
+
+@plain_dataclass(frozen=True)
+class Outcome:
+    """What one training gave.
+
+    Attributes:
+        acc1: validation accuracy in percent after every epoch; empty unless the status is `ok`.
+        status: `diverged` means that the loss became infinite or NaN, which says something about the candidate. `failed`
+            means that the training ended for another reason, which says nothing about it.
+        seconds: wall time of the training.
+        error: why it failed; empty otherwise.
+    """
+
+    acc1: tuple[float, ...]
+    status: Status
+    seconds: float
+    error: str = ""
+
+
+class Evaluator(Protocol):
+    """Trains a candidate, or looks its accuracy up. Any callable with this signature will do."""
+
+    def __call__(self, candidate: Candidate, epochs: int, seed: int, /) -> Outcome:
+        """Train for the first `epochs` epochs of the candidate's recipe; the same arguments give the same outcome."""
+        ...
 
 
 @dataclass(frozen=True, config=STRICT)
 class Trial:
-    """One training of one candidate, as it was proposed and as it came out."""
+    """One training of one candidate: why it was made, and what it gave."""
 
-    round: int  # from 1; 0: a candidate of round 1 again, with another seed
-    index: int  # in the round, from 0
+    round: int  # from 1; `REPEATS` for a second training of a candidate of round 1
+    index: int  # place in the round, from 0
     candidate: list[int]  # index row in the search space
     seed: int
     epochs: int
     flops: int  # in the convention of the search's constraint
     params: int
-    predicted: list[float] | None  # mean and deviation when it was chosen; None in the first, random round
+    predicted: list[float] | None  # mean and std when it was chosen; None where no predictor chose it
     acc1: list[float]  # validation accuracy in percent after every epoch; empty unless ok
-    status: Literal["ok", "diverged", "failed"]
-    seconds: float  # of wall time; not part of what a search is compared by
+    status: Status
+    seconds: float  # wall time; equal searches may differ in it
     error: str = ""  # why it failed
 
     @property
     def place(self) -> Place:
-        """What tells a trial from others."""
+        """Round and index, which no other trial of the search has."""
         return self.round, self.index
 
 
-def comparable(trials: list[Trial]) -> list[dict[str, Any]]:
-    """What two equal searches agree on: all but wall time and the words of an error, ordered by (round, index)."""
-    ordered = sorted(trials, key=lambda t: t.place)
+def evaluated(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials that say something about their candidate: all but the failed ones."""
+    return [trial for trial in trials if trial.status != "failed"]
+
+
+def comparable(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Return what two equal searches agree on, ordered by (round, index): everything but wall times and error texts."""
+    ordered = sorted(trials, key=lambda trial: trial.place)
     return [{k: v for k, v in dataclasses.asdict(t).items() if k not in ("seconds", "error")} for t in ordered]
 
 
 class Ledger:
-    """An append-only file of trials that belongs to one configuration. Open it with `Ledger.open`."""
+    """An append-only file with all trials of one search. Open it with `Ledger.open`."""
 
     def __init__(self, path: Path, trials: dict[Place, Trial], file: BinaryIO) -> None:
         self.path = path
@@ -59,22 +110,23 @@ class Ledger:
 
     @property
     def trials(self) -> list[Trial]:
-        """In the order in which they were first written; of one that failed and was tried again, the last."""
+        """All trials in the order in which they were first written. A failed trial that was repeated appears once."""
         return list(self._trials.values())
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, path: Path, config: str) -> Iterator[Ledger]:
-        """Create or continue the ledger of a configuration, locked against a second driver.
+    def open(cls, path: str | Path, config: str) -> Iterator[Ledger]:
+        """Create the ledger of a configuration, or continue it, and lock it against a second process.
 
         Args:
-            path: the file.
-            config: a fingerprint of what the search does; a ledger of another one is refused.
+            path: the file; its folder is created if necessary.
+            config: fingerprint of the search's configuration. A ledger of another configuration is refused.
 
         Raises:
-            InputError: another driver runs, the ledger is of another configuration, or it is damaged. A last line that was
-                cut by a crash is no damage: it is removed, and its trial trained again.
+            InputError: another process uses the ledger, it belongs to another configuration, or it is damaged. A last
+                line that a crash cut off is no damage: the line is removed and its trial is trained again.
         """
+        path = Path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+b")
@@ -87,18 +139,19 @@ class Ledger:
                 raise InputError(f"{path} is in use by another search; wait for it, or give another folder") from None
             file.seek(0)
             content = file.read()
-            whole = content[: content.rfind(b"\n") + 1]
-            if len(whole) < len(content):
-                file.truncate(len(whole))
+            complete = content[: content.rfind(b"\n") + 1]
+            if len(complete) < len(content):
+                # A crash cut the last line off. Its trial counts as not made.
+                file.truncate(len(complete))
             header = json.dumps({"ledger": SCHEMA, "config": config}) + "\n"
-            if not whole:
+            if not complete:
                 _append(file, header)
-            elif (found := whole.split(b"\n", 1)[0].decode(errors="replace")) + "\n" != header:
+            elif (found := complete.split(b"\n", 1)[0].decode(errors="replace")) + "\n" != header:
                 raise InputError(_wrong_header(path, found))
-            yield cls(path, _parse(path, whole), file)
+            yield cls(path, _parse(path, complete), file)
 
     def append(self, trial: Trial) -> None:
-        """Add a trial, in the place of one that failed; it is on the disk when this returns.
+        """Add a trial, or replace the failed one at its place. The trial is on the disk when this returns.
 
         Raises:
             InputError: the disk is full or gone; the ledger keeps all earlier trials.
@@ -106,12 +159,12 @@ class Ledger:
         try:
             _append(self._file, json.dumps(dataclasses.asdict(trial)) + "\n")
         except OSError as error:
-            raise InputError(f"cannot write {self.path}: {error.strerror}; make room and resume") from error
+            raise InputError(f"cannot write {self.path}: {error.strerror}; free some space and resume") from error
         self._trials[trial.place] = trial
 
 
 def read_ledger(path: str | Path) -> list[Trial]:
-    """The trials of a ledger, without locking it.
+    """Return the trials of a ledger without locking it, so that a running search can be watched.
 
     Raises:
         InputError: no such file, or a damaged one.
@@ -121,18 +174,23 @@ def read_ledger(path: str | Path) -> list[Trial]:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read the ledger {path}: {error.strerror}; give the folder of a search") from None
+    # What follows the last line break is a line that is being written, or that a crash cut off.
     return list(_parse(path, content[: content.rfind(b"\n") + 1]).values())
 
 
 def _append(file: BinaryIO, line: str) -> None:
     file.write(line.encode())
     file.flush()
+    # A trial may have cost hours: it must survive a power cut.
     os.fsync(file.fileno())
 
 
 def _wrong_header(path: Path, found: str) -> str:
     if found.startswith('{"ledger": ') and not found.startswith(f'{{"ledger": {SCHEMA},'):
-        return f"{path} is of another schema, this version reads {SCHEMA}; resume it with the fbnetv3 that began it"
+        return (
+            f"{path} has another schema, this version reads schema {SCHEMA}; resume it with the version of fbnetv3 that "
+            "started it"
+        )
     return f"{path} belongs to another configuration, or is damaged; give another folder"
 
 
@@ -147,6 +205,7 @@ def _parse(path: Path, content: bytes) -> dict[Place, Trial]:
             ) from None
         trial = read(Trial, row, f"{path}: line {number}")
         before = trials.setdefault(trial.place, trial)
+        # Only a failed training may be repeated; any other second line for a place means that two files were mixed.
         if before is not trial and before.status != "failed":
             raise InputError(
                 f"{path}: line {number} repeats trial {trial.index} of round {trial.round}; restore the file"

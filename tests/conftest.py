@@ -12,7 +12,8 @@ RUNTIMES = (
     "inference/test_export.py",
     "inference/test_optimize.py",
     "inference/test_quantization.py",
-    "benchmarks/speed/test_inference.py",
+    "inference/test_runtimes.py",
+    "benchmarks/speed/test_inference_paths.py",
 )
 INSIDE = "FBNETV3_TEST_RUNTIMES"  # set in those processes
 collect_ignore = [] if os.environ.get(INSIDE) else list(RUNTIMES)

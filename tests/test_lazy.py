@@ -13,7 +13,14 @@ from fbnetv3.lazy import lazy_names
 from tests.places import ROOT
 
 # Packages whose public names are lazy.
-PACKAGES = ("fbnetv3", "fbnetv3.inference", "fbnetv3.training", "fbnetv3.training.data", "fbnetv3.training.network")
+PACKAGES = (
+    "fbnetv3",
+    "fbnetv3.inference",
+    "fbnetv3.search",
+    "fbnetv3.training",
+    "fbnetv3.training.data",
+    "fbnetv3.training.network",
+)
 # `fbnetv3` may not import the hub, not even for type checkers.
 UNTYPED = {"fbnetv3": {"create_model"}}
 

@@ -1,28 +1,25 @@
-"""The cost columns of Table 5: parameters and FLOPs of the four detectors, by fvcore on the built detectron2 models.
+"""The cost columns of Table 5: parameters and FLOPs of the four detectors, counted by fvcore on the built detectron2 models.
 
-    fbnetv3 benchmark detection-cost
-
-writes `results/detection_cost.json` in some seconds; the counts do not depend on the machine. `fbnetv3 reproduce table5` shows
-them beside the paper's.
+The counts do not depend on the machine and take some seconds. `fbnetv3 reproduce table5` compares them with the paper's.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fbnetv3.arch import TABLE5
+from fbnetv3.benchmarks.harness import Benchmark, Measured, Values
+from fbnetv3.benchmarks.paper.numbers import load_paper
 from fbnetv3.benchmarks.paper.zoo_cost import count_weights
-from fbnetv3.benchmarks.result import RESULTS, Result, command_of, versions, write_result
+from fbnetv3.benchmarks.result import Result
+from fbnetv3.benchmarks.tables import Table
 from fbnetv3.detection import need_detectron2
 
-NAME = "detection_cost"
-SIDES = (432, 560)  # INFERRED, as the config says: height and width of the image whose FLOPs are counted
+SIDES = (432, 560)  # height and width of the image whose FLOPs are counted; INFERRED, as the config says
 METHOD = (
     "fvcore's count (detectron2.utils.analysis.FlopCountAnalysis) of the built detectron2 models of the configs "
     "faster_rcnn_table5_*_c4_3x in eval mode on one image of {height} x {width} pixels, with {proposals} proposals: the RPN's "
@@ -33,12 +30,35 @@ METHOD = (
     "does not give them."
 )
 COUNTED = ("conv", "linear", "adaptive_avg_pool2d")
+COLUMNS = {
+    "network": "`{network}`",
+    "params, paper": "{paper_params}M",
+    "params, counted": "{params:.3f}M",
+    "FLOPs, paper": "{paper_flops}G",
+    "FLOPs, counted": "{flops:.3f}G",
+}
+REDUCTION_COLUMNS = {
+    "FBNetV3-A against EfficientNetB0": "{what}",
+    "paper": "{paper}% fewer",
+    "counted": "{counted:.1f}% fewer",
+}
 
 
-def measure_detector(name: str) -> dict[str, Any]:
-    """Counts of the detector of one network of Table 5, as `METHOD` says."""
+def measure() -> Measured:
+    """Count all four detectors."""
+    need_detectron2()
+    values: Values = {_short(name): measure_detector(name) for name in TABLE5}
+    # Section 4.3 says "up to": the larger one of two reductions. Both of its numbers are FBNetV3-A's against EfficientNetB0.
+    values["reduction"] = reductions(values["fbnetv3_a"], values["efficientnet_b0"])
+    values["reduction_e"] = reductions(values["fbnetv3_e"], values["efficientnet_b1"])
+    proposals = values["fbnetv3_a"]["proposals"]
+    return Measured(values, words={"height": SIDES[0], "width": SIDES[1], "proposals": proposals})
+
+
+def measure_detector(name: str) -> Values:
+    """Return the counts of the detector of one network of Table 5, as `METHOD` says."""
     from fbnetv3.detection.config import load_config
-    from fbnetv3.detection.modeling import build_detector
+    from fbnetv3.detection.detectron2_model import build_detector
 
     changes = ["MODEL.DEVICE", "cpu", "MODEL.RPN.NMS_THRESH", "1.0"]
     cfg = load_config(f"faster_rcnn_{name}_c4_3x", changes)
@@ -53,13 +73,20 @@ def measure_detector(name: str) -> dict[str, Any]:
 
 
 def count_operators(model: Any, sides: tuple[int, int], proposals: int) -> dict[str, int]:
-    """Multiply-adds by operator of one image through a detector with an RPN that keeps exactly so many proposals.
+    """Return the multiply-adds by operator of one image through a detector.
+
+    Args:
+        model: a detector with an RPN. Its weights are changed.
+        sides: height and width of the image.
+        proposals: the number of proposals that the RPN must keep.
 
     Raises:
-        RuntimeError: it keeps another number, which would falsify the count.
+        RuntimeError: the RPN kept another number, which would falsify the count.
     """
     from detectron2.utils.analysis import FlopCountAnalysis
 
+    # Random weights would keep a random number of proposals. With zeros all scores are equal and no box leaves its anchor, so
+    # that the RPN always keeps as many as it may.
     for part in (model.proposal_generator.rpn_head.objectness, model.proposal_generator.rpn_head.boxes):
         nn.init.zeros_(part.weight)
     seen: list[int] = []
@@ -73,39 +100,46 @@ def count_operators(model: Any, sides: tuple[int, int], proposals: int) -> dict[
     hook.remove()
     if set(seen) != {proposals}:
         raise RuntimeError(
-            f"the RPN kept {seen} proposals, not {proposals}: the count of FLOPs would be of another model"
+            f"the RPN kept {seen} proposals, not {proposals}: the count of FLOPs would be that of another model"
         )
     return {operator: int(count) for operator, count in sorted(counted.items())}
 
 
 def reductions(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, float]:
-    """Percent less of parameters and FLOPs."""
+    """Return by how many percent our parameters and FLOPs are fewer than theirs."""
     return {key: 100 * (1 - ours[key] / theirs[key]) for key in ("params", "flops")}
 
 
-def measure(folder: Path = RESULTS) -> Result:
-    """Count all four detectors and write `<folder>/detection_cost.json`."""
-    need_detectron2()
-    values: dict[str, Any] = {name.removeprefix("table5_"): measure_detector(name) for name in TABLE5}
-    # "up to", section 4.3: the larger of the two reductions, which both are FBNetV3-A's against EfficientNetB0.
-    values["reduction"] = reductions(values["fbnetv3_a"], values["efficientnet_b0"])
-    values["reduction_e"] = reductions(values["fbnetv3_e"], values["efficientnet_b1"])
-    proposals = values["fbnetv3_a"]["proposals"]
-    result = Result.now(
-        command=command_of(NAME),
-        method=METHOD.format(height=SIDES[0], width=SIDES[1], proposals=proposals),
-        versions=versions(["torch", "fvcore", "sal-detectron2", "detectron2"]),
-        values=values,
-    )
-    write_result(NAME, result, folder)
-    return result
+def tables(result: Result) -> dict[str, Table]:
+    """Return the costs beside those that the paper prints, and the reduction of both."""
+    quoted = {number.id: number.value for item in load_paper() if item.id == "table5" for number in item.numbers}
+    rows = [
+        {
+            "network": name,
+            "params": result.number(f"{_short(name)}.params") / 1e6,
+            "flops": result.number(f"{_short(name)}.flops") / 1e9,
+            "paper_params": quoted[f"{_short(name)}.params"],
+            "paper_flops": quoted[f"{_short(name)}.flops"],
+        }
+        for name in TABLE5
+    ]
+    reduced = [
+        {"what": what, "paper": quoted[f"reduction.{key}"], "counted": result.number(f"reduction.{key}")}
+        for key, what in (("params", "params"), ("flops", "FLOPs"))
+    ]
+    return {"costs": Table.of(COLUMNS, rows), "reduction": Table.of(REDUCTION_COLUMNS, reduced)}
 
 
-def main(argv: list[str] | None = None) -> Result:
-    """Parse, measure, write."""
-    argparse.ArgumentParser(prog=command_of(NAME), description=__doc__).parse_args(argv)
-    return measure()
+def _short(name: str) -> str:
+    """Return the name that the paper's table and the result file have for a network."""
+    return name.removeprefix("table5_")
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    "detection_cost",
+    METHOD,
+    ("torch", "fvcore", "sal-detectron2", "detectron2"),
+    measure,
+    tables=tables,
+    depends_on_machine=False,
+)

@@ -1,30 +1,33 @@
-"""The real run of this project: a detector fine-tuned on 80 photos of VOC 2007 and tested on 20 others, on a CPU.
+"""A real training: a detector fine-tuned on 80 photos of VOC 2007 and tested on 20 others, on a CPU.
 
-    fbnetv3 train --model table5_fbnetv3_a --recipe cifar10/small --data memory:CIFAR10 --resolution 64 --limit 2000 \\
-        --set epochs=8 --out BACKBONE
-    fbnetv3 benchmark detection-voc100 --data FOLDER --backbone BACKBONE/weights.pt --out RUNS
+The benchmark compares a detector whose backbone was trained on CIFAR-10 with a detector that starts from random weights. The
+data are a folder with `instances.json` (in COCO's format) and `images/`. The benchmark also draws held-out photos with what the
+detector finds in them. It has no target: 20 photos are too few.
 
-FOLDER has `instances.json` (COCO's format) and `images/`. Every training has a folder below RUNS, from which the same call goes
-on after a stop. It writes `results/detection_voc100.json` and draws held-out photos into `docs/figures/detections_voc100.jpg`.
+This command trains the backbone: `fbnetv3 train --model table5_fbnetv3_a --recipe cifar10/small --data memory:CIFAR10
+--resolution 64 --limit 2000 --set epochs=8 --out BACKBONE`. Its weights are in BACKBONE/weights.pt.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fbnetv3.benchmarks.result import RESULTS, Result, host, versions, write_result
-from fbnetv3.benchmarks.training_bar import training_bar
+import typer
+
+from fbnetv3.benchmarks.command import Seeds
+from fbnetv3.benchmarks.harness import Benchmark, Measured, Values
+from fbnetv3.benchmarks.result import Result
+from fbnetv3.benchmarks.tables import Format, Table
 from fbnetv3.detection import need_detectron2
-from fbnetv3.errors import InputError
 from fbnetv3.files import make_folder, write_atomically
+from fbnetv3.progress import Report, labelled, show_progress
 from fbnetv3.schema import load_yaml
-from fbnetv3.training.loop import cpu_threads
+from fbnetv3.training.engine import cpu_threads
 
 NAME = "detection_voc100"
 CONFIG = "faster_rcnn_voc100"
@@ -39,18 +42,63 @@ METHOD = (
     "on the training photos, and of the `untrained` detector on the held-out ones. {test} photos are few: AP is a mean over "
     "the {classes} classes that they show, many of them once. Not comparable with VOC's or COCO's figures."
 )
+KINDS = {
+    "untrained": "untrained",
+    "ema": "averaged weights",
+    "raw": "raw weights",
+    "training": "averaged, training photos",
+}
+COLUMNS: dict[str, Format] = {
+    "start": "{start}",
+    "seeds": "{n}",
+    **{f"{words}: {key}": f"{{mean[{kind}][{key}]:.1f}}" for kind, words in KINDS.items() for key in ("AP", "AP50")},
+    "least averaged AP": "{least:.1f}",
+}
+
+
+def measure(
+    data: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder with instances.json and images/.")],
+    backbone: Annotated[Path, typer.Option(metavar="FILE", help="Weights of a classification training.")],
+    seeds: Seeds = (0, 1, 2),
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", help="Folder of the trainings. The same command continues what was stopped."),
+    ] = Path("runs") / NAME,
+    picture: Annotated[
+        Path, typer.Option(metavar="FILE", help="JPEG file to draw detections on held-out photos into.")
+    ] = Path("docs/figures/detections_voc100.jpg"),
+    threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Smallest probability of a detection that is drawn.")
+    ] = 0.5,
+) -> Measured:
+    """Train with all seeds from both starts, and draw detections of the first seed."""
+    need_detectron2()
+    names = split(data, out)
+    values: Values = {"starts": {}}
+    with cpu_threads(THREADS), show_progress() as report:
+        for start, weights in (("cifar10", backbone), ("random", None)):
+            rows = {
+                str(seed): run(names, weights, seed, out / f"{start}{seed}", labelled(report, f"{start}, seed {seed}"))
+                for seed in seeds
+            }
+            values["starts"][start] = summary(rows)
+    write_atomically(picture, draw(names[1], out / f"cifar10{seeds[0]}" / "weights.pth", PHOTOS, threshold))
+    words = describe(out)
+    values["photos"] = {part: words[part] for part in ("train", "test")}
+    values["backbone_acc1"] = _accuracy(backbone)
+    return Measured(values, words)
 
 
 def split(folder: Path, out: Path) -> tuple[str, str]:
-    """Write the annotations of both splits into `out`; returns their data sets' names.
+    """Write the annotations of the training and the test photos into `out`, and return the names of the two data sets.
 
     Raises:
-        InputError: no annotation file, or a folder that cannot be written.
+        InputError: there is no annotation file, or `out` cannot be written.
     """
-    from fbnetv3.detection.data import data_name, load_records
+    from fbnetv3.detection.datasets import dataset_name, load_records
 
     file, images = folder / "instances.json", folder / "images"
-    load_records(data_name(file, images))  # checks it
+    load_records(dataset_name(file, images))  # a mistake in the file is found before anything is written
     data = json.loads(file.read_text())
     rows = sorted(data["images"], key=lambda row: row["id"])
     names = []
@@ -60,24 +108,33 @@ def split(folder: Path, out: Path) -> tuple[str, str]:
         boxes = [row for row in data["annotations"] if row["image_id"] in ids]
         path = make_folder(out) / f"{part}.json"
         write_atomically(path, json.dumps({"images": chosen, "annotations": boxes, "categories": data["categories"]}))
-        names.append(data_name(path, images))
+        names.append(dataset_name(path, images))
     return names[0], names[1]
 
 
-def run(names: tuple[str, str], backbone: Path | None, seed: int, out: Path, progress: Any) -> dict[str, Any]:
-    """Train once, going on where the folder stands, and evaluate; the figures of `METHOD`."""
+def run(names: tuple[str, str], backbone: Path | None, seed: int, out: Path, report: Report) -> Values:
+    """Train once, from where the folder stands, and return the AP of all kinds of weights, as `METHOD` says.
+
+    Args:
+        names: the data sets to train and to test on.
+        backbone: weights to start from; None for random ones.
+        seed: seed of the training.
+        out: folder of the training.
+        report: gets the progress.
+    """
     from fbnetv3.detection.config import load_config
+    from fbnetv3.detection.detector_weights import WEIGHTS, load_detector
     from fbnetv3.detection.evaluation import evaluate
-    from fbnetv3.detection.training import WEIGHTS, prepare, train
+    from fbnetv3.detection.training import train
 
     changes = ["MODEL.DEVICE", "cpu", "SEED", str(seed), "OUTPUT_DIR", str(out)]
     changes += ["MODEL.WEIGHTS", "" if backbone is None else str(backbone)]
     cfg = load_config(CONFIG, [*changes, *_sets(*names)])
-    model, _ = prepare(cfg)
+    model, _ = load_detector(cfg)
     untrained = evaluate(cfg, model)
-    trained = train(cfg, model, resume=True, progress=progress)
+    trained = train(cfg, model, resume=True, progress=report)
     again = load_config(CONFIG, [*changes, *_sets(names[0], names[0]), "MODEL.WEIGHTS", str(out / WEIGHTS)])
-    seen = evaluate(again, prepare(again)[0])
+    seen = evaluate(again, load_detector(again)[0])
     rows = {"untrained": untrained, "training": seen} | {
         kind: {key.partition("/")[2]: value for key, value in trained.items() if key.startswith(f"{kind}/")}
         for kind in ("raw", "ema")
@@ -89,8 +146,8 @@ def _sets(train: str, test: str) -> list[str]:
     return ["DATASETS.TRAIN", repr((train,)), "DATASETS.TEST", repr((test,))]
 
 
-def summary(seeds: Mapping[str, Any]) -> dict[str, Any]:
-    """Means over seeds, and the smallest of the averaged weights."""
+def summary(seeds: Mapping[str, Any]) -> Values:
+    """Return the APs by seed, their means, and the smallest AP of the averaged weights."""
     rows = list(seeds.values())
     mean = {
         kind: {key: round(statistics.fmean(row[kind][key] for row in rows), 3) for key in ("AP", "AP50")}
@@ -99,86 +156,67 @@ def summary(seeds: Mapping[str, Any]) -> dict[str, Any]:
     return {"seeds": dict(seeds), "n": len(rows), "mean": mean, "least": min(row["ema"]["AP"] for row in rows)}
 
 
-def picture(test: str, weights: Path, count: int, threshold: float) -> bytes:
-    """Held-out photos with what a detector finds in them, as a JPEG."""
+def describe(out: Path) -> dict[str, Any]:
+    """Return the numbers that `METHOD` names: photos, boxes, classes and steps, from the annotations in `out`."""
+    from fbnetv3.detection.config import CONFIGS
+
+    files = {part: json.loads((out / f"{part}.json").read_text()) for part in ("train", "test")}
+    solver = load_yaml(CONFIGS / f"{CONFIG}.yaml", "config")["SOLVER"]
+    return {
+        **{part: len(file["images"]) for part, file in files.items()},
+        **{f"{part}_boxes": len(file["annotations"]) for part, file in files.items()},
+        "classes": len({box["category_id"] for box in files["test"]["annotations"]}),
+        "steps": solver["MAX_ITER"],
+        "batch": solver["IMS_PER_BATCH"],
+    }
+
+
+def draw(test: str, weights: Path, count: int, threshold: float) -> bytes:
+    """Return a JPEG of held-out photos with what a detector finds in them.
+
+    Args:
+        test: the data set of the photos.
+        weights: weights of the detector.
+        count: number of photos.
+        threshold: smallest probability of a detection that is drawn.
+    """
     from matplotlib.figure import Figure
 
-    from fbnetv3.detection.data import load_records
-    from fbnetv3.detection.detect import Detector, draw, open_picture
+    from fbnetv3.detection.datasets import load_records
+    from fbnetv3.detection.detector import Detector
+    from fbnetv3.detection.detector import draw as draw_boxes
+    from fbnetv3.transforms import open_upright
 
-    detector, records = Detector.of(weights), load_records(test)[:count]
+    detector, records = Detector.load(weights), load_records(test)[:count]
     figure = Figure(figsize=(12, 2.9 * ((count + 3) // 4)), dpi=80, layout="constrained")
     for i, record in enumerate(records, 1):
-        image = open_picture(record["file_name"])
+        image = open_upright(record["file_name"], "RGB")
         axes = figure.add_subplot((count + 3) // 4, 4, i)
-        axes.imshow(draw(image, detector.detect(image, threshold)))
+        axes.imshow(draw_boxes(image, detector.detect(image, threshold)))
         axes.set_axis_off()
     buffer = BytesIO()
     figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": 80})
     return buffer.getvalue()
 
 
-def measure(names: tuple[str, str], backbone: Path, seeds: Sequence[int], runs: Path) -> Result:
-    """All trainings, resumed where they stand."""
-    from rich.console import Console
-
-    from fbnetv3.detection.config import CONFIGS
-
-    values: dict[str, Any] = {"starts": {}}
-    with cpu_threads(THREADS), training_bar(Console(stderr=True), "reading photos") as bar:
-        for start, weights in (("cifar10", backbone), ("random", None)):
-            rows = {
-                str(seed): run(names, weights, seed, runs / f"{start}{seed}", bar.training(f"{start}, seed {seed}"))
-                for seed in seeds
-            }
-            values["starts"][start] = summary(rows)
-    files = [json.loads((runs / f"{part}.json").read_text()) for part in ("train", "test")]
-    solver = load_yaml(CONFIGS / f"{CONFIG}.yaml", "config")["SOLVER"]
-    values["photos"] = {part: len(file["images"]) for part, file in zip(("train", "test"), files, strict=True)}
-    values["backbone_acc1"] = _accuracy(backbone)
-    method = METHOD.format(
-        **values["photos"],
-        train_boxes=len(files[0]["annotations"]),
-        test_boxes=len(files[1]["annotations"]),
-        classes=len({box["category_id"] for box in files[1]["annotations"]}),
-        steps=solver["MAX_ITER"],
-        batch=solver["IMS_PER_BATCH"],
-    )
-    return Result.now(
-        command=f"fbnetv3 benchmark detection-voc100 --data FOLDER --backbone FILE --seeds {' '.join(map(str, seeds))}",
-        method=method,
-        versions=versions(["torch", "torchvision", "sal-detectron2", "detectron2", "pycocotools"]) | host(),
-        values=values,
-    )
-
-
 def _accuracy(backbone: Path) -> float | None:
-    """Top-1 of the last epoch, from the metrics beside the weights."""
+    """Return the top-1 of the last epoch, from the metrics beside the weights; None where there are none."""
     path = backbone.with_name("metrics.jsonl")
     if not path.is_file():
         return None
     return float(json.loads(path.read_text().splitlines()[-1])["raw_acc1"])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, measure, write, draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--backbone", type=Path, required=True, help="weights of a classification training")
-    parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
-    parser.add_argument("--out", type=Path, default=Path("runs") / NAME, help="folder of the trainings")
-    parser.add_argument("--picture", type=Path, default=Path("docs/figures/detections_voc100.jpg"))
-    parser.add_argument("--threshold", type=float, default=0.5, help="least probability of what is drawn")
-    given = parser.parse_args(arguments)
-    try:
-        need_detectron2()
-        names = split(given.data, given.out)
-        write_result(NAME, measure(names, given.backbone, given.seeds, given.out), RESULTS)
-        weights = given.out / f"cifar10{given.seeds[0]}" / "weights.pth"
-        write_atomically(given.picture, picture(names[1], weights, PHOTOS, given.threshold))
-    except InputError as error:
-        parser.error(str(error))
+def tables(result: Result) -> dict[str, Table]:
+    """Return the mean AP of all kinds of weights, a row per start."""
+    rows = ({"start": start, **row} for start, row in result.values["starts"].items())
+    return {"mean AP over seeds": Table.of(COLUMNS, rows)}
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    NAME,
+    METHOD,
+    ("torch", "torchvision", "sal-detectron2", "detectron2", "pycocotools"),
+    measure,
+    tables=tables,
+)

@@ -1,24 +1,24 @@
-"""The four figures of docs/search.md: the space, the labels, the predictor and the evolution.
+"""Draws the four figures of docs/search.md: the space, the costs, the predictor and the evolution.
 
     python -m fbnetv3.benchmarks.docs.figures --out docs/figures
 
-takes a minute. Labels and predictor are drawn from their result files; the space and the evolution, on the made-up landscape of
-landscapes.py, are computed here from fixed seeds. The same data and versions give the same bytes; every picture says in its
-description of which data it is, so that a test finds those that are out of date.
+It takes a minute. Costs and predictor are drawn from their result files. The space, and the evolution on the made-up
+landscape of landscapes.py, are computed here from fixed seeds. The same data and versions give the same bytes. Every
+picture has a fingerprint of its data in its description, so that a test finds the pictures that are out of date.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import itertools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -27,27 +27,28 @@ from fbnetv3.arch import ARCHS
 from fbnetv3.benchmarks.result import load_result
 from fbnetv3.benchmarks.search.evolution import random_best
 from fbnetv3.benchmarks.search.landscapes import Oracle
-from fbnetv3.benchmarks.search.predictor import draw_errors
+from fbnetv3.benchmarks.search.predictor_figure import draw_errors
+from fbnetv3.benchmarks.tables import duration
 from fbnetv3.files import write_atomically
-from fbnetv3.search.nars.evolve import PRESETS, Score, evolve
+from fbnetv3.search.nars.evolve import PRESETS, evolve
 from fbnetv3.search.report.plots import plot_axes
-from fbnetv3.search.space.constraints import Floats, as_limits
-from fbnetv3.search.space.costs import Constraint, cost
+from fbnetv3.search.space.constraints import Constraint, ConstraintSet
+from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.space.sobol import sobol
-from fbnetv3.search.space.space import IntMatrix, load_space
+from fbnetv3.search.space.space import Floats, IntMatrix, Score
 
 SPACE = "released"
-WINDOW = (400e6, 800e6)  # section 4.2
-BUDGET = 450e6  # the tightest
+WINDOW = (400e6, 800e6)  # FLOPs of the pool in section 4.2
+BUDGET = 450e6  # FLOPs; the tightest budget of the benchmark `evolution`
 SEEDS = range(5)
-CHANCE = 25  # times the evaluations that the evolution has
+CHANCE = 25  # random search scores so many times the candidates of the evolution
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"
 
 
 def space_data() -> dict[str, Any]:
-    """FLOPs of uniform draws in millions, as counts of a histogram, and those of the released networks inside the space."""
-    index = sobol(load_space(SPACE), 17, 0)
-    millions = cost(load_space(SPACE), index).flops() / 1e6
+    """Return a histogram of the FLOPs of uniform draws in millions, and the FLOPs of the released networks in the space."""
+    space = load_space(SPACE)
+    millions = space.cost(sobol(space, 17, 0)).flops() / 1e6
     edges = np.geomspace(millions.min(), millions.max(), 80).round(3)
     inside = float(np.mean((millions * 1e6 >= WINDOW[0]) & (millions * 1e6 <= WINDOW[1])))
     released = {
@@ -59,7 +60,7 @@ def space_data() -> dict[str, Any]:
 
 
 def draw_space(data: Mapping[str, Any]) -> Any:
-    """Where the window and the released networks lie among uniform draws."""
+    """Draw the FLOPs of uniform draws, the window of the search, and the released networks."""
     axes, top = plot_axes("FLOPs (millions, logarithmic)", "uniform draws"), max(data["counts"])
     label = f"window of the search: {data['inside']:.0%} of the draws"
     axes.axvspan(*(edge / 1e6 for edge in WINDOW), color=ORANGE, alpha=0.2, linewidth=0, zorder=0, label=label)
@@ -75,39 +76,38 @@ def draw_space(data: Mapping[str, Any]) -> Any:
     return axes
 
 
-def labels_data() -> dict[str, float]:
-    """Seconds an architecture of every way to label."""
+def costs_data() -> dict[str, float]:
+    """Return the seconds that the costs of one architecture take, by the way to compute them."""
     number = load_result("cost_speed").number
     return {
         "build it and count with fvcore": number("fvcore.seconds_per_architecture.median"),
-        "pool: draw, filter, label, encode": number("pool.seconds.median") / number("pool.rows"),
+        "pool: sample, filter, statistics, encode": number("pool.seconds.median") / number("pool.rows"),
         "all statistics by look-up": number("labels.seconds_per_architecture.statistics.median"),
         "FLOPs and parameters by look-up": number("labels.seconds_per_architecture.cost.median"),
     }
 
 
-def draw_labels(data: Mapping[str, float]) -> Any:
-    """What the label of one architecture costs."""
+def draw_costs(data: Mapping[str, float]) -> Any:
+    """Draw a bar per way to compute costs."""
     axes = plot_axes("seconds for one architecture (logarithmic)", "")
-    names = list(data)[::-1]
+    names = list(data)[::-1]  # bars grow upwards: the first one comes to the top
     seconds = [data[name] for name in names]
     axes.barh(names, seconds, color=[BLUE if "fvcore" not in name else GREY for name in names], height=0.6)
     for i, value in enumerate(seconds):
-        words = f"{value * 1e6:.2g} µs" if value < 1e-3 else f"{value:.2g} s"
-        axes.text(value * 1.3, i, words, va="center", fontsize=9)
+        axes.text(value * 1.3, i, duration(value), va="center", fontsize=9)
     axes.set_xscale("log")
-    axes.set_xlim(1e-8, max(seconds) * 20)
+    axes.set_xlim(1e-8, max(seconds) * 20)  # room for the texts
     axes.grid(visible=False, axis="y")
     return axes
 
 
 def predictor_data() -> Any:
-    """Errors by method and samples on the table that is real."""
+    """Return the errors by method and samples on NAS-Bench-Macro."""
     return load_result("predictor").values["tables"]["nas_bench_macro"]["methods"]
 
 
 def draw_predictor(data: Mapping[str, Any]) -> Any:
-    """Mean squared error by samples, as Figure 4e."""
+    """Draw the mean squared error by samples, as Figure 4e does."""
     axes = plot_axes("trained networks to learn from", "mean squared error (points²)")
     draw_errors(axes, data)
     ticks = (0.1, 0.2, 0.5, 1, 2, 4)
@@ -118,17 +118,17 @@ def draw_predictor(data: Mapping[str, Any]) -> Any:
 
 
 def evolution_data() -> dict[str, list[list[tuple[int, float]]]]:
-    """Best value so far by evaluations: of both presets, and of chance with `CHANCE` times as many; a list a seed."""
+    """Return the best value so far by evaluations, one curve per seed: of both presets, and of random candidates."""
     space = load_space(SPACE)
-    oracle, limits = Oracle(space), as_limits(space, Constraint("flops", BUDGET))
-    nothing: IntMatrix = np.empty((0, len(space.sizes)), np.int64)
+    oracle, constraints = Oracle(space), ConstraintSet(space, (Constraint("flops", BUDGET),))
+    no_trials: IntMatrix = np.empty((0, len(space.sizes)), np.int64)
     chances = CHANCE * PRESETS["default"].evaluations
 
     def search(name: str, score: Score, seed: int) -> None:
         if name in PRESETS:
-            evolve(space, score, nothing, limits, PRESETS[name], seed)
+            evolve(constraints, score, no_trials, PRESETS[name], seed)
         else:
-            random_best(limits, score, chances, seed)
+            random_best(constraints, score, chances, seed)
 
     found: dict[str, list[list[tuple[int, float]]]] = {}
     for name, seed in itertools.product((*PRESETS, "random"), SEEDS):
@@ -139,7 +139,7 @@ def evolution_data() -> dict[str, list[list[tuple[int, float]]]]:
 
 
 class _Recorded:
-    """A score that keeps every rise of the best value so far, and where it ended."""
+    """A score that records every rise of the best value so far."""
 
     def __init__(self, score: Score) -> None:
         self.score, self.count, self.best = score, 0, -np.inf
@@ -153,12 +153,12 @@ class _Recorded:
         return values
 
     def curve(self) -> list[tuple[int, float]]:
-        """Evaluations and the best value after them."""
+        """Return the numbers of evaluations at which the best value rose, with that value, and the end of the search."""
         return [*self.rises, (self.count, self.best)]
 
 
 def draw_evolution(data: Mapping[str, list[list[tuple[int, float]]]]) -> Any:
-    """A line a seed."""
+    """Draw a line per seed and method, with a dot where a search ended."""
     axes = plot_axes("evaluated pairs (logarithmic)", "best value so far (%)")
     styles = {
         "default": ("preset default", BLUE),
@@ -177,19 +177,19 @@ def draw_evolution(data: Mapping[str, list[list[tuple[int, float]]]]) -> Any:
 
 FIGURES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "space": (space_data, draw_space),
-    "labels": (labels_data, draw_labels),
+    "costs": (costs_data, draw_costs),
     "predictor": (predictor_data, draw_predictor),
     "evolution": (evolution_data, draw_evolution),
 }
 
 
 def fingerprint(data: Any) -> str:
-    """What a picture of this data has as its description."""
+    """Return the description of a picture of this data."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def picture(name: str) -> bytes:
-    """One figure as PNG."""
+    """Return one figure as a PNG with 64 colours, which is a third of the size of a PNG with all colours."""
     make, draw = FIGURES[name]
     data = make()
     figure, description, buffer = draw(data).figure, PngInfo(), io.BytesIO()
@@ -200,14 +200,11 @@ def picture(name: str) -> bytes:
     return small.getvalue()
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Draw all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the PNG files")
-    options = parser.parse_args(argv)
+def main(out: Annotated[Path, typer.Option(help="Folder of the PNG files.")]) -> None:
+    """Draw the four figures of docs/search.md."""
     for name in FIGURES:
-        write_atomically(options.out / f"{name}.png", picture(name))
+        write_atomically(out / f"{name}.png", picture(name))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -1,39 +1,35 @@
-"""The generated blocks of README.md and docs/, from the result files and the registry.
+"""Writes the generated blocks of README.md and docs/ from the result files.
 
     python -m fbnetv3.benchmarks.docs.generated
 
-run in a checkout rewrites what stands between `<!-- generated: NAME -->` and `<!-- end -->` on every page of `PAGES`; a test
-fails while a page differs.
+Run in a checkout, it rewrites what stands between `<!-- generated: NAME -->` and `<!-- end -->` on every page of `PAGES`. A
+test fails as long as a page differs from its result files.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
-from fbnetv3.benchmarks.docs import detection as detection_page
-from fbnetv3.benchmarks.docs import readme
-from fbnetv3.benchmarks.docs import search as search_page
-from fbnetv3.benchmarks.experiments import report as experiment_report
+from fbnetv3.benchmarks.docs.pages import PAGES
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 
 Blocks = Mapping[str, Callable[[], str]]
-PAGES: dict[str, Blocks] = {
-    "README.md": readme.BLOCKS,
-    "docs/experiments.md": experiment_report.BLOCKS,
-    "docs/search.md": search_page.BLOCKS,
-    "docs/detection.md": detection_page.BLOCKS,
-}
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def render(text: str, blocks: Blocks) -> str:
-    """A page with its blocks made anew.
+    """Return a page with all of its blocks made again.
+
+    Args:
+        text: the page.
+        blocks: functions that make the content of a block, by its name.
 
     Raises:
-        InputError: the page has a block that is not among `blocks`, or lacks one of them.
+        InputError: the page has a block that is not in `blocks`, lacks one of them, or has one twice.
     """
     names = [name for _, name, _ in _BLOCK.findall(text)]
     if sorted(names) != sorted(blocks):
@@ -41,6 +37,17 @@ def render(text: str, blocks: Blocks) -> str:
     return _BLOCK.sub(lambda match: f"{match[1]}{blocks[match[2]]()}\n{match[3]}", text)
 
 
+def blocks_of(page: str) -> Blocks:
+    """Return the functions that make the blocks of a page."""
+    return {name: partial(block.markdown, page) for name, block in PAGES[page].items()}
+
+
+def write_pages(checkout: Path) -> None:
+    """Make the blocks of all pages of a checkout again."""
+    for page in PAGES:
+        path = checkout / page
+        write_atomically(path, render(path.read_text(encoding="utf-8"), blocks_of(page)))
+
+
 if __name__ == "__main__":
-    for page, made in PAGES.items():
-        write_atomically(Path(page), render(Path(page).read_text(encoding="utf-8"), made))
+    write_pages(Path())

@@ -1,4 +1,4 @@
-"""The networks of the CIFAR-10 benchmark: the released ones and baselines as section 4.3 puts them on 32 x 32 images."""
+"""The networks of the CIFAR-10 benchmark: released networks and baselines, changed for 32 x 32 images as in section 4.3."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from fvcore.nn import FlopCountAnalysis
@@ -15,16 +16,23 @@ from torch import nn
 from fbnetv3.arch import Arch, find_arch
 from fbnetv3.errors import InputError
 from fbnetv3.model import build_model
-from fbnetv3.training.network.build import build
+from fbnetv3.training.network.factory import build
 from fbnetv3.training.recipe import Recipe
 
-BASE = 32  # section 4.3: pixels of the smallest network's input
-SMALLEST = 224  # pixels of that network's input on ImageNet; of EfficientNet-B0's and the ResNets' too
+BASE = 32  # section 4.3: side of the smallest network's input in pixels
+SMALLEST = 224  # side of the same network's input on ImageNet, and of that of EfficientNet-B0 and the ResNets
+_PLAIN = Recipe(optimizer="sgd", lr=0.1, epochs=1, batch_size=2)  # without dropout and stochastic depth
 
 
 @dataclass(frozen=True)
 class Network:
-    """One point of the plot: a square input side in pixels, and a fresh network for a number of classes and a recipe."""
+    """A network of the benchmark.
+
+    Attributes:
+        name: the name in the result file.
+        resolution: side of the square input in pixels.
+        build: returns a new network for a number of classes and the dropout and stochastic depth of a recipe.
+    """
 
     name: str
     resolution: int
@@ -32,25 +40,25 @@ class Network:
 
 
 def scaled_resolution(imagenet: int) -> int:
-    """Input side on CIFAR-10 of a network whose side on ImageNet is `imagenet` pixels: 32 for 224, 46 for 320.
+    """Return the input side on CIFAR-10 of a network whose side on ImageNet is `imagenet` pixels: 32 for 224, 46 for 320.
 
-    Section 4.3 scales "for larger models based on the scaling ratio". Read here as the ratio to the smallest network's input
-    on ImageNet, rounded to the nearest whole pixel, halves up, and never below the base; the paper gives neither the ratio
-    nor the rounding.
+    Section 4.3 scales the input "for larger models based on the scaling ratio". The paper gives neither the ratio nor the
+    rounding. Here it is the ratio to the smallest network's input on ImageNet, rounded to the nearest whole pixel (halves up),
+    and never below the base.
     """
     return max(BASE, math.floor(BASE * imagenet / SMALLEST + 0.5))
 
 
 def cifar_arch(name: str) -> Arch:
-    """A released network (or its `same_padding` variant) as section 4.3 puts it on CIFAR-10: `fbnetv3_a_cifar`, ...
+    """Return a released network, or its `same_padding` variant, as section 4.3 changes it for CIFAR-10: `fbnetv3_a_cifar`.
 
-    Section 4.3 replaces "the second stride-two block with a stride-one block". Table 2 lists the stem's convolution as its
-    first block, of stride two; the second is then the first inverted residual with stride two. (Were only inverted
-    residuals counted, the change would come one stage later. The paper does not say.) Paddings stay those of the released
-    network; at 32 pixels they leave fbnetv3_a a last map of 1 x 1 where padding by half the kernel leaves 2 x 2.
+    Section 4.3 replaces "the second stride-two block with a stride-one block". Table 2 lists the convolution of the stem as its
+    first block, which has stride two. The second is then the first inverted residual with stride two. (The paper does not say
+    whether it counts the stem. Without it, the change would come one stage later.) The paddings are those of the released
+    network: at 32 pixels the last feature map of fbnetv3_a is 1 x 1; with padding by half the kernel it would be 2 x 2.
 
     Raises:
-        InputError: no such network.
+        InputError: there is no such network.
     """
     arch = find_arch(name)
     strided = [index for index, rows in enumerate(arch.stages) if rows[0].s == 2]
@@ -63,33 +71,34 @@ def cifar_arch(name: str) -> Arch:
 
 
 def without_second_stride(model: nn.Module) -> nn.Module:
-    """Give the second convolution or max-pool of stride two, in order of definition, stride one, in place.
+    """Change the second layer of stride two to stride one, in place, and return the model.
 
-    That is what `cifar_arch` does, for baselines: in an EfficientNet the first depthwise convolution with stride two, in a
-    torchvision ResNet the max-pool.
+    The layers are convolutions and max-pools in the order of their definition. This is for baselines what `cifar_arch` is for
+    released networks: it changes the first depthwise convolution with stride two of an EfficientNet, and the max-pool of a
+    ResNet of torchvision.
 
     Raises:
-        InputError: fewer than two such layers.
+        InputError: the model has fewer than two such layers.
     """
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.MaxPool2d) and m.stride in (2, (2, 2))]
     if len(layers) < 2:
         raise InputError(
-            f"{type(model).__name__} has {len(layers)} layers of stride two; the benchmark changes the second"
+            f"{type(model).__name__} has {len(layers)} layers of stride two; the benchmark needs a second one to change"
         )
     layers[1].stride = 1 if isinstance(layers[1], nn.MaxPool2d) else (1, 1)
     return model
 
 
 def find_network(name: str) -> Network:
-    """A network of the plot by name: `fbnetv3_a`, or a baseline as `timm:NAME`, `torchvision:NAME`.
+    """Return a network by name: `fbnetv3_a`, or a baseline such as `timm:NAME` or `torchvision:NAME`.
 
     Raises:
-        InputError: no such network, or a baseline that does not run with its second layer of stride two changed.
+        InputError: there is no such network, or a baseline does not run after its second layer of stride two was changed.
     """
-    if (own := name.removeprefix("fbnetv3:")).startswith("fbnetv3_"):
-        arch = cifar_arch(own)
-        return Network(own, arch.resolution, lambda classes, recipe: _fbnetv3(arch, classes, recipe))
-    applied = build(name, 10)
+    if (released := name.removeprefix("fbnetv3:")).startswith("fbnetv3_"):
+        arch = cifar_arch(released)
+        return Network(released, arch.resolution, lambda classes, recipe: _fbnetv3(arch, classes, recipe))
+    applied = build(name, _PLAIN, 10)
     source, _, bare = applied.name.partition(":")
     return _checked(
         Network(
@@ -105,13 +114,14 @@ def _fbnetv3(arch: Arch, classes: int, recipe: Recipe) -> nn.Module:
 
 
 def _baseline(name: str, classes: int, recipe: Recipe) -> nn.Module:
-    applied = build(name, classes, dropout=recipe.dropout, stochastic_depth=recipe.stochastic_depth)
+    applied = build(name, recipe, classes)
     return without_second_stride(applied.model)
 
 
-def _imagenet_side(source: str, name: str, model: nn.Module) -> int:
+def _imagenet_side(source: str, name: str, model: Any) -> int:
+    """Return the side in pixels of a baseline's input on ImageNet, as its library states it."""
     if source == "timm":
-        return int(model.pretrained_cfg["input_size"][-1])  # type: ignore[index]
+        return int(model.pretrained_cfg["input_size"][-1])
     if source == "torchvision":
         from torchvision.models import get_model_weights
 
@@ -120,20 +130,24 @@ def _imagenet_side(source: str, name: str, model: nn.Module) -> int:
 
 
 def _checked(network: Network) -> Network:
-    """A changed stride beside a shortcut that kept its own gives maps that do not add up: say so before any training."""
+    """Return the network after a check that it runs.
+
+    If a changed layer is on a branch whose shortcut keeps its stride, the two feature maps have different sizes. This check
+    finds it before any training.
+    """
     try:
         count_flops(network, 10)
     except RuntimeError as error:
         raise InputError(
-            f"{network.name} does not run at {network.resolution} pixels with its second stride two made one "
+            f"{network.name} does not run at {network.resolution} pixels after its second stride of two was changed to one "
             f"({str(error).splitlines()[0]}); give another baseline"
         ) from None
     return network
 
 
 def count_flops(network: Network, classes: int) -> tuple[int, int]:
-    """Multiply-adds of convolutions and linear layers on one image, by fvcore, and all parameters."""
-    model = network.build(classes, Recipe(optimizer="sgd", lr=0.1, epochs=1, batch_size=2)).eval()
+    """Return the multiply-adds of convolutions and linear layers on one image, counted by fvcore, and all parameters."""
+    model = network.build(classes, _PLAIN).eval()
     analysis = FlopCountAnalysis(model, torch.zeros(1, 3, network.resolution, network.resolution))
     counted = analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).by_operator()
     return int(counted["conv"] + counted["linear"]), sum(p.numel() for p in model.parameters())

@@ -1,4 +1,4 @@
-"""What an experiment of the paper trains and compares: networks, recipes, seeds, read from `experiments/*.yaml`."""
+"""What an experiment of the paper trains and compares: networks, recipes and seeds, read from `experiments/*.yaml`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, available
 from fbnetv3.model import build_model
 from fbnetv3.pair_file import Pair, load_pair
 from fbnetv3.recipes import load_recipe
 from fbnetv3.schema import STRICT, load_yaml, read
-from fbnetv3.training.network.build import build
+from fbnetv3.training.network.factory import build
 from fbnetv3.training.recipe import Recipe
 
 SCHEMA = 1
 FOLDER = Path(__file__).parent
 SCALES = ("cpu", "full")
-PAIR = "pair:"  # then the path of a pair file, from FOLDER on
+PAIR = "pair:"  # before the path of a pair file, relative to FOLDER
 Text = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0)]
 _ID = re.compile(r"[a-z0-9_]+")
@@ -33,30 +33,29 @@ _ID = re.compile(r"[a-z0-9_]+")
 
 @dataclass(frozen=True, config=STRICT)
 class Network:
-    """A network as `training.apply.build` takes it, or the architecture of a pair file, and its input side in pixels."""
+    """A network of an experiment.
+
+    Attributes:
+        model: a name that `fbnetv3.training.network.factory.build` knows, or `pair:FILE` for the architecture of a pair file.
+        resolution: side of the square input in pixels; None for the side of the data.
+        arguments: more arguments of the model's constructor.
+    """
 
     model: Text
-    resolution: Annotated[int, Field(ge=1)] | None = None  # None: the data's own
+    resolution: Annotated[int, Field(ge=1)] | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def build(self, classes: int, in_chans: int, recipe: Recipe) -> nn.Module:
-        """A fresh one, with the recipe's dropout and stochastic depth."""
+        """Return a new network with the recipe's dropout and stochastic depth."""
         if (pair := _pair(self.model)) is not None:
             return build_model(pair.arch, classes, in_chans, recipe.dropout, recipe.stochastic_depth)
-        return build(
-            self.model,
-            classes,
-            in_chans,
-            dropout=recipe.dropout,
-            stochastic_depth=recipe.stochastic_depth,
-            **self.arguments,
-        ).model
+        return build(self.model, recipe, classes, in_chans, **self.arguments).model
 
     def cost(self, classes: int, in_chans: int, side: int) -> dict[str, int]:
-        """Multiply-adds of convolutions and linear layers on one image of `side` pixels, and all parameters."""
+        """Return the multiply-adds of convolutions and linear layers on one image of `side` pixels, and all parameters."""
         plain = Recipe(optimizer="sgd", lr=0.1, epochs=1, batch_size=2)
         counter = FlopCounterMode(display=False)
-        with torch.device("meta"):
+        with torch.device("meta"):  # shapes alone: nothing is allocated or computed
             model = self.build(classes, in_chans, plain).eval()
             with counter:
                 model(torch.zeros(1, in_chans, side, side))
@@ -65,7 +64,14 @@ class Network:
 
 @dataclass(frozen=True, config=STRICT)
 class Cell:
-    """A network trained with a recipe, a packaged one or a pair file's, with `changes` and perhaps another cell as teacher."""
+    """A network trained with a recipe.
+
+    Attributes:
+        network: name of a network of the scale.
+        recipe: name of a recipe of the package, or `pair:FILE` for the recipe of a pair file.
+        changes: fields of the recipe that have other values here.
+        teacher: the cell that the network is distilled from, or None.
+    """
 
     network: Text
     recipe: Text
@@ -75,7 +81,14 @@ class Cell:
 
 @dataclass(frozen=True, config=STRICT)
 class Difference:
-    """The sum of some cells less the sum of as many others, seed by seed; `paper`: its sign by the paper's numbers."""
+    """The sum of the accuracies of some cells minus that of equally many others, seed by seed.
+
+    Attributes:
+        about: what the difference shows, in words.
+        plus: the cells that are added.
+        minus: the cells that are subtracted.
+        paper: the sign of the difference by the paper's numbers.
+    """
 
     about: Text
     plus: list[Text]
@@ -85,19 +98,30 @@ class Difference:
 
 @dataclass(frozen=True, config=STRICT)
 class Scale:
-    """All trainings of an experiment at one size. Every cell is trained with every seed."""
+    """All trainings of an experiment at one size. Every cell is trained with every seed.
 
-    about: Text  # what stands for the paper's, and which of it is a choice
-    split: Literal["val", "test"]  # what is reported, after the last epoch
+    Attributes:
+        about: what replaces the paper's networks, recipes and images, and what of it was chosen here.
+        split: the split whose accuracy after the last epoch is reported.
+        seeds: seeds of the trainings.
+        networks: the networks by name.
+        cells: the cells by name.
+        differences: the differences by name.
+        data: the images, as `load_data` takes them; None if the user has to give them.
+        stretch: factor on the epochs of every recipe, whose decay becomes as much slower.
+    """
+
+    about: Text
+    split: Literal["val", "test"]
     seeds: Annotated[list[Seed], Field(min_length=1)]
     networks: dict[Text, Network]
     cells: dict[Text, Cell]
     differences: dict[Text, Difference]
-    data: Text | None = None  # as `training.load.load_data` takes it; None: the user has to give it
-    stretch: Annotated[int, Field(ge=1)] = 1  # of every recipe: so many times its epochs, with a slower decay
+    data: Text | None = None
+    stretch: Annotated[int, Field(ge=1)] = 1
 
     def recipe(self, cell: Cell) -> Recipe:
-        """What the cell is trained with."""
+        """Return the recipe that the cell is trained with."""
         pair = _pair(cell.recipe)
         found = load_recipe(cell.recipe) if pair is None else pair.recipe
         return found.stretched(self.stretch).replace(**cell.changes)
@@ -105,7 +129,7 @@ class Scale:
 
 @dataclass(frozen=True, config=STRICT)
 class Experiment:
-    """A table of the paper: as a newcomer can run it on one core, and as it would be at full scale."""
+    """A table of the paper at two scales: `cpu`, which runs on one core, and `full`, the paper's question on ImageNet."""
 
     schema: int
     name: Text
@@ -115,21 +139,21 @@ class Experiment:
 
 
 def list_experiments() -> list[str]:
-    """Names of the package's experiments."""
+    """Return the names of the package's experiments."""
     return sorted(path.stem for path in FOLDER.glob("table*.yaml"))
 
 
 def load_experiment(name: str) -> Experiment:
-    """An experiment of the package by name, or a user's by the path of its YAML file.
+    """Return an experiment of the package by name, or a custom one by the path of its YAML file.
 
     Raises:
-        InputError: no such experiment, an unknown or missing key, a value of another type, a name of a network, a cell or a
-            recipe that there is not; the message names place, key and value.
+        InputError: there is no such experiment, a key is unknown or missing, a value has another type, or a network, a cell or
+            a recipe does not exist. The message names place, key and value.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if path.parent == FOLDER and path.stem not in list_experiments():
-        known = ", ".join(list_experiments())
-        raise InputError(f"unknown experiment {name!r}; available: {known}, or the path of a .yaml file")
+        choices = available(name, list_experiments(), ", or the path of a .yaml file")
+        raise InputError(f"unknown experiment {name!r}; {choices}")
     where, data = path.name, load_yaml(path, "experiment")
     for key in SCALES:
         if key in data:
@@ -141,6 +165,7 @@ def load_experiment(name: str) -> Experiment:
 
 
 def _scale(data: Any, where: str) -> Scale:
+    """Return a scale made of a mapping, after a check that all names in it exist."""
     if isinstance(data, Mapping):
         data = dict(data)
         for key, cls in (("networks", Network), ("cells", Cell), ("differences", Difference)):
@@ -155,11 +180,14 @@ def _scale(data: Any, where: str) -> Scale:
             _check_name(cell_name, scale.cells, f"{here}: cell")
         if len(difference.plus) != len(difference.minus) or not difference.plus:
             counts = f"{len(difference.plus)} and {len(difference.minus)}"
-            raise InputError(f"{here}: plus and minus have {counts} cells; allowed: as many, one or more")
+            raise InputError(
+                f"{here}: plus and minus have {counts} cells; allowed: equally many, and at least one each"
+            )
     return scale
 
 
 def _entries(cls: type, data: Any, where: str) -> dict[str, Any]:
+    """Return a mapping of names to dataclasses. Each entry is read alone, so that an error can name it."""
     if not isinstance(data, Mapping) or not data:
         raise InputError(f"{where} is {data!r}; allowed: a mapping of names to entries")
     for name in data:
@@ -171,12 +199,12 @@ def _entries(cls: type, data: Any, where: str) -> dict[str, Any]:
 def _check_cell(scale: Scale, cell: Cell, where: str) -> None:
     _check_name(cell.network, scale.networks, f"{where}: network")
     try:
-        recipe = scale.recipe(cell)
+        recipe = scale.recipe(cell)  # reads the recipe and applies the changes: both may be wrong
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     if bool(recipe.distillation) != (cell.teacher is not None):
         raise InputError(
-            f"{where}: distillation is {recipe.distillation} and teacher {cell.teacher!r}; give both or none"
+            f"{where}: distillation is {recipe.distillation} and teacher is {cell.teacher!r}; give both or neither"
         )
     if cell.teacher is not None:
         _check_name(cell.teacher, scale.cells, f"{where}: teacher")
@@ -186,8 +214,9 @@ def _check_cell(scale: Scale, cell: Cell, where: str) -> None:
 
 def _check_name(name: str, known: Mapping[str, Any], where: str) -> None:
     if name not in known:
-        raise InputError(f"{where} is {name!r}; available: {', '.join(known)}")
+        raise InputError(f"{where} is {name!r}; {available(name, known)}")
 
 
 def _pair(text: str) -> Pair | None:
+    """Return the pair that a network or recipe names with `pair:`, or None."""
     return load_pair(FOLDER / text.removeprefix(PAIR)) if text.startswith(PAIR) else None

@@ -1,43 +1,44 @@
-"""Experiments of the paper (Tables 1, 3, 6 and 8) at two scales: every cell trained with every seed, compared seed by seed.
+"""An experiment of the paper (Table 1, 3, 6 or 8): cells of networks and recipes, trained and compared with the same seeds.
 
-    fbnetv3 benchmark experiment table1                                        # on one core, no download
-    fbnetv3 benchmark experiment table1 --show                                 # the committed result
-    fbnetv3 benchmark experiment table1 --scale full --data IMAGENET --device cuda --precision bf16
+The package has four experiments, each at two scales: `cpu` runs on one core and without a download, `full` is the paper's
+question on ImageNet. docs/experiments.md says what they compare and what they showed. There is no target: the paper's signs are
+reported beside the measured differences.
 
-What is trained is data, `experiments/NAME.yaml` or a file of your own. Every training has a folder below `--runs`; stop the
-command at any moment, and the same command goes on. docs/experiments.md says what each experiment is and what it showed.
+Every training has a folder below --runs. Stop the command at any moment: the same command continues. Under torchrun, several
+processes train together.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
-import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from rich.console import Console
 
+from fbnetv3.benchmarks.command import Device, Runs, Threads, one_of
 from fbnetv3.benchmarks.experiments.config import SCALES, Difference, Experiment, Scale, load_experiment
-from fbnetv3.benchmarks.experiments.report import print_tables
-from fbnetv3.benchmarks.result import RESULTS, Result, command_of, host, load_result, versions, write_result
-from fbnetv3.benchmarks.seeds import paired_difference, spread
-from fbnetv3.benchmarks.training_bar import training_bar
+from fbnetv3.benchmarks.experiments.experiment_tables import tables
+from fbnetv3.benchmarks.harness import Benchmark, Measured, Values, is_first_process
+from fbnetv3.benchmarks.result import RESULTS
+from fbnetv3.benchmarks.statistics import over_seeds, paired_difference
 from fbnetv3.errors import InputError
-from fbnetv3.training.accuracy import measure
+from fbnetv3.progress import Report, labelled, show_progress
+from fbnetv3.training.accuracy import measure as evaluate
 from fbnetv3.training.data.load import load_data
-from fbnetv3.training.data.memory import Data
-from fbnetv3.training.distributed import find_device, processes
-from fbnetv3.training.loop import DivergedError, Engine, Progress, Trained, cpu_threads, fit, seeded
-from fbnetv3.training.process_rank import Share
+from fbnetv3.training.data.protocol import Data
+from fbnetv3.training.distributed import find_device, process_group
+from fbnetv3.training.engine import Engine, cpu_threads, seeded
+from fbnetv3.training.loop import Trained, fit
+from fbnetv3.training.process_rank import ProcessRank
+from fbnetv3.training.trainer import DivergedError
 
-NAME = "experiment"
-FAILURES = (DivergedError, torch.cuda.OutOfMemoryError)  # of one training: the others go on
-IMAGENET = {"classes": 1000, "in_chans": 3}  # of the full scale
+FAILURES = (DivergedError, torch.cuda.OutOfMemoryError)  # they end one training; the other trainings still run
+IMAGENET = {"classes": 1000, "in_chans": 3}  # the data of the full scale
 METHOD = (
     "Every cell is trained with every seed, which fixes initial weights, order and augmentation. `seeds`: top-1 in percent on "
     "the {split} split, of the weights that the recipe reports (raw, or the moving average with EMA), after the last epoch; "
@@ -47,62 +48,42 @@ METHOD = (
     "`flops`: multiply-adds of convolutions and linear layers on one image, without pooling and norms; `params`: all "
     "parameters; `full` has those of the full-scale networks, which were built and not trained. {about}"
 )
-
-
-@dataclass(frozen=True)
-class Options:
-    """How the experiment called `name`, or the file of that path, is run; `data` and `seeds` None for its own."""
-
-    name: str
-    scale: str = "cpu"
-    data: str | None = None
-    seeds: tuple[int, ...] | None = None
-    workers: int = 0
-    threads: int = 1
-    engine: Engine = field(default_factory=Engine)
-
-    def __post_init__(self) -> None:
-        if self.seeds is not None and (min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds)):
-            raise InputError(f"seeds are {', '.join(map(str, self.seeds))}; allowed: different whole numbers from 0")
-
-    @property
-    def command(self) -> str:
-        """What repeats the run; places of files and folders are left out."""
-        words = [f"{command_of(NAME)} {Path(self.name).name} --scale {self.scale}"]
-        if self.data is not None:
-            kind, colon, place = self.data.rpartition(":")
-            words.append(f"--data {kind}{colon}{'FOLDER' if Path(place).expanduser().is_dir() else place}")
-        if self.seeds is not None:
-            words.append(f"--seeds {' '.join(map(str, self.seeds))}")
-        given = {"threads": self.threads, **{k: getattr(self.engine, k) for k in ("device", "precision", "accumulate")}}
-        usual = {"threads": 1, "device": "cpu", "precision": "fp32", "accumulate": 1}
-        return " ".join([*words, *(f"--{key} {value}" for key, value in given.items() if value != usual[key])])
+Accuracies = Mapping[str, Mapping[int, float]]
+"""Accuracy in percent by cell and seed, of the trainings that ended well."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trainer:
-    """Trains cells, each in a folder of its own; a finished training is loaded, not repeated."""
+    """Trains the cells of a scale, each cell and seed in a folder of its own. A finished training is only loaded.
+
+    Attributes:
+        scale: what is trained.
+        load: returns the images of a side in pixels; None for the data's own side.
+        runs: folder of the trainings.
+        engine: device, precision and accumulation.
+        process: this process, of the processes that train together.
+    """
 
     scale: Scale
-    load: Callable[[int | None], Data]  # images by resolution
+    load: Callable[[int | None], Data]
     runs: Path
     engine: Engine
-    share: Share
+    process: ProcessRank
 
     def images(self, cell: str) -> Data:
-        """What the cell is trained on."""
+        """Return the images that the cell is trained on."""
         return self.load(self.scale.networks[self.scale.cells[cell].network].resolution)
 
-    def train(self, cell: str, seed: int, progress: Progress | None = None) -> Trained:
-        """Train the cell, after its teacher; both go on from where their folders stand.
+    def train(self, cell: str, seed: int, report: Report | None = None) -> Trained:
+        """Train the cell after its teacher. Both continue from where their folders stand.
 
         Raises:
-            DivergedError: its loss, or its teacher's, became infinite or NaN.
+            DivergedError: the loss of the cell or of its teacher became infinite or NaN.
             InputError: the folder holds another training.
         """
         entry, data = self.scale.cells[cell], self.images(cell)
         network, recipe = self.scale.networks[entry.network], self.scale.recipe(entry)
-        teacher = None if entry.teacher is None else self.train(entry.teacher, seed, progress).model
+        teacher = None if entry.teacher is None else self.train(entry.teacher, seed, report).model
         model = seeded(lambda: network.build(len(data.classes), data.transforms.in_chans, recipe), seed)
         return fit(
             model,
@@ -111,82 +92,125 @@ class Trainer:
             seed=seed,
             out=self.runs / cell / f"seed{seed}",
             resume=True,
-            progress=progress,
+            progress=report,
             engine=self.engine,
             teacher=teacher,
         )
 
-    def accuracy(self, cell: str, seed: int, progress: Progress | None = None) -> float:
-        """Top-1 in percent on the split that the scale reports, of the training's last weights."""
-        trained, device = self.train(cell, seed, progress), torch.device(self.engine.device)
-        return measure(trained.model, self.images(cell), self.scale.split, self.share, device).acc1
+    def accuracy(self, cell: str, seed: int, report: Report | None = None) -> float:
+        """Train the cell and return the top-1 of its last weights in percent, on the split that the scale reports."""
+        trained, device = self.train(cell, seed, report), torch.device(self.engine.device)
+        return evaluate(trained.model, self.images(cell), self.scale.split, self.process, device).acc1
 
 
-def run(experiment: Experiment, options: Options, runs: Path, console: Console, share: Share) -> Result:
-    """Train and measure every cell with every seed; what a killed call finished is not done again."""
-    scale: Scale = getattr(experiment, options.scale)
-    spec, seeds = options.data or scale.data, options.seeds or tuple(scale.seeds)
+def measure(
+    name: Annotated[str, typer.Argument(help="table1, table3, table6 or table8, or the path of a custom YAML file.")],
+    scale: Annotated[
+        str, typer.Option(parser=one_of(*SCALES), metavar="[cpu|full]", help="Size of the experiment.")
+    ] = "cpu",
+    data: Annotated[
+        str | None,
+        typer.Option(help="Images to train on, as `fbnetv3 train` takes them. The full scale has none of its own."),
+    ] = None,
+    seeds: Annotated[
+        tuple[int, ...], typer.Option(metavar="N ...", min=0, help="Seeds to run; by default the experiment's.")
+    ] = (),
+    runs: Runs = Path("runs") / "experiments",
+    threads: Threads = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Number of processes that read images.")] = 0,
+    device: Device = "cpu",
+    precision: Annotated[
+        str, typer.Option(parser=one_of("fp32", "bf16"), metavar="[fp32|bf16]", help="Precision of the computation.")
+    ] = "fp32",
+    accumulate: Annotated[int, typer.Option(help="Number of parts into which a batch is divided, to save memory.")] = 1,
+) -> Measured:
+    """Train every cell with every seed, and compare the cells. What a stopped run has finished is not trained again."""
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds are {', '.join(map(str, seeds))}; give every seed once")
+    experiment = load_experiment(name)
+    chosen: Scale = getattr(experiment, scale)
+    spec = data or chosen.data
     if spec is None:
-        raise InputError(f"{experiment.name} at scale {options.scale} has no images of its own: give --data")
-    load = functools.lru_cache(maxsize=2)(lambda side: load_data(spec, resolution=side, workers=options.workers))
-    trainer = Trainer(scale, load, runs / experiment.name / options.scale, options.engine, share)
-    trainer.images(next(iter(scale.cells))).count(scale.split)
-    accuracies: dict[str, dict[int, float]] = {cell: {} for cell in scale.cells}
-    failures: dict[str, dict[int, str]] = {cell: {} for cell in scale.cells}
-    jobs = [(seed, cell) for seed in seeds for cell in scale.cells]
-    with cpu_threads(options.threads), training_bar(console, "") as bar:
+        raise InputError(f"{experiment.name} at scale {scale} has no images of its own; give --data")
+    engine = Engine(find_device(device), "bf16" if precision == "bf16" else "fp32", accumulate)
+    # Two sizes of images at most are used in turns: of a cell, and of its teacher.
+    load = functools.lru_cache(maxsize=2)(lambda side: load_data(spec, resolution=side, workers=workers))
+    with process_group(torch.device(engine.device)) as process:
+        trainer = Trainer(chosen, load, runs / experiment.name / scale, engine, process)
+        trainer.images(next(iter(chosen.cells))).count(
+            chosen.split
+        )  # images without this split fail here, not at the end
+        with cpu_threads(threads):
+            accuracies, failures = train_all(trainer, seeds or tuple(chosen.seeds))
+        values = collect(experiment, scale, threads, trainer, accuracies, failures)
+    return Measured(values, words={"split": chosen.split, "about": chosen.about})
+
+
+def train_all(trainer: Trainer, seeds: tuple[int, ...]) -> tuple[Accuracies, Mapping[str, Mapping[int, str]]]:
+    """Train every cell with every seed, and return the accuracies and the errors of trainings that failed."""
+    cells, split = trainer.scale.cells, trainer.scale.split
+    accuracies: dict[str, dict[int, float]] = {cell: {} for cell in cells}
+    failures: dict[str, dict[int, str]] = {cell: {} for cell in cells}
+    jobs = [(seed, cell) for seed in seeds for cell in cells]
+    console = Console(stderr=True, quiet=not is_first_process())
+    with show_progress(console) as report:
         for i, (seed, cell) in enumerate(jobs, 1):
             label = f"[{i}/{len(jobs)}] {cell}, seed {seed}"
             try:
-                accuracies[cell][seed] = trainer.accuracy(cell, seed, bar.training(label))
-                console.print(f"{label}: {accuracies[cell][seed]:.2f}% on {scale.split}", markup=False)
+                accuracies[cell][seed] = trainer.accuracy(cell, seed, labelled(report, label))
+                console.print(f"{label}: {accuracies[cell][seed]:.2f}% on {split}", markup=False)
             except FAILURES as error:
+                # The words after the semicolon are long: they repeat the recipe, which the result file has anyway.
                 failures[cell][seed] = f"{type(error).__name__}: {str(error).partition(';')[0]}"
                 console.print(f"{label}: {failures[cell][seed]}", markup=False)
-    return Result.now(
-        command=options.command,
-        method=METHOD.format(split=scale.split, about=scale.about),
-        versions=versions(["torch", "torchvision", "timm", "numpy", "scipy"]) | host(),
-        values=_values(experiment, options, trainer, accuracies, failures),
-    )
+    return accuracies, failures
 
 
-def _values(
+def collect(
     experiment: Experiment,
-    options: Options,
+    scale: str,
+    threads: int,
     trainer: Trainer,
-    accuracies: Mapping[str, Mapping[int, float]],
+    accuracies: Accuracies,
     failures: Mapping[str, Mapping[int, str]],
-) -> dict[str, Any]:
-    scale = trainer.scale
-    data = trainer.images(next(iter(scale.cells)))
+) -> Values:
+    """Return the values of the result file."""
+    chosen = trainer.scale
+    data = trainer.images(next(iter(chosen.cells)))
     cells = {
         name: {
             "network": cell.network,
             "recipe": cell.recipe,
             "changes": cell.changes,
             "teacher": cell.teacher,
-            "epochs": scale.recipe(cell).epochs,
-            **spread(accuracies[name]),
+            "epochs": chosen.recipe(cell).epochs,
+            **over_seeds(accuracies[name]),
             "failed": {str(seed): words for seed, words in failures[name].items()},
         }
-        for name, cell in scale.cells.items()
+        for name, cell in chosen.cells.items()
     }
     return {
         "experiment": experiment.name,
-        "scale": options.scale,
+        "scale": scale,
         "title": experiment.title,
-        "data": {"name": data.name, "split": scale.split, **{s: data.count(s) for s in ("train", scale.split)}},
-        "threads": options.threads,
-        "networks": costs(scale, len(data.classes), data.transforms.in_chans, data.transforms.crop),
+        "data": {"name": data.name, "split": chosen.split, **{s: data.count(s) for s in ("train", chosen.split)}},
+        "threads": threads,
+        "networks": costs(chosen, len(data.classes), data.transforms.in_chans, data.transforms.crop),
         "cells": cells,
-        "differences": {name: compare(entry, accuracies) for name, entry in scale.differences.items()},
+        "differences": {name: compare(entry, accuracies) for name, entry in chosen.differences.items()},
         "full": costs(experiment.full, **IMAGENET),
     }
 
 
 def costs(scale: Scale, classes: int, in_chans: int, side: int = 224) -> dict[str, Any]:
-    """Multiply-adds and parameters of the scale's networks, by name; `side` where one has no resolution."""
+    """Return multiply-adds and parameters of the networks of a scale, by name.
+
+    Args:
+        scale: the networks.
+        classes: number of classes of the data.
+        in_chans: channels of the images.
+        side: side of the images in pixels, for networks that do not give one.
+    """
     return {
         name: {"model": network.model, "resolution": network.resolution or side, "arguments": network.arguments}
         | network.cost(classes, in_chans, network.resolution or side)
@@ -194,8 +218,8 @@ def costs(scale: Scale, classes: int, in_chans: int, side: int = 224) -> dict[st
     }
 
 
-def compare(difference: Difference, accuracies: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
-    """The difference over the seeds that all its cells finished; without an interval for fewer than two."""
+def compare(difference: Difference, accuracies: Accuracies) -> Values:
+    """Return the difference over the seeds that all of its cells finished. One seed alone gives no interval."""
     involved = [accuracies[cell] for cell in (*difference.plus, *difference.minus)]
     seeds = [seed for seed in involved[0] if all(seed in cell for cell in involved)]
     plus, minus = (
@@ -203,75 +227,24 @@ def compare(difference: Difference, accuracies: Mapping[str, Mapping[int, float]
         for cells in (difference.plus, difference.minus)
     )
     by_seed = {str(seed): round(a - b, 3) for seed, a, b in zip(seeds, plus, minus, strict=True)}
-    row: dict[str, Any] = {"about": difference.about, "paper": difference.paper, "seeds": by_seed, "n": len(seeds)}
+    row: Values = {"about": difference.about, "paper": difference.paper, "seeds": by_seed, "n": len(seeds)}
     if len(seeds) < 2:
         return row | {"mean": next(iter(by_seed.values()), None), "low": None, "high": None, "excludes_zero": None}
-    found = {key: round(value, 3) for key, value in asdict(paired_difference(plus, minus)).items()}
+    found = paired_difference(plus, minus).rounded(3)
     return row | found | {"excludes_zero": found["low"] > 0 or found["high"] < 0}
 
 
-def result_file(name: str, scale: str) -> Path:
-    """Where the result of an experiment is kept: that of the CPU scale has the plain name."""
+def result_file(settings: Mapping[str, Any]) -> Path:
+    """Return the result file of an experiment. The one of the scale `cpu` has no scale in its name."""
+    name, scale = load_experiment(settings["name"]).name, settings["scale"]
     return RESULTS / f"experiment_{name}{'' if scale == 'cpu' else f'_{scale}'}.json"
 
 
-def show(path: Path) -> Result:
-    """A result that was written before.
-
-    Raises:
-        InputError: there is none, or it does not read.
-    """
-    if not path.is_file():
-        raise InputError(f"no result {path}: leave out --show to run the experiment, or give --out")
-    return load_result(path.stem, path.parent)
-
-
-def main(arguments: Sequence[str] | None = None) -> Result:
-    """Parse, then run and write, or read; print."""
-    options = _parser().parse_args(arguments)
-    try:
-        experiment = load_experiment(options.name)
-        out = options.out or result_file(experiment.name, options.scale)
-        if options.show:
-            result = show(out)
-        else:
-            engine = Engine(find_device(options.device), options.precision, options.accumulate)
-            seeds = tuple(options.seeds) if options.seeds else None
-            chosen = Options(options.name, options.scale, options.data, seeds, options.workers, options.threads, engine)
-            with processes(torch.device(engine.device)) as share:
-                result = run(experiment, chosen, options.runs, Console(stderr=True, quiet=share.rank > 0), share)
-                if share.rank == 0:
-                    write_result(out.stem, result, out.parent)
-        print_tables(Console(quiet=os.environ.get("RANK", "0") != "0"), result)
-    except InputError as error:
-        _parser().error(str(error))
-    except KeyboardInterrupt:
-        print("stopped; what was finished is kept, the same command goes on", file=sys.stderr)
-        raise SystemExit(130) from None
-    return result
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=command_of(NAME),
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    default = Options("")
-    parser.add_argument("name", help="table1, table3, table6, table8, or the path of a .yaml file")
-    parser.add_argument("--scale", choices=SCALES, default=default.scale)
-    parser.add_argument("--data", help="other images, as fbnetv3 train takes them; at full scale needed")
-    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the experiment's own")
-    parser.add_argument("--out", type=Path, help="the result file")
-    parser.add_argument("--runs", type=Path, default=Path("runs") / "experiments", help="folder of the trainings")
-    parser.add_argument("--show", action="store_true", help="train nothing: print the result file")
-    parser.add_argument("--threads", type=int, default=default.threads)
-    parser.add_argument("--workers", type=int, default=default.workers, help="processes that read pictures")
-    parser.add_argument("--device", default=default.engine.device)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default=default.engine.precision)
-    parser.add_argument("--accumulate", type=int, default=1, help="parts that a batch is worked off in")
-    return parser
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    "experiment",
+    METHOD,
+    ("torch", "torchvision", "timm", "numpy", "scipy"),
+    measure,
+    tables=tables,
+    file=result_file,
+)

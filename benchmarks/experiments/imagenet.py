@@ -1,13 +1,15 @@
-"""ImageNet: evaluation of any weights with their own preprocessing, and the search's split of section 4.
+"""ImageNet: evaluation of any weights with their own preprocessing, and the data split of the search (section 4).
 
-    fbnetv3 benchmark imagenet --data PATH [--model fbnetv3_a] [--weights fb] [--per-class FILE.csv]
-    fbnetv3 benchmark imagenet-split --data PATH --out LISTS
-    fbnetv3 train --data list:LISTS:PATH ...
+    fbnetv3 benchmark imagenet --data IMAGENET --model fbnetv3_a --weights fb --per-class FILE.csv
+    fbnetv3 benchmark imagenet-split --data IMAGENET --out LISTS
+    fbnetv3 train --model fbnetv3_a --data list:LISTS:IMAGENET --out DIR
 
-The first needs `val/CLASS/PICTURE` in PATH (or PATH is that folder itself); CLASS is a synset such as n01440764, or a class's
-number. The second lists pictures of `train/CLASS/PICTURE` in `LISTS/train.txt` and `LISTS/val.txt`, which the third trains on
-and ranks by. None of them was run on ImageNet here, which this machine does not have: the first is proven on photos and on
-weights of another network, the others on pictures that their tests make.
+The first command needs `IMAGENET/val/CLASS/IMAGE`, or IMAGENET is that folder `val`. CLASS is a synset such as n01440764,
+or the number of a class. The second command lists images of `IMAGENET/train/CLASS/IMAGE` in `LISTS/train.txt` and
+`LISTS/val.txt`. The third trains on these lists.
+
+None of them was run on ImageNet here, because this machine does not have it. The first was tested on photos with the weights of
+another network, the others on images that the tests make.
 """
 
 from __future__ import annotations
@@ -27,18 +29,21 @@ from torch import Tensor
 from fbnetv3.classifier import class_names
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
-from fbnetv3.training.data.image_files import Files, Pictures, list_files
-from fbnetv3.training.data.readers import EVAL_BATCH, eval_picture, read_batches
+from fbnetv3.training.data.image_files import ImageCollection, ImageFiles, list_files
+from fbnetv3.training.data.readers import EVAL_BATCH, eval_image, read_batches
 from fbnetv3.transforms import Transforms
 from fbnetv3.weight_file import IMAGENET
 
-SEARCH_CLASSES, HELD_OUT = 200, 10_000  # section 4: classes, and images taken out of train for validation
+SEARCH_CLASSES, HELD_OUT = (
+    200,
+    10_000,
+)  # section 4: classes of the search, and training images that become validation images
 EXTENSIONS = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """Images of a class, and how many have it first, and among the first five."""
+    """The images of a class: how many there are, and for how many the class is the likeliest, or among the five likeliest."""
 
     name: str
     images: int
@@ -48,7 +53,10 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracies in percent over all images; images a second of the network alone, and with reading and preparing."""
+    """Accuracies of a network in percent, over all images and by class, and its speed.
+
+    `network_images_per_s` counts the time in the network alone, `images_per_s` also that of reading and preparing.
+    """
 
     images: int
     acc1: float
@@ -61,35 +69,38 @@ class Evaluation:
 def evaluate(
     network: Callable[[Tensor], Tensor],
     transforms: Transforms,
-    pictures: Pictures,
+    images: ImageCollection,
     *,
     workers: int = 0,
     device: str = "cpu",
     names: tuple[str, ...] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Top-1 and top-5 of a network in eval mode, every picture once.
+    """Return the top-1 and top-5 accuracy of a network. Every image is counted once.
 
     Args:
-        network: normalised images [N, C, H, W] to logits [N, classes]; a module must be in eval mode.
-        pictures: labels are the network's classes.
-        workers: processes that read pictures, beside this one.
-        names: of the classes; ImageNet's by default.
+        network: maps normalised images [N, C, H, W] to logits [N, classes]. A module must be in eval mode.
+        transforms: the preprocessing of the weights.
+        images: the images. Their labels are the classes of the network.
+        workers: number of processes that read images; 0 reads them in this process.
+        device: where the network computes.
+        names: names of the classes; by default ImageNet's.
+        progress: called with the number of images that are done and that of all images.
 
     Raises:
-        InputError: a picture is damaged; the message names it.
+        InputError: an image is damaged. The message names it.
     """
     names = class_names(IMAGENET) if names is None else names
-    count = len(pictures.labels)
+    count = len(images.labels)
     first, five = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
     rows = [np.arange(i, min(i + EVAL_BATCH, count)) for i in range(0, count, EVAL_BATCH)]
-    prepare = functools.partial(eval_picture, transforms)
+    prepare = functools.partial(eval_image, transforms)
     start, busy = time.perf_counter(), 0.0
     with torch.no_grad():
-        for chosen, (pixels, labels) in zip(rows, read_batches(pictures, rows, prepare, workers), strict=True):
+        for chosen, (pixels, labels) in zip(rows, read_batches(images, rows, prepare, workers), strict=True):
             x = transforms.normalise(pixels).to(device)
             begin = time.perf_counter()
-            logits = network(x).float().cpu()
+            logits = network(x).float().cpu()  # waits for the device: what follows is not timed as the network's
             busy += time.perf_counter() - begin
             first[chosen] = (logits.argmax(1) == labels).numpy()
             five[chosen] = (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]).any(1).numpy()
@@ -98,19 +109,22 @@ def evaluate(
     seconds = time.perf_counter() - start
     per_class = tuple(
         ClassRow(names[label], int(mine.sum()), int(first[mine].sum()), int(five[mine].sum()))
-        for label in np.unique(pictures.labels).tolist()
-        for mine in [pictures.labels == label]
+        for label in np.unique(images.labels).tolist()
+        for mine in [images.labels == label]
     )
     return Evaluation(
         count, 100 * float(first.mean()), 100 * float(five.mean()), count / busy, count / seconds, per_class
     )
 
 
-def val_pictures(folder: str | Path) -> Files:
-    """ImageNet's validation pictures, or some of them: `val/CLASS/PICTURE` or `CLASS/PICTURE`, labels as ImageNet's 0..999.
+def val_images(folder: str | Path) -> ImageFiles:
+    """Return ImageNet's validation images, or some of them, with ImageNet's labels 0 to 999.
+
+    Args:
+        folder: folder with val/CLASS/IMAGE, or with CLASS/IMAGE.
 
     Raises:
-        InputError: no pictures, or a class that is neither a synset of ImageNet's nor a number below 1000.
+        InputError: there are no images, or a class is neither a synset of ImageNet nor a number below 1000.
     """
     root = Path(folder).expanduser()
     root = root / "val" if (root / "val").is_dir() else root
@@ -118,7 +132,7 @@ def val_pictures(folder: str | Path) -> Files:
 
 
 def write_classes(path: str | Path, evaluation: Evaluation) -> None:
-    """The classes as CSV: name, images, hits among the first and the first five, accuracy in percent."""
+    """Write the classes as CSV: name, images, hits of top-1 and of top-5, and top-1 accuracy in percent."""
     table = io.StringIO()
     writer = csv.writer(table)
     writer.writerow(("class", "images", "hits1", "hits5", "acc1"))
@@ -130,18 +144,21 @@ def write_classes(path: str | Path, evaluation: Evaluation) -> None:
 def search_split(
     data: str | Path, classes: int = SEARCH_CLASSES, held_out: int = HELD_OUT, seed: int = 0
 ) -> tuple[list[str], list[str]]:
-    """Section 4's data of the search: `classes` classes at random, of whose images `held_out` are for validation.
+    """Return the search's data of section 4: random classes, and random images of them that are held out for validation.
 
-    The paper's own sample is not published: this is another, the same one for the same seed.
+    The sample of the paper is not published. This is another one; the same seed gives the same sample.
 
     Args:
-        data: folder with train/CLASS/PICTURE.
+        data: folder with train/CLASS/IMAGE.
+        classes: number of classes.
+        held_out: number of images that are held out.
+        seed: seed of the sample.
 
     Returns:
-        Paths below `data` to train on, and held out, sorted.
+        The sorted paths, relative to `data`, of the images to train on, and of those that are held out.
 
     Raises:
-        InputError: fewer classes or images than that, or a class of which nothing is left to train on.
+        InputError: there are too few classes or images, or a class keeps no image to train on.
     """
     root = Path(data).expanduser() / "train"
     found = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
@@ -149,20 +166,20 @@ def search_split(
         raise InputError(f"{root} has {len(found)} folders of classes; needed: {classes}")
     rng = np.random.default_rng(seed)
     chosen = sorted(rng.choice(found, classes, replace=False).tolist())
-    paths = sorted(f"train/{name}/{picture.name}" for name in chosen for picture in _pictures(root / name))
+    paths = sorted(f"train/{name}/{image.name}" for name in chosen for image in _images(root / name))
     if len(paths) <= held_out:
-        raise InputError(f"{root} has {len(paths)} pictures in {classes} classes; needed: more than {held_out}")
+        raise InputError(f"{root} has {len(paths)} images in {classes} classes; needed: more than {held_out}")
     held = set(rng.choice(len(paths), held_out, replace=False).tolist())
     train = [p for i, p in enumerate(paths) if i not in held]
     if bare := set(chosen) - {Path(path).parent.name for path in train}:
-        raise InputError(f"{root / min(bare)} keeps no picture to train on; hold out fewer than {held_out}")
+        raise InputError(f"{root / min(bare)} keeps no image to train on; hold out fewer than {held_out}")
     return train, [p for i, p in enumerate(paths) if i in held]
 
 
 def write_search_split(
     data: str | Path, out: str | Path, classes: int = SEARCH_CLASSES, held_out: int = HELD_OUT, seed: int = 0
 ) -> dict[Path, int]:
-    """Write `search_split` as two lists of files, `train.txt` and `val.txt`, a path a line; images by list."""
+    """Write the paths of `search_split` into `train.txt` and `val.txt`, one per line, and return the number of each."""
     train, held = search_split(data, classes, held_out, seed)
     lists = {Path(out) / "train.txt": train, Path(out) / "val.txt": held}
     for file, paths in lists.items():
@@ -170,18 +187,19 @@ def write_search_split(
     return {file: len(paths) for file, paths in lists.items()}
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
+def _images(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
 
 
-def _labelled(root: Path) -> Files:
+def _labelled(root: Path) -> ImageFiles:
+    """Return the images of root/CLASS/IMAGE with ImageNet's labels instead of those in alphabetical order of the folders."""
     from timm.data import ImageNetInfo
     from torchvision.datasets import ImageFolder
 
     try:
         listed = ImageFolder(str(root))
     except (OSError, RuntimeError) as error:
-        raise InputError(f"{root}: {error}; give a folder with val/CLASS/PICTURE") from None
+        raise InputError(f"{root}: {error}; give a folder with val/CLASS/IMAGE") from None
     synsets = {name: index for index, name in enumerate(ImageNetInfo().label_names())}
     numbers = {str(index): index for index in range(len(synsets))}
     index: list[int] = []

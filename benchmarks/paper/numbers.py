@@ -1,4 +1,7 @@
-"""The figures that the paper prints, read from `paper.yaml`, and what it takes to agree with one."""
+"""The numbers that the paper prints, read from `paper.yaml`, and when a measured value agrees with one of them.
+
+In this module a `figure` is a number as it is printed, with its unit, such as "557M". A figure of the paper is an `Item`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,15 @@ _ID = re.compile(r"[a-z0-9_]+")
 
 @dataclass(frozen=True)
 class Number:
-    """One figure as printed: `value` is text; a `unit` K, M, G or B scales it; `id` is `row.column`."""
+    """One number of the paper.
+
+    Attributes:
+        id: `row.column`, unique in its table or figure.
+        label: what the number is, in words.
+        value: the number as printed, as text.
+        unit: its unit. K, M, G and B scale the value.
+        place: where in the table or the text it stands.
+    """
 
     id: str
     label: str
@@ -32,18 +43,18 @@ class Number:
 
     @property
     def row(self) -> str:
-        """The id up to its dot: the network, or what else the number speaks of."""
+        """The part of the id before the dot: the network or setting that the number belongs to."""
         return self.id.partition(".")[0]
 
     @property
     def figure(self) -> str:
-        """The value with its scale: 3.6 under "FLOPs (G)" is 3.6G."""
+        """The value with its scale: 3.6 in the column "FLOPs (G)" is 3.6G."""
         return self.value + self.unit if self.unit in _SCALES else self.value
 
 
 @dataclass(frozen=True)
 class Item:
-    """A table or figure of the paper with every number that the text gives for it, the grid's first."""
+    """A table or figure of the paper with every number that the paper gives for it. Those of the printed grid come first."""
 
     id: str
     title: str
@@ -53,7 +64,7 @@ class Item:
 
     @property
     def name(self) -> str:
-        """As the paper refers to it: 'Table 4'."""
+        """The name that the paper uses: 'Table 4'."""
         return f"{self.id[:-1].capitalize()} {self.id[-1]}"
 
 
@@ -88,10 +99,11 @@ class _PaperKeys:
 
 
 def load_paper(path: Path = PAPER) -> tuple[Item, ...]:
-    """Every item of `ITEMS`, in that order.
+    """Return all tables and figures, in the order of `ITEMS`.
 
     Raises:
-        InputError: unknown, missing or doubled item, id or key, or a value of a wrong type; names file, key and value.
+        InputError: an item, an id or a key is unknown, missing or given twice, or a value has the wrong type. The message names
+            file, key and value.
     """
     data = check_keys(read_yaml(path), _PaperKeys, path.name)
     items = tuple(
@@ -105,12 +117,12 @@ def load_paper(path: Path = PAPER) -> tuple[Item, ...]:
 
 
 def round_like(figure: str, measured: int | float) -> str:
-    """`measured` written at the precision of a printed figure: 356598280 like '557M' is '357M'.
+    """Return a measured value with the precision of a printed figure: 356598280 printed like '557M' is '357M'.
 
-    Halves round away from zero; '10^17' stands for the nearest power of ten.
+    Halves round away from zero. For a figure such as '10^17' the value becomes the nearest power of ten.
 
     Raises:
-        InputError: a figure that is not one plain number ('>91K', '(16, 24, 2)'), or a measured value not finite.
+        InputError: the figure is not one plain number ('>91K', '(16, 24, 2)'), or the measured value is not finite.
     """
     if not math.isfinite(measured):
         raise InputError(f"measured value is {measured!r}; allowed: finite numbers")
@@ -123,12 +135,12 @@ def round_like(figure: str, measured: int | float) -> str:
         raise InputError(f"figure {figure!r} is not one plain number, so no measured value compares with it")
     sign, digits, scale = match.groups()
     unit = Decimal(1).scaleb(-len(digits.partition(".")[2]))
-    rounded = Decimal(str(measured)).scaleb(-_SCALES[scale]).quantize(unit, ROUND_HALF_UP) + 0  # + 0 turns -0 to 0
+    rounded = Decimal(str(measured)).scaleb(-_SCALES[scale]).quantize(unit, ROUND_HALF_UP) + 0  # + 0 turns -0 into 0
     return f"{rounded:{'+' if sign else ''}f}{scale}"
 
 
 def agrees(figure: str, measured: int | float) -> bool:
-    """Whether a measured value, rounded to the digits that the figure prints, is that figure."""
+    """Whether a measured value equals a printed figure after it is rounded to the digits of the figure."""
     return round_like(figure, measured) == figure
 
 
@@ -147,7 +159,9 @@ def _item(data: Any, where: str) -> Item:
     for number_id, count in Counter(number.id for number in found).items():
         row, _, column = number_id.partition(".")
         if count > 1 or not _ID.fullmatch(row) or not _ID.fullmatch(column):
-            raise InputError(f"{where}: id {number_id!r}, {count} time(s); allowed: row.column in a-z 0-9 _, once")
+            raise InputError(
+                f"{where}: id {number_id!r} is given {count} time(s); allowed: once, as row.column in a-z, 0-9 and _"
+            )
     return Item(numbers=found, **{"note": "", **texts})
 
 
@@ -156,10 +170,10 @@ def _grid(columns: list[_Column], rows: list[_Row], where: str) -> list[Number]:
     for i, row in enumerate(rows, 1):
         if len(row.values) != len(columns):
             raise InputError(
-                f"{where}: row {row.id!r}: {len(row.values)} values; allowed: {len(columns)}, one a column"
+                f"{where}: row {row.id!r} has {len(row.values)} values; allowed: {len(columns)}, one per column"
             )
         for column, value in zip(columns, row.values, strict=True):
-            if value != "-":
+            if value != "-":  # a cell that the paper leaves empty
                 label, place = f"{row.name}: {column.name}", f"row {i}, column {column.name}"
                 numbers.append(Number(f"{row.id}.{column.id}", label, value, column.unit, place))
     return numbers

@@ -1,4 +1,7 @@
-"""Strict reading of YAML files in which every scalar is text, so that 80.0 stays 80.0."""
+"""Strict reading of YAML files in which every scalar is text.
+
+The number of printed digits matters: YAML's numbers would turn 80.0 and 80.00 into the same value.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,17 @@ import yaml
 from fbnetv3.errors import InputError, check_keys
 
 SCHEMA = "1"
-LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # the same, in C where PyYAML was built with it
+# A base loader makes texts of all scalars. The one in C is ten times as fast, but not every PyYAML has it.
+LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 Record = TypeVar("Record")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The top mapping of a file, its `schema` checked and taken off.
+    """Return the top mapping of a file, without its key `schema`, which is checked.
 
     Raises:
-        InputError: no such file, not YAML, a doubled key, not a mapping, or a schema that this version does not read.
+        InputError: the file does not exist, is not YAML, gives a key twice, is not a mapping, or has a schema that this version
+            does not read.
     """
     try:
         data = _plain(yaml.compose(path.read_text(encoding="utf-8"), LOADER), path.name)
@@ -33,10 +38,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_record(data: Any, cls: type[Record], where: str) -> Record:
-    """A dataclass from a mapping: fields typed `tuple[...]` must be lists of texts, all others texts.
+    """Return a dataclass made of a mapping. Fields of type `tuple[...]` must be lists of texts, all others texts.
 
     Raises:
-        InputError: unknown or missing key, or a value of another type; the message names place, key and value.
+        InputError: a key is unknown or missing, or a value has another type. The message names place, key and value.
     """
     values = check_keys(data, cls, where)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
@@ -54,10 +59,10 @@ def read_record(data: Any, cls: type[Record], where: str) -> Record:
 
 
 def read_list(data: Any, where: str) -> list[Any]:
-    """`data`, which must be a list.
+    """Return `data` after a check that it is a list.
 
     Raises:
-        InputError: it is something else.
+        InputError: it is not a list.
     """
     if not isinstance(data, list):
         raise InputError(f"{where} is {data!r}; allowed: a list")
@@ -65,11 +70,12 @@ def read_list(data: Any, where: str) -> list[Any]:
 
 
 def read_records(data: Any, cls: type[Record], where: str) -> list[Record]:
-    """A list of mappings as dataclasses; see `read_record`."""
+    """Return a list of dataclasses made of a list of mappings, each by `read_record`."""
     return [read_record(entry, cls, f"{where}[{i}]") for i, entry in enumerate(read_list(data, where))]
 
 
 def _plain(node: yaml.Node | None, where: str) -> Any:
+    """Return the plain data of a node. yaml.load would do it too, but it keeps the last of two equal keys without a word."""
     if isinstance(node, yaml.SequenceNode):
         return [_plain(element, where) for element in node.value]
     if not isinstance(node, yaml.MappingNode):

@@ -1,6 +1,6 @@
-"""The paper's numbers, item by item, each with its status here: measured here, not run, or quoted only.
+"""Every number of the paper with its status here: measured here, not run, or only quoted.
 
-Which result answers which number, and why there is none, is data: `answers.yaml`.
+`answers.yaml` says which result file answers a number, or why no result does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.text import Text
 from fbnetv3.benchmarks.paper.numbers import ITEMS, Item, Number, agrees, load_paper, round_like
 from fbnetv3.benchmarks.paper.records import read_records, read_yaml
 from fbnetv3.benchmarks.result import RESULTS, load_result
-from fbnetv3.errors import InputError, check_keys
+from fbnetv3.errors import InputError, available, check_keys
 from fbnetv3.hub.registry import read_registry
 
 Status = Literal["quoted", "measured here", "not run"]
@@ -30,23 +30,35 @@ _STYLES = {"quoted": "dim", "measured here": "green", "not run": "yellow"}
 
 @dataclass(frozen=True)
 class Measured:
-    """A value of our own: `rounded` is `value` at the printed digits, `agrees` whether those are the printed ones."""
+    """A value that was measured here.
+
+    Attributes:
+        value: the measured value.
+        rounded: the value with the digits of the printed number.
+        agrees: whether `rounded` is the printed number.
+        result: the result file that holds the value.
+        date: when it was measured.
+        command: the command that measured it.
+        method: how it was measured.
+        note: what is known about the value or its difference from the paper's; may be empty.
+    """
 
     value: int | float
     rounded: str
     agrees: bool
-    result: str  # the file that holds it
+    result: str
     date: str
     command: str
     method: str
-    note: str  # what is known of a difference, or empty
+    note: str
 
 
 @dataclass(frozen=True)
 class Row:
-    """One published number (`quoted` with its `unit` and `place`, never ours) and its status.
+    """One published number and its status.
 
-    `measured` is there exactly if the status is "measured here", and `why` is the reason otherwise.
+    `quoted`, `unit` and `place` are those of the publication. A row has `measured` if its status is "measured here"; otherwise
+    it has the reason `why` nothing was measured.
     """
 
     item: str
@@ -81,7 +93,7 @@ class _Rule:
     result: str = ""
     value: str = ""
     note: str = ""
-    small: str = ""  # with a reason: the result file of the same question at small scale, on other images
+    small: str = ""  # beside a reason: the result file that asks the same question at small scale, on other images
 
 
 @dataclass(frozen=True)
@@ -102,18 +114,18 @@ class _Answers:
 
 
 def report(item: str | None = None, folder: Path = HERE, results: Path = RESULTS) -> list[Row]:
-    """A row for every number of one item, or of all: first the paper's, then those of the released files.
+    """Return a row for every number of one table or figure, or of all: first the paper's, then those of the released files.
 
     Args:
-        item: one of `ITEMS`; None is all of them.
-        folder: where `paper.yaml` and `answers.yaml` lie.
-        results: where the result files lie.
+        item: one of `ITEMS`; None for all of them.
+        folder: folder of `paper.yaml` and `answers.yaml`.
+        results: folder of the result files.
 
     Raises:
-        InputError: unknown item, or a file there that does not read or does not answer every number.
+        InputError: the item is unknown, a file cannot be read, or `answers.yaml` does not answer every number.
     """
     if item is not None and item not in ITEMS:
-        raise InputError(f"unknown item {item!r}; available: {', '.join(ITEMS)}")
+        raise InputError(f"unknown item {item!r}; {available(item, ITEMS)}")
     paper = load_paper(folder / "paper.yaml")
     reasons, rules, extras = _load_answers(folder / "answers.yaml")
     _check_rules(paper, rules)
@@ -126,7 +138,7 @@ def report(item: str | None = None, folder: Path = HERE, results: Path = RESULTS
 
 
 def as_data(item: str | None = None) -> list[dict[str, Any]]:
-    """`report` as plain data for JSON: a list of items, each with id, title, section, note and rows."""
+    """Return the rows of `report` as plain data for JSON: a list of items, each with id, title, section, note and rows."""
     rows = [asdict(row) for row in report(item)]
     return [
         {
@@ -142,7 +154,7 @@ def as_data(item: str | None = None) -> list[dict[str, Any]]:
 
 
 def render(console: Console, item: str | None = None) -> None:
-    """Print `report` as one table an item, with numbered notes below it and one line that counts the statuses."""
+    """Print the rows of `report`: a table per item with numbered notes below it, and one line that counts the statuses."""
     rows = report(item)
     for entry in load_paper():
         if item not in (None, entry.id):
@@ -170,9 +182,11 @@ def _load_answers(path: Path) -> tuple[dict[str, _Reason], list[_Rule], list[_Re
     for i, rule in enumerate(rules):
         where = f"{path.name}: answers[{i}] ({rule.item} {rule.numbers})"
         if bool(rule.reason) == bool(rule.result) or bool(rule.result) != bool(rule.value):
-            raise InputError(f"{where}: needs either reason, or result and value")
+            raise InputError(f"{where}: give either a reason, or a result and a value")
         if rule.small and not rule.reason:
-            raise InputError(f"{where}: small goes with a reason: what is small does not answer the paper's number")
+            raise InputError(
+                f"{where}: has small without a reason; give a reason, because a small experiment answers no number of the paper"
+            )
         if rule.reason and rule.reason not in reasons:
             raise InputError(f"{where}: reason is {rule.reason!r}; allowed: {', '.join(reasons)}")
     return reasons, rules, extras
@@ -183,7 +197,7 @@ def _check_rules(paper: Sequence[Item], rules: Sequence[_Rule]) -> None:
     for rule in rules:
         if rule not in used:
             raise InputError(
-                f"answers.yaml: the rule for {rule.item} {rule.numbers!r} answers nothing: drop or mend it"
+                f"answers.yaml: the rule for {rule.item} {rule.numbers!r} answers no number; remove or correct it"
             )
 
 
@@ -191,7 +205,9 @@ def _rule(rules: Sequence[_Rule], item: str, number: Number) -> _Rule:
     for rule in rules:
         if rule.item == item and fnmatchcase(number.id, rule.numbers):
             return rule
-    raise InputError(f"answers.yaml: no rule for {item} {number.id!r}: give a reason, or result and value")
+    raise InputError(
+        f"answers.yaml: no rule answers {item} {number.id!r}; add one with a reason, or with result and value"
+    )
 
 
 def _paper_row(item: str, number: Number, rules: Sequence[_Rule], reasons: dict[str, _Reason], results: Path) -> Row:
@@ -217,7 +233,7 @@ def _paper_row(item: str, number: Number, rules: Sequence[_Rule], reasons: dict[
 
 
 def _small(name: str, results: Path) -> str:
-    """Where the question was asked at small scale: a pointer, since numbers of other images do not compare."""
+    """Return where the same question was asked at small scale. No number is given: numbers of other images do not compare."""
     result = load_result(name, results)
     show = " --show" if "experiment" in result.values else ""
     return (
@@ -242,7 +258,7 @@ def _measured(figure: str, name: str, path: str, note: str, results: Path) -> Me
 
 
 def _released_rows(extra: _Released, results: Path) -> Iterator[Row]:
-    """One row a released network; its figure is in millions and exact to the last unit."""
+    """Yield a row for every released network. Its published number is in millions, and exact to the last unit."""
     for row in (row for row in read_registry().rows if row.source == "fb"):
         name, published = row.model, getattr(row, extra.field)
         yield Row(

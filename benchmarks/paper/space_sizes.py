@@ -1,21 +1,16 @@
 """How many architectures and recipes the search spaces hold.
 
-    fbnetv3 benchmark space-sizes
-
-writes `results/space_sizes.json` in some seconds; the counts do not depend on the machine.
+The counts do not depend on the machine and take some seconds. `fbnetv3 reproduce table2` compares them with the paper's.
 """
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-from typing import Any
-
-from fbnetv3.benchmarks.result import RESULTS, Result, command_of, versions, write_result
+from fbnetv3.benchmarks.harness import Benchmark, Measured, Values
+from fbnetv3.benchmarks.result import Result
+from fbnetv3.benchmarks.tables import Format, Table
 from fbnetv3.search.space.audit import audit
-from fbnetv3.search.space.space import list_spaces, load_space
+from fbnetv3.search.space.reader import list_spaces, load_space
 
-NAME = "space_sizes"
 METHOD = (
     "`fbnetv3 search audit` of every space of the package. `architectures`: as written, resolution included; "
     "`without_resolution`: those of one resolution; `built`: architectures that differ after widths are rounded to multiples "
@@ -24,8 +19,22 @@ METHOD = (
 )
 
 
-def measure_space(name: str) -> dict[str, Any]:
-    """The sizes of one space."""
+COLUMNS: dict[str, Format] = {
+    "space": "`{space}`",
+    "architectures as written": lambda row: _count(row["architectures"]),
+    "as built": lambda row: _count(row["built"]),
+    "recipes": lambda row: _count(row["recipes"]),
+    "as written, without resolution": lambda row: _count(row["without_resolution"]),
+}
+
+
+def measure(spaces: tuple[str, ...] = ()) -> Measured:
+    """Count the given spaces; by default all of the package."""
+    return Measured({name: measure_space(name) for name in spaces or list_spaces()})
+
+
+def measure_space(name: str) -> Values:
+    """Return the sizes of one space."""
     found = audit(load_space(name), ())
     return {
         "architectures": found.architectures,
@@ -36,23 +45,13 @@ def measure_space(name: str) -> dict[str, Any]:
     }
 
 
-def measure(folder: Path = RESULTS) -> Result:
-    """Count all spaces and write `<folder>/space_sizes.json`."""
-    result = Result.now(
-        command=command_of(NAME),
-        method=METHOD,
-        versions=versions(["numpy"]),
-        values={name: measure_space(name) for name in list_spaces()},
-    )
-    write_result(NAME, result, folder)
-    return result
+def _count(number: int) -> str:
+    return f"{number:.2e}" if number >= 1e6 else str(number)
 
 
-def main(argv: list[str] | None = None) -> Result:
-    """Parse, measure, write."""
-    argparse.ArgumentParser(prog=command_of(NAME), description=__doc__).parse_args(argv)
-    return measure()
+def tables(result: Result) -> dict[str, Table]:
+    """Return the sizes, a row per space."""
+    return {"search spaces": Table.of(COLUMNS, ({"space": name, **row} for name, row in result.values.items()))}
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark("space_sizes", METHOD, ("numpy",), measure, tables=tables, depends_on_machine=False)

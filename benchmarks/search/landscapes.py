@@ -1,4 +1,4 @@
-"""Known accuracies to try a search on: an analytic one over a search space, and a restriction that can be enumerated."""
+"""Known accuracies to try a search on: a made-up accuracy over any space, and small spaces that can be enumerated."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ from collections.abc import Collection
 
 import numpy as np
 
-from fbnetv3.search.space.constraints import Floats
-from fbnetv3.search.space.costs import cost
 from fbnetv3.search.space.encoding import encode
-from fbnetv3.search.space.space import Coordinate, IntMatrix, SearchSpace
+from fbnetv3.search.space.space import Coordinate, Floats, IntMatrix, SearchSpace
 
 SEED = 0
 
 
 class Oracle:
-    """A made-up accuracy in percent of every pair of a space, fixed by its seed; not fitted to any real one.
+    """A made-up accuracy in percent of every candidate of a space. It is fixed by its seed and not fitted to real trainings.
 
-    Accuracy saturates in FLOPs and parameters, wants more regularisation in larger networks (as section 5 of the paper
-    observes), has a preference for every value, and interactions: a random network of one hidden layer over all columns.
+    The accuracy saturates in FLOPs and parameters, and larger networks want more regularisation, as section 5 of the paper
+    observes. Every value of a coordinate has its effect, and a random network of one hidden layer over all columns makes them
+    interact.
     """
 
     def __init__(self, space: SearchSpace, hidden: int = 64) -> None:
         rng = np.random.default_rng(SEED)
-        self.middle = cost(space, space.sizes[None] // 2)
+        self.middle = space.cost(space.sizes[None] // 2)
         columns = encode(space, np.zeros((1, len(space.sizes)), np.int64)).shape[1]
         self.space = space
         names = ("dropout", "stochastic_depth", "mixup")
@@ -35,10 +34,11 @@ class Oracle:
         self.second = rng.normal(size=hidden) * 0.08
 
     def __call__(self, index: IntMatrix) -> Floats:
-        """Accuracy [n] of index rows [n, d]."""
+        """Return the accuracies [n] of index rows [n, d]."""
         x = 2.0 * encode(self.space, index).astype(float) - 1.0
-        costs, columns = cost(self.space, index), self.space.columns(index)
-        # In units in which the network in the middle of the space has 6 and 11: about 100M and 1M in the released space.
+        costs, columns = self.space.cost(index), self.space.columns(index)
+        # The constants below were chosen for FLOPs in 100M and parameters in 1M of the released space, whose middle network has
+        # 6 and 11 of these units. Relative to the middle, they suit a space of any size.
         flops = 6.0 * costs.flops() / self.middle.flops()
         params = 11.0 * costs.params() / self.middle.params()
         rates = [columns[name] / top for name, top in self.tops.items()]
@@ -49,7 +49,7 @@ class Oracle:
 
 
 def restricted(space: SearchSpace, free: Collection[str]) -> SearchSpace:
-    """The space with every coordinate but the `free` ones fixed to the value in the middle of its list."""
+    """Return the space in which only the `free` coordinates vary. The others have the value in the middle of their list."""
 
     def fixed(c: Coordinate) -> Coordinate:
         middle = slice(len(c.values) // 2, len(c.values) // 2 + 1)
@@ -60,6 +60,6 @@ def restricted(space: SearchSpace, free: Collection[str]) -> SearchSpace:
 
 
 def everything(space: SearchSpace) -> IntMatrix:
-    """All index rows of a small space, equal pairs once."""
+    """Return all different index rows of a small space."""
     grid = np.indices(space.sizes.tolist()).reshape(len(space.sizes), -1).T
     return np.unique(space.canonical(grid), axis=0)

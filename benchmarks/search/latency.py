@@ -1,32 +1,30 @@
-"""The latency table against whole networks: how well the sum over measured blocks predicts the time of an architecture.
+"""Latencies from the latency table against those of whole networks: how well the sum over measured blocks predicts a time.
 
-    fbnetv3 benchmark latency
-
-takes a minute or two, wants a machine that does nothing else, and writes `results/latency.json`. `--quick` is a rehearsal.
+The rival is the count of FLOPs, which costs nothing: how well does it rank the same networks? It takes a minute or two and
+needs a machine that does nothing else. There is no target.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from fbnetv3.benchmarks.result import RESULTS, Result, command_of, host, versions, write_result
-from fbnetv3.search.space.constraints import Floats, random_rows
-from fbnetv3.search.space.costs import cost
-from fbnetv3.search.space.latency import covering, distinct_pieces
+from fbnetv3.benchmarks.harness import Benchmark, Measured, Values
+from fbnetv3.benchmarks.result import Result
+from fbnetv3.benchmarks.tables import Format, Table
+from fbnetv3.progress import count_steps, silent
+from fbnetv3.search.space.constraints import random_rows
+from fbnetv3.search.space.latency import covering, distinct_parts
 from fbnetv3.search.space.measure_latency import ROUNDS, machine, measure_networks, measure_table
-from fbnetv3.search.space.space import load_space
+from fbnetv3.search.space.network_space import as_networks
+from fbnetv3.search.space.reader import load_space
+from fbnetv3.search.space.space import Floats, IntVector
 
-NAME = "latency"
-SEED = 0
+SEED = 0  # of the random architectures
 METHOD = (
     "For each space, pieces (stem, inverted residuals, pooling head, classifier) are timed alone on one thread, batch 1, "
     "batch norms folded and activations fused (median of `rounds` interleaved calls), and then whole random architectures "
@@ -37,22 +35,69 @@ METHOD = (
     "`error_scaled` the same after dividing all predictions by the bias; `milliseconds` are predicted and measured, by "
     "architecture; `hours_for_all` is what the table of the whole space would take at the pace seen here."
 )
+QUICK = {"networks": (("micro", 5),), "rounds": 1, "repeats": 1}
+COLUMNS: dict[str, Format] = {
+    "random networks": "{networks} of `{name}`",
+    "rank correlation with measured time": "{rank_correlation:.2f}",
+    "the same of FLOPs": "{rank_correlation_flops:.2f}",
+    "predicted over measured": "{bias:.2f}",
+    "mean error after dividing by that": "{error_scaled:.0%}",
+    "blocks of the space": "{pieces_of_the_space:,}",
+    "time for all of them": lambda row: f"{row['seconds'] / row['pieces_measured'] * row['pieces_of_the_space']:.0f} s",
+}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Architectures by space, and rounds of timing."""
+def measure(
+    networks: tuple[tuple[str, int], ...] = (("micro", 40), ("released", 6)), rounds: int = ROUNDS, repeats: int = 9
+) -> Measured:
+    """Time the blocks and whole networks of every space.
 
-    networks: tuple[tuple[str, int], ...] = (("micro", 40), ("released", 6))
-    rounds: int = ROUNDS
-    repeats: int = 9  # of the table and the networks, in turn
+    Args:
+        networks: spaces, and the number of random architectures of each.
+        rounds: interleaved calls of which a time is the median.
+        repeats: how often the table and the networks are timed, in turn.
+    """
+    values: Values = {"machine": machine()}
+    for name, count in networks:
+        values[name] = measure_space(name, count, rounds, repeats)
+    return Measured(values)
 
 
-QUICK = Plan((("micro", 5),), 1, 1)
+def measure_space(name: str, networks: int, rounds: int, repeats: int) -> Values:
+    """Return how the table of one space predicts the times of random architectures."""
+    space = as_networks(load_space(name))
+    rows = random_rows(space, networks, np.random.default_rng(SEED))
+    everything = distinct_parts(space, covering(space))
+    # The larger space has thousands of blocks: there only those of the random architectures are measured.
+    wanted = everything if name == "micro" else distinct_parts(space, rows)
+    archs = [space.arch(row, name) for row in rows.tolist()]
+    tables, wholes, seconds = [], [], 0.0
+    with count_steps(repeats) as step:
+        for repeat in range(repeats):
+            step(f"space {name}, repeat {repeat + 1}")
+            # A new folder each time: a table that exists is not measured again.
+            with tempfile.TemporaryDirectory() as folder:
+                start = time.thread_time()
+                table = measure_table(space, wanted, Path(folder) / "table.json", silent, rounds)
+                seconds += (time.thread_time() - start) / repeats
+            tables.append(table.latency(space, rows))
+            wholes.append(measure_networks(archs, space, rounds))
+    predicted, measured = np.median(tables, axis=0), np.median(wholes, axis=0)
+    return {
+        "networks": networks,
+        "rounds": rounds,
+        "repeats": repeats,
+        "pieces_measured": len(wanted),
+        "pieces_of_the_space": len(everything),
+        "seconds": round(seconds, 1),
+        "hours_for_all": round(seconds / len(wanted) * len(everything) / 3600, 2),
+        **agreement(predicted, measured, space.cost(rows).flops()),
+        "milliseconds": {"predicted": predicted.round(4).tolist(), "measured": measured.round(4).tolist()},
+    }
 
 
-def agreement(predicted: Floats, measured: Floats, flops: Floats) -> dict[str, float]:
-    """How well predictions rank and estimate what was measured."""
+def agreement(predicted: Floats, measured: Floats, flops: IntVector) -> dict[str, float]:
+    """Return how well predicted times and FLOPs rank the measured times, and how far the predictions are off."""
     ratio = predicted / measured
     bias = float(ratio.mean())
     return {
@@ -64,58 +109,10 @@ def agreement(predicted: Floats, measured: Floats, flops: Floats) -> dict[str, f
     }
 
 
-def measure_space(name: str, networks: int, plan: Plan) -> dict[str, Any]:
-    """The table of one space, and how it predicts random architectures."""
-    space = load_space(name)
-    rows, everything = (
-        random_rows(space, networks, np.random.default_rng(SEED)),
-        distinct_pieces(space, covering(space)),
-    )
-    wanted = everything if name == "micro" else distinct_pieces(space, rows)
-    archs = [space.arch(row, name) for row in rows.tolist()]
-    tables, wholes, seconds = [], [], 0.0
-    for _ in range(plan.repeats):
-        with tempfile.TemporaryDirectory() as folder:
-            start = time.thread_time()
-            table = measure_table(space, wanted, Path(folder) / "table.json", lambda *_: None, plan.rounds)
-            seconds += (time.thread_time() - start) / plan.repeats
-        tables.append(table.latency(space, rows))
-        wholes.append(measure_networks(archs, space, plan.rounds))
-    predicted, measured = np.median(tables, axis=0), np.median(wholes, axis=0)
-    return {
-        "networks": networks,
-        "rounds": plan.rounds,
-        "repeats": plan.repeats,
-        "pieces_measured": len(wanted),
-        "pieces_of_the_space": len(everything),
-        "seconds": round(seconds, 1),
-        "hours_for_all": round(seconds / len(wanted) * len(everything) / 3600, 2),
-        **agreement(predicted, measured, cost(space, rows).flops()),
-        "milliseconds": {"predicted": predicted.round(4).tolist(), "measured": measured.round(4).tolist()},
-    }
+def tables(result: Result) -> dict[str, Table]:
+    """Return the agreement of predicted and measured times, a row per space."""
+    rows = ({"name": name, **row} for name, row in result.values.items() if name != "machine")
+    return {"predicted and measured latency": Table.of(COLUMNS, rows)}
 
 
-def measure(plan: Plan) -> dict[str, Any]:
-    """All spaces."""
-    return {"machine": machine()} | {name: measure_space(name, n, plan) for name, n in plan.networks}
-
-
-def main(argv: list[str] | None = None) -> Result:
-    """Parse, measure, write."""
-    parser = argparse.ArgumentParser(prog=command_of(NAME), description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="rehearse; the figures mean nothing")
-    parser.add_argument("--out", type=Path, default=RESULTS / f"{NAME}.json", help="the result file")
-    options = parser.parse_args(argv)
-    result = Result.now(
-        command=f"{command_of(NAME)}" + " --quick" * options.quick,
-        method=METHOD,
-        versions=versions(["torch", "numpy", "scipy"]) | host(),
-        values=measure(QUICK if options.quick else Plan()),
-    )
-    write_result(options.out.stem, result, options.out.parent)
-    print(json.dumps(result.values, indent=1))
-    return result
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark("latency", METHOD, ("torch", "numpy", "scipy"), measure, tables=tables, quick=QUICK)

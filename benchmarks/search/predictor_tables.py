@@ -1,7 +1,8 @@
-"""Tables of accuracies that the predictor is measured on: real ones, and a family of invented ones that looks real.
+"""Tables of accuracies that the predictor is measured on: real trainings, and invented tables that look like them.
 
-An invented table has exact statistics and a drawn accuracy: saturating in size, which stages' FLOPs and parameters count
-how much is drawn, with effects of kernels, squeeze-and-excitation and every other choice, interactions and noise.
+The statistics of an invented table are exact, and its accuracies are made up. They saturate in size: random weights say how
+much the FLOPs and the parameters of every stage count. Kernels, squeeze-and-excitation and every other choice have random
+effects, which interact, and there is noise.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ import numpy.typing as npt
 
 from fbnetv3.benchmarks.result import load_result
 from fbnetv3.complexity import Cost, classifier, conv_norm, conv_side, inverted_residual, pool_head
-from fbnetv3.search.space.costs import statistics
 from fbnetv3.search.space.encoding import arch_mask, encode
-from fbnetv3.search.space.space import load_space
-from fbnetv3.search.space.table import read_table
+from fbnetv3.search.space.reader import load_space
+from fbnetv3.search.space.table_file import read_table
 
 Floats = npt.NDArray[np.floating[Any]]
 Choices = dict[str, npt.NDArray[np.int64]]
@@ -26,8 +26,16 @@ POOL = 20_000
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
-    """Encoded pairs `x` [n, d], which columns are the architecture's, statistics `labels` [n, k], accuracies `y` [n]."""
+class AccuracyTable:
+    """Candidates with known accuracies.
+
+    Attributes:
+        name: name of the table.
+        x: encoded candidates [n, d].
+        arch_columns: which columns of `x` describe the architecture [d].
+        labels: free statistics [n, k].
+        y: accuracies in percent [n].
+    """
 
     name: str
     x: Floats
@@ -38,7 +46,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Geometry:
-    """A mobile space: widths to choose from and stride by row, and the choices that all rows have."""
+    """The space of an invented table: rows of inverted residuals, as in mobile networks.
+
+    Attributes:
+        resolutions: sides of the image in pixels.
+        stem: channels of the stem.
+        rows: the widths to choose from, and the stride, of every row.
+        expansions: expansions to choose from, in every row.
+        depths: numbers of blocks to choose from, in every row.
+        head: channels of the head.
+        one_hot: whether expansions are encoded one-hot; otherwise min-max.
+    """
 
     resolutions: tuple[int, ...]
     stem: int
@@ -46,7 +64,7 @@ class Geometry:
     expansions: tuple[int, ...]
     depths: tuple[int, ...]
     head: int
-    one_hot: bool  # expansions; otherwise min-max
+    one_hot: bool
 
 
 GEOMETRIES = {
@@ -78,27 +96,34 @@ GEOMETRIES = {
 }
 
 
-def nas_bench_macro(path: str | Path) -> Table:
-    """The 6,561 networks of NAS-Bench-Macro (https://github.com/xiusu/NAS-Bench-Macro), trained on CIFAR-10.
+def nas_bench_macro(path: str | Path) -> AccuracyTable:
+    """Return the 6,561 networks of NAS-Bench-Macro (https://github.com/xiusu/NAS-Bench-Macro), trained on CIFAR-10.
 
     Raises:
-        InputError: no such file, or another one.
+        InputError: the file does not exist, or holds something else.
     """
     space = read_table(Path(path))
     index, x = space.table, encode(space, space.table)
-    return Table("nas_bench_macro", x, arch_mask(space), statistics(space, index)[1], space.accuracy(index))
+    return AccuracyTable("nas_bench_macro", x, arch_mask(space), space.statistics(index)[1], space.accuracy(index))
 
 
-def micro_trainings() -> Table:
-    """Pairs of the quickstart's space and window, trained here for three epochs; rich statistics."""
+def micro_trainings() -> AccuracyTable:
+    """Return candidates of the quickstart's space and window that were trained here for three epochs, with all statistics."""
     values = load_result("micro_trainings").values
     space, rows = load_space("micro"), np.array(values["candidates"])
-    labels = statistics(space, rows)[1].astype(float)
-    return Table("micro_trainings", encode(space, rows), arch_mask(space), labels, np.array(values["acc1"]))
+    labels = space.statistics(rows)[1].astype(float)
+    return AccuracyTable("micro_trainings", encode(space, rows), arch_mask(space), labels, np.array(values["acc1"]))
 
 
-def invented(geometry: str, draw: int, *, rich: bool, n: int = POOL) -> Table:
-    """A table of the family; the architectures and statistics depend on the geometry alone, accuracies on the draw."""
+def invented(geometry: str, draw: int, *, rich: bool, n: int = POOL) -> AccuracyTable:
+    """Return an invented table.
+
+    Args:
+        geometry: name of a geometry, which alone determines architectures and statistics.
+        draw: seed of the accuracies.
+        rich: with all statistics; otherwise with FLOPs and parameters alone.
+        n: number of architectures.
+    """
     shape = GEOMETRIES[geometry]
     chosen = _choose(shape, n, np.random.default_rng(len(geometry)))
     figures = _figures(shape, chosen)
@@ -108,12 +133,13 @@ def invented(geometry: str, draw: int, *, rich: bool, n: int = POOL) -> Table:
     x = _encode(shape, chosen)
     y = _accuracy(shape, chosen, figures, np.random.default_rng([draw, len(geometry)]))
     name = f"{geometry}_{draw}" + ("_rich" if rich else "")
-    return Table(name, x, np.ones(x.shape[1], bool), labels, y)
+    return AccuracyTable(name, x, np.ones(x.shape[1], bool), labels, y)
 
 
-def useless(table: Table) -> Table:
-    """The same accuracies with the statistics of other architectures: of the right sizes, and saying nothing."""
-    # Shuffled by a rule of the row's first half, so that they can still be learnt from the encoding.
+def useless(table: AccuracyTable) -> AccuracyTable:
+    """Return the table with the statistics of other architectures, which say nothing about the accuracies."""
+    # The first half of the encoding decides which other statistics a row gets. So the proxy head can learn them, as it can
+    # learn real ones: a random shuffle would already fail there.
     half = table.x.shape[1] // 2
     weights = np.random.default_rng(1).normal(size=(half, table.labels.shape[1]))
     hashed = np.sin(7.0 * table.x[:, :half] @ weights)
@@ -122,6 +148,7 @@ def useless(table: Table) -> Table:
 
 
 def _choose(shape: Geometry, n: int, rng: np.random.Generator) -> Choices:
+    """Return random values of every choice [n], by the name of the choice and the number of its row."""
     chosen = {"resolution": rng.choice(shape.resolutions, n)}
     for i, (widths, _) in enumerate(shape.rows):
         chosen[f"c{i}"] = rng.choice(widths, n)
@@ -137,7 +164,7 @@ def _depth(shape: Geometry, chosen: Choices) -> Floats:
 
 
 def _figures(shape: Geometry, chosen: Choices) -> dict[str, Floats]:
-    """FLOPs, params and activations of stem with head, and of every row, each [n, 1 + rows]."""
+    """Return FLOPs, params and activations of the stem with the head, and of every row, each [n, 1 + rows]."""
     side, cin = conv_side(chosen["resolution"], 3, 2, 1), np.full(len(chosen["resolution"]), shape.stem)
     stem, costs = conv_norm(3, cin, 3, side * side, bias=True), []
     for i, (_, stride) in enumerate(shape.rows):
@@ -162,7 +189,7 @@ def _encode(shape: Geometry, chosen: Choices) -> Floats:
     for name, column in chosen.items():
         values = np.unique(column)
         if len(values) == 1:
-            continue
+            continue  # what does not vary is no input
         if name[0] == "k" or (name[0] == "e" and shape.one_hot):
             parts.append(column[:, None] == values[None])
         else:
@@ -171,7 +198,7 @@ def _encode(shape: Geometry, chosen: Choices) -> Floats:
 
 
 def _accuracy(shape: Geometry, chosen: Choices, figures: dict[str, Floats], rng: np.random.Generator) -> Floats:
-    """Top-1 in percent: deviation of 1 to 3.5 points, and noise of .1 to .3."""
+    """Return accuracies in percent with a std of 1 to 3.5 points and a noise of 0.1 to 0.3 points."""
     rows, uniform = len(shape.rows), rng.uniform
     flops, params = np.log(figures["flops"].sum(1)), np.log(figures["params"].sum(1))
     by_flops = np.log(figures["flops"][:, 1:]) @ rng.dirichlet(np.full(rows, 1.5))

@@ -1,31 +1,32 @@
-"""Has a change of the search made the quickstart better, or slower? This version against an earlier checkout.
+"""The quickstart of this version against that of an earlier version: is it better, or slower?
 
-    git worktree add ../before a42e58a
-    fbnetv3 benchmark quickstart --before ../before --out DIR
-
-runs the quickstart with both for five seeds, one search at a time with two workers (some twenty minutes on two cores), and
-writes `results/quickstart.json`. What is in DIR already is not run again.
+Both versions run the quickstart with the same seeds, one search at a time with two workers. It takes about twenty minutes
+on two cores. `git worktree add ../before a42e58a` gives the checkout of an earlier version. There is no target: the
+difference is reported with its interval.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
 import subprocess
 import sys
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+import typer
 
-from fbnetv3.benchmarks.result import RESULTS, Result, command_of, host, versions, write_result
-from fbnetv3.benchmarks.seeds import paired_difference
+from fbnetv3.benchmarks.command import Seeds
+from fbnetv3.benchmarks.harness import Benchmark, Measured, Values
+from fbnetv3.benchmarks.result import Result
+from fbnetv3.benchmarks.statistics import paired_difference
+from fbnetv3.benchmarks.tables import Format, Table, difference
+from fbnetv3.errors import InputError
+from fbnetv3.progress import count_steps
 
-NAME = "quickstart"
-SEEDS = tuple(range(5))
 WORKERS = 2
 METHOD = (
     "`fbnetv3 search run --preset quickstart --workers 2` of a checkout of commit `before` and of this version, for the same "
@@ -33,15 +34,60 @@ METHOD = (
     "command and its workers. `difference`: this version less the earlier one, by seed, mean and 95% interval of Student's "
     "t; `slower`: ratio of the medians of the processor times."
 )
+COLUMNS: dict[str, Format] = {
+    "version": "{version}",
+    "test top-1 (%)": "{mean:.2f}",
+    "processor time, median (s)": "{seconds:.0f}",
+    "seeds": "{n}",
+    "minus the earlier one (95% interval)": "{gain}",
+}
+
+
+def measure(
+    before: Annotated[Path, typer.Option(metavar="FOLDER", help="Checkout of the earlier version.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the searches. A search that is there is not run again.")
+    ],
+    seeds: Seeds = (0, 1, 2, 3, 4),
+    after: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Checkout of the later version; by default the one of this command.")
+    ] = Path(__file__).parents[2],
+) -> Measured:
+    """Run both versions with every seed."""
+    commit = commit_of(before)
+    checkouts = {"before": before.resolve(), "after": after.resolve()}
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
+    with count_steps(len(seeds) * len(checkouts)) as step:
+        for seed in seeds:
+            for name, checkout in checkouts.items():
+                step(f"seed {seed}, {name}")
+                folder = out.resolve() / name / f"seed{seed}"
+                folder.mkdir(parents=True, exist_ok=True)
+                rows[name].append(run_search(checkout, seed, folder))
+    return Measured(summary(rows), facts={"before": commit})
+
+
+def commit_of(checkout: Path) -> str:
+    """Return the commit of a checkout.
+
+    Raises:
+        InputError: the folder is no git checkout.
+    """
+    command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    if found.returncode:
+        raise InputError(f"{checkout} is no checkout of the repository ({found.stderr.strip()})")
+    return found.stdout.strip()
 
 
 def run_search(checkout: Path, seed: int, folder: Path) -> dict[str, float]:
-    """One search by the code of a checkout: test accuracy in percent, and seconds of the processors."""
+    """Run one search with the code of a checkout, and return its test accuracy in percent and its processor seconds."""
     record = folder / "measured.json"
     if not record.exists():
         command = [sys.executable, "-m", "fbnetv3", "search", "run", "--preset", "quickstart", "--seed", str(seed)]
         command += ["--workers", str(WORKERS), "--out", str(folder / "run")]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # The working directory is another one than the checkout of this command: `-m` would find the package there.
         subprocess.run(
             command, check=True, capture_output=True, cwd=folder, env=os.environ | {"PYTHONPATH": str(checkout)}
         )
@@ -53,53 +99,34 @@ def run_search(checkout: Path, seed: int, folder: Path) -> dict[str, float]:
     return found
 
 
-def summary(rows: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
-    """The values of the result file, from what `run_search` measured by seed for `before` and `after`."""
+def summary(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> Values:
+    """Return the values of the result file, from what `run_search` measured by seed with the versions before and after."""
     accuracy = {name: [row["test_acc1"] for row in found] for name, found in rows.items()}
     seconds = {name: [row["cpu_seconds"] for row in found] for name, found in rows.items()}
-    difference = asdict(paired_difference(accuracy["after"], accuracy["before"]))
     return {
         "test_acc1": accuracy,
         "mean": {name: round(float(np.mean(values)), 3) for name, values in accuracy.items()},
-        "difference": {key: round(value, 3) for key, value in difference.items()},
+        "difference": paired_difference(accuracy["after"], accuracy["before"]).rounded(3),
         "cpu_seconds": seconds,
         "slower": round(float(np.median(seconds["after"]) / np.median(seconds["before"])), 3),
     }
 
 
-def commit_of(checkout: Path) -> str:
-    """The commit that a checkout stands at."""
-    command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def main(argv: list[str] | None = None) -> Result:
-    """Parse, measure, write."""
-    parser = argparse.ArgumentParser(prog=command_of(NAME), description=__doc__)
-    parser.add_argument("--before", type=Path, required=True, help="checkout of the earlier version")
-    parser.add_argument("--after", type=Path, default=Path(__file__).parents[2], help="checkout of the later one: this")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the searches")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    options = parser.parse_args(argv)
-    checkouts = {"before": options.before.resolve(), "after": options.after.resolve()}
-    rows: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
-    for seed in options.seeds:
-        for name, checkout in checkouts.items():
-            folder = options.out.resolve() / name / f"seed{seed}"
-            folder.mkdir(parents=True, exist_ok=True)
-            rows[name].append(run_search(checkout, seed, folder))
-            print(seed, name, rows[name][-1], flush=True)
-    before = commit_of(checkouts["before"])
-    result = Result.now(
-        command=f"{command_of(NAME)} --before {before} --out DIR",
-        method=METHOD,
-        versions=versions(["torch", "numpy", "scipy"]) | host() | {"before": before},
-        values=summary(rows),
+def tables(result: Result) -> dict[str, Table]:
+    """Return both versions, and the difference of the later one."""
+    values = result.values
+    versions = {"before": f"commit {result.versions['before']}", "after": "this version"}
+    rows = (
+        {
+            "version": version,
+            "mean": values["mean"][name],
+            "seconds": float(np.median(values["cpu_seconds"][name])),
+            "n": len(values["test_acc1"][name]),
+            "gain": difference(values["difference"]) if name == "after" else "-",
+        }
+        for name, version in versions.items()
     )
-    write_result(NAME, result, RESULTS)
-    print(json.dumps(result.values, indent=1))
-    return result
+    return {"the quickstart of two versions": Table.of(COLUMNS, rows)}
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark("quickstart", METHOD, ("torch", "numpy", "scipy"), measure, tables=tables)

@@ -1,45 +1,46 @@
-"""Speed of labels in closed form, of drawing a pool, and of screening ten million candidates, on one core.
+"""Speed of the closed-form costs, of sampling a pool, and of screening ten million candidates, on one core.
 
-    OMP_NUM_THREADS=1 fbnetv3 benchmark cost-speed
+The costs of an architecture are compared with building its network and counting it with fvcore, and must be equal. It takes
+about five minutes. The targets: a million architectures per second, 200,000 times as fast as fvcore, a pool of 20,000
+candidates in 0.2 seconds, and ten million candidates in a minute without more memory than a million need.
 
-takes some five minutes, wants a machine that does nothing else, and writes `results/cost_speed.json`. `--rounds 2 --draws
-20000` is a rehearsal; give it another `--out`.
+Run it with OMP_NUM_THREADS=1: NumPy's matrix products read this variable when NumPy is loaded.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import itertools
-import json
-import os
 import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
+import typer
 from torch import nn
 
-from fbnetv3.benchmarks.ratio import speed_ratio
-from fbnetv3.benchmarks.result import RESULTS, Result, command_of, host, versions, write_result
-from fbnetv3.errors import InputError
+from fbnetv3.benchmarks.command import Rounds
+from fbnetv3.benchmarks.harness import Benchmark, Measured, Target, Values
+from fbnetv3.benchmarks.result import Result
+from fbnetv3.benchmarks.statistics import speed_ratio
+from fbnetv3.benchmarks.tables import Format, Table, duration
 from fbnetv3.inference.optimize import time_calls
 from fbnetv3.model import build_model
-from fbnetv3.search.space.costs import Constraint, cost, statistics
+from fbnetv3.search.space.constraints import Constraint, sample
 from fbnetv3.search.space.encoding import arch_mask, encode
-from fbnetv3.search.space.screen import Score, best
-from fbnetv3.search.space.sobol import sample
-from fbnetv3.search.space.space import IntMatrix, SearchSpace, load_space
-from fbnetv3.training.loop import cpu_threads, seeded
+from fbnetv3.search.space.network_space import NetworkSpace, as_networks
+from fbnetv3.search.space.reader import load_space
+from fbnetv3.search.space.screen import screen
+from fbnetv3.search.space.space import IntMatrix, Score, SearchSpace
+from fbnetv3.training.engine import cpu_threads, seeded
 
-NAME, SPACE = "cost_speed", "released"
+SPACE = "released"
 WINDOW = Constraint("flops", 800e6, 400e6)  # published convention; section 4.2
-ROUNDS, STREAMS, ROWS, POOL, DRAWS, KEEP = 15, 3, 2**17, 20_000, 10**7, 100_000
-MEMBERS, WIDTH = 8, 128
+STREAMS = 3  # runs of the screening
+ROWS, POOL, DRAWS, KEEP = 2**17, 20_000, 10**7, 100_000
+MEMBERS, WIDTH = 8, 128  # networks of the ensemble that scores candidates, and width of their hidden layers
 METHOD = (
     f"One thread, space `{SPACE}`, window 400 to 800M FLOPs in the published convention. `labels`: seconds for each of "
     f"{ROWS:,} index rows, drawn beforehand, of all figures of `statistics` (FLOPs, params, activations, depth, those of "
@@ -54,85 +55,89 @@ METHOD = (
     "core that a run used, `seconds` what passed. `peak_mib`: the largest memory of the process so far, before, after a run "
     "of a tenth of the draws, and after all runs."
 )
+COLUMNS: dict[str, Format] = {
+    "what": "{what}",
+    "median": lambda row: duration(row["median"]),
+    "shortest": lambda row: duration(row["low"]),
+    "longest": lambda row: duration(row["high"]),
+    "n": "{n}",
+}
 
 
-def measure(rounds: int = ROUNDS, streams: int = STREAMS, draws: int = DRAWS, rows: int = ROWS) -> dict[str, Any]:
-    """Seconds of everything, the ratio, and which targets are met."""
-    space = load_space(SPACE)
+def measure(
+    rounds: Rounds = 15,
+    draws: Annotated[int, typer.Option(min=10, help="Number of candidates that are screened.")] = DRAWS,
+    streams: int = STREAMS,
+    rows: int = ROWS,
+    pool: int = POOL,
+    keep: int = KEEP,
+) -> Measured:
+    """Time everything.
+
+    Args:
+        streams: runs of the screening.
+        rows: architectures whose costs are computed in one call.
+        pool: candidates of a pool.
+        keep: candidates that the screening keeps.
+    """
+    space = as_networks(load_space(SPACE))
     with cpu_threads(1):
         start = time.perf_counter()
-        cost(space, np.zeros((1, len(space.sizes)), np.int64))
-        tables = time.perf_counter() - start
+        # The first call in a process makes the look-up tables.
+        space.cost(np.zeros((1, len(space.sizes)), np.int64))
+        tables_seconds = time.perf_counter() - start
+        # The screening comes first, while nothing else has raised the peak of the memory.
         memory = {"before": _peak_mib()}
-        _stream(space, draws // 10, 0)
+        run_screening(space, draws // 10, keep, 0)
         memory["tenth"] = _peak_mib()
-        runs = [_stream(space, draws, seed) for seed in range(1, streams + 1)]
+        runs = [run_screening(space, draws, keep, seed) for seed in range(1, streams + 1)]
         memory["whole"] = _peak_mib()
-        index = sample(space, rows, WINDOW, seed=0)
-        times = time_calls(_calls(space, index), rounds)
-        labels = {name: [seconds / rows for seconds in times[name]] for name in ("statistics", "cost")}
-    ratio = speed_ratio(times["fvcore"], labels["statistics"])
-    values: dict[str, Any] = {
-        "labels": {
-            "architectures_per_second": {name: round(1 / float(np.median(s))) for name, s in labels.items()},
-            "seconds_per_architecture": {name: _spread(s) for name, s in labels.items()},
-            "tables_seconds": _digits(tables),
-        },
-        "fvcore": {"seconds_per_architecture": _spread(times["fvcore"])},
-        "fvcore_over_statistics": dataclasses.asdict(ratio),
-        "pool": {"rows": POOL, "seconds": _spread(times["pool"])},
-        "stream": {
-            "draws": draws,
-            "inside": runs[0].inside,
-            "kept": runs[0].kept,
-            "seconds": _spread([run.seconds for run in runs]),
-            "cpu_seconds": _spread([run.cpu_seconds for run in runs]),
-            "peak_mib": memory,
-        },
-    }
-    return values | {"targets": targets(values)}
+        times = time_calls(_calls(space, sample(space, rows, WINDOW, seed=0), pool), rounds)
+    labels = {name: [seconds / rows for seconds in times[name]] for name in ("statistics", "cost")}
+    return Measured(
+        {
+            "labels": {
+                "architectures_per_second": {name: round(1 / float(np.median(s))) for name, s in labels.items()},
+                "seconds_per_architecture": {name: _summary(s) for name, s in labels.items()},
+                "tables_seconds": _digits(tables_seconds),
+            },
+            "fvcore": {"seconds_per_architecture": _summary(times["fvcore"])},
+            "fvcore_over_statistics": speed_ratio(times["fvcore"], labels["statistics"]).as_dict(),
+            "pool": {"rows": pool, "seconds": _summary(times["pool"])},
+            "stream": {
+                "draws": draws,
+                "inside": runs[0].feasible,
+                "kept": runs[0].kept,
+                "seconds": _summary([run.seconds for run in runs]),
+                "cpu_seconds": _summary([run.cpu_seconds for run in runs]),
+                "peak_mib": memory,
+            },
+        }
+    )
 
 
-def targets(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The targets, medians, and whether they are met."""
-    found = {
-        "architectures_per_second": (values["labels"]["architectures_per_second"]["statistics"], "at_least", 1_000_000),
-        "times_fvcore": (values["fvcore_over_statistics"]["ratio"], "at_least", 200_000),
-        "pool_seconds": (values["pool"]["seconds"]["median"], "at_most", 0.2),
-        "stream_seconds": (values["stream"]["seconds"]["median"], "at_most", 60),
-        "memory_whole_over_tenth": (
-            round(values["stream"]["peak_mib"]["whole"] / values["stream"]["peak_mib"]["tenth"], 3),
-            "at_most",
-            1.25,
-        ),
-    }
-    return {
-        name: {"value": value, kind: limit, "met": bool(value >= limit if kind == "at_least" else value <= limit)}
-        for name, (value, kind, limit) in found.items()
-    }
-
-
-def _calls(space: SearchSpace, index: IntMatrix) -> dict[str, Callable[[], object]]:
+def _calls(space: NetworkSpace, index: IntMatrix, pool: int) -> dict[str, Callable[[], object]]:
+    """Return the calls that are timed in turns, by name."""
     turns, seeds = itertools.cycle(range(len(index))), itertools.count(1)
 
-    def pool() -> None:
-        drawn = sample(space, POOL, WINDOW, seed=next(seeds))
-        statistics(space, drawn)
+    def sample_pool() -> None:
+        drawn = sample(space, pool, WINDOW, seed=next(seeds))
+        space.statistics(drawn)
         encode(space, drawn)
 
     return {
-        "statistics": lambda: statistics(space, index),
-        "cost": lambda: cost(space, index),
+        "statistics": lambda: space.statistics(index),
+        "cost": lambda: space.cost(index),
         "fvcore": lambda: count_built(space, index[next(turns)]),
-        "pool": pool,
+        "pool": sample_pool,
     }
 
 
-def count_built(space: SearchSpace, row: Sequence[int]) -> int:
-    """fvcore's FLOPs of the network of an index row, built anew.
+def count_built(space: NetworkSpace, row: Sequence[int]) -> int:
+    """Build the network of an index row, and return its FLOPs as fvcore counts them.
 
     Raises:
-        RuntimeError: they, or the parameters, are not those of the closed form.
+        RuntimeError: FLOPs or parameters differ from the closed form.
     """
     from fvcore.nn import FlopCountAnalysis
 
@@ -140,31 +145,32 @@ def count_built(space: SearchSpace, row: Sequence[int]) -> int:
     model = build_model(arch, space.num_classes, space.in_chans).eval()
     counter = FlopCountAnalysis(model, torch.zeros(1, space.in_chans, arch.resolution, arch.resolution))
     total = int(counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total())
-    closed = cost(space, np.array([row]))
+    closed = space.cost(np.array([row]))
     built = total, sum(p.numel() for p in model.parameters())
     if built != (closed.flops("fvcore")[0], closed.params("fvcore")[0]):
         raise RuntimeError(f"{list(row)}: built {built}, closed form {closed}")
     return total
 
 
-class Streamed(NamedTuple):
-    """What a run took, rows inside the window, and rows kept."""
+class Screening(NamedTuple):
+    """One run of the screening: its times, the number of feasible candidates, and how many of them it kept."""
 
     seconds: float
     cpu_seconds: float
-    inside: int
+    feasible: int
     kept: int
 
 
-def _stream(space: SearchSpace, draws: int, seed: int) -> Streamed:
-    screen, score = _score(space, 1), _score(space, MEMBERS)
+def run_screening(space: SearchSpace, draws: int, keep: int, seed: int) -> Screening:
+    """Screen `draws` candidates with one network, score the best with an ensemble, and time both together."""
+    cheap, score = _score(space, 1), _score(space, MEMBERS)
     start, cpu = time.perf_counter(), time.process_time()
-    found = best(space, WINDOW, draws, seed, screen, score, KEEP)
-    return Streamed(time.perf_counter() - start, time.process_time() - cpu, found.inside, len(found.index))
+    found = screen(space, WINDOW, draws, seed, cheap, score, keep)
+    return Screening(time.perf_counter() - start, time.process_time() - cpu, found.feasible, len(found.index))
 
 
 def _score(space: SearchSpace, members: int) -> Score:
-    """The mean of so many random networks of three hidden layers."""
+    """Return the mean of so many random networks of three hidden layers. Only their size matters for the time."""
     columns = len(arch_mask(space))
 
     def network() -> nn.Module:
@@ -182,13 +188,10 @@ def _score(space: SearchSpace, members: int) -> Score:
     return score
 
 
-def _spread(seconds: Sequence[float]) -> dict[str, float]:
-    return {
-        "median": _digits(float(np.median(seconds))),
-        "low": _digits(min(seconds)),
-        "high": _digits(max(seconds)),
-        "n": len(seconds),
-    }
+def _summary(seconds: Sequence[float]) -> dict[str, float]:
+    """Return median, shortest and longest time, and the number of times."""
+    middle = float(np.median(seconds))
+    return {"median": _digits(middle), "low": _digits(min(seconds)), "high": _digits(max(seconds)), "n": len(seconds)}
 
 
 def _digits(value: float) -> float:
@@ -196,35 +199,46 @@ def _digits(value: float) -> float:
 
 
 def _peak_mib() -> int:
-    """The most memory that this process has held."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10
+    """Return the largest memory that this process has used so far, in MiB."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kilobytes
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
 
 
-def main(argv: list[str] | None = None) -> Result:
-    """Parse, measure, write."""
-    parser = argparse.ArgumentParser(prog=command_of(NAME), description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"interleaved rounds (default {ROUNDS})")
-    parser.add_argument("--draws", type=int, default=DRAWS, help=f"candidates that are streamed (default {DRAWS:,})")
-    parser.add_argument("--out", type=Path, default=RESULTS / f"{NAME}.json", help="the result file")
-    options = parser.parse_args(argv)
-    if os.environ.get("OMP_NUM_THREADS") != "1":  # NumPy's matrix products read it when they are loaded
-        raise InputError(f"{NAME} measures one core; run it as OMP_NUM_THREADS=1 {command_of(NAME)}")
-    given = "".join(
-        f" --{name} {value}"
-        for name, value, usual in (("rounds", options.rounds, ROUNDS), ("draws", options.draws, DRAWS))
-        if value != usual
-    )
-    result = Result.now(
-        command=f"OMP_NUM_THREADS=1 {command_of(NAME)}{given}",
-        method=METHOD,
-        versions=versions(["torch", "fvcore", "numpy", "scipy"]) | host(),
-        values=measure(options.rounds, draws=options.draws),
-    )
-    write_result(options.out.stem, result, options.out.parent)
-    print(json.dumps(result.values, indent=1))
-    return result
+def targets(values: Values) -> dict[str, Target]:
+    """Return the targets, which are about medians."""
+    stream = values["stream"]
+    memory = round(stream["peak_mib"]["whole"] / stream["peak_mib"]["tenth"], 3)
+    return {
+        "architectures_per_second": Target(
+            values["labels"]["architectures_per_second"]["statistics"], "at_least", 1_000_000
+        ),
+        "times_fvcore": Target(values["fvcore_over_statistics"]["ratio"], "at_least", 200_000),
+        "pool_seconds": Target(values["pool"]["seconds"]["median"], "at_most", 0.2),
+        "stream_seconds": Target(stream["seconds"]["median"], "at_most", 60),
+        "memory_whole_over_tenth": Target(memory, "at_most", 1.25),
+    }
 
 
-if __name__ == "__main__":
-    main()
+def tables(result: Result) -> dict[str, Table]:
+    """Return the times of everything that was measured."""
+    values, stream = result.values, result.values["stream"]
+    labels = values["labels"]["seconds_per_architecture"]
+    rows = {
+        "one architecture: build it and count it with fvcore": values["fvcore"]["seconds_per_architecture"],
+        "one architecture: all statistics by look-up": labels["statistics"],
+        "one architecture: FLOPs and parameters by look-up": labels["cost"],
+        f"a pool of {values['pool']['rows']:,} candidates: sample, statistics, encode": values["pool"]["seconds"],
+        f"{stream['draws']:,} candidates: screen, and score the best {stream['kept']:,}": stream["seconds"],
+    }
+    return {"times on one core": Table.of(COLUMNS, ({"what": what, **row} for what, row in rows.items()))}
+
+
+BENCHMARK = Benchmark(
+    "cost_speed",
+    METHOD,
+    ("torch", "fvcore", "numpy", "scipy"),
+    measure,
+    targets,
+    tables=tables,
+    environment={"OMP_NUM_THREADS": "1"},
+)

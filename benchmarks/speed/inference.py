@@ -1,36 +1,30 @@
-"""Speed of inference here: this package, its exports and its int8 against timm's network of the same function.
+"""Speed of inference: this package, its exports and its int8 networks against timm's network of the same function.
 
-    fbnetv3 benchmark inference --out benchmarks/results/inference.json
-
-takes some twenty minutes, nearly all of it compiling, wants a machine that does nothing else, prints a table and writes the
-result file. `--quick` is a minute's rehearsal with a few paths on small images; its figures mean nothing.
+All paths run in turns in one process. The benchmark takes about twenty minutes, nearly all of it for compiling. The
+targets: the best path is at least 2.3 times as fast as timm in eager mode and nearly as fast as timm in the fastest
+runtime, and int8 is faster still.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import functools
-import logging
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import timm
 import torch
-from rich.console import Console
-from rich.table import Table
-from torch import nn
+import typer
 
 from fbnetv3.arch import Arch, Block, find_arch
-from fbnetv3.benchmarks.ratio import fastest, speed_ratio
-from fbnetv3.benchmarks.result import RESULTS, Result, command_of, versions, write_result
+from fbnetv3.benchmarks.command import Rounds, one_of
+from fbnetv3.benchmarks.harness import Benchmark, Measured, Target, Values
+from fbnetv3.benchmarks.result import Result
 from fbnetv3.benchmarks.speed.inference_paths import (
     FP32,
     MATRIX,
@@ -40,19 +34,22 @@ from fbnetv3.benchmarks.speed.inference_paths import (
     same_networks,
     without_gradients,
 )
+from fbnetv3.benchmarks.statistics import fastest, speed_ratio
+from fbnetv3.benchmarks.tables import Table, ratio
 from fbnetv3.complexity import cost
 from fbnetv3.inference.optimize import time_calls
-from fbnetv3.inference.quantize import quantize
+from fbnetv3.inference.quantization import quantize
 from fbnetv3.inference.runtimes import Run
 from fbnetv3.model import build_model
+from fbnetv3.progress import count_steps
 from fbnetv3.search.space.measure_latency import cpu_model
-from fbnetv3.training.data.memory import fashion_mnist, normalise
-from fbnetv3.training.loop import cpu_threads, fit, seeded
+from fbnetv3.training.data.memory import normalise
+from fbnetv3.training.data.packaged import fashion_mnist
+from fbnetv3.training.engine import cpu_threads, seeded
+from fbnetv3.training.loop import fit
 from fbnetv3.training.recipe import Recipe
 
-logger = logging.getLogger("fbnetv3.benchmarks.speed.inference")  # also when run as __main__
-
-NAME = "inference"
+PATHS = (*PEERS, *FP32, "int8")
 METHOD = (
     "All paths hold the same weights (seeded; batch-norm statistics of random images) and must show timm's logits first. In "
     "one process, for each thread count and batch, every path runs in every round, once unmeasured to fill the caches and "
@@ -64,7 +61,7 @@ METHOD = (
     "images, on all test images; calibration on training images. `start`: fresh processes that import, and building a "
     "network, both interleaved."
 )
-MICRO = Arch(
+MICRO = Arch(  # for 28 x 28 grey images: small enough to be trained within the benchmark
     "micro",
     28,
     Block("conv", 16, k=3, s=2),
@@ -87,193 +84,199 @@ RECIPE = Recipe(
     ema_decay=0.97,
     augmentation="flip",
 )
+QUICK = {
+    "resolution": 96,
+    "threads": (1,),
+    "batches": (1,),
+    "rounds": 3,
+    "paths": ("timm_openvino", "eager", "fused", "openvino", "int8"),
+    "heavy": "fbnetv3_d",
+    "starts": 1,
+    "seeds": (0,),
+    "epochs": 1,
+}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What to measure and how often; `paths` beside timm_eager, `heavy` the network whose building is timed."""
+def measure(
+    model: Annotated[str, typer.Option(help="Network to run: fbnetv3_d or fbnetv3_g.")] = "fbnetv3_d",
+    resolution: Annotated[int, typer.Option(min=1, help="Side of the images in pixels.")] = 224,
+    rounds: Rounds = 40,
+    threads: Annotated[tuple[int, ...], typer.Option(metavar="N ...", min=1, help="Numbers of threads.")] = (1, 2),
+    batches: Annotated[tuple[int, ...], typer.Option(metavar="N ...", min=1, help="Numbers of images at once.")] = (
+        1,
+        8,
+    ),
+    paths: Annotated[
+        tuple[str, ...],
+        typer.Option(metavar="PATH ...", parser=one_of(*PATHS), help=f"Paths besides timm_eager: {', '.join(PATHS)}."),
+    ] = PATHS,
+    heavy: str = "fbnetv3_g",
+    starts: int = 8,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    epochs: int = RECIPE.epochs,
+) -> Measured:
+    """Time all paths, the start of the package, and compare the accuracy of int8 networks.
 
-    model: str = "fbnetv3_d"
-    resolution: int = 224
-    threads: tuple[int, ...] = (1, 2)
-    batches: tuple[int, ...] = (1, 8)
-    rounds: int = 40
-    paths: tuple[str, ...] = (*PEERS, *FP32, "int8")
-    heavy: str = "fbnetv3_g"
-    starts: int = 8
-    seeds: tuple[int, ...] = (0, 1, 2)
-    epochs: int = RECIPE.epochs
+    Args:
+        heavy: the network whose building is timed.
+        starts: rounds of imports and buildings.
+        seeds: seeds of the networks that are trained and turned to int8.
+        epochs: epochs of these trainings.
+    """
+    values: Values = {"model": model, "resolution": resolution, "rounds": rounds}
+    ours, theirs = same_networks(model, resolution)
+    macs = cost(find_arch(model), resolution=resolution).conv  # of one image
+    with tempfile.TemporaryDirectory() as files, count_steps(len(threads) * len(batches) + 1 + len(seeds)) as step:
+        for count in threads:
+            values[f"threads_{count}"] = {}
+            for batch in batches:
+                step(f"{count} threads, batch {batch}")
+                size = (batch, 3, resolution, resolution)
+                example = torch.randn(size, generator=torch.Generator().manual_seed(1))
+                with cpu_threads(count):
+                    torch._dynamo.reset()  # compiled code keeps the number of threads that it was compiled for
+                    runs = build_paths(paths, ours, theirs, example, Path(files))
+                    values[f"threads_{count}"][f"batch_{batch}"] = time_paths(runs, example, rounds, batch * macs)
+        step("imports and building")
+        values["start"] = measure_start(heavy, starts)
+        with cpu_threads(1):
+            values["int8_accuracy"] = int8_accuracy(seeds, epochs, step)
+    return Measured(values, facts={"cpu": cpu_model()})
 
 
-QUICK = Settings(
-    resolution=96,
-    threads=(1,),
-    batches=(1,),
-    rounds=3,
-    paths=("timm_openvino", "eager", "fused", "openvino", "int8"),
-    heavy="fbnetv3_d",
-    starts=1,
-    seeds=(0,),
-    epochs=1,
-)
+def time_paths(runs: Mapping[str, Run], example: torch.Tensor, rounds: int, macs: float) -> Values:
+    """Return times, ratios and the share of the processor's peak for one batch.
 
-
-def measure_paths(settings: Settings, ours: nn.Module, theirs: nn.Module, batch: int, files: Path) -> dict[str, Any]:
-    """Times, ratios and the share of the peak for one batch size, with torch's number of threads."""
-    torch._dynamo.reset()  # compiled code keeps the number of threads that it was compiled for
-    size = (batch, 3, settings.resolution, settings.resolution)
-    example = torch.randn(size, generator=torch.Generator().manual_seed(1))
-    runs = build_paths(settings.paths, ours, theirs, example, files)
+    Args:
+        runs: the paths by name.
+        example: the batch.
+        rounds: number of interleaved rounds.
+        macs: multiply-adds of convolutions and linear layers of the batch.
+    """
     calls: dict[str, Callable[[], object]] = {name: functools.partial(run, example) for name, run in runs.items()}
-    logger.info("threads %d, batch %d: timing", torch.get_num_threads(), batch)
-    times = time_calls(calls | matrix_products(), settings.rounds)
-    values: dict[str, Any] = {
-        name: {"ms": round(1e3 * float(np.median(series)), 3)}
-        | dataclasses.asdict(speed_ratio(times["timm_eager"], series))
+    times = time_calls(calls | matrix_products(), rounds)
+    values: Values = {
+        name: {"ms": _milliseconds(series, 3)} | speed_ratio(times["timm_eager"], series).as_dict()
         for name, series in times.items()
     }
     best = fastest(times, [name for name in FP32 if name in runs])
     peer = fastest(times, [name for name in ("timm_eager", *PEERS) if name in runs])
     product = fastest(times, [name for name in times if name.startswith("matmul_")])
-    macs = batch * cost(find_arch(settings.model), resolution=settings.resolution).conv
     values |= {
         "best": {"path": best, "peer": peer, "product": product}
-        | {"over_peer": dataclasses.asdict(speed_ratio(times[peer], times[best]))},
+        | {"over_peer": speed_ratio(times[peer], times[best]).as_dict()},
         "peak_share": round(macs / MATRIX**3 * float(np.median(times[product]) / np.median(times[best])), 4),
     }
     if "int8" in runs:
-        values["best"]["int8_over_best"] = dataclasses.asdict(speed_ratio(times[best], times["int8"]))
+        values["best"]["int8_over_best"] = speed_ratio(times[best], times["int8"]).as_dict()
     return values
 
 
-def measure_start(settings: Settings) -> dict[str, Any]:
-    """Import of the package against torch's, in fresh processes, and building a network against timm's."""
-    logger.info("import and build times")
+def measure_start(heavy: str, rounds: int) -> Values:
+    """Time the import of this package against torch's, in fresh processes, and the building of a network against timm's."""
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
     run = functools.partial(subprocess.run, check=True, env=environment)
     imports = time_calls(
         {name: functools.partial(run, [sys.executable, "-c", f"import {name}"]) for name in ("torch", "fbnetv3")},
-        settings.starts,
+        rounds,
     )
     builds = time_calls(
-        {
-            "timm": functools.partial(timm.create_model, settings.heavy),
-            "ours": functools.partial(build_model, settings.heavy),
-        },
-        settings.starts,
+        {"timm": functools.partial(timm.create_model, heavy), "ours": functools.partial(build_model, heavy)}, rounds
     )
+    # Here the ratio is that of times: above 1 this package takes longer.
     return {
-        "import_over_torch": dataclasses.asdict(speed_ratio(imports["fbnetv3"], imports["torch"])),
-        "build_over_timm": dataclasses.asdict(speed_ratio(builds["ours"], builds["timm"])),
-        "import_ms": {name: round(1e3 * float(np.median(series)), 1) for name, series in imports.items()},
-        "build_ms": {name: round(1e3 * float(np.median(series)), 1) for name, series in builds.items()},
+        "import_over_torch": speed_ratio(imports["fbnetv3"], imports["torch"]).as_dict(),
+        "build_over_timm": speed_ratio(builds["ours"], builds["timm"]).as_dict(),
+        "import_ms": {name: _milliseconds(series, 1) for name, series in imports.items()},
+        "build_ms": {name: _milliseconds(series, 1) for name, series in builds.items()},
     }
 
 
-def int8_accuracy(settings: Settings) -> dict[str, Any]:
-    """Top-1 on all test images of Fashion-MNIST, in percent, of trained networks in float32 and int8, by seed."""
+def int8_accuracy(seeds: Sequence[int], epochs: int, step: Callable[[str], None]) -> Values:
+    """Train networks on Fashion-MNIST and return their top-1 on all test images, in percent, in float32 and in int8."""
     data = fashion_mnist()
     calibration = [normalise(part, data.mean, data.std) for part in data.train.images[:512].split(64)]
     batches = [normalise(part, data.mean, data.std) for part in data.test.images.split(500)]
     rows = {}
-    for seed in settings.seeds:
-        logger.info("int8 accuracy: training with seed %d", seed)
+    for seed in seeds:
+        step(f"accuracy of int8, seed {seed}")
         network = seeded(functools.partial(build_model, MICRO, len(data.classes), data.in_chans), seed)
-        trained = fit(network, RECIPE, data, seed=seed, epochs=settings.epochs).model
+        trained = fit(network, RECIPE, data, seed=seed, epochs=epochs).model
         runs: dict[str, Run] = {"fp32": without_gradients(trained), "int8": quantize(trained, calibration)}
         answers = {name: torch.cat([run(batch).argmax(1) for batch in batches]) for name, run in runs.items()}
-        rows[str(seed)] = {
-            name: round(100 * float((answer == data.test.labels).float().mean()), 2) for name, answer in answers.items()
-        } | {"agreement": round(100 * float((answers["fp32"] == answers["int8"]).float().mean()), 2)}
+        rows[str(seed)] = {name: _percent(answer == data.test.labels) for name, answer in answers.items()} | {
+            "agreement": _percent(answers["fp32"] == answers["int8"])
+        }
     mean = {key: round(float(np.mean([row[key] for row in rows.values()])), 2) for key in ("fp32", "int8", "agreement")}
     return {"images": len(data.test), "seeds": rows, "mean": mean}
 
 
-def targets(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the package aims at, and whether this run met it: ratios of medians, one thread, paths that were run."""
+def _milliseconds(seconds: Sequence[float], digits: int) -> float:
+    return round(1e3 * float(np.median(seconds)), digits)
+
+
+def _percent(hits: torch.Tensor) -> float:
+    return round(100 * float(hits.float().mean()), 2)
+
+
+def targets(values: Values) -> dict[str, Target]:
+    """Return the targets: ratios of medians on one thread, for the paths that were run."""
     start = values["start"]
-    rows = {
-        "import_over_torch": _target(start["import_over_torch"]["ratio"], "below", 1.15),
-        "build_over_timm": _target(start["build_over_timm"]["ratio"], "at_most", 1.0),
+    found = {
+        "import_over_torch": Target(start["import_over_torch"]["ratio"], "below", 1.15),
+        "build_over_timm": Target(start["build_over_timm"]["ratio"], "at_most", 1.0),
     }
     for batch, row in values.get("threads_1", {}).items():
         best = row["best"]
-        rows[f"best_{batch}"] = _target(row[best["path"]]["ratio"], "at_least", 2.3)
-        rows[f"best_over_peer_{batch}"] = _target(best["over_peer"]["ratio"], "at_least", 0.97)
+        found[f"best_{batch}"] = Target(row[best["path"]]["ratio"], "at_least", 2.3)
+        found[f"best_over_peer_{batch}"] = Target(best["over_peer"]["ratio"], "at_least", 0.97)
         if "eager" in row:
-            rows[f"eager_{batch}"] = _target(row["eager"]["ratio"], "at_least", 1.0)
+            found[f"eager_{batch}"] = Target(row["eager"]["ratio"], "at_least", 1.0)
         if "int8" in row:
-            rows[f"int8_over_best_{batch}"] = _target(best["int8_over_best"]["ratio"], "above", 1.0)
-    return rows
+            found[f"int8_over_best_{batch}"] = Target(best["int8_over_best"]["ratio"], "above", 1.0)
+    return found
 
 
-def _target(value: float, rule: str, limit: float) -> dict[str, Any]:
-    met = {"below": value < limit, "at_most": value <= limit, "at_least": value >= limit, "above": value > limit}[rule]
-    return {"value": value, rule: limit, "met": met}
+def tables(result: Result) -> dict[str, Table]:
+    """Return the speed of every path by threads and batch, and what else was measured."""
+    values, found = result.values, {}
+    for key in (key for key in values if key.startswith("threads_")):
+        batches = values[key]
+        for title, cell in (("times as fast as timm eager", ratio), ("milliseconds", lambda row: f"{row['ms']:.2f}")):
+            columns = {"path": "{path}", **{batch.replace("_", " "): f"{{{batch}}}" for batch in batches}}
+            found[f"{key.replace('_', ' ')}: {title}"] = Table.of(
+                columns,
+                (
+                    {"path": path, **{batch: cell(rows[path]) for batch, rows in batches.items()}}
+                    for path in path_names(next(iter(batches.values())))
+                ),
+            )
+    best = ({"batch": batch.replace("_", " "), **rows} for batch, rows in values.get("threads_1", {}).items())
+    columns = {"1 thread": "{batch}", "best float32 path": "{best[path]}", "timm's best": "{best[peer]}"}
+    found["best paths"] = Table.of(columns | {"share of the multiply-add peak": "{peak_share:.2f}"}, best)
+    start, mean = values["start"], values["int8_accuracy"]["mean"]
+    rows = {
+        "import, times torch's": ratio(start["import_over_torch"]),
+        "building, times timm's": ratio(start["build_over_timm"]),
+        "top-1 in float32 (%)": f"{mean['fp32']:.2f}",
+        "top-1 in int8 (%)": f"{mean['int8']:.2f}",
+    }
+    found["start, and accuracy of int8"] = Table(("what", "measured"), tuple(rows.items()))
+    return found
 
 
-def measure(settings: Settings, command: str) -> Result:
-    """Everything, in the order of the result file."""
-    values: dict[str, Any] = {"model": settings.model, "resolution": settings.resolution, "rounds": settings.rounds}
-    ours, theirs = same_networks(settings.model, settings.resolution)
-    with tempfile.TemporaryDirectory() as files:
-        for threads in settings.threads:
-            with cpu_threads(threads):
-                values[f"threads_{threads}"] = {
-                    f"batch_{batch}": measure_paths(settings, ours, theirs, batch, Path(files))
-                    for batch in settings.batches
-                }
-    values["start"] = measure_start(settings)
-    with cpu_threads(1):
-        values["int8_accuracy"] = int8_accuracy(settings)
-    values["targets"] = targets(values)
-    packages = ["torch", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "executorch", "numpy"]
-    facts = {"cpu": cpu_model(), "cpus": str(os.cpu_count())}
-    return Result.now(command, METHOD, versions(packages) | facts, values)
+def path_names(rows: Mapping[str, Any]) -> list[str]:
+    """Return the names of the paths in the values of one batch, without the matrix products."""
+    return [name for name, row in rows.items() if isinstance(row, dict) and "ms" in row and "matmul" not in name]
 
 
-def print_tables(console: Console, values: Mapping[str, Any]) -> None:
-    """Paths by thread count and batch, then the targets."""
-    for threads, batches in ((key, value) for key, value in values.items() if key.startswith("threads_")):
-        for batch, rows in batches.items():
-            table = Table("path", "ms", "times as fast as timm eager", title=f"{threads} {batch}".replace("_", " "))
-            for name, row in rows.items():
-                if "ms" in (row if isinstance(row, dict) else {}):
-                    table.add_row(name, f"{row['ms']:.2f}", f"{row['ratio']:.2f} [{row['low']:.2f}, {row['high']:.2f}]")
-            console.print(table)
-            console.print(f"best {rows['best']}; share of the multiply-add peak {rows['peak_share']:.2f}\n")
-    console.print({key: values[key] for key in ("start", "int8_accuracy")})
-    table = Table("target", "measured", "asked for", "met")
-    for name, row in values["targets"].items():
-        value, rule, met = row["value"], next(k for k in row if k not in ("value", "met")), row["met"]
-        table.add_row(name, f"{value:.3f}", f"{rule.replace('_', ' ')} {row[rule]}", "yes" if met else "NO")
-    console.print(table)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Measure, write, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=RESULTS / f"{NAME}.json")
-    parser.add_argument("--quick", action="store_true", help="rehearse with few paths, rounds and pixels")
-    parser.add_argument("--model", help="fbnetv3_d (default) or fbnetv3_g")
-    parser.add_argument("--resolution", type=int)
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--threads", type=int, nargs="+")
-    parser.add_argument("--batches", type=int, nargs="+")
-    parser.add_argument("--paths", nargs="+", choices=(*PEERS, *FP32, "int8"), help="beside timm_eager")
-    given = vars(parser.parse_args(arguments))
-    out, quick = given.pop("out"), given.pop("quick")
-    changes: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items() if v is not None}
-    settings = dataclasses.replace(QUICK if quick else Settings(), **changes)
-    options = [f"--{key} {' '.join(map(str, v)) if isinstance(v, tuple) else v}" for key, v in changes.items()]
-    command = " ".join([command_of(NAME), *["--quick"] * quick, *options])
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-    logging.getLogger("fbnetv3").setLevel(logging.INFO)
-    result = measure(settings, command)
-    write_result(out.stem, result, out.parent)
-    print_tables(Console(), result.values)
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    "inference",
+    METHOD,
+    ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "executorch", "numpy"),
+    measure,
+    targets,
+    tables=tables,
+    quick=QUICK,
+)

@@ -1,8 +1,7 @@
-"""The paths whose speed `fbnetv3.benchmarks.speed.inference` compares: one function, many ways to run it."""
+"""The ways to run one network whose speed `inference.py` compares: this package's, timm's, exports and int8."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,26 +13,31 @@ from torch import Tensor, nn
 from fbnetv3.hub.convert import convert_to_timm
 from fbnetv3.inference.export import FORMATS, export_model, frozen_copy
 from fbnetv3.inference.optimize import BACKENDS, optimize_for_inference
-from fbnetv3.inference.quantize import quantize
+from fbnetv3.inference.quantization import quantize
 from fbnetv3.inference.runtimes import TOLERANCE, Run, relative_difference
 from fbnetv3.model import build_model
-from fbnetv3.training.loop import seeded
-
-logger = logging.getLogger(__name__)
+from fbnetv3.training.engine import seeded
 
 PEERS = ("timm_compiled", "timm_onnxruntime", "timm_openvino")
 FP32 = ("eager", "fused", "inductor", "onnxruntime", "openvino", "auto", *(f"export_{name}" for name in FORMATS))
-MATRIX = 1024  # side
+MATRIX = 1024  # side of the matrices whose product shows the peak of the processor
 
 
 def same_networks(name: str, side: int) -> tuple[nn.Module, nn.Module]:
-    """Ours and timm's with the same weights, batch norms as after training (on noise), shown to be the same function."""
+    """Return the network of this package and timm's, in eval mode, with the same weights.
+
+    Batch-norm statistics are those of random images, so that activations have the size that they have after a training.
+
+    Raises:
+        RuntimeError: the two compute different logits.
+    """
     ours = seeded(lambda: build_model(name), seed=0)
     images = torch.randn(16, 3, side, side, generator=torch.Generator().manual_seed(0))
     for module in ours.modules():
         if isinstance(module, nn.BatchNorm2d):
+            # A residual block ends with a batch norm of weight 0 at first; with it the block would compute nothing.
             nn.init.ones_(module.weight)
-            module.momentum = None  # the plain mean over what it sees
+            module.momentum = None  # the running statistics are the plain mean over all batches
     with torch.no_grad():
         ours(images)
     theirs = timm.create_model(name.removesuffix("_same_padding"))
@@ -46,17 +50,18 @@ def same_networks(name: str, side: int) -> tuple[nn.Module, nn.Module]:
 
 
 def check_same(expected: Tensor, found: Tensor, path: str) -> None:
-    """Raise unless the logits are the same within `TOLERANCE`."""
+    """Raise RuntimeError unless the logits are equal within `TOLERANCE`."""
     if (share := relative_difference(found, expected)) > TOLERANCE:
         raise RuntimeError(f"{path}: logits differ from timm's by {share:.1e} of the largest")
 
 
 def without_gradients(network: nn.Module) -> Run:
-    """The network as it is, called as one does for inference."""
+    """Return the network as a function that is called as one does for inference."""
 
     def run(images: Tensor) -> Tensor:
         with torch.no_grad():
-            return network(images)  # type: ignore[no-any-return]
+            logits: Tensor = network(images)
+            return logits
 
     return run
 
@@ -64,11 +69,21 @@ def without_gradients(network: nn.Module) -> Run:
 def build_paths(
     names: Sequence[str], ours: nn.Module, theirs: nn.Module, example: Tensor, files: Path
 ) -> dict[str, Run]:
-    """timm_eager and every path named; float32 ones have shown timm's logits. Exports go into the folder `files`."""
+    """Return `timm_eager` and every path in `names`, ready to run with torch's present number of threads.
+
+    Args:
+        names: paths of `PEERS` and `FP32`, and `int8`.
+        ours: the network of this package.
+        theirs: timm's network.
+        example: images of the size that will be timed.
+        files: folder for exports, which are written only once.
+
+    Raises:
+        RuntimeError: the logits of a float32 path differ from timm's.
+    """
     peers = {f"timm_{'compiled' if name == 'inductor' else name}": name for name in BACKENDS}
     runs: dict[str, Run] = {"timm_eager": without_gradients(theirs)}
     for name in names:
-        logger.info("threads %d, batch %d: building %s", torch.get_num_threads(), len(example), name)
         if name in PEERS:
             runs[name] = BACKENDS[peers[name]].build(frozen_copy(theirs, example), example)
         elif name == "eager":
@@ -79,25 +94,26 @@ def build_paths(
             runs[name] = exported(ours, example, name.removeprefix("export_"), files)
         else:
             runs[name] = optimize_for_inference(ours, example, "eager" if name == "fused" else name)
-        if name != "int8":
+        if name != "int8":  # int8 rounds: its logits are others by design
             check_same(runs["timm_eager"](example), runs[name](example), name)
     return runs
 
 
 def exported(ours: nn.Module, example: Tensor, format: str, files: Path) -> Run:
-    """The network through a file, which is written once, with torch's number of threads."""
+    """Return the network as it runs from an exported file, with torch's number of threads."""
     path = files / f"{format}{FORMATS[format].suffix}"
     if not path.exists():
         export_model(ours, example, path, format)
     if format == "executorch":
         from executorch.extension.pybindings import portable_lib
 
+        # ExecuTorch takes its number of threads from the machine, not from torch.
         portable_lib._unsafe_reset_threadpool(torch.get_num_threads())
     return FORMATS[format].load(path, example)
 
 
 def matrix_products() -> dict[str, Callable[[], object]]:
-    """Square float32 matrix products: torch's, and OpenVINO's, whose kernels may use wider instructions."""
+    """Return float32 products of two square matrices: torch's, and OpenVINO's, whose kernels may use wider instructions."""
     import openvino
     from openvino import opset13
 

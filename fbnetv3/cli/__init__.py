@@ -1,4 +1,4 @@
-"""The `fbnetv3` command: parses, calls, prints. Errors that a user can mend are one line and exit code 2."""
+"""The `fbnetv3` command. It parses, calls and prints. A mistake of the user is one line on stderr and exit code 2."""
 
 from __future__ import annotations
 
@@ -11,62 +11,74 @@ from typing import Annotated, Any
 import typer
 
 import fbnetv3
-from fbnetv3.cli import benchmark, compare, detection, recipes, resources, search, weights, zoo
+from fbnetv3.benchmarks.catalogue import COMPARE
+from fbnetv3.cli import benchmark, detection, networks, recipes, search, spaces, weights
+from fbnetv3.cli.make_zoo import make_zoo
 from fbnetv3.cli.show import Json, out
 from fbnetv3.cli.train import train
 from fbnetv3.errors import InputError, Note
 
-_as_ever = warnings.showwarning
+NETWORKS, TRAINING, PAPER = "Use a network", "Train and search", "The paper"
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="FBNetV3: models, recipes and the NARS search.",
-)
-for command in (zoo.models, zoo.info, zoo.predict, zoo.export, train, detection.detect):
-    app.command()(command)
-search.app.command()(resources.budgets)
-search.app.command()(resources.scale)
-search.app.command()(compare.compare)
-search.app.command("latency-table")(resources.latency_table)
-search.app.command()(resources.regenerate)
-app.add_typer(search.app, name="search")
-app.add_typer(recipes.app, name="recipe")
-app.add_typer(weights.app, name="weights")
-app.add_typer(benchmark.app, name="benchmark")
+_show_other_warning = warnings.showwarning
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+for command in (networks.models, networks.info, networks.predict, detection.detect, networks.export, networks.scale):
+    app.command(rich_help_panel=NETWORKS)(command)
+app.add_typer(weights.app, name="weights", rich_help_panel=NETWORKS)
+app.command(rich_help_panel=TRAINING)(train)
+app.add_typer(recipes.app, name="recipe", rich_help_panel=TRAINING)
+app.add_typer(search.app, name="search", rich_help_panel=TRAINING)
+app.command(rich_help_panel=TRAINING)(make_zoo)
+search.app.command("audit")(spaces.audit)
+search.app.command("latency-table")(spaces.latency_table)
+search.app.command("compare", cls=benchmark.lazy(COMPARE), help=COMPARE.about)(benchmark.placeholder)
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command. Every error of the user looks the same, whether typer or this package found it."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     warnings.showwarning = _show_warning
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)  # in its standalone mode, typer would draw its own errors as a box
     except InputError as error:
-        print(f"fbnetv3: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        message = error.format_message()
+        if context is None or not message:  # typer has printed the help of a command without arguments
+            _fail(message)
+        stop = "" if message.endswith((".", "?")) else "."
+        _fail(f"{message}{stop} `{context.command_path} --help` shows what it takes")
+
+
+def _fail(message: str) -> None:
+    if message:
+        print(f"fbnetv3: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """A note of this package in one line, without the line of code that gave it; other warnings as ever."""
+    """Show a note of this package in one line, without the line of code that gave it. Other warnings look as usual."""
     if issubclass(category, Note):
         print(f"fbnetv3: note: {message}", file=sys.stderr)
     else:
-        _as_ever(message, category, *where, **more)
+        _show_other_warning(message, category, *where, **more)
 
 
 @app.callback(invoke_without_command=True)
 def version(show: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
-    """FBNetV3: models, recipes and the NARS search."""
+    """FBNetV3: networks with released weights, training recipes, and the joint search of both (NARS)."""
     if show:
         print(fbnetv3.__version__)
         raise typer.Exit
 
 
-@app.command()
+@app.command(rich_help_panel=PAPER)
 def reproduce(
-    item: Annotated[str | None, typer.Argument(help="table1..table8 or figure1..figure7; all without it.")] = None,
+    item: Annotated[
+        str | None, typer.Argument(help="table1 to table8, or figure1 to figure7. The default is all of them.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show every number of the paper: quoted, measured here (where, when, how), or not run (why)."""
@@ -77,6 +89,8 @@ def reproduce(
     else:
         harness.render(out, item)
 
+
+app.add_typer(benchmark.app, name="benchmark", rich_help_panel=PAPER)
 
 if __name__ == "__main__":
     main()

@@ -115,9 +115,8 @@ def coco(
 
     given = ["MODEL.DEVICE", device, *_data(data, train_file, val_file, images, eval_only)]
     for key, value in (("MODEL.WEIGHTS", weights), ("OUTPUT_DIR", out_dir and out_dir.absolute())):
-        given += (
-            [] if value is None else [key, repr(str(value))]
-        )  # without quotes yacs would read the name 2024 as a number
+        if value is not None:
+            given += [key, repr(str(value))]  # without quotes yacs would read the name 2024 as a number
     cfg = load_config(config, [*given, *(changes or [])])
     if eval_only and not cfg.MODEL.WEIGHTS:
         raise InputError("--eval-only needs weights; give --weights")

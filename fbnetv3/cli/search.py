@@ -1,63 +1,133 @@
-"""`fbnetv3 search`."""
+"""`fbnetv3 search run | resume | verify | export | budgets`."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from fbnetv3.cli.show import Json, out, print_rows, progress_bar
-from fbnetv3.errors import InputError
+from fbnetv3.cli.show import Json, complete, out, print_rows, progress_bar
+from fbnetv3.counts import parse_count
+from fbnetv3.errors import InputError, available
 
-app = typer.Typer(no_args_is_help=True, help="NARS: search an architecture and its training recipe.")
+BUDGET, TRAININGS, WHERE = "Budget", "Trainings", "Where trainings run"
 
+app = typer.Typer(
+    no_args_is_help=True,
+    help="NARS: search an architecture together with its training recipe. Also about search spaces.",
+)
+
+Folder = Annotated[Path, typer.Argument(help="Folder of a search.")]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Trainings at a time; by default one a processor. Does not change what is found."),
+    typer.Option(
+        min=1,
+        help="Number of trainings that run at the same time. The default is one for each processor. "
+        "The result does not depend on it.",
+        rich_help_panel=WHERE,
+    ),
 ]
-ExecutorKind = Annotated[str, typer.Option("--executor", help="processes (of this machine) or ray.")]
+ExecutorKind = Annotated[
+    str,
+    typer.Option("--executor", help="processes (of this machine) or ray (a Ray cluster).", rich_help_panel=WHERE),
+]
 RayAddress = Annotated[
-    str | None, typer.Option(help="HOST:PORT of a Ray cluster, auto (this machine's), local (a new one).")
+    str | None,
+    typer.Option(
+        help="Ray cluster: HOST:PORT, auto (the one of this machine), or local (start a new one).",
+        rich_help_panel=WHERE,
+    ),
 ]
 Cpus = Annotated[
-    float | None, typer.Option("--cpus-per-trial", min=0, help="That Ray reserves; by default one a process.")
+    float | None,
+    typer.Option(
+        "--cpus-per-trial",
+        min=0,
+        help="CPUs that Ray reserves for a training. The default is one for each of its processes.",
+        rich_help_panel=WHERE,
+    ),
 ]
-Gpus = Annotated[float | None, typer.Option("--gpus-per-trial", min=0, help="That Ray reserves; by default none.")]
+Gpus = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-trial",
+        min=0,
+        help="GPUs that Ray reserves for a training. The default is none.",
+        rich_help_panel=WHERE,
+    ),
+]
 
 
 @app.command("run")
 def search_run(
-    out_dir: Annotated[Path, typer.Option("--out", help="New folder for the search.")],
-    preset: Annotated[str, typer.Option(help="Name of a preset, or path of a YAML file.")] = "quickstart",
-    seed: Annotated[int | None, typer.Option(min=0, help="By default the preset's.")] = None,
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder to create for the search.")],
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Name of a preset, or the path of a YAML file. It has the defaults of most options.",
+            autocompletion=complete("fbnetv3.search.nars.config", "list_presets"),
+        ),
+    ] = "quickstart",
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the search. The default is the preset's.")] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Also run random search with the same number of trainings.")
+    ] = False,
     max_flops: Annotated[
-        str | None, typer.Option(help="FLOPs budget, such as 800K or 1.2M; by default the preset's.")
+        str | None,
+        typer.Option(
+            help="Largest number of FLOPs, such as 800K or 1.2M. The default is the preset's.", rich_help_panel=BUDGET
+        ),
     ] = None,
     max_params: Annotated[
-        str | None, typer.Option(help="Parameter budget; without --max-flops it replaces the preset's FLOPs budget.")
+        str | None,
+        typer.Option(
+            help="Largest number of parameters. Without --max-flops it replaces the preset's budget of FLOPs.",
+            rich_help_panel=BUDGET,
+        ),
     ] = None,
-    max_latency: Annotated[float | None, typer.Option(help="Milliseconds, further to the other budgets.")] = None,
+    max_latency: Annotated[
+        float | None,
+        typer.Option(help="Largest latency in milliseconds, in addition to the other budgets.", rich_help_panel=BUDGET),
+    ] = None,
     latency_table: Annotated[
-        Path | None, typer.Option(help="File of `fbnetv3 search latency-table`, for --max-latency.")
+        Path | None,
+        typer.Option(
+            help="Latency table for --max-latency. `fbnetv3 search latency-table` writes one.", rich_help_panel=BUDGET
+        ),
     ] = None,
-    flops_convention: Annotated[str | None, typer.Option(help="published or fvcore; by default the preset's.")] = None,
+    flops_convention: Annotated[
+        str | None,
+        typer.Option(
+            help="How FLOPs are counted: published or fvcore. The default is the preset's.", rich_help_panel=BUDGET
+        ),
+    ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="What candidates are trained on, as for `fbnetv3 train`; by default the preset's."),
+        typer.Option(
+            help="Data to train candidates on, as for `fbnetv3 train`. The default is the preset's.",
+            rich_help_panel=TRAININGS,
+        ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="Of trainings: cpu, cuda, cuda:N; by default the preset's.")
+        str | None,
+        typer.Option(
+            help="Device of the trainings: cpu, cuda or cuda:N. The default is the preset's.", rich_help_panel=TRAININGS
+        ),
     ] = None,
-    readers: Annotated[int | None, typer.Option(min=0, help="Processes of every training that read pictures.")] = None,
-    baseline: Annotated[
-        bool, typer.Option("--baseline", help="Also run random search with as many trainings.")
-    ] = False,
+    readers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Number of processes of every training that read images.", rich_help_panel=TRAININGS),
+    ] = None,
     processes: Annotated[
         int | None,
-        typer.Option("--processes-per-trial", min=1, help="Train each candidate by torchrun; changes results."),
+        typer.Option(
+            "--processes-per-trial",
+            min=1,
+            help="Number of torchrun processes that train one candidate together. The result depends on it.",
+            rich_help_panel=TRAININGS,
+        ),
     ] = None,
     workers: Workers = None,
     executor: ExecutorKind = "processes",
@@ -65,53 +135,56 @@ def search_run(
     cpus: Cpus = None,
     gpus: Gpus = None,
 ) -> None:
-    """Search an architecture-recipe pair, train it, and write a report."""
-    from fbnetv3.search.execution.executor import Execution
+    """Search a pair of architecture and recipe, train it, and write a report."""
+    from fbnetv3.search.execution.settings import ExecutorSettings
     from fbnetv3.search.nars.config import load_preset
-    from fbnetv3.search.runs.run import start
+    from fbnetv3.search.sessions import run_search
 
-    execution, config = Execution(executor, ray_address, cpus, gpus), load_preset(preset)
+    settings, config = ExecutorSettings(executor, workers, ray_address, cpus, gpus), load_preset(preset)
     changes: dict[str, Any] = {"baseline": baseline or config.baseline}
     given = {"seed": seed, "data": data, "device": device, "readers": readers, "processes": processes}
     changes |= {key: value for key, value in given.items() if value is not None}
     if (max_latency is None) != (latency_table is None):
-        raise InputError("--max-latency and --latency-table need each other; give both")
+        raise InputError("--max-latency and --latency-table work only together; give both")
     if max_latency is not None:
         changes["latency"] = {"table": str(latency_table), "max": max_latency}
     if max_flops or max_params or flops_convention:
         first, *also = _constraints(config, max_flops, max_params, flops_convention)
         changes |= {"constraint": first, "also": [*config.to_dict()["also"], *also]}
     with progress_bar() as progress:
-        found = start(config.replace(**changes), out_dir, workers, progress, execution)
-    _print_found(found, out_dir)
+        results = run_search(config.replace(**changes), out_dir, executor=settings, progress=progress)
+    _print_results(results, out_dir)
 
 
 @app.command("resume")
 def search_resume(
-    folder: Annotated[Path, typer.Argument(help="Folder of a search.")],
+    folder: Folder,
     workers: Workers = None,
     executor: ExecutorKind = "processes",
     ray_address: RayAddress = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
 ) -> None:
-    """Go on with a search that was stopped or killed; it ends as if it had not been."""
-    from fbnetv3.search.execution.executor import Execution
-    from fbnetv3.search.runs.run import resume
+    """Continue a search that was stopped or killed. The result is the same as that of an uninterrupted search."""
+    from fbnetv3.search.execution.settings import ExecutorSettings
+    from fbnetv3.search.sessions import resume_search
 
-    execution = Execution(executor, ray_address, cpus, gpus)
+    settings = ExecutorSettings(executor, workers, ray_address, cpus, gpus)
     with progress_bar() as progress:
-        found = resume(folder, workers, progress, execution)
-    _print_found(found, folder)
+        results = resume_search(folder, executor=settings, progress=progress)
+    _print_results(results, folder)
 
 
 @app.command("verify")
 def search_verify(
-    folder: Annotated[Path, typer.Argument(help="Folder of a search.")],
-    retrain: Annotated[int, typer.Option(min=0, help="Trainings of each ledger to make again.")] = 1,
+    folder: Folder,
+    retrain: Annotated[int, typer.Option(min=0, help="Number of trainings of each ledger to repeat.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Recompute what can be: every proposal, the answer, its accuracy, some trainings. Exit code 1 if any differs."""
+    """Recompute what was recorded: every proposed candidate, the answer, its accuracy, and some trainings.
+
+    The exit code is 1 if anything differs.
+    """
     from fbnetv3.search.runs.verify import verify
 
     with progress_bar() as progress:
@@ -123,87 +196,63 @@ def search_verify(
 
 @app.command("export")
 def search_export(
-    folder: Annotated[Path, typer.Argument(help="Folder of a search.")],
-    out_path: Annotated[Path, typer.Option("--out", help="File to write; for tensorboard a new folder.")],
+    folder: Folder,
+    out_path: Annotated[Path, typer.Option("--out", help="File to write. For tensorboard, a folder to create.")],
     kind: Annotated[
-        str, typer.Option("--format", help="csv (a table that a search can look up), json, tensorboard.")
+        str,
+        typer.Option("--format", help="csv (a table that a search can look trainings up in), json, or tensorboard."),
     ] = "csv",
-    baseline: Annotated[bool, typer.Option("--baseline", help="The trials of random search instead.")] = False,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Write the trials of random search instead of those of NARS.")
+    ] = False,
 ) -> None:
     """Write the trials of a search for other programs."""
     from fbnetv3.search.report.export import FORMATS, export_trials
 
     if kind not in FORMATS:
-        raise InputError(f"--format is {kind!r}; give one of {', '.join(FORMATS)}")
+        raise InputError(f"--format is {kind!r}; {available(kind, FORMATS)}")
     written = export_trials(folder, kind, out_path, "random" if baseline else "nars")
     out.print(f"{written} trials: {out_path}", highlight=False, soft_wrap=True)
 
 
-@app.command("audit")
-def search_audit(
-    space: Annotated[str, typer.Argument(help="Name of a space, or path of a YAML file.")], as_json: Json = False
+@app.command("budgets")
+def search_budgets(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished search.")],
+    max_flops: Annotated[
+        list[str] | None,
+        typer.Option(help='Budgets of FLOPs in the convention of the search, such as "450M 550M". May be repeated.'),
+    ] = None,
+    max_params: Annotated[
+        list[str] | None, typer.Option(help="Budgets of parameters, instead of budgets of FLOPs.")
+    ] = None,
+    train: Annotated[bool, typer.Option("--train", help="Also run the final training of every pair.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """The size of a search space, and what of the released networks lies outside it."""
-    from fbnetv3.search.space.audit import audit
-    from fbnetv3.search.space.space import load_space
+    """Answer several budgets from one search. FOLDER/budgets gets a pair file for each, a table and the Pareto front."""
+    from fbnetv3.search.report.front import write_front
+    from fbnetv3.search.runs.budgets import budget_pairs, table_rows
 
-    found = audit(load_space(space))
-    if as_json:
-        print(json.dumps(found.to_dict(), indent=1))
-        return
-    out.print(
-        f"{found.space}: {found.architectures:.3g} architectures, {found.architectures / found.resolutions:.3g} without the "
-        f"choice of resolution ({found.resolutions}); {found.built:.3g} as built, widths rounded to multiples of 8 "
-        f"({found.collapse:.0f} times fewer); {found.recipes:.3g} recipes",
-        highlight=False,
-        soft_wrap=True,
-    )
-    print_rows([_audit_row(network) for network in found.networks], False)
-    outside = [_outside_row(network, entry) for network in found.networks for entry in network.outside]
-    if outside:
-        print_rows(outside, False)
-
-
-def _audit_row(network: Any) -> dict[str, Any]:
-    by_rounding = network.outside and network.contained
-    return {
-        "network": network.network,
-        "inside": "by rounding" if by_rounding else "yes" if network.contained else "no",
-        "published MFLOPs": f"{network.flops / 1e6:.1f}",
-        "with same padding": f"{network.same_padding_flops / 1e6:.1f}",  # as a space builds it
-    }
-
-
-def _outside_row(network: Any, entry: Any) -> dict[str, Any]:
-    return {
-        "network": network.network,
-        "coordinate": entry.coordinate,
-        "has": entry.value,
-        "the space": entry.allowed,
-        "note": f"{entry.reached_from} is built as this" if entry.reached_from else None,
-    }
-
-
-def parse_count(text: str, option: str) -> float:
-    """A count such as 450M, 1.2G, 800K or 1000000.
-
-    Raises:
-        InputError: no such count; the message names the option.
-    """
-    factor = {"K": 1e3, "M": 1e6, "G": 1e9}.get(text[-1:].upper())
-    try:
-        value = float(text[:-1]) * factor if factor else float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < float("inf"):
-        raise InputError(f"{option} is {text!r}; give a count such as 450M, 1.2G or 1000000")
-    return value
+    if bool(max_flops) == bool(max_params):
+        raise InputError("give budgets with --max-flops or with --max-params")
+    metric: Literal["flops", "params"] = "flops" if max_flops else "params"
+    option = f"--max-{metric}"
+    words = " ".join(max_flops or max_params or []).replace(",", " ").split()
+    maxima = [parse_count(word, option) for word in words]
+    with progress_bar() as progress:
+        pairs = budget_pairs(folder, maxima, progress, metric, train)
+    plot = write_front([answer for answer, _ in pairs], folder)
+    print_rows(table_rows(pairs), as_json)
+    if not as_json:
+        out.print(f"Pareto front: {plot}, {plot.with_suffix('.json').name}", highlight=False, soft_wrap=True)
 
 
 def _constraints(
     config: Any, max_flops: str | None, max_params: str | None, convention: str | None
 ) -> list[dict[str, Any]]:
-    """The preset's constraint with the user's budget, whose window keeps its proportions, and a parameter budget."""
+    """Return the preset's constraint with the budgets of the options.
+
+    The smallest allowed number of FLOPs keeps its proportion to the largest one.
+    """
     before = config.constraint
     convention, found = convention or before.convention, []
     if max_flops or not max_params:
@@ -216,18 +265,19 @@ def _constraints(
     return found
 
 
-def _print_found(found: list[Any], folder: Path) -> None:
-    from fbnetv3.search.report.analysis import METHODS
-    from fbnetv3.search.runs.run import PAIRS, REPORT
+def _print_results(results: list[Any], folder: Path) -> None:
+    from fbnetv3.search.report.page import REPORT
+    from fbnetv3.search.runs.folder import METHODS, load_search
 
-    for f in found:
-        measured = f.pair.measured
-        result = f"predicted {f.pair.predicted['mean']:.2f}%, not trained"
+    search = load_search(folder)
+    for r in results:
+        measured = r.pair.measured
+        result = f"predicted {r.pair.predicted['mean']:.2f}%, not trained"
         if measured:
             result = f"{measured['acc1']:.2f}% on the {measured['split']} images after {measured['epochs']} epochs"
         out.print(
-            f"[bold]{METHODS[f.method]}[/]: {result}, "
-            f"{f.flops / 1e6:.3f}M FLOPs, {f.params / 1e3:.1f}K params; {folder / PAIRS[f.method]}",
+            f"[bold]{METHODS[r.method]}[/]: {result}, "
+            f"{r.flops / 1e6:.3f}M FLOPs, {r.params / 1e3:.1f}K params; {search.pair(r.method)}",
             highlight=False,
             soft_wrap=True,
         )

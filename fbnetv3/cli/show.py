@@ -1,8 +1,9 @@
-"""What the commands share: options, tables, progress."""
+"""What the commands share: options, completion, tables, progress."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import sys
@@ -11,8 +12,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from fbnetv3.progress import Report, show_progress
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 # A pipe has no width: tables are not folded there, so that lines can be searched.
@@ -20,37 +22,34 @@ out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 
 err = Console(stderr=True)
 
 
+def complete(module: str, function: str) -> Callable[[str], list[str]]:
+    """Return what completes an option's value in the shell: the names that a function without arguments lists.
+
+    The module is imported when somebody presses the tab key, so that the command itself starts fast.
+    """
+
+    def names(incomplete: str) -> list[str]:
+        return [name for name in getattr(importlib.import_module(module), function)() if name.startswith(incomplete)]
+
+    return names
+
+
 @contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on a terminal, lines elsewhere; Ctrl-C ends the command in one line, with exit code 130."""
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+def progress_bar() -> Iterator[Report]:
+    """Yield the function that a command reports its progress to.
+
+    Ctrl-C ends the command with one line and exit code 130.
+    """
     try:
-        if not err.is_terminal:
-            yield _ProgressLines()
-        else:
-            with Progress(*columns, console=err) as bar:
-                task = bar.add_task("starting", total=None)
-                yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)
+        with show_progress(err) as report:
+            yield report
     except KeyboardInterrupt:
-        print("fbnetv3: stopped; what was finished is kept, resume to go on", file=sys.stderr)
+        print("fbnetv3: stopped; what was finished is kept, resume to continue", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
-class _ProgressLines:
-    """One line whenever the text changes, the running loss left out."""
-
-    def __init__(self) -> None:
-        self.last = ""
-
-    def __call__(self, done: int, total: int, text: str) -> None:
-        head = text.split(", loss")[0]
-        if head != self.last:
-            print(f"[{done}/{total}] {head}", file=sys.stderr, flush=True)
-            self.last = head
-
-
 def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """A table, a row a dict of equal keys, or the same as JSON."""
+    """Print rows with equal keys as a table or as JSON."""
     if as_json:
         print(json.dumps(rows, indent=1))
         return

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fbnetv3.cli.show import Json, err, print_rows, progress_bar
+from fbnetv3.cli.networks import MODEL_NAMES
+from fbnetv3.cli.show import complete, err, print_rows, progress_bar
 from fbnetv3.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,11 +24,17 @@ if TYPE_CHECKING:
     from fbnetv3.weight_file import WeightFile
 
 SEED = 0
+WHAT, DATA, ENGINE, OUTPUT = "Network and recipe", "Data", "Training", "Output"
+RECIPE_NAMES = complete("fbnetv3.recipes", "list_recipes")
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is trained: a network is built when the generator stands at the seed, and `notes` say then what was built."""
+    """What is trained.
+
+    `build` must be called when torch's generator has the seed, because it draws the initial weights. It then adds to `notes`
+    what it built.
+    """
 
     build: Callable[[], nn.Module]
     recipe: Recipe
@@ -38,50 +45,115 @@ class _Plan:
 
 
 def train(
-    pair: Annotated[Path | None, typer.Option(help="Pair file: architecture and recipe.")] = None,
+    pair: Annotated[
+        Path | None, typer.Option(help="Pair file, which has an architecture and a recipe.", rich_help_panel=WHAT)
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            help="Instead of a pair: fbnetv3_a, timm:NAME, torchvision:NAME, or an own MODULE:CALLABLE, which may lie in the "
-            "current directory."
+            help="Instead of a pair: fbnetv3_a, timm:NAME, torchvision:NAME, or MODULE:CALLABLE for a custom network. The "
+            "module may be a file of the current directory.",
+            rich_help_panel=WHAT,
+            autocompletion=MODEL_NAMES,
         ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Name of a recipe (`fbnetv3 recipe list`), or a YAML file.")
+        str | None,
+        typer.Option(
+            help="Name of a recipe (`fbnetv3 recipe list`), or the path of a YAML file.",
+            rich_help_panel=WHAT,
+            autocompletion=RECIPE_NAMES,
+        ),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="FIELD=VALUE changes a value of the recipe. May be repeated.", rich_help_panel=WHAT),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights of the teacher for distillation: MODEL:SOURCE, MODEL=PATH, or a file that names its network.",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="fashion_mnist, a folder with train/CLASS/PICTURE, torchvision:NAME:FOLDER, list:LISTS:FOLDER, ..."
+            help="fashion_mnist, a folder with train/CLASS/IMAGE, torchvision:NAME:FOLDER, list:LISTS:FOLDER, ...",
+            rich_help_panel=DATA,
         ),
     ] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch a set of torchvision that is not there.")] = False,
+    download: Annotated[
+        bool,
+        typer.Option("--download", help="Download a data set of torchvision that is missing.", rich_help_panel=DATA),
+    ] = False,
+    resolution: Annotated[
+        int | None, typer.Option(min=1, help="Side of the training images in pixels.", rich_help_panel=DATA)
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Largest number of images of every class.", rich_help_panel=DATA)
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Number of processes that read images.", rich_help_panel=DATA)
+    ] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed of the training. The default is the pair's, or 0.", rich_help_panel=ENGINE),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Stop after this epoch of the recipe's schedule.", rich_help_panel=ENGINE),
+    ] = None,
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Number of threads of torch. Equal results to the last bit need equal numbers.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = 1,
+    device: Annotated[
+        str, typer.Option(help="Device to train on: cpu, cuda or cuda:N.", rich_help_panel=ENGINE)
+    ] = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32, or bf16 (autocast).", rich_help_panel=ENGINE)] = "fp32",
+    accumulate: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Number of parts that a batch is computed in, to save memory. The gradients are added.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = 1,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the network with torch.compile.", rich_help_panel=ENGINE)
+    ] = False,
     out_dir: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the files; of a pair by default `retrained` beside it.")
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder for checkpoints, metrics and weights. For a pair, the default is `retrained` beside it.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="By default the pair's, else 0.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Stop after so many epochs of the schedule.")] = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--set", help="FIELD=VALUE of the recipe to change; may be repeated.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
-    teacher: Annotated[
-        str | None,
-        typer.Option(help="Weights that are distilled: MODEL:SOURCE, MODEL=PATH, or a file that describes itself."),
-    ] = None,
-    resolution: Annotated[int | None, typer.Option(min=1, help="Side of the training images in pixels.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Images of every class, at most.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read pictures.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch; part of what makes results bit-equal.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N.")] = "cpu",
-    precision: Annotated[str, typer.Option(help="fp32, or bf16 autocast.")] = "fp32",
-    accumulate: Annotated[int, typer.Option(min=1, help="Parts that a batch is worked off in.")] = 1,
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network first.")] = False,
-    checkpoint_steps: Annotated[int, typer.Option(min=0, help="Also save every so many steps within an epoch.")] = 0,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard's files.")] = False,
-    as_json: Json = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the checkpoint in the folder.", rich_help_panel=OUTPUT)
+    ] = False,
+    checkpoint_steps: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Also save a checkpoint after every so many steps within an epoch.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = 0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write TensorBoard's event files.", rich_help_panel=OUTPUT)
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
-    """Train a pair, or a recipe on any network, and measure it on the test images."""
+    """Train a pair, or a recipe on any network, and measure its accuracy on the test images."""
     import torch
 
     from fbnetv3.training.accuracy import final_split, measure
@@ -93,11 +165,13 @@ def train(
     device = find_device(device)
     engine = Engine(device, precision, accumulate, compiled, checkpoint_steps, tensorboard)  # type: ignore[arg-type]
     if download and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("--download in several processes, which would write the same files; fetch the data with one")
+        raise InputError(
+            "--download with several processes, which would write the same files; download with one process"
+        )
     options = {"resolution": resolution, "limit": limit, "workers": workers, "download": download}
     if pair is not None:
         if model is not None or recipe is not None:
-            raise InputError("--pair with --model or --recipe; a pair holds both: give one or the other")
+            raise InputError("--pair with --model or --recipe; a pair has both: give only --pair, or the other two")
         plan = _of_pair(pair, data, out_dir, seed, _changes(change), options)
     else:
         plan = _of_recipe(model, recipe, data, out_dir, seed, _changes(change), options)
@@ -130,7 +204,7 @@ def train(
 
 
 def _changes(texts: list[str] | None) -> dict[str, Any]:
-    """The values that `--set` gives."""
+    """Return the changes that `--set` asks for."""
     from fbnetv3.schema import parse_scalar
 
     for text in texts or ():
@@ -181,10 +255,11 @@ def _of_recipe(
     needed = {"--model": model, "--recipe": recipe, "--data": data, "--out": out_dir}
     if model is None or recipe is None or data is None or out_dir is None:
         missing = ", ".join(name for name, value in needed.items() if value is None)
-        raise InputError(f"{missing} missing: give --pair, or --model, --recipe, --data and --out")
+        raise InputError(f"{missing} missing; give --pair, or --model, --recipe, --data and --out")
     chosen, images = load_recipe(recipe).replace(**changes), load_data(data, **options)
     if ":" in model and model.partition(":")[0] not in SOURCES:
-        sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it: the installed command does not look there
+        # Python itself looks for modules in the current directory only if it is started with `python -m`.
+        sys.path.insert(0, str(Path.cwd()))
     notes: list[str] = []
 
     def make() -> nn.Module:
@@ -196,26 +271,28 @@ def _of_recipe(
 
 
 def _teacher(text: str | None, plan: _Plan) -> nn.Module | None:
-    """The network that the recipe distils, if it does: one with weights, for the same classes and channels."""
+    """Return the teacher of a recipe with distillation: a network with weights, for the same classes and channels."""
     weight = plan.recipe.distillation
     if text is None:
         if weight:
-            raise InputError(f"the recipe distils with weight {weight}: give --teacher, or --set distillation=0")
+            raise InputError(f"the recipe distils with weight {weight}; give --teacher, or --set distillation=0")
         return None
     if not weight:
-        raise InputError(f"--teacher {text}, but the recipe does not distil: leave it out, or --set distillation=0.8")
+        raise InputError(
+            f"--teacher {text}, but the recipe does not distil; leave it out, or give --set distillation=0.8"
+        )
     model = _teacher_weights(text).build()
     has, needs = (model.num_classes, model.in_chans), (len(plan.data.classes), plan.data.transforms.in_chans)
     if has != needs:
         raise InputError(
-            f"--teacher {text} has {has[0]} classes and {has[1]} channels, the data {needs[0]} and {needs[1]}; give a "
-            "teacher of the same"
+            f"--teacher {text} has {has[0]} classes and {has[1]} channels, but the data has {needs[0]} and {needs[1]}; give a "
+            "teacher for this data"
         )
     return model
 
 
 def _teacher_weights(text: str) -> WeightFile:
-    """`fbnetv3_g:fb`, `fbnetv3_g=PATH`, or a file or URL that describes itself."""
+    """Return the weights of `fbnetv3_g:fb`, of `fbnetv3_g=PATH`, or of a file or URL that names its network."""
     from fbnetv3.hub.load import load_weights
 
     if Path(text).exists() or "://" in text.partition("=")[0]:
@@ -229,7 +306,10 @@ def _teacher_weights(text: str) -> WeightFile:
 
 @contextlib.contextmanager
 def _first_says(rank: int, notes: list[str]) -> Iterator[Callable[[int, int, str], None] | None]:
-    """Progress of the first of several processes; the notes come with its first step, after all that may be wrong."""
+    """Yield the function that progress is reported to, or None in all processes but the first.
+
+    The notes are printed at the first step: by then every check of the input has passed, and an error stays one line.
+    """
     if rank:
         yield None
         return
@@ -244,7 +324,7 @@ def _first_says(rank: int, notes: list[str]) -> Iterator[Callable[[int, int, str
 
 
 def _save(model: nn.Module, plan: _Plan) -> Path:
-    """Weights: a file that describes itself for this package's networks, a state dict for others."""
+    """Write the weights: of networks of this package with a description of the network, of others the tensors alone."""
     from fbnetv3.model import FBNetV3
     from fbnetv3.weight_file import WeightFile, write_tensors, write_weight_file
 

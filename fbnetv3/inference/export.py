@@ -1,6 +1,6 @@
-"""A network as a file of another runtime, checked against the network itself before the file appears.
+"""A network as a file for another runtime. The file is compared with the network before it appears.
 
-The libraries are those of `pip install "fbnetv3[export]"`; each is imported when a format that needs it is asked for.
+`pip install "fbnetv3[export]"` installs the libraries. Each is imported when a format that needs it is requested.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, available
 from fbnetv3.files import make_folder
 from fbnetv3.inference.runtimes import (
     TOLERANCE,
@@ -31,46 +31,60 @@ from fbnetv3.inference.runtimes import (
     torch_export_file,
 )
 
-# ExecuTorch plans memory ahead, so that its batch dimension has an end.
+# ExecuTorch plans its memory in advance, so it needs a largest batch size.
 EXECUTORCH_BATCH = 32
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a format is written and run: `write(model, example, path)`, `load(path, example)` gives a function of images."""
+    """How a format is written and run.
+
+    Attributes:
+        suffix: of the file's name.
+        needs: modules that must be installed.
+        write: writes a model, given an example input, to a path.
+        load: returns the function from images to logits that a file holds, given an example input.
+    """
 
     suffix: str
-    needs: tuple[str, ...]  # modules that must be importable
+    needs: tuple[str, ...]
     write: Callable[[nn.Module, Tensor, Path], None]
     load: Callable[[Path, Tensor], Run]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """Files written (the one to open first), and the largest difference of their logits from the network's."""
+    """The files of an exported network.
+
+    Attributes:
+        paths: the files; the first one is the one to open.
+        difference: largest absolute difference between the file's logits and the network's.
+        bytes: size of all files together.
+    """
 
     paths: tuple[Path, ...]
     format: str
-    difference: float  # absolute
+    difference: float
     bytes: int
 
 
 def export_model(model: nn.Module, example: Tensor, path: str | Path, format: str) -> Exported:
-    """Write `model` in eval mode as `path`, once it has shown the logits of the network; `model` itself is left alone.
+    """Write a copy of `model` in eval mode to `path`, after a check that the file gives the model's logits.
 
-    The batch dimension is free (in ExecuTorch up to `EXECUTORCH_BATCH`, or more for a larger example). OpenVINO's
-    weights go into a second file beside `path`, ending in .bin. A failure leaves the old files, or none.
+    The file accepts any batch size (ExecuTorch up to `EXECUTORCH_BATCH`, or a little more than a larger example). OpenVINO
+    puts the weights into a second file next to `path`, which ends in .bin. After a failure the old files are still there,
+    or none.
 
     Args:
-        example: float32 images [N, C, H, W]; channels and size are those that the file will take.
+        example: float32 images [N, C, H, W]. The file will accept images with these channels and of this size.
         format: a key of `FORMATS`.
 
     Raises:
-        InputError: unknown format, a library that is not installed, a path that does not end in the format's suffix or
-            cannot be written, an example that the network does not take, or logits off by more than `TOLERANCE`.
+        InputError: an unknown format; a library that is not installed; a path that does not end in the format's suffix or
+            cannot be written; an example that the network does not accept; logits that differ by more than `TOLERANCE`.
     """
     if format not in FORMATS:
-        raise InputError(f"unknown format {format!r}; available: {', '.join(FORMATS)}")
+        raise InputError(f"unknown format {format!r}; {available(format, FORMATS)}")
     row, path = FORMATS[format], Path(path)
     require(row.needs, f"format {format!r}")
     if path.suffix != row.suffix or path.is_dir():
@@ -84,10 +98,10 @@ def export_model(model: nn.Module, example: Tensor, path: str | Path, format: st
 
 
 def frozen_copy(model: nn.Module, example: Tensor) -> nn.Module:
-    """A copy in eval mode without gradients, which has shown that it takes the example.
+    """Return a copy of a model in eval mode and without gradients, after a check that it accepts the example.
 
     Raises:
-        InputError: the example is not float32 [N, C, H, W] on the CPU, or the network refuses it.
+        InputError: the example is not float32 [N, C, H, W] on the CPU, or the network does not accept it.
     """
     given = f"{str(example.dtype).removeprefix('torch.')} {list(example.shape)} on {example.device}"
     if example.dim() != 4 or example.dtype != torch.float32 or example.device.type != "cpu" or not len(example):
@@ -97,15 +111,15 @@ def frozen_copy(model: nn.Module, example: Tensor) -> nn.Module:
         network(example)
     except RuntimeError as error:
         raise InputError(
-            f"example is {given}, which the network does not take: {str(error).splitlines()[0]}"
+            f"example is {given}, which the network does not accept: {str(error).splitlines()[0]}"
         ) from error
     return network
 
 
 def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
-    """The network as one ONNX file with a free batch dimension, input `images`, output `logits`."""
+    """Return the network as the content of one ONNX file for any batch size, with input `images` and output `logits`."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the exporter's own use of deprecated functions
+        warnings.simplefilter("ignore")  # the exporter itself calls deprecated functions
         program = torch.onnx.export(
             model,
             (_several(example),),
@@ -121,11 +135,11 @@ def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
 
 
 def openvino_model(model: nn.Module, example: Tensor) -> Any:
-    """The network as an `openvino.Model` with a free batch dimension."""
+    """Return the network as an `openvino.Model` for any batch size."""
     import openvino
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing is deprecated in torch
+        warnings.simplefilter("ignore")  # OpenVINO traces the network, which is deprecated in torch
         converted = openvino.convert_model(model, example_input=_several(example))
     converted.reshape([-1, *example.shape[1:]])
     return converted
@@ -133,7 +147,9 @@ def openvino_model(model: nn.Module, example: Tensor) -> Any:
 
 @contextlib.contextmanager
 def draft(path: Path) -> Iterator[Path]:
-    """A file name, in a folder of its own beside `path`, to write to; what is there at the end is deleted.
+    """Yield the path of a draft in a temporary folder next to `path`. The folder is deleted at the end.
+
+    `publish` moves a draft to its place. A folder is used because some formats write several files.
 
     Raises:
         InputError: the folder cannot be written, or the disk is full.
@@ -146,18 +162,21 @@ def draft(path: Path) -> Iterator[Path]:
 
 
 def publish(file: Path, path: Path) -> tuple[Path, ...]:
-    """Move a draft with all files beside it to `path` and beside; `path` last, when what it needs is there, but named first."""
+    """Move a draft and all files next to it to `path` and next to it. Return the new paths, `path` first.
+
+    `path` itself is moved last: a reader that sees it finds the other files too.
+    """
     moved = []
     for part in sorted(file.parent.iterdir(), key=lambda part: part == file):
         with part.open("rb") as handle:
-            os.fsync(handle.fileno())
+            os.fsync(handle.fileno())  # the content must be on the disk before the name is
         part.chmod(0o644)
         moved.append(part.replace(path.parent / part.name))
     return tuple(reversed(moved))
 
 
 def _several(example: Tensor) -> Tensor:
-    """A batch of two or more: exporters take a dimension of one for a constant."""
+    """Return a batch of at least two images, because exporters treat a dimension of size one as a constant."""
     return example if len(example) > 1 else torch.cat([example, example])
 
 
@@ -185,7 +204,8 @@ def _write_executorch(model: nn.Module, example: Tensor, path: Path) -> None:
     from executorch.exir import to_edge_transform_and_lower
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # ExecuTorch calls deprecated functions of torch
+        # A largest batch above the example's: torch.export refuses a range of one size.
         exported = _torch_program(model, example, max(EXECUTORCH_BATCH, len(example) + 1))
         lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
         path.write_bytes(lowered.to_executorch().buffer)
@@ -202,15 +222,18 @@ FORMATS = {
 
 
 def _check(run: Run, network: nn.Module, example: Tensor, format: str) -> float:
-    """The largest absolute difference of the logits, on the example and on a batch of another size."""
+    """Return the largest absolute difference between the file's logits and the network's.
+
+    The example and a batch of another size are compared, because a file may be right for one batch size only.
+    """
     largest = 0.0
     for images in (example.contiguous(), torch.cat([example, example[:1].flip(3)])):
         with torch.no_grad():
             found, expected = run(images), network(images)
-        if (share := relative_difference(found, expected)) > TOLERANCE:
+        if (difference := relative_difference(found, expected)) > TOLERANCE:
             raise InputError(
-                f"format {format!r}: logits of {len(images)} images differ from the network's by {share:.1e} of the "
-                f"largest; allowed: {TOLERANCE:.0e}; nothing was written, try another format"
+                f"format {format!r}: logits of {len(images)} images differ from the network's by {difference:.1e} of the "
+                f"largest logit; allowed: {TOLERANCE:.0e}; nothing was written, try another format"
             )
         largest = max(largest, float((found - expected).abs().max()))
     return largest

@@ -1,4 +1,4 @@
-"""The network with batch norms folded and activations fused into its convolutions, for CPUs, with torch alone."""
+"""A network with batch norms and activations fused into its convolutions: faster on CPUs, with torch alone."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fbnetv3.layers import ConvNormAct, SqueezeExcitation
+from fbnetv3.layers import ConvNormAct, SqueezeExcitation, use_channels_last
 
 _FUSED_ACTIVATIONS: dict[type[nn.Module], str] = {nn.Hardswish: "hardswish", nn.ReLU: "relu", nn.Identity: "none"}
 
 
 def fold_batch_norms(network: nn.Module) -> None:
-    """Fold every batch norm that follows a convolution into it, in place; the network must be in eval mode."""
+    """Fold every batch norm into the convolution before it, in place. The network must be in eval mode."""
     for module in network.modules():
         if isinstance(module, ConvNormAct) and isinstance(module.bn, nn.BatchNorm2d):
             module.conv = fuse_conv_bn_eval(module.conv, module.bn)
@@ -21,20 +21,20 @@ def fold_batch_norms(network: nn.Module) -> None:
 
 
 def fuse_network(network: nn.Module, example: Tensor) -> nn.Module:
-    """Fold and fuse in place; returns the network, which then runs fastest on channels-last images of the example's size.
+    """Fuse a network in place and return it. It is fastest for images with channels last and of the example's size.
 
-    Where torch has oneDNN, a convolution and its activation are one call on weights laid out ahead for the example's
-    size, and they run in oneDNN at every size and thread count; elsewhere batch norms alone are folded.
+    If torch has oneDNN, a convolution and its activation become one call, on weights that are laid out in advance for the
+    example's size. They then use oneDNN for every size and number of threads. Without oneDNN only batch norms are folded.
     """
     fold_batch_norms(network)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    use_channels_last(network)
     if torch.backends.mkldnn.is_available():
         _replace(network, _input_sizes(network, example))
     return network
 
 
 class FusedConv(nn.Module):
-    """Convolution with bias and activation as one oneDNN call; what torch's own compiler makes of them."""
+    """Convolution, bias and activation in one call of oneDNN, the call that torch's compiler generates for them."""
 
     def __init__(self, layer: ConvNormAct, size: torch.Size) -> None:
         super().__init__()
@@ -45,27 +45,28 @@ class FusedConv(nn.Module):
         self.weight = torch.ops.mkldnn._reorder_convolution_weight(conv.weight.detach(), *self.geometry, list(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, cin, H, W] to [N, cout, H', W']."""
+        """Map [N, cin, H, W] to [N, cout, H', W']."""
         call = torch.ops.mkldnn._convolution_pointwise
-        return call(x, self.weight, self.bias, *self.geometry, self.activation, [], "")  # type: ignore[no-any-return]
+        out: Tensor = call(x, self.weight, self.bias, *self.geometry, self.activation, [], "")
+        return out
 
 
 class FusedSqueezeExcitation(nn.Module):
-    """Squeeze-and-excitation whose 1x1 convolutions of a 1x1 map are matrix products; rescales its input in place."""
+    """Squeeze-and-excitation with matrix products instead of 1x1 convolutions on a 1x1 map. It changes its input in place."""
 
     def __init__(self, layer: SqueezeExcitation) -> None:
         super().__init__()
         self.reduce, self.act, self.expand, self.gate = layer.reduce, layer.act, layer.expand, layer.gate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rescale every channel of [N, C, H, W]."""
+        """Scale the channels of [N, C, H, W]."""
         squeezed = self.act(F.linear(x.mean((2, 3)), self.reduce.weight.flatten(1), self.reduce.bias))
         scale = self.gate(F.linear(squeezed, self.expand.weight.flatten(1), self.expand.bias))
         return x.mul_(scale[:, :, None, None])
 
 
 def _input_sizes(network: nn.Module, example: Tensor) -> dict[nn.Module, torch.Size]:
-    """The size of what every ConvNormAct sees when the network runs on the example."""
+    """Return the size of every ConvNormAct's input when the network runs on the example."""
     sizes: dict[nn.Module, torch.Size] = {}
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -80,7 +81,7 @@ def _input_sizes(network: nn.Module, example: Tensor) -> dict[nn.Module, torch.S
 
 
 def _replace(module: nn.Module, sizes: dict[nn.Module, torch.Size]) -> None:
-    """Put fused modules in the place of those that they replace, innermost first."""
+    """Replace modules by fused ones, the innermost ones first."""
     for name, child in module.named_children():
         _replace(child, sizes)
         if isinstance(child, ConvNormAct):

@@ -1,4 +1,4 @@
-"""The fastest way to run a network on this CPU, with the same logits: other runtimes where installed, or torch alone."""
+"""The fastest way to run a network on this CPU with the same logits, in another runtime or in torch alone."""
 
 from __future__ import annotations
 
@@ -12,42 +12,50 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, available
 from fbnetv3.inference.export import frozen_copy, onnx_bytes, openvino_model
 from fbnetv3.inference.fusion import fold_batch_norms, fuse_network
 from fbnetv3.inference.runtimes import TOLERANCE, OpenVINORun, Run, onnxruntime_run, relative_difference, require
 
 logger = logging.getLogger(__name__)
 
-ROUNDS = 7  # of the timing that `auto` chooses by
+ROUNDS = 7  # number of timed calls of each backend, by whose median `auto` chooses
 
 
 @dataclass(frozen=True)
 class Backend:
-    """`build(network, example)` of a frozen copy of the network gives a function from images to logits."""
+    """A way to run a network.
 
-    needs: tuple[str, ...]  # modules that must be importable
+    Attributes:
+        needs: modules that must be installed.
+        build: returns a function from images to logits for a frozen copy of a network and an example. It may change the copy.
+    """
+
+    needs: tuple[str, ...]
     build: Callable[[nn.Module, Tensor], Run]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OptimizedModel:
-    """A network for inference alone: call it with float32 images [N, C, H, W], any N, on the CPU.
+    """A network for inference. Call it with float32 images [N, C, H, W] on the CPU; N may be any number.
 
-    It runs with the number of threads that torch had when it was made.
+    Attributes:
+        image: shape (C, H, W) of an image.
+        threads: number of threads; torch had this number when the model was made.
+        seconds: if `auto` chose the backend, the median time of a call for every backend that was tried.
     """
 
     backend: str
     run: Run
-    image: tuple[int, ...]  # (C, H, W)
+    image: tuple[int, ...]
     threads: int
-    seconds: Mapping[str, float] = field(default_factory=dict)  # median call of each candidate, when `auto` chose
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Logits [N, num_classes].
+        """Return logits [N, num_classes].
 
         Raises:
-            InputError: images of another size or type than the example's.
+            InputError: the images have another size or type than the example.
         """
         if tuple(images.shape[1:]) != self.image or images.dtype != torch.float32 or images.device.type != "cpu":
             given = f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)} on {images.device}"
@@ -61,21 +69,22 @@ class OptimizedModel:
 
 
 def optimize_for_inference(model: nn.Module, example: Tensor, backend: str = "auto") -> OptimizedModel:
-    """Make a copy of `model`, in eval mode, that gives the same float32 logits faster here; `model` is left alone.
+    """Return a copy of `model` in eval mode that gives the same float32 logits faster on this machine.
 
-    `auto` builds the backends of `BACKENDS` that are installed, apart from inductor, which compiles for minutes, and takes
-    the one that is fastest on the example; building takes seconds to some ten seconds. `eager` needs torch alone.
+    `model` itself is not changed.
 
     Args:
-        example: float32 images [N, C, H, W]. Other batch sizes work too; this one is the fastest.
-        backend: `auto`, or a key of `BACKENDS`.
+        example: float32 images [N, C, H, W]. Other batch sizes work too, but this one is the fastest.
+        backend: a key of `BACKENDS`, or `auto`, which builds all that are installed and takes the one that is fastest on the
+            example. That takes between one and some ten seconds. It leaves out `inductor`, which compiles for minutes.
+            `eager` needs torch alone.
 
     Raises:
-        InputError: unknown backend, a library that is not installed, an example that the network does not take, or
-            logits that differ by more than `fbnetv3.inference.runtimes.TOLERANCE` of the largest.
+        InputError: an unknown backend, a library that is not installed, an example that the network does not accept, or
+            logits that differ by more than `fbnetv3.inference.runtimes.TOLERANCE` of the largest logit.
     """
     if backend not in ("auto", *BACKENDS):
-        raise InputError(f"unknown backend {backend!r}; available: auto, {', '.join(BACKENDS)}")
+        raise InputError(f"unknown backend {backend!r}; {available(backend, ('auto', *BACKENDS))}")
     network = frozen_copy(model, example)
     if backend != "auto":
         return _optimized(backend, _build(backend, network, example), example)
@@ -83,10 +92,10 @@ def optimize_for_inference(model: nn.Module, example: Tensor, backend: str = "au
     for name in ("eager", "onnxruntime", "openvino"):
         try:
             runs[name] = _build(name, network, example)
-        except Exception as error:  # a broken installation of one runtime must not take the others away
-            logger.info("backend %s left out: %s", name, error)
+        except Exception as error:  # a broken installation of one runtime must not prevent the use of the others
+            logger.info("backend %s is left out: %s", name, error)
     if not runs:
-        raise InputError("no backend gives the logits of this network here; run it as it is")
+        raise InputError("no backend gives the logits of this network here; run the network without optimisation")
     times = time_calls({name: functools.partial(run, example) for name, run in runs.items()})
     seconds = {name: statistics.median(values) for name, values in times.items()}
     best = min(seconds, key=seconds.__getitem__)
@@ -96,9 +105,10 @@ def optimize_for_inference(model: nn.Module, example: Tensor, backend: str = "au
 def time_calls(
     runs: Mapping[str, Callable[[], object]], rounds: int = ROUNDS, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Seconds of every call, one of each in every round, so that what else the machine does meets all alike.
+    """Return the seconds of every call.
 
-    A call without the clock goes ahead of each, so that none pays for the caches that the one before it filled.
+    Every round calls each function once, so that other work on the machine slows all of them alike. A call that is not timed
+    precedes each timed one: the caches are full of the previous function's data at first.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
@@ -111,15 +121,15 @@ def time_calls(
 
 
 def _build(backend: str, network: nn.Module, example: Tensor) -> Run:
-    """Build and check a backend."""
+    """Build a backend and check its logits on the example."""
     row = BACKENDS[backend]
     require(row.needs, f"backend {backend!r}")
     run = row.build(frozen_copy(network, example), example)
     with torch.no_grad():
-        share = relative_difference(run(example), network(example))
-    if share > TOLERANCE:
+        difference = relative_difference(run(example), network(example))
+    if difference > TOLERANCE:
         raise InputError(
-            f"backend {backend!r}: logits differ from the network's by {share:.1e} of the largest; allowed: "
+            f"backend {backend!r}: logits differ from the network's by {difference:.1e} of the largest logit; allowed: "
             f"{TOLERANCE:.0e}; use another backend"
         )
     return run
@@ -134,7 +144,8 @@ def _eager(network: nn.Module, example: Tensor) -> Run:
 
     def run(images: Tensor) -> Tensor:
         with torch.no_grad():
-            return network(images.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+            logits: Tensor = network(images.contiguous(memory_format=torch.channels_last))
+            return logits
 
     return run
 
@@ -146,9 +157,10 @@ def _inductor(network: nn.Module, example: Tensor) -> Run:
     compiled = torch.compile(network)
 
     def run(images: Tensor) -> Tensor:
-        # Around the call, as the tracer reads it too and a new batch size compiles anew; as an option it has no effect.
+        # The setting must hold during the call: a new batch size compiles again, and torch.compile's option has no effect.
         with torch.no_grad(), inductor.patch(freezing=True):
-            return compiled(images)  # type: ignore[no-any-return]
+            logits: Tensor = compiled(images)
+            return logits
 
     return run
 

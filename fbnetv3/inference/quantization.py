@@ -1,6 +1,6 @@
-"""Post-training int8 for CPUs: NNCF chooses the ranges on calibration images, OpenVINO runs the result.
+"""Post-training quantization to int8 for CPUs. NNCF chooses the ranges on calibration images, and OpenVINO runs the result.
 
-int8 = quantize(model, batches)      # batches: float32 images as the network takes them, some hundred suffice
+int8 = quantize(model, batches)  # batches of float32 images, prepared as for inference; some hundred images are enough
 save_quantized(int8, "d_int8.xml")
 int8 = load_quantized("d_int8.xml", example)
 """
@@ -23,21 +23,21 @@ from fbnetv3.inference.optimize import OptimizedModel
 from fbnetv3.inference.runtimes import OpenVINORun, openvino_file, require
 
 BACKEND = "openvino int8"
-# Left in float32: OpenVINO runs depthwise convolutions in float32 anyway, and every passage between the two types costs
-# more than the small operators around it save. The 1x1 convolutions, nearly all of the multiply-adds, are int8.
+# These stay in float32. OpenVINO runs depthwise convolutions in float32 anyway, and a conversion between the two types takes
+# more time than the small operators next to it save. The 1x1 convolutions, with nearly all multiply-adds, become int8.
 FLOAT_OPERATORS = ("GroupConvolution", "Multiply", "ReduceMean", "AdaptiveAvgPool", "Add")
 FLOAT_MODULES = r".*\.se[./].*"  # squeeze-and-excitation
 
 
 def quantize(model: nn.Module, calibration: Iterable[Tensor]) -> OptimizedModel:
-    """An int8 copy of `model` for inference on the CPU; `model` is left alone.
+    """Return an int8 copy of `model` for inference on the CPU. `model` itself is not changed.
 
     Args:
-        calibration: float32 batches [N, C, H, W], prepared as for inference; every image is used. The first batch's
-            shape is the one that runs fastest.
+        calibration: float32 batches [N, C, H, W], prepared as for inference. Every image is used. The shape of the first
+            batch is the one that runs fastest.
 
     Raises:
-        InputError: no images, images that the network does not take, or a library that is not installed.
+        InputError: there are no images, the network does not accept them, or a library is not installed.
     """
     require(("openvino", "nncf"), "int8")
     batches = iter(calibration)
@@ -50,16 +50,16 @@ def quantize(model: nn.Module, calibration: Iterable[Tensor]) -> OptimizedModel:
 
 
 def save_quantized(quantized: OptimizedModel, path: str | Path) -> tuple[Path, ...]:
-    """Write what `quantize` returned as `path` (.xml) and, beside it, its weights (.bin); returns both.
+    """Write a network that `quantize` returned to `path` (.xml), and its weights next to it (.bin). Return both paths.
 
     Raises:
-        InputError: another model, a path that does not end in .xml or cannot be written.
+        InputError: another kind of model, or a path that does not end in .xml or cannot be written.
     """
     path = Path(path)
     if not isinstance(quantized.run, OpenVINORun) or quantized.backend != BACKEND:
-        raise InputError(f"{quantized} is not what fbnetv3.inference.quantization.quantize returns")
+        raise InputError(f"{quantized} is not an int8 network; give what fbnetv3.quantize returns")
     if path.suffix != ".xml" or path.is_dir():
-        raise InputError(f"cannot write {path}; an int8 network is a file that ends in .xml")
+        raise InputError(f"cannot write {path}; the file of an int8 network ends in .xml")
     import openvino
 
     with draft(path) as file:
@@ -68,18 +68,23 @@ def save_quantized(quantized: OptimizedModel, path: str | Path) -> tuple[Path, .
 
 
 def load_quantized(path: str | Path, example: Tensor) -> OptimizedModel:
-    """Read what `save_quantized` wrote; `example` as for `optimize_for_inference`.
+    """Read a network that `save_quantized` wrote.
+
+    Args:
+        example: float32 images [N, C, H, W] of the shape that shall run fastest.
 
     Raises:
-        InputError: a missing or damaged file, an example of another size, or OpenVINO is not installed.
+        InputError: the file is missing or damaged, the example has another size, or OpenVINO is not installed.
     """
     require(("openvino",), "int8")
     try:
         return _optimized(openvino_file(Path(path), example), example)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = (
+            str(error).strip().splitlines()[-1]
+        )  # OpenVINO's messages start with the source lines that they come from
         raise InputError(
-            f"cannot run {path} on {list(example.shape)}: {reason}; give a file of save_quantized"
+            f"cannot run {path} on {list(example.shape)}: {reason}; give a file that save_quantized wrote"
         ) from error
 
 
@@ -90,19 +95,19 @@ def _single_images(batches: Iterable[Tensor], example: Tensor) -> Iterator[Tenso
                 f"calibration: a batch is {batch.dtype} {list(batch.shape)}, the first {example.dtype} "
                 f"{list(example.shape)}; allowed: float32 [N, C, H, W] of one size"
             )
-        yield from batch.split(1)
+        yield from batch.split(1)  # NNCF counts batches, so one image each makes it use all of them
 
 
 def _quantized(model: Any, images: list[Tensor]) -> Any:
-    """The `openvino.Model` with 8-bit weights and activations, ranges from the images."""
+    """Return the `openvino.Model` with 8-bit weights and activations, with ranges from the images."""
     import nncf
 
     nncf.set_log_level(logging.ERROR)
     ignored = nncf.IgnoredScope(types=list(FLOAT_OPERATORS), patterns=[FLOAT_MODULES], validate=False)
     dataset = nncf.Dataset(images, lambda image: image.contiguous().numpy())
-    # Symmetric weights and asymmetric activations, as hard-swish is negative on a short range.
+    # Symmetric weights and asymmetric activations: hard-swish is negative only in a short range.
     preset = nncf.QuantizationPreset.MIXED
-    with contextlib.redirect_stdout(io.StringIO()):  # progress bars
+    with contextlib.redirect_stdout(io.StringIO()):  # NNCF prints progress bars
         return nncf.quantize(model, dataset, preset=preset, subset_size=len(images), ignored_scope=ignored)
 
 

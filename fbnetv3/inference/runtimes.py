@@ -1,6 +1,7 @@
-"""What runs exported networks: a function from float32 images [N, C, H, W] to logits, any N, with torch's threads.
+"""Exported networks as functions from float32 images [N, C, H, W], with any N, to logits.
 
-The libraries are those of `pip install "fbnetv3[export]"`; each is imported when it is used. All compute in float32.
+All compute in float32 with torch's number of threads. `pip install "fbnetv3[export]"` installs the runtimes. Each is imported
+when it is used.
 """
 
 from __future__ import annotations
@@ -16,20 +17,31 @@ from torch import Tensor
 
 from fbnetv3.errors import InputError
 
-# Of the largest logit: deep fp32 sums in another order differ by some 1e-4 of it when the weights are ill conditioned.
+# Largest allowed difference, as a share of the largest logit. Deep float32 networks that add in another order differ by about
+# 1e-4 of it if their weights are badly conditioned.
 TOLERANCE = 1e-3
 
 Run = Callable[[Tensor], Tensor]
 
 
 def require(modules: tuple[str, ...], what: str) -> None:
-    """Raise `InputError`, naming the pip command, unless all modules can be imported."""
+    """Check that all modules are installed.
+
+    Args:
+        what: what needs them, for the message.
+
+    Raises:
+        InputError: a module is missing. The message names the pip command.
+    """
     if missing := [name for name in modules if find_spec(name) is None]:
         raise InputError(f'{what} needs {", ".join(missing)}; run: pip install "fbnetv3[export]"')
 
 
 def relative_difference(found: Tensor, expected: Tensor) -> float:
-    """Largest absolute difference, as a share of the largest expected magnitude; infinite for another shape or NaN."""
+    """Return the largest absolute difference as a share of the largest expected magnitude.
+
+    It is infinite if the shapes differ or a value is not finite.
+    """
     if found.shape != expected.shape or not bool(found.isfinite().all()):
         return float("inf")
     difference = float((found - expected).abs().max())
@@ -37,7 +49,7 @@ def relative_difference(found: Tensor, expected: Tensor) -> float:
 
 
 def onnxruntime_run(content: bytes) -> Run:
-    """Run an ONNX file's content, of one input, in ONNX Runtime."""
+    """Return a function that runs the content of an ONNX file with one input in ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -52,13 +64,16 @@ def onnxruntime_run(content: bytes) -> Run:
 
 
 class OpenVINORun:
-    """Run an `openvino.Model`: compiled for the example's shape, which is the fastest, and when asked for any other."""
+    """A function that runs an `openvino.Model`.
+
+    The model is compiled for the example's shape, which is the fastest, and once more for any shape when another one comes.
+    """
 
     def __init__(self, model: Any, example: Tensor) -> None:
         self.model = model
         self.shape = tuple(example.shape)
         self.threads = torch.get_num_threads()
-        self.lock = threading.Lock()  # a request runs one call at a time
+        self.lock = threading.Lock()  # a request can run only one call at a time
         fixed = model.clone()
         fixed.reshape(list(self.shape))
         self.fixed = self._request(fixed)
@@ -69,14 +84,14 @@ class OpenVINORun:
 
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",  # without it, processors with bfloat16 round to it
+            "INFERENCE_PRECISION_HINT": "f32",  # without it, OpenVINO rounds to bfloat16 on processors that have it
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": 1,
         }
         return openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images to logits."""
+        """Map images to logits."""
         import openvino
 
         data = openvino.Tensor(images.detach().contiguous().numpy(), shared_memory=True)
@@ -84,29 +99,31 @@ class OpenVINORun:
             if tuple(images.shape) != self.shape and self.free is None:
                 self.free = self._request(self.model)
             request = self.fixed if tuple(images.shape) == self.shape else self.free
+            # The output is OpenVINO's memory, which the next call overwrites: the copy must happen under the lock.
             return torch.from_numpy(request.infer([data], share_inputs=True, share_outputs=True)[0].copy())
 
 
 def openvino_file(path: Path, example: Tensor) -> OpenVINORun:
-    """Run an .xml file in OpenVINO."""
+    """Return a function that runs an .xml file in OpenVINO."""
     import openvino
 
     return OpenVINORun(openvino.Core().read_model(path), example)
 
 
 def torch_export_file(path: Path) -> Run:
-    """Run a .pt2 file in torch."""
+    """Return a function that runs a .pt2 file in torch."""
     return torch.export.load(path).module()
 
 
 def executorch_file(path: Path) -> Run:
-    """Run a .pte file in ExecuTorch, which uses all processors."""
+    """Return a function that runs a .pte file in ExecuTorch, which uses all processors."""
     from executorch.runtime import Runtime
 
     program = Runtime.get().load_program(path)
     method = program.load_method("forward")
 
-    def run(images: Tensor, program: Any = program) -> Tensor:  # the method reads the program's memory: hold on to it
+    # The method reads the program's memory, so the function keeps the program alive as a default argument.
+    def run(images: Tensor, program: Any = program) -> Tensor:
         logits: Tensor = method.execute([images.detach().contiguous()])[0]
         return logits.clone()
 

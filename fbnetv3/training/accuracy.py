@@ -1,4 +1,4 @@
-"""Accuracy of a network on a split, over all processes, every image counted once."""
+"""The accuracy of a network on a split, measured by all processes together. Every image is counted once."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Percent of images whose label is the likeliest class, or among the five likeliest."""
+    """Accuracies in percent.
+
+    Attributes:
+        acc1: share of the images whose label is the most probable class.
+        acc5: share of the images whose label is among the five most probable classes.
+    """
 
     acc1: float
     acc5: float
 
 
 def final_split(data: Data) -> str:
-    """What a finished training is measured on: the test images, or those of `val` where there are none."""
+    """Return the split that a finished training is measured on: `test`, or `val` if there are no test images."""
     try:
         return "test" if data.count("test") else "val"
     except InputError:
@@ -34,7 +39,11 @@ def final_split(data: Data) -> str:
 def measure(
     model: nn.Module, data: Data, split: str, process: ProcessRank | None = None, device: torch.device = CPU
 ) -> Accuracy:
-    """Evaluate `model` in eval mode; its mode is left as it was."""
+    """Return the accuracy of `model` in eval mode. Its mode is restored afterwards.
+
+    Args:
+        process: this process among those that evaluate together; None if it works alone.
+    """
     process = process or ProcessRank()
     counts = [0.0, 0.0, 0.0]
     training = model.training
@@ -49,6 +58,6 @@ def measure(
 
 
 def top_hits(logits: Tensor, labels: Tensor) -> tuple[int, int]:
-    """How many of a batch have their label first, and among the first five."""
+    """Return how many rows of a batch have their label as the most probable class, and among the five most probable."""
     five = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
     return int((logits.argmax(1) == labels).sum()), int(five.sum())

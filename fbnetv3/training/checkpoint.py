@@ -1,4 +1,4 @@
-"""Checkpoints of a training: everything that resuming needs, whole or absent, after epochs and within them."""
+"""Checkpoints of a training: everything that resuming needs, in one file that is complete or not there at all."""
 
 from __future__ import annotations
 
@@ -26,25 +26,38 @@ CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One epoch: mean training loss, and accuracies in percent of the raw and of the averaged weights."""
+    """Metrics of one epoch. Accuracies are in percent, of the raw weights and of their moving average (EMA).
 
-    epoch: int  # from 1
-    lr: float  # of its last step
+    Attributes:
+        epoch: number of the epoch, from 1.
+        lr: learning rate of its last step.
+        train_loss: mean loss of its steps.
+        ema_acc1: None if the recipe has no EMA; likewise `ema_acc5`.
+    """
+
+    epoch: int
+    lr: float
     train_loss: float
     raw_acc1: float
-    ema_acc1: float | None  # None when the recipe has no EMA
+    ema_acc1: float | None
     raw_acc5: float
     ema_acc5: float | None
 
     @property
     def acc1(self) -> float:
-        """Of the weights that the recipe reports."""
+        """The accuracy of the weights that the recipe reports."""
         return self.raw_acc1 if self.ema_acc1 is None else self.ema_acc1
 
 
 @dataclass(frozen=True, eq=False)
 class Position:
-    """Where a training stands within an epoch: steps done, and by rank the sum of their losses and the generator."""
+    """Where a training stands within an epoch.
+
+    Attributes:
+        step: number of steps that are done.
+        losses: for each process, by rank, the sum of the losses of these steps.
+        generators: for each process, by rank, the state of its torch generator.
+    """
 
     step: int
     losses: Sequence[float]
@@ -53,7 +66,7 @@ class Position:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """The parts of a training that steps change."""
+    """The parts of a training that change with every step."""
 
     model: nn.Module
     ema: MovingAverage | None
@@ -68,10 +81,14 @@ class State:
 def save(
     state: State, out: Path, identity: dict[str, Any], metrics: Sequence[EpochMetrics], position: Position | None = None
 ) -> None:
-    """Write the checkpoint, and the metrics as CSV and JSON lines.
+    """Write a checkpoint, and the metrics as CSV and as JSON lines.
+
+    Args:
+        identity: what must be the same when the training is resumed.
+        position: where the training stands within the next epoch; None at the end of an epoch.
 
     Raises:
-        InputError: it cannot be written, the disk is full for one; the old checkpoint is still there then.
+        InputError: the checkpoint cannot be written, for example because the disk is full. The old one is still there then.
     """
     rows = [dataclasses.asdict(m) for m in metrics]
     content = {
@@ -91,22 +108,30 @@ def save(
         writer.writerows(rows)
         write_atomically(out / "metrics.csv", table.getvalue())
         write_atomically(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    # The checkpoint comes last: after a crash before it, the epoch is trained and its metrics are written again.
     save_torch(out / CHECKPOINT, content)
 
 
 def save_best(model: nn.Module, out: Path, metrics: EpochMetrics) -> None:
-    """Write the reported weights of the best epoch so far."""
+    """Write the weights that the recipe reports, after the best epoch so far."""
     save_torch(out / BEST, {"epoch": metrics.epoch, "acc1": metrics.acc1, "state_dict": model.state_dict()})
 
 
 def resume_from(
-    state: State, out: Path, identity: dict[str, Any], allowed: bool, world: int
+    state: State, out: Path, identity: dict[str, Any], allowed: bool, world_size: int
 ) -> tuple[list[EpochMetrics], Position | None]:
-    """Load the checkpoint of `out`, if there is one, into `state`: the epochs that it has, and where it stands in the next.
+    """Load the checkpoint in `out`, if there is one, into `state`.
+
+    Args:
+        allowed: whether the user wants to resume.
+        world_size: number of processes.
+
+    Returns:
+        The metrics of the finished epochs, and the position in the next epoch, None for its start.
 
     Raises:
-        InputError: there is one and resuming is not `allowed`, or it is of another training, another network, or of
-            another number of processes in the middle of an epoch.
+        InputError: there is a checkpoint and resuming is not `allowed`, or it belongs to another training or another
+            network, or it stands within an epoch and the number of processes is another one.
     """
     path = make_folder(out) / CHECKPOINT
     if not path.exists():
@@ -116,10 +141,11 @@ def resume_from(
     content = load_torch(path, "checkpoint", ("identity", "metrics", "model", "ema", "optimizer", "position"))
     _check_identity(json.loads(content["identity"]), identity, path)
     position = None if content["position"] is None else Position(**content["position"])
-    if position is not None and len(position.generators) != world:
+    # The rest of an epoch is shared out among the processes that started it; there is no generator for another one.
+    if position is not None and len(position.generators) != world_size:
         raise InputError(
-            f"{path} stands within an epoch of {len(position.generators)} processes, not {world}: resume with as many; "
-            "at the end of an epoch the number may change"
+            f"{path} stands within an epoch of {len(position.generators)} processes, not {world_size}: resume with the same "
+            "number. It may change only at the end of an epoch"
         )
     try:
         state.model.load_state_dict(content["model"])
@@ -137,4 +163,7 @@ def resume_from(
 def _check_identity(saved: dict[str, Any], identity: dict[str, Any], path: Path) -> None:
     for key, value in identity.items():
         if saved.get(key) != value:
-            raise InputError(f"{path} belongs to another training: {key} was {saved.get(key)!r}, now {value!r}")
+            raise InputError(
+                f"{path} belongs to another training: {key} was {saved.get(key)!r}, now {value!r}; give another folder, or the "
+                "old value"
+            )

@@ -1,6 +1,7 @@
-"""Several processes that train one network: who does what, sums over all, and batch norm over all.
+"""Several processes that train one network: the process group, sums over all processes, and batch norm over all of them.
 
-`torchrun --nproc-per-node N -m fbnetv3 train ...` starts them; alone, everything here is the identity.
+`torchrun --nproc-per-node N -m fbnetv3 train ...` starts the processes. For a process that works alone, every function here
+returns its input.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from fbnetv3.training.process_rank import ProcessRank
 
 
 def find_device(name: str) -> str:
-    """A device of this machine by name; `cuda` under torchrun is the process's own one.
+    """Return the name of a device after a check that it can be used. Under torchrun, `cuda` is the device of this process.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: the device cannot be used.
     """
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
-        torch.zeros(1, device=name)
+        torch.zeros(1, device=name)  # only using it shows that driver, device and torch fit together
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {name} cannot be used ({reason}); give cpu, or a device of this machine") from None
@@ -38,7 +39,7 @@ def find_device(name: str) -> str:
 
 @contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[ProcessRank]:
-    """Join the processes that torchrun started (nccl on CUDA, gloo else), and leave them at the end."""
+    """Join the processes that torchrun started, and leave them at the end. They use nccl on CUDA, else gloo."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield ProcessRank()
@@ -46,20 +47,20 @@ def process_group(device: torch.device) -> Iterator[ProcessRank]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield current_process()
-        dist.barrier()  # nobody hangs up on another that is still listening
+        dist.barrier()  # a process that leaves early would break what the others still send
     finally:
         dist.destroy_process_group()
 
 
 def current_process() -> ProcessRank:
-    """This process's part, as torch.distributed has it."""
+    """Return the rank of this process and the number of processes, as torch.distributed knows them."""
     if not (dist.is_available() and dist.is_initialized()):
         return ProcessRank()
     return ProcessRank(dist.get_rank(), dist.get_world_size())
 
 
 def total(values: Sequence[float], process: ProcessRank, device: torch.device) -> list[float]:
-    """Sums over all processes, in float64."""
+    """Return the sum of each value over all processes, in float64, which counts images exactly."""
     if process.world_size == 1:
         return list(values)
     tensor = torch.tensor(values, dtype=torch.float64, device=device)
@@ -68,7 +69,7 @@ def total(values: Sequence[float], process: ProcessRank, device: torch.device) -
 
 
 def gathered(value: Any, process: ProcessRank) -> list[Any]:
-    """The value of every process, by rank."""
+    """Return the values of all processes, by rank."""
     if process.world_size == 1:
         return [value]
     values: list[Any] = [None] * process.world_size
@@ -77,34 +78,34 @@ def gathered(value: Any, process: ProcessRank) -> list[Any]:
 
 
 def wrap(model: nn.Module, process: ProcessRank, device: torch.device) -> nn.Module:
-    """`model` with gradients averaged over all processes; its parameters become those of process 0."""
+    """Return `model` so that gradients are averaged over all processes. Its parameters become those of process 0."""
     if process.world_size == 1:
         return model
-    # Buffers are `average_buffers`' work: DDP would give process 0's to all, and only at the next forward.
+    # `average_buffers` takes care of the buffers. DDP would send those of process 0, and only at the next forward pass.
     ids = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
 
 
 def average_buffers(model: nn.Module, process: ProcessRank) -> None:
-    """Give every process the mean of all processes' running statistics, so that they stay one network."""
+    """Replace the running statistics of every process by their mean over all processes, so that all have one network."""
     if process.world_size == 1:
         return
     buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
     if not buffers:
         return
-    flat = torch.cat([buffer.flatten() for buffer in buffers])
+    flat = torch.cat([buffer.flatten() for buffer in buffers])  # one message instead of one for each buffer
     dist.all_reduce(flat)
     for buffer, mean in zip(buffers, (flat / process.world_size).split([b.numel() for b in buffers]), strict=True):
         buffer.copy_(mean.view_as(buffer))
 
 
 def synchronise_norms(model: nn.Module, process: ProcessRank, device: torch.device) -> nn.Module:
-    """`model` with batch norms that see the batch of all processes: torch's on CUDA, `SyncBatchNorm2d` elsewhere.
+    """Return `model` with batch norms that see the batches of all processes. The names of the weights do not change.
 
-    Names of weights do not change. In one process nothing does.
+    On CUDA they are torch's, elsewhere `SyncBatchNorm2d`.
 
     Raises:
-        InputError: a batch norm that is not two-dimensional, which only torch's own can synchronise.
+        InputError: a batch norm is not two-dimensional. Only torch's can synchronise those, and only on CUDA.
     """
     if process.world_size == 1:
         return model
@@ -114,22 +115,29 @@ def synchronise_norms(model: nn.Module, process: ProcessRank, device: torch.devi
         return converted
     for name, module in model.named_modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.__class__ = SyncBatchNorm2d  # same fields, another forward: hooks and references stay
+            # The fields are the same and only the forward pass differs, so hooks and references to the module stay valid.
+            module.__class__ = SyncBatchNorm2d
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
-            raise InputError(f"{name} is a {type(module).__name__}, which cannot be synchronised on the CPU")
+            raise InputError(
+                f"{name} is a {type(module).__name__}, which cannot be synchronised on the CPU; set sync_bn to false"
+            )
     return model
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over all processes on any device: torch's own refuses the CPU. All have batches of one size."""
+    """Batch norm over the batches of all processes, on any device, because torch's refuses the CPU.
+
+    All processes must have batches of the same size.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W], normalised by the mean and variance of every process's batch in training."""
+        """Normalise [N, C, H, W], in training by the mean and the variance over the batches of all processes."""
         if not self.training or not self.track_running_stats:
             return super().forward(x)
         assert self.running_mean is not None and self.running_var is not None  # noqa: PT018
         assert self.num_batches_tracked is not None
         world = dist.get_world_size()
+        # Both moments travel in one message. E[x^2] - E[x]^2 needs no second message for the variance.
         moments = torch.stack([x.mean((0, 2, 3)), (x * x).mean((0, 2, 3))])
         mean, square = _Sum.apply(moments) / world
         variance = square - mean * mean
@@ -138,6 +146,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             self.num_batches_tracked += 1
             rate = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
             self.running_mean.lerp_(mean, rate)
+            # torch keeps the unbiased variance in the running statistics.
             self.running_var.lerp_(variance * (count / max(count - 1, 1)), rate)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         out: Tensor = x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
@@ -145,16 +154,16 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over processes whose gradient is the sum of the processes' gradients."""
+    """Sum over all processes. Its gradient is the sum of the processes' gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        x = x.clone()
+        x = x.clone()  # all_reduce works in place
         dist.all_reduce(x)
         return x
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
-        grad = grad.clone()
+    def backward(ctx: Any, *grad_outputs: Any) -> Tensor:
+        grad: Tensor = grad_outputs[0].clone()
         dist.all_reduce(grad)
         return grad

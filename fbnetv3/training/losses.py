@@ -12,33 +12,42 @@ from fbnetv3.training.recipe import Recipe
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What a batch should give: labels int64 [n], mixed with `other` in proportion `weight` : 1 - `weight`."""
+    """What the network should predict for a batch.
+
+    Attributes:
+        labels: int64 [n].
+        other: int64 [n], the labels of the images that these were mixed with.
+        weight: weight of `labels`; `other` has the rest. It is 1 without mixup.
+        teacher: logits [n, classes] of the teacher on the same inputs, or None.
+    """
 
     labels: Tensor
     other: Tensor
-    weight: float  # 1 without mixup
-    teacher: Tensor | None = None  # logits [n, classes] of the teacher on the same inputs
+    weight: float
+    teacher: Tensor | None = None
 
     def part(self, rows: slice) -> Target:
-        """The target of some rows."""
+        """Return the target of some rows of the batch."""
         teacher = None if self.teacher is None else self.teacher[rows]
         return Target(self.labels[rows], self.other[rows], self.weight, teacher)
 
 
 def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
-    """Mean over the batch of (1 - w) x cross entropy + w x distillation; w is the recipe's `distillation`.
+    """Return the mean over the batch of (1 - w) x cross entropy + w x distillation loss; w is the recipe's `distillation`.
 
-    Distillation is the Kullback-Leibler divergence from the teacher's class probabilities at the recipe's temperature T,
-    times T squared. The paper does not give the temperature.
+    The distillation loss is the Kullback-Leibler divergence from the teacher's class probabilities at the recipe's
+    temperature T, times T squared. The paper does not give the temperature.
     """
     smoothing = recipe.label_smoothing
     value = F.cross_entropy(logits, target.labels, label_smoothing=smoothing)
+    # Cross entropy is linear in the target, so the loss of mixed labels is the mix of the losses.
     if target.weight != 1.0:
         other = F.cross_entropy(logits, target.other, label_smoothing=smoothing)
         value = target.weight * value + (1 - target.weight) * other
     if target.teacher is None:
         return value
     t = recipe.distillation_temperature
+    # Gradients of softened probabilities shrink with 1 / T squared; the factor T squared keeps both losses comparable.
     soft = F.kl_div(
         F.log_softmax(logits / t, 1), F.log_softmax(target.teacher / t, 1), reduction="batchmean", log_target=True
     )

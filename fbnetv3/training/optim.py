@@ -1,4 +1,4 @@
-"""Optimizer, learning rate and moving average of a recipe."""
+"""The optimizer, the learning rates and the moving average of a recipe."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from fbnetv3.training.recipe import Recipe
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """One group of all parameters; without `decay_norm_bias` two, as timm's, first the one that is not decayed.
+    """Return one group with all parameters, or without `decay_norm_bias` two groups: without and with weight decay.
 
-    Not decayed are vectors, scalars and whatever is called a bias; frozen parameters are then in no group.
+    As in timm, vectors, scalars and everything called a bias are in the group without decay, which comes first, and frozen
+    parameters are in neither.
     """
     if recipe.decay_norm_bias or recipe.weight_decay == 0.0:
         return [{"params": list(model.parameters())}]
@@ -33,9 +34,10 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over the model's parameters, at the rate after warm-up.
+    """Return the recipe's optimizer over the model's parameters, with the learning rate after warm-up.
 
-    `rmsprop` has epsilon outside the root and a mean square that starts at 0; `rmsprop_tf` inside, and at 1.
+    `rmsprop` is torch's: epsilon is outside the root, and the mean square starts at 0. `rmsprop_tf` is TensorFlow's: epsilon
+    is inside the root, and the mean square starts at 1.
     """
     groups = parameter_groups(model, recipe)
     lr, momentum, decay = recipe.lr, recipe.momentum, recipe.weight_decay
@@ -45,23 +47,28 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         return torch.optim.RMSprop(groups, lr, recipe.alpha, recipe.eps, decay, momentum, foreach=True)
     from timm.optim import RMSpropTF
 
-    quick = [group | {"foreach": True} for group in groups]  # an argument from timm 1.0.31 on; ignored by older ones
+    # timm has had `foreach` since 1.0.31. In the groups older versions ignore it; as an argument they would refuse it.
+    fast_groups = [group | {"foreach": True} for group in groups]
     optimizer: torch.optim.Optimizer = RMSpropTF(
-        quick, lr=lr, alpha=recipe.alpha, eps=recipe.eps, weight_decay=decay, momentum=momentum
+        fast_groups, lr=lr, alpha=recipe.alpha, eps=recipe.eps, weight_decay=decay, momentum=momentum
     )
     return optimizer
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Rate of a step, counted from 0: linear warm-up per step, then the recipe's schedule.
+    """Return the learning rate of a step: linear warm-up per step, then the recipe's schedule.
 
-    "exponential" multiplies by `lr_decay` once per whole epoch after warm-up (sections 4.1 and 4.2), "step" once per
-    `step_epochs` of them; "cosine" falls to 0 per step over the rest of the recipe's epochs (section 4.3, detection).
+    "exponential" multiplies the rate by `lr_decay` after every full epoch after warm-up (sections 4.1 and 4.2), "step" after
+    every `step_epochs` epochs. "cosine" falls to 0, a little with every step, over the rest of the recipe's epochs (section
+    4.3, detection).
+
+    Args:
+        step: number of the step in the whole training, from 0.
     """
     warmup_steps = recipe.warmup_epochs * steps_per_epoch
     if step < warmup_steps:
         if recipe.warmup_lr is None:
-            return recipe.lr * (step + 1) / (warmup_steps + 1)
+            return recipe.lr * (step + 1) / (warmup_steps + 1)  # the first step is not wasted on a rate of 0
         return recipe.warmup_lr + step * ((recipe.lr - recipe.warmup_lr) / warmup_steps)
     if recipe.schedule == "cosine":
         length = recipe.epochs * steps_per_epoch - warmup_steps
@@ -71,10 +78,11 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 
 
 class MovingAverage(nn.Module):
-    """A copy of a network that becomes the exponential moving average of its weights and buffers; equal after one update.
+    """A copy of a network that follows the exponential moving average (EMA) of its weights and buffers.
 
-    Numbers and state dict are those of torch's AveragedModel with `get_ema_multi_avg_fn` and `use_buffers`, which looks all
-    tensors of both networks up anew in every step; that takes longer than averaging them.
+    The first update copies the network. Numbers and state dict are those of torch's AveragedModel with
+    `get_ema_multi_avg_fn` and `use_buffers`. AveragedModel searches both networks for their tensors in every step, which
+    takes longer than averaging them; this class remembers where they are.
     """
 
     n_averaged: Tensor
@@ -85,15 +93,16 @@ class MovingAverage(nn.Module):
         self.module = copy.deepcopy(model)
         self.register_buffer("n_averaged", torch.tensor(0))
         self._places = _places(self.module), _places(model)
+        # Floating-point tensors come first in both lists, so that one slice of each can be averaged in one call.
         self._floats = sum(tensor.is_floating_point() for tensor in _tensors(self._places[0]))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the averaged network gives."""
+        """Return the output of the averaged network."""
         return self.module(*args, **kwargs)
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in what the network has become."""
+        """Move the average towards the present weights of the network."""
         averages, news = map(_tensors, self._places)
         if self.n_averaged == 0:
             torch._foreach_copy_(averages, news)
@@ -105,15 +114,22 @@ class MovingAverage(nn.Module):
         self.n_averaged += 1
 
     def _mean(self, averages: Sequence[Tensor], news: Sequence[Tensor]) -> list[Tensor]:
-        """All in one piece: a batch norm's count of batches is one number."""
+        """Average whole numbers, such as a batch norm's count of batches, as torch's AveragedModel does: rounded down.
+
+        They are single numbers, so joining them first makes one operation of many.
+        """
         old, new = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (averages, news))
         parts = (old * self.decay + new * (1 - self.decay)).split([tensor.numel() for tensor in averages])
         return [part.view_as(tensor) for part, tensor in zip(parts, averages, strict=True)]
 
 
 def _places(model: nn.Module) -> list[tuple[dict[str, Any], str]]:
-    """Where modules keep their weights and buffers, floating ones first; they may put another tensor there."""
+    """Return the dictionaries and keys in which modules keep their weights and buffers, floating-point ones first.
+
+    The tensors themselves would not do: a module may replace its tensor by another one.
+    """
     kept = [part for module in model.modules() for part in (module._parameters, module._buffers)]
+    # By id: a tensor that two modules share must be averaged once.
     places = {id(tensor): (part, name) for part in kept for name, tensor in part.items() if tensor is not None}
     return sorted(places.values(), key=lambda place: not place[0][place[1]].is_floating_point())
 

@@ -1,4 +1,4 @@
-"""The training recipe: what `h` in the paper's pair (A, h) is, and what each value means to the loop."""
+"""The training recipe: `h` in the paper's pair (A, h), and what each of its values means to the training loop."""
 
 from __future__ import annotations
 
@@ -18,39 +18,44 @@ NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 @dataclass(frozen=True, config=STRICT)
 class Recipe:
-    """Values of one training; the searched ones are those of Table 2's last line.
+    """All values of one training. Those in the last line of Table 2 are searched.
 
-    `lr` is the rate after warm-up, as the optimizer gets it: the factor 4 that Table 2 gives SGD is applied by the search
-    space, not here. A value that another one switches off (`alpha` under SGD, `step_epochs` without "step") is ignored.
+    `lr` is the learning rate after warm-up, as the optimizer gets it. The factor 4 that Table 2 gives SGD is applied by the
+    search space, not here. A value without a meaning under another value is ignored (`alpha` under SGD, `step_epochs` under
+    another schedule than "step").
     """
 
     optimizer: Literal["rmsprop", "rmsprop_tf", "sgd"]  # torch's RMSprop, timm's RMSpropTF, torch's SGD
     lr: Positive
-    epochs: Annotated[int, Field(ge=1)]  # in all, warm-up included
-    batch_size: Annotated[int, Field(ge=2)]  # over all processes
+    epochs: Annotated[int, Field(ge=1)]  # with those of the warm-up
+    batch_size: Annotated[int, Field(ge=2)]  # images of a step, over all processes
     momentum: Rate = 0.9
-    nesterov: bool = False  # SGD's
-    alpha: Rate = 0.9  # RMSProp's smoothing of the squared gradient
-    eps: Positive = 1e-3  # RMSProp's: outside the root in torch's, inside in TensorFlow's
+    nesterov: bool = False  # only for SGD
+    alpha: Rate = 0.9  # RMSProp: smoothing of the squared gradient
+    eps: Positive = 1e-3  # RMSProp: outside the root in torch's version, inside in TensorFlow's
     weight_decay: NonNegative = 0.0  # L2
-    decay_norm_bias: bool = True  # also on norms and biases
-    warmup_epochs: NonNegative = 0.0  # linear, per step
-    warmup_lr: NonNegative | None = None  # of the first step; None: lr / (warm-up steps + 1)
+    decay_norm_bias: bool = True  # weight decay also for norms and biases
+    warmup_epochs: NonNegative = 0.0  # the rate grows linearly, with every step
+    warmup_lr: NonNegative | None = None  # rate of the first step; None: lr / (warm-up steps + 1)
     schedule: Literal["exponential", "cosine", "step"] = "exponential"  # after warm-up
-    lr_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # factor per epoch, or per `step_epochs` of "step"
+    lr_decay: Annotated[float, Field(gt=0.0, le=1.0)] = (
+        1.0  # factor per epoch, or under "step" per `step_epochs` epochs
+    )
     step_epochs: Annotated[int, Field(ge=1)] = 30
-    mixup: NonNegative = 0.0  # alpha of Beta(alpha, alpha), one draw a batch; 0 is off
+    mixup: NonNegative = (
+        0.0  # alpha of Beta(alpha, alpha), from which every batch draws one weight; 0 switches mixup off
+    )
     dropout: Rate = 0.0  # before the classifier
-    stochastic_depth: Rate = 0.0  # of the last block; linear in depth
+    stochastic_depth: Rate = 0.0  # rate of the last block; it grows linearly with depth
     ema: bool = False  # report the moving average of the weights
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.999  # per step
     label_smoothing: Rate = 0.0
-    # See fbnetv3.training.data.augment.
+    # fbnetv3.training.data.augment describes them.
     augmentation: Literal["none", "flip", "crop_flip", "resized_crop_flip", "autoaugment"] = "none"
-    distillation: Rate = 0.0  # weight of the distillation loss; cross entropy has the rest
+    distillation: Rate = 0.0  # weight of the distillation loss; the cross entropy has the rest
     distillation_temperature: Positive = 1.0
-    sync_bn: bool = False  # batch statistics over all processes
-    clip_norm: NonNegative = 0.0  # largest norm of the whole gradient; 0 is off
+    sync_bn: bool = False  # batch norms see the batches of all processes
+    clip_norm: NonNegative = 0.0  # largest norm of the gradient of all parameters together; 0 switches clipping off
 
     @model_validator(mode="after")
     def _agrees(self) -> Recipe:
@@ -63,25 +68,31 @@ class Recipe:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, every field."""
+        """Return all fields as plain data."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "recipe") -> Recipe:
-        """Read strictly.
+        """Read a recipe from plain data.
+
+        Args:
+            where: what is being read; the messages start with it.
 
         Raises:
-            InputError: unknown or missing key, wrong type, value out of range, values that contradict each other; the
-                message names key, value and rule.
+            InputError: an unknown or missing key, a wrong type, a value out of range, or values that contradict each other.
+                The message names the key, the value and the rule.
         """
         return read(cls, data, where)
 
     def replace(self, **changes: Any) -> Recipe:
-        """A copy with other values, checked like a new recipe."""
+        """Return a copy with other values. They are checked like those of a new recipe."""
         return Recipe.from_dict(self.to_dict() | changes)
 
     def stretched(self, factor: int) -> Recipe:
-        """The same schedule over `factor` times as many epochs: 'slower learning rate decay' of section 4.1."""
+        """Return the recipe with `factor` times as many epochs and the same schedule: "slower learning rate decay", 4.1.
+
+        The warm-up keeps its length.
+        """
         if self.schedule == "exponential":
             return self.replace(epochs=self.epochs * factor, lr_decay=self.lr_decay ** (1 / factor))
         return self.replace(epochs=self.epochs * factor, step_epochs=self.step_epochs * factor)

@@ -1,45 +1,30 @@
-"""Evaluators: callables `(candidate, epochs, seed) -> Outcome`, the only thing a search knows of trainings."""
+"""The evaluator that trains candidates on images."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from fbnetv3.model import build_model
-from fbnetv3.search.space.space import Candidate
+from fbnetv3.progress import Report
+from fbnetv3.search.trial import Candidate, Outcome
 from fbnetv3.training.data.load import image_side, load_data
-from fbnetv3.training.data.memory import Data
-from fbnetv3.training.loop import DivergedError, Engine, Progress, Trained, cpu_threads, fit, seeded
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Accuracy in percent after every epoch (empty unless ok), the status, and the seconds it took.
-
-    `diverged`: the loss became infinite or NaN, which says something of the candidate; `failed`: the training ended for
-    another reason (`error`), which does not.
-    """
-
-    acc1: tuple[float, ...]
-    status: Literal["ok", "diverged", "failed"]
-    seconds: float
-    error: str = ""
-
-
-Evaluator = Callable[[Candidate, int, int], Outcome]
+from fbnetv3.training.data.protocol import Data
+from fbnetv3.training.engine import Engine, cpu_threads, seeded
+from fbnetv3.training.loop import Trained, fit
+from fbnetv3.training.trainer import DivergedError
 
 
 @dataclass(frozen=True)
 class ImageEvaluator:
-    """Trains a candidate on the training images of a set and measures it on the validation images, on one thread.
+    """Trains a candidate on the training images of a data set and measures it on the validation images, on one thread.
 
-    Args:
-        data: as `fbnetv3.training.data.load.load_data` takes it; pictures from files have the candidate's resolution.
-        readers: processes of every training that read pictures.
+    Attributes:
+        data: the data set, as `load_data` takes it. Images from files are loaded at the candidate's resolution.
+        readers: processes that read image files, for every training.
     """
 
     data: str
@@ -48,7 +33,7 @@ class ImageEvaluator:
     readers: int = 0
 
     def __call__(self, candidate: Candidate, epochs: int, seed: int) -> Outcome:
-        """Train for the first `epochs` of the recipe."""
+        """Train for the first `epochs` epochs of the candidate's recipe."""
         start = time.monotonic()
         status: Literal["ok", "diverged"] = "ok"
         try:
@@ -58,7 +43,7 @@ class ImageEvaluator:
         return Outcome(acc1, status, round(time.monotonic() - start, 3))
 
     def images(self, resolution: int) -> Data:
-        """What a candidate of that resolution is trained on."""
+        """Return the data that a candidate of this resolution is trained on."""
         return _load(self.data, image_side(self.data, resolution), self.readers)
 
     def train(
@@ -69,9 +54,14 @@ class ImageEvaluator:
         out: Path | None = None,
         *,
         resume: bool = False,
-        progress: Progress | None = None,
+        progress: Report | None = None,
     ) -> Trained:
-        """The same training with its network, its files in `out` if given, and its progress."""
+        """Make the same training, and return its network too.
+
+        Args:
+            out: folder for checkpoints and metrics; none are written without it.
+            resume: continue from the checkpoint in `out`.
+        """
         data, recipe = self.images(candidate.arch.resolution), candidate.recipe
         engine = Engine(self.device, self.precision)
         with cpu_threads(1):
@@ -86,6 +76,7 @@ class ImageEvaluator:
             )
 
 
+# Two, because a pool process may switch between two resolutions; more would fill the memory with images.
 @functools.lru_cache(maxsize=2)
 def _load(data: str, resolution: int | None, readers: int) -> Data:
     return load_data(data, resolution=resolution, workers=readers)

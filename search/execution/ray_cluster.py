@@ -1,6 +1,7 @@
-"""Trials on a Ray cluster: one candidate is one task that holds its CPUs and GPUs on some node.
+"""Trials on a Ray cluster: one candidate is one task, which reserves its CPUs and GPUs on some node.
 
-Every node needs the same fbnetv3 and versions, and data that a search names by path must lie at that path on every node.
+Every node needs fbnetv3 and its dependencies in the same versions. Data that a search names by path must be at that path on
+every node.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from fbnetv3.errors import InputError
-from fbnetv3.search.execution.executor import DIED, Job, Key, available_workers, evaluate_pickled, pickled
-from fbnetv3.search.execution.images import Evaluator, Outcome
+from fbnetv3.search.execution.executor import DIED, Job, Key
+from fbnetv3.search.execution.processes import available_workers
+from fbnetv3.search.execution.serialise import evaluate_pickled, pickled
+from fbnetv3.search.trial import Evaluator, Outcome
 
 try:
     import ray
@@ -23,9 +26,11 @@ except ImportError:
 
 logger = logging.getLogger(__name__)
 
-RETRIES = 10  # a node that is lost counts as a death of its trials, and nodes that may be taken away often are
-IN_FLIGHT = 256  # tasks that the cluster knows of: enough to keep it busy and growing, however many candidates wait
-# What the cluster did to a task, and not the task to itself. Ray's own retries are off, so that this list decides alone.
+RETRIES = (
+    10  # more than on one machine: the loss of a node counts as a death of its trials, and cheap nodes are lost often
+)
+IN_FLIGHT = 256  # tasks that the cluster knows of: enough to keep it busy and to make it grow
+# Errors that the cluster did to a task, and not the task to itself. Ray's own retries are off: this list alone decides.
 DEATHS = (
     exceptions.WorkerCrashedError,
     exceptions.NodeDiedError,
@@ -36,16 +41,17 @@ DEATHS = (
 
 
 class RayExecutor:
-    """Runs jobs as tasks of a Ray cluster, which it joins, or of the one that this process has joined already.
+    """Runs jobs as tasks of a Ray cluster.
 
-    The driver must be a process on a node of the cluster. When it dies its tasks die with it, and the cluster goes on.
+    It joins the cluster at the address, unless this process has joined one already. The driver must be a process on a node of
+    the cluster. If the driver dies, its tasks die with it, and the cluster continues.
 
     Args:
-        address: HOST:PORT, `auto` for the cluster of this machine, `local` to start one here that ends with the search.
-        cpus: that a task holds. A training uses one thread whatever this is.
-        gpus: that a task holds.
-        in_flight: tasks that are handed to the cluster at a time.
-        retries: how often a job is tried again whose worker died or whose node was lost.
+        address: HOST:PORT; `auto` for the cluster of this machine; `local` to start a cluster that ends with the search.
+        cpus: CPUs that a task reserves. A training uses one thread in any case.
+        gpus: GPUs that a task reserves.
+        in_flight: tasks that the cluster is given at a time.
+        retries: how often a job is repeated whose worker died or whose node was lost.
 
     Raises:
         InputError: no cluster at the address, or an evaluator that cannot be sent.
@@ -63,14 +69,14 @@ class RayExecutor:
     ) -> None:
         self.in_flight, self.retries = in_flight, retries
         self._running: Mapping[Any, Any] = {}
-        payload = pickled(evaluator, ray.cloudpickle.dumps)  # by value where a node could not import it
+        payload = pickled(evaluator, ray.cloudpickle.dumps)  # cloudpickle sends code too, which a node may not have
         self._joined = not ray.is_initialized()
         if self._joined:
             _join(address, max(available_workers(), 1))
         try:
             _check_room({"CPU": cpus, "GPU": gpus})
             options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0}
-            # Before a library reads it: the numbers of a trial depend on it.
+            # The numbers of a trial depend on the number of threads, which libraries read when they are loaded.
             environment = {"env_vars": {"OMP_NUM_THREADS": "1"}}
             self._task = ray.remote(evaluate_pickled).options(**options, runtime_env=environment)
             self._evaluator = ray.put(payload)
@@ -79,10 +85,10 @@ class RayExecutor:
             raise
 
     def run(self, jobs: Mapping[Key, Job]) -> Iterator[tuple[Key, Outcome]]:
-        """See `Executor`.
+        """Yield the key and the outcome of every job; see `Executor.run`.
 
         Raises:
-            InputError: from an evaluator, or a node that cannot run trials.
+            InputError: the evaluator raised it, or a node cannot run trials.
         """
         waiting, running = deque(jobs), dict[Any, Key]()
         self._running = running
@@ -107,17 +113,18 @@ class RayExecutor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop what runs and leave the cluster; a local one ends."""
-        for task in self._running:  # here, not when the generator ends: that may be after Ray's shutdown
+        """Stop running tasks and leave the cluster. A local cluster ends."""
+        # Here and not in the generator, which may end only after Ray's shutdown.
+        for task in self._running:
             ray.cancel(task, force=True)
         if self._joined:
             ray.shutdown()
 
 
 def _outcome(done: Any) -> Outcome | None:
-    """Of a task that has ended; None if its worker or its node died."""
+    """Return the outcome of a task that has ended; None if its worker or its node died."""
     try:
-        return ray.get(done)  # type: ignore[no-any-return]
+        return cast(Outcome, ray.get(done))
     except DEATHS as error:
         logger.warning("a trial's worker or node was lost: %s", str(error).splitlines()[0])
         return None
@@ -141,7 +148,7 @@ def _join(address: str, cpus: int) -> None:
 
 
 def _check_room(needed: Mapping[str, float]) -> None:
-    """Warn of a task that no node has room for now: a cluster that grows may have one later."""
+    """Warn if no node has room for a task now. It is no error, because a cluster may grow."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(all(node.get(name, 0) >= amount for name, amount in needed.items()) for node in nodes):
         text = ", ".join(f"{amount:g} {name}" for name, amount in needed.items() if amount)

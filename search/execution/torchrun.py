@@ -1,7 +1,7 @@
-"""Several processes that train one candidate together, by torchrun on one node (gloo on CPUs, nccl on GPUs).
+"""Several processes that train one candidate together: torchrun on one node, with gloo on CPUs and nccl on GPUs.
 
-A process is started as `python -m fbnetv3.search.execution.torchrun JOB`. It lives as long as its standard input stays
-open, so that none outlives the evaluator that started it, however that ends.
+Each is started as `python -m fbnetv3.search.execution.torchrun JOB`. It lives as long as its standard input stays open, so
+that no process outlives the evaluator that started it, however that one ends.
 """
 
 from __future__ import annotations
@@ -19,49 +19,51 @@ import torch
 
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
-from fbnetv3.search.execution.executor import evaluate_pickled, pickled
-from fbnetv3.search.execution.images import Evaluator, Outcome
-from fbnetv3.search.space.space import Candidate
-from fbnetv3.training.distributed import processes
+from fbnetv3.search.execution.executor import Job
+from fbnetv3.search.execution.serialise import evaluate_pickled, pickled
+from fbnetv3.search.trial import Candidate, Evaluator, Outcome
+from fbnetv3.training.distributed import process_group
 
 
 @dataclass(frozen=True)
 class TorchrunEvaluator:
-    """Calls an evaluator in `processes` processes that have a process group, as `fit` expects it, for each candidate.
+    """Calls an evaluator in `processes` processes that form a process group, as `fit` expects it.
 
-    The number of processes is part of what is measured: batches are shared out, and batch norm sees a part of them.
+    The accuracy depends on the number of processes: each handles a part of every batch, and batch norm sees only that part.
     """
 
     evaluator: Evaluator
     processes: int
 
     def __call__(self, candidate: Candidate, epochs: int, seed: int) -> Outcome:
-        """The outcome that all processes agree on, or that of the first which did not succeed.
+        """Return the outcome on which all processes agree, or the outcome of the first process that did not succeed.
 
         Raises:
-            InputError: from the evaluator, or it cannot be pickled.
-            RuntimeError: the processes died, or disagree.
+            InputError: the evaluator raised it, or the evaluator cannot be pickled.
+            RuntimeError: the processes died, or their accuracies differ.
         """
         with tempfile.TemporaryDirectory(prefix="fbnetv3-") as name:
             folder = Path(name)
             job = folder / "job"
-            job.write_bytes(pickle.dumps((pickled(self.evaluator), (candidate, epochs, seed))))
+            job.write_bytes(pickle.dumps((pickled(self.evaluator), Job(candidate, epochs, seed))))
             code = self._run(job, folder / "log")
-            # The first that did not succeed comes first: it takes the others with it.
+            # In the order in which they ended: the first failure is the cause of the others.
             files = [path for rank in range(self.processes) if (path := folder / f"outcome.{rank}").exists()]
             files.sort(key=lambda path: path.stat().st_mtime_ns)
-            results = [pickle.loads(path.read_bytes()) for path in files]
+            results: list[Outcome | InputError] = [pickle.loads(path.read_bytes()) for path in files]
+            outcomes = []
             for result in results:
                 if isinstance(result, InputError):
                     raise result
                 if result.status != "ok":
-                    return result  # type: ignore[no-any-return]
-            if code or len(results) != self.processes:
+                    return result
+                outcomes.append(result)
+            if code or len(outcomes) != self.processes:
                 lines = (folder / "log").read_text(errors="replace").splitlines()
                 raise RuntimeError(f"torchrun ended with code {code}: {' | '.join(lines[-3:])}")
-            if len({result.acc1 for result in results}) > 1:
-                raise RuntimeError(f"the processes disagree: {[result.acc1 for result in results]}")
-            return max(results, key=lambda result: result.seconds)  # type: ignore[no-any-return]
+            if len({outcome.acc1 for outcome in outcomes}) > 1:
+                raise RuntimeError(f"the processes disagree: {[outcome.acc1 for outcome in outcomes]}")
+            return max(outcomes, key=lambda outcome: outcome.seconds)
 
     def _run(self, job: Path, log: Path) -> int:
         command = [
@@ -74,6 +76,7 @@ class TorchrunEvaluator:
             __name__,
             str(job),
         ]
+        # The processes must find the module of a custom evaluator as this one does.
         path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100
         environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
         with (
@@ -86,14 +89,14 @@ class TorchrunEvaluator:
 
 
 def main(job: Path) -> None:
-    """One of the processes: leave the outcome, or the InputError, beside the job."""
+    """Run one of the processes: write the outcome, or the InputError, next to the job."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     evaluator, arguments = pickle.loads(job.read_bytes())
     rank, local_rank = os.environ["RANK"], int(os.environ["LOCAL_RANK"])
     device = torch.device(getattr(pickle.loads(evaluator), "device", "cpu"))
     if device.type == "cuda":
         torch.cuda.set_device(local_rank)
-    with processes(device):
+    with process_group(device):
         result: Outcome | InputError
         try:
             result = evaluate_pickled(evaluator, arguments)
@@ -101,7 +104,8 @@ def main(job: Path) -> None:
             result = error
         write_atomically(job.with_name(f"outcome.{rank}"), pickle.dumps(result))
         if isinstance(result, InputError) or result.status != "ok":
-            os._exit(1)  # the others may wait for this process in a sum; torchrun ends them
+            # The others may wait for this process in a collective operation; torchrun ends them when this one dies.
+            os._exit(1)
 
 
 def _die_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""What a search does, as data: presets of the package, and the `config.yaml` of a run."""
+"""Everything that a search does, as data: the presets of the package, and the `config.yaml` of a run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from fbnetv3.files import write_atomically
 from fbnetv3.schema import STRICT, dump_yaml, find_yaml, list_yaml, load_yaml, read
 from fbnetv3.search.nars.evolve import PRESETS as EVOLUTIONS
 from fbnetv3.search.nars.evolve import EvolutionSettings
-from fbnetv3.search.predictor.model import PredictorSettings
-from fbnetv3.search.space.costs import Constraint
+from fbnetv3.search.predictor.settings import PredictorSettings
+from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.space.latency import LatencyLimit
 
 SCHEMA = 1
@@ -28,60 +28,61 @@ Count = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True, config=STRICT)
 class SearchConfig:
-    """All settings of a search; names in brackets are Algorithm 1's."""
+    """All settings of a search. Names in brackets are those of Algorithm 1."""
 
     schema: int
     name: str
     about: str
     space: str
-    data: str | None  # as `fbnetv3.training.data.load.load_data` takes it; None: the user's, who must name it
-    recipe: str  # base recipe, whose searched fields the space replaces
+    data: str | None  # as `fbnetv3.training.load_data` takes it; None: the user has to name it
+    recipe: str  # base recipe; the space replaces its searched fields
     constraint: Constraint
     pool: Count  # [n]
     batch: Count  # [m]
     rounds: Count  # [T]
-    early_stopping: Annotated[float, Field(gt=0.0, le=1.0)]
-    final_stretch: Count
+    early_stopping: Annotated[float, Field(gt=0.0, le=1.0)]  # rank correlation that an early epoch must reach
+    final_stretch: Count  # the final training has so many times the epochs, with a slower decay (section 4.1)
     predictor: PredictorSettings
     evolution: EvolutionSettings
-    also: tuple[Constraint, ...] = ()  # further constraints that every pair keeps as well
-    latency: LatencyLimit | None = None  # and a time, by a look-up table
-    # Trained before one is chosen, see nars.choose_finalists; the paper has 0.
-    finalists: Annotated[int, Field(ge=0)] = 5
-    # Candidates of the first batch that train again with another seed: how far rankings can agree at all (Figure 5).
+    also: tuple[Constraint, ...] = ()  # more constraints that every candidate satisfies
+    latency: LatencyLimit | None = None  # and a latency, from a look-up table
+    finalists: Annotated[int, Field(ge=0)] = 5  # candidates trained before the answer is chosen; the paper has 0
+    # Candidates of the first batch that are trained again with another seed: how far rankings can agree at all (Figure 5).
     repeats: Annotated[int, Field(ge=0)] = 0
-    classes: Count | None = None  # of the data, where it has a part of the space's, as in section 4; costs are of all
-    final_training: bool = True  # of the pair on the same data, and its test accuracy
+    # Classes of the data, where it has only some of the space's (section 4). Costs are counted for all classes of the space.
+    classes: Count | None = None
+    final_training: bool = True  # train the answer on the same data, and measure its test accuracy
     device: str = "cpu"  # of trainings
     precision: Literal["fp32", "bf16"] = "fp32"
-    readers: Annotated[int, Field(ge=0)] = 0  # processes of a training that read pictures
-    processes: Count = 1  # that train one candidate together, by torchrun
+    readers: Annotated[int, Field(ge=0)] = 0  # processes that read image files, for every training
+    processes: Count = 1  # processes that train one candidate together, by torchrun
     seed: Annotated[int, Field(ge=0)] = 0
     baseline: bool = False  # also run random search with as many trainings
 
     @property
     def trainings(self) -> int:
-        """Candidates that a search trains before the final training."""
+        """Number of trainings of a search, without the final training."""
         return self.batch * self.rounds + self.repeats + self.finalists
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, every field."""
+        """Return every field as plain data."""
         return dataclasses.asdict(self)
 
     def replace(self, **changes: Any) -> SearchConfig:
-        """A copy with other values, checked like a new one."""
+        """Return a copy with other values, which are checked like those of a new configuration."""
         return read_config(self.to_dict() | changes, "search config")
 
     @property
     def fingerprint(self) -> str:
-        """Of every setting that decides what is found."""
+        """Hash of every setting that the result of the search depends on."""
+        # The baseline is another search, and the number of readers changes the speed alone.
         without = ("baseline", "about", "readers")
         settings = {key: value for key, value in self.to_dict().items() if key not in without}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_config(data: Any, where: str) -> SearchConfig:
-    """Read strictly; errors name `where`, key and value."""
+    """Read a configuration strictly. Errors name `where`, key and value."""
     if isinstance(data, Mapping):
         data = {str(key): value for key, value in data.items()}
         if isinstance(data.get("evolution"), str):
@@ -110,12 +111,12 @@ def _evolution(name: str, where: str) -> EvolutionSettings:
 
 
 def list_presets() -> list[str]:
-    """Names of the presets in the package."""
+    """Return the names of the presets in the package."""
     return list_yaml(PRESETS)
 
 
 def load_preset(name: str) -> SearchConfig:
-    """A preset of the package by name, or a user's by the path of its YAML file.
+    """Read a preset of the package by name, or a custom one by the path of its YAML file.
 
     Raises:
         InputError: no such preset, or a file with an unknown key, a missing key or a wrong value.
@@ -125,5 +126,5 @@ def load_preset(name: str) -> SearchConfig:
 
 
 def save_config(config: SearchConfig, path: Path) -> None:
-    """Write a run's configuration."""
+    """Write the configuration of a run."""
     write_atomically(path, dump_yaml(config.to_dict()))

@@ -1,4 +1,4 @@
-"""What pretraining taught the encoder: statistics of architectures it has not seen, predicted and exact (Figure 4a, b)."""
+"""What the encoder learnt from pretraining: predicted and exact statistics of unseen architectures (Figure 4a, b)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from fbnetv3.search.predictor.model import AccuracyPredictor
-from fbnetv3.search.space.costs import statistics
 from fbnetv3.search.space.encoding import arch_mask, encode
 from fbnetv3.search.space.space import IntMatrix, SearchSpace
 
@@ -16,7 +15,7 @@ SHOWN = ("flops", "params")
 
 @dataclass(frozen=True)
 class Statistic:
-    """One statistic of the held-out architectures, in their order."""
+    """One statistic of the held-out architectures: exact and predicted values in the same order."""
 
     name: str
     exact: tuple[float, ...]
@@ -24,17 +23,20 @@ class Statistic:
 
     @property
     def r2(self) -> float:
-        """The share of the variance that the prediction explains; 0 of equal values."""
+        """Share of the variance that the prediction explains; 0 where all exact values are equal."""
         exact, predicted = np.array(self.exact), np.array(self.predicted)
         total = ((exact - exact.mean()) ** 2).sum()
         return float(1 - ((exact - predicted) ** 2).sum() / total) if total else 0.0
 
 
 def held_out_statistics(space: SearchSpace, predictor: AccuracyPredictor, rows: IntMatrix) -> tuple[Statistic, ...]:
-    """`SHOWN` of index rows that the predictor was not pretrained on; of a pool, the last 20%. None without pretraining."""
+    """Return the statistics `SHOWN` of index rows that the predictor was not pretrained on.
+
+    The result is empty if the predictor was not pretrained at all.
+    """
     if not predictor.settings.pretrain:
         return ()
-    names, labels = statistics(space, rows)
+    names, labels = space.statistics(rows)
     kept = [name for name in names if predictor.settings.rich_labels or name in SHOWN]
     predicted = predictor.predict_labels(encode(space, rows)[:, arch_mask(space)])
     return tuple(

@@ -1,4 +1,4 @@
-"""Encoder and proxy head: an architecture's statistics from its encoding (section 3.2, top of Figure 3)."""
+"""Encoder and proxy head: they predict an architecture's statistics from its encoding (section 3.2, top of Figure 3)."""
 
 from __future__ import annotations
 
@@ -19,40 +19,42 @@ from fbnetv3.search.predictor.settings import PredictorSettings
 class Proxy:
     """A pretrained encoder with its proxy head, in eval mode.
 
-    Targets are the statistics and, of those that are positive throughout (`logs`), the logarithms, standardised by
-    `mean` and `std`.
+    The targets are the statistics, and the logarithms of those that are always positive, standardised by `mean` and `std`.
+
+    Attributes:
+        logs: positions of the statistics whose logarithms are targets too.
     """
 
     encoder: nn.Sequential
     head: nn.Linear
     mean: Tensor
     std: Tensor
-    logs: Tensor  # indices of statistics
-
-    def embed(self, x: Tensor) -> Tensor:
-        """The architecture embedding [n, width]."""
-        with torch.no_grad():
-            return self.encoder(x)  # type: ignore[no-any-return]
+    logs: Tensor
 
     def targets(self, x: Tensor) -> Tensor:
-        """What the proxy head predicts [n, k + len(logs)], standardised."""
+        """Return the standardised targets that the proxy head predicts [n, k + len(logs)]."""
         with torch.no_grad():
             return self.head(self.encoder(x))  # type: ignore[no-any-return]
 
     def labels(self, x: Tensor) -> Tensor:
-        """Predicted statistics [n, k] in the units of the labels."""
+        """Return the predicted statistics [n, k] in the units of the labels."""
         k = len(self.mean) - len(self.logs)
         return self.targets(x)[:, :k].double() * self.std[:k] + self.mean[:k]
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Everything, by name, to save."""
+        """Return all tensors by name, to be saved."""
         tensors = {f"encoder.{key}": value for key, value in self.encoder.state_dict().items()}
         tensors |= {f"proxy.{key}": value for key, value in self.head.state_dict().items()}
         return tensors | {"proxy.mean": self.mean, "proxy.std": self.std, "proxy.logs": self.logs}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], columns: int, settings: PredictorSettings) -> Proxy:
-        """The inverse of `to_tensors`; KeyError or RuntimeError if something is missing or of another shape."""
+        """Restore what `to_tensors` gave.
+
+        Raises:
+            KeyError: a tensor is missing.
+            RuntimeError: a tensor has another shape.
+        """
         mean, std, logs = (tensors[f"proxy.{key}"] for key in ("mean", "std", "logs"))
         encoder, head = new_encoder(columns, settings), nn.Linear(settings.width, len(mean))
         encoder.load_state_dict(_part(tensors, "encoder."))
@@ -61,9 +63,10 @@ class Proxy:
 
 
 def new_encoder(columns: int, settings: PredictorSettings) -> nn.Sequential:
-    """Fresh layers, from torch's global generator.
+    """Return new layers, initialised from torch's global generator.
 
-    SiLU, because statistics are products and sums of the columns: ReLU leaves twice the error on unseen architectures.
+    The activation is SiLU, because statistics are products and sums of the columns: with ReLU the error on unseen
+    architectures is twice as large.
     """
     widths = [columns] + settings.layers * [settings.width]
     layers: list[nn.Module] = []
@@ -73,12 +76,13 @@ def new_encoder(columns: int, settings: PredictorSettings) -> nn.Sequential:
 
 
 def pretrain(x: Tensor, labels: Tensor, settings: PredictorSettings, seed: int) -> Proxy:
-    """Fit encoder and proxy head to statistics [n, k] of encoded architectures [n, columns].
+    """Fit encoder and proxy head to the statistics [n, k] of encoded architectures [n, columns].
 
-    AdamW on squared errors, one cycle of the rate. Constant statistics are learnt as constants.
+    The loss is the squared error, the optimizer AdamW with one cycle of the learning rate. A constant statistic is predicted
+    as that constant.
 
     Raises:
-        InputError: fewer than two rows, which batch norm cannot train on.
+        InputError: fewer than two rows, with which batch norm cannot be trained.
     """
     n = len(x)
     if n < 2:
@@ -100,7 +104,7 @@ def pretrain(x: Tensor, labels: Tensor, settings: PredictorSettings, seed: int) 
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.pretrain_lr, total_steps=max(steps, 4))
     rng = torch.Generator().manual_seed(seed)
     for _ in range(settings.pretrain_epochs):
-        # Batches of one size: a rest, which may be a single row, waits for the next epoch.
+        # All batches have the same size. The rest, which may be a single row, is left out of this epoch.
         for rows in torch.randperm(n, generator=rng)[: n // batch * batch].split(batch):
             loss = F.mse_loss(head(encoder(x[rows])), standardised[rows])
             optimizer.zero_grad()

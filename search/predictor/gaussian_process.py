@@ -1,8 +1,9 @@
-"""The default accuracy head, in closed form: Gaussian processes over encoded pairs and predicted statistics.
+"""The default accuracy head: Gaussian processes over encoded candidates and predicted statistics, in closed form.
 
-Deviation from the paper, whose head is a network trained for 100 epochs: with tens of labels, evidence chooses how smooth
-accuracy is, how much of it the free statistics carry, which columns matter and how it saturates, and useless statistics
-are switched off instead of misleading. What this gains is in `benchmarks/results/predictor.json`.
+Deviation from the paper, whose head is a network trained for 100 epochs. A search has tens of labels. From so few, the
+evidence of a Gaussian process can still choose how smooth accuracy is, how much the free statistics say about it, which
+columns matter and how accuracy saturates. Useless statistics are switched off and do not mislead. What this gains is in
+`benchmarks/results/predictor.json`.
 """
 
 from __future__ import annotations
@@ -14,28 +15,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MAX_SEARCH_ROWS = 256  # rows that choose the hyperparameters; all rows give the prediction
-CHUNK = 1024  # rows predicted at a time: what is touched stays in the cache
-STEPS = 60
-MAX_VARIANCE = 1.0  # of the logarithm of a distance
-MIN_SHARE = 0.01  # of the evidence; below it a process is left out
-JITTER = 1e-6
-FAR, NEAR = 4.0, 2.0  # distances from the median to the 90th percentile: what failed, and what it counts as
-REACH = 4.0  # deviations of its prior that a hyperparameter may go
-# Mean and deviation of the Gaussian prior of every hyperparameter, all logarithms. Choices, the same for every table.
+MAX_SEARCH_ROWS = 256  # rows that choose the hyperparameters; the prediction uses all rows
+CHUNK = 1024  # rows predicted at a time: what is touched stays in the processor's cache
+STEPS = 60  # of L-BFGS
+MAX_VARIANCE = 1.0  # largest variance of the logarithm of a distance that is believed
+MIN_SHARE = 0.01  # a Gaussian process with a smaller share of the evidence is left out
+JITTER = 1e-6  # added to the diagonal, so that the covariance can be factored
+# In units of the distance from the median to the 90th percentile: a label further than FAR below the median is a failure,
+# and then counts as NEAR below it.
+FAR, NEAR = 4.0, 2.0
+REACH = 4.0  # a hyperparameter stays within so many standard deviations of its prior
+# Mean and std of the Gaussian prior of every hyperparameter; all are logarithms. They are choices, the same for every table.
 PRIORS = {
     "linear": (-1.0, 2.0),  # variance of a linear function of a group
     "smooth": (-1.0, 2.0),  # variance of a smooth function of a group
     "joint": (-1.0, 2.0),  # variance of a smooth function of all groups together
-    "length": (0.3, 0.7),  # over which a smooth function of a group varies
+    "length": (0.3, 0.7),  # length scale of a smooth function of a group
     "column": (0.0, 0.5),  # weight of one column in its group
-    "noise": (-3.0, 1.5),
-    "headroom": (0.5, 1.5),  # distance from the best label to the accuracy never reached, in deviations
+    "noise": (-3.0, 1.5),  # variance of a training
+    "headroom": (0.5, 1.5),  # distance from the best label to the ceiling of accuracy, in standard deviations
 }
 
 
 class _Evidence(torch.autograd.Function):
-    """-log N(y; 0, K), with the gradient in closed form instead of back through the Cholesky factor."""
+    """-log N(y; 0, K). Its gradient is in closed form: going back through the Cholesky factor is slower."""
 
     @staticmethod
     def forward(ctx: Any, covariance: Tensor, y: Tensor) -> Tensor:
@@ -53,52 +56,69 @@ class _Evidence(torch.autograd.Function):
 
 
 @dataclass(frozen=True, eq=False)
-class KernelHead:
-    """A mean of processes with and without the statistics, by their evidence: what does not help must not hurt."""
+class GaussianProcessHead:
+    """A mean of Gaussian processes with and without the statistics, weighted by their evidence.
 
-    processes: list[Process]
+    So statistics that do not help cannot hurt.
+    """
+
+    processes: list[GaussianProcess]
     shares: Tensor
 
     @classmethod
-    def fit_members(cls, groups: Sequence[Tensor], y: Tensor, members: int, seed: int) -> list[KernelHead]:
-        """Heads of an ensemble: the columns of the first group [n, d] always count, those of the others if they help."""
+    def fit_members(cls, groups: Sequence[Tensor], y: Tensor, members: int, seed: int) -> list[GaussianProcessHead]:
+        """Return the heads of an ensemble.
+
+        Args:
+            groups: columns [n, d] each. The first group is always used, the others as far as they help.
+            y: accuracies [n].
+        """
         y = _without_failures(groups, y.double())
         nested = [groups[:end] for end in range(len(groups), 0, -1)]
-        first = [Process.fit(part, y) for part in nested]
+        first = [GaussianProcess.fit(part, y) for part in nested]
         shares = torch.stack([process.evidence for process in first]).softmax(0)
         kept = [i for i in range(len(first)) if shares[i] > MIN_SHARE]
         shares, rng = shares[kept] / shares[kept].sum(), torch.Generator().manual_seed(seed)
         heads = [cls([first[i] for i in kept], shares)]
-        return heads + [cls([Process.fit(nested[i], y, rng) for i in kept], shares) for _ in range(members - 1)]
+        return heads + [cls([GaussianProcess.fit(nested[i], y, rng) for i in kept], shares) for _ in range(members - 1)]
 
     def predict(self, groups: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Mean and variance (of the function, without the noise of a training) of the accuracy, each [n]."""
+        """Return mean and variance of the accuracy, each [n]. The variance does not include the noise of a training."""
         parts = [process.predict(groups) for process in self.processes]
         means, variances = (torch.stack(list(part)) for part in zip(*parts, strict=True))
         mean = self.shares @ means
         return mean, self.shares @ (variances + (means - mean) ** 2)
 
     def to_tensors(self, prefix: str) -> dict[str, Tensor]:
-        """Everything, by name, to save."""
+        """Return all tensors by name, to be saved."""
         tensors = {f"{prefix}shares": self.shares}
         for i, process in enumerate(self.processes):
             tensors |= process.to_tensors(f"{prefix}process{i}.")
         return tensors
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str) -> KernelHead:
-        """The inverse of `to_tensors`; KeyError if one is missing."""
+    def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str) -> GaussianProcessHead:
+        """Restore what `to_tensors` gave.
+
+        Raises:
+            KeyError: a tensor is missing.
+        """
         shares = tensors[f"{prefix}shares"]
-        return cls([Process.from_tensors(tensors, f"{prefix}process{i}.") for i in range(len(shares))], shares)
+        return cls([GaussianProcess.from_tensors(tensors, f"{prefix}process{i}.") for i in range(len(shares))], shares)
 
 
 @dataclass(frozen=True, eq=False)
-class Process:
-    """One fitted Gaussian process; tensors are float64, and all there is to save.
+class GaussianProcess:
+    """One fitted Gaussian process. All tensors are float64.
 
-    `theta` holds the hyperparameters, `rows` the scaled training inputs by group, `centre` and `scale` what scaled them,
-    `labels` (best label, deviation; centre, scale and least of the warped labels), `factor` and `weights` the solved system,
-    `evidence` the logarithm of the posterior of `theta`, up to a constant.
+    Attributes:
+        theta: hyperparameters, which are logarithms.
+        rows: scaled training inputs, by group.
+        centre, scale: what the inputs were scaled with, by group.
+        labels: best label and std of the labels; then mean, std and minimum of the warped labels.
+        factor: Cholesky factor of the covariance.
+        weights: solution of covariance @ weights = standardised warped labels.
+        evidence: logarithm of the posterior of `theta`, up to a constant.
     """
 
     theta: dict[str, Tensor]
@@ -111,11 +131,12 @@ class Process:
     evidence: Tensor
 
     @classmethod
-    def fit(cls, groups: Sequence[Tensor], y: Tensor, rng: torch.Generator | None = None) -> Process:
-        """Fit to the columns of each group [n, d] and accuracies [n].
+    def fit(cls, groups: Sequence[Tensor], y: Tensor, rng: torch.Generator | None = None) -> GaussianProcess:
+        """Fit a Gaussian process to the columns of each group [n, d] and to accuracies [n].
 
         Args:
-            rng: moves the priors by half a draw, so that heads of an ensemble differ as far as the labels allow.
+            rng: moves the means of the priors by half a random draw, so that the heads of an ensemble differ where the labels
+                leave them free to.
         """
         groups = [group.double() for group in groups]
         y = y.double()
@@ -128,19 +149,20 @@ class Process:
         warped, _ = _warp(y, best, unit, theta)
         shift, spread = warped.mean(), warped.std(correction=0).clamp_min(1e-6)
         covariance = _covariance(rows, rows, theta) + _noise(theta) * torch.eye(len(y), dtype=torch.float64)
-        factor = torch.linalg.cholesky(covariance).contiguous()  # as it is after loading, to the last bit
+        # Contiguous as after loading from a file: then predictions before and after are equal to the last bit.
+        factor = torch.linalg.cholesky(covariance).contiguous()
         weights = torch.cholesky_solve(((warped - shift) / spread)[:, None], factor)[:, 0]
         labels = torch.stack([best, unit, shift, spread, warped.min()])
         return cls(theta, rows, centre, scale, labels, factor, weights, evidence)
 
     def predict(self, groups: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the accuracy, each [n]; groups that the process was not fitted to are left out."""
+        """Return mean and variance of the accuracy, each [n]. Groups that it was not fitted to are ignored."""
         used, n = groups[: len(self.rows)], len(groups[0])
         parts = [self._predict([group[i : i + CHUNK] for group in used]) for i in range(0, n, CHUNK)]
         return torch.cat([mean for mean, _ in parts]), torch.cat([variance for _, variance in parts])
 
     def left_out(self) -> Tensor:
-        """Accuracy of every training row as the others predict it, the median, [n]."""
+        """Return the accuracy of every training row as the other rows predict it (the median) [n]."""
         best, unit, shift, spread, _ = self.labels
         inverse = torch.cholesky_inverse(self.factor)
         warped = self.factor @ (self.factor.T @ self.weights) - self.weights / inverse.diagonal()
@@ -155,14 +177,14 @@ class Process:
         solved = torch.linalg.solve_triangular(self.factor, cross.T, upper=False)
         variance = (_variance(rows, self.theta) - solved.pow(2).sum(0)).clamp_min(0.0) * spread**2
         noise = _noise(self.theta) * spread**2
-        # The distance to the accuracy never reached is log-normal: its mean, not its median, minimises squared errors.
-        # Where next to nothing is known that mean is boundless; beyond MAX_VARIANCE it is no guide.
+        # The distance to the ceiling is log-normal. Its mean, and not its median, minimises squared errors. Where hardly
+        # anything is known, that mean grows without bound, so the variance is believed only up to MAX_VARIANCE.
         variance = variance.clamp_max(MAX_VARIANCE)
         distance = unit * torch.exp(-centre + 0.5 * (variance + noise).clamp_max(MAX_VARIANCE))
         return best + unit * self.theta["headroom"].exp() - distance, distance**2 * torch.expm1(variance)
 
     def to_tensors(self, prefix: str) -> dict[str, Tensor]:
-        """Everything, by name, to save."""
+        """Return all tensors by name, to be saved."""
         named = {f"theta.{key}": value for key, value in self.theta.items()}
         for i, (rows, centre, scale) in enumerate(zip(self.rows, self.centre, self.scale, strict=True)):
             named |= {f"rows.{i}": rows, f"centre.{i}": centre, f"scale.{i}": scale}
@@ -170,8 +192,12 @@ class Process:
         return {f"{prefix}{key}": value for key, value in named.items()}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str) -> Process:
-        """The inverse of `to_tensors`; KeyError if one is missing."""
+    def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str) -> GaussianProcess:
+        """Restore what `to_tensors` gave.
+
+        Raises:
+            KeyError: a tensor is missing.
+        """
         own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         groups = sum(key.startswith("rows.") for key in own)
 
@@ -184,23 +210,23 @@ class Process:
 
 
 def _without_failures(groups: Sequence[Tensor], y: Tensor) -> Tensor:
-    """The labels, with those far below the rest raised if all are then predicted better, each from the others.
+    """Return the labels, with labels far below the rest raised, if all labels are then predicted better from the others.
 
-    A failed training says that a pair is bad, not how bad. But where failing can be foreseen, the labels stay.
+    A failed training says that a candidate is bad, but not how bad. Where failures can be predicted, the labels stay.
     """
     median = y.median()
     distance = y.quantile(0.9) - median
     if not (y < median - FAR * distance).any() or not distance > 0:
         return y
     raised = y.clamp_min(median - NEAR * distance)
-    errors = [(Process.fit(groups, labels).left_out() - y).abs().mean() for labels in (y, raised)]
+    errors = [(GaussianProcess.fit(groups, labels).left_out() - y).abs().mean() for labels in (y, raised)]
     return raised if errors[1] < errors[0] else y
 
 
 def _maximise_evidence(
     rows: Sequence[Tensor], y: Tensor, best: Tensor, unit: Tensor, rng: torch.Generator | None
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Hyperparameters of the highest posterior, by L-BFGS, and its logarithm."""
+    """Return the hyperparameters with the highest posterior, found by L-BFGS, and the logarithm of that posterior."""
     if len(y) > MAX_SEARCH_ROWS:
         some = torch.randperm(len(y), generator=torch.Generator().manual_seed(len(y)))[:MAX_SEARCH_ROWS]
         rows, y = [group[some] for group in rows], y[some]
@@ -213,7 +239,7 @@ def _maximise_evidence(
     eye = torch.eye(len(y), dtype=torch.float64)
 
     def bounded() -> dict[str, Tensor]:
-        # A line search tries anything: within REACH deviations the covariance can be factored.
+        # A line search may try any value. Within REACH standard deviations the covariance can be factored.
         return {key: prior[key] + deviation[key] * REACH * (z / REACH).tanh() for key, z in steps.items()}
 
     def loss() -> Tensor:
@@ -242,16 +268,19 @@ def _maximise_evidence(
 
 
 def _prior_means(widths: Sequence[int]) -> dict[str, Tensor]:
-    shapes = {"noise": (), "headroom": ()} | ({"joint": ()} if len(widths) > 1 else {})
+    shapes: dict[str, tuple[int, ...]] = {"noise": (), "headroom": ()}
+    if len(widths) > 1:
+        shapes["joint"] = ()
     shapes |= {f"{key}.{i}": () for key in ("linear", "smooth", "length") for i in range(len(widths))}
-    shapes |= {f"column.{i}": (width,) for i, width in enumerate(widths)}  # type: ignore[misc]
+    shapes |= {f"column.{i}": (width,) for i, width in enumerate(widths)}
     return {key: torch.full(shape, PRIORS[key.split(".")[0]][0], dtype=torch.float64) for key, shape in shapes.items()}
 
 
 def _warp(y: Tensor, best: Tensor, unit: Tensor, theta: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """-log of the distance to an accuracy never reached, and the log-determinant of that.
+    """Return -log of the distance to the ceiling of accuracy, and the log-determinant of this transformation.
 
-    Accuracy saturates: what halves one network's error halves another's. A distant top leaves accuracies as they are.
+    Accuracy saturates: a change that halves the error of one network halves the error of another. If the ceiling is far away,
+    the transformation is nearly linear.
     """
     distance = (best - y) / unit + theta["headroom"].exp()
     return -distance.log(), -(distance.log() + unit.log()).sum()
@@ -262,7 +291,9 @@ def _noise(theta: Mapping[str, Tensor]) -> Tensor:
 
 
 def _covariance(a: Sequence[Tensor], b: Sequence[Tensor], theta: Mapping[str, Tensor]) -> Tensor:
-    """A constant, a linear and a smooth function of every group, and a smooth one of all together, [n, m]."""
+    """Return the covariance [n, m] of a constant, of a linear and a smooth function of every group, and of a smooth function of
+    all groups together.
+    """
     total, exponents = torch.ones((), dtype=torch.float64), []
     for i, (left, right) in enumerate(zip(a, b, strict=True)):
         weight = theta[f"column.{i}"].exp()
@@ -277,7 +308,7 @@ def _covariance(a: Sequence[Tensor], b: Sequence[Tensor], theta: Mapping[str, Te
 
 
 def _variance(a: Sequence[Tensor], theta: Mapping[str, Tensor]) -> Tensor:
-    """The diagonal of `_covariance(a, a)`."""
+    """Return the diagonal of `_covariance(a, a)`."""
     total = torch.ones((), dtype=torch.float64) + (theta["joint"].exp() if len(a) > 1 else 0.0)
     for i, rows in enumerate(a):
         square = (rows * theta[f"column.{i}"].exp()).pow(2).sum(1)

@@ -1,7 +1,7 @@
 """The accuracy predictor of section 3.1: an encoder of architectures with a proxy head and an accuracy head (Figure 3).
 
-It works on plain arrays, so that it serves any table of architectures, recipes and accuracies. The encoder and the proxy
-head learn free statistics of architectures; what the accuracy head makes of them is a matter of `PredictorSettings`.
+It works on plain arrays, so it can be used with any table of architectures, recipes and accuracies. The encoder and the proxy
+head learn free statistics of architectures. `PredictorSettings` says how the accuracy head uses them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from torch import Tensor
 from fbnetv3.errors import InputError
 from fbnetv3.schema import read
 from fbnetv3.search.predictor.encoder import Proxy, pretrain
-from fbnetv3.search.predictor.gaussian_process import KernelHead
+from fbnetv3.search.predictor.gaussian_process import GaussianProcessHead
 from fbnetv3.search.predictor.network import NetworkHead
 from fbnetv3.search.predictor.settings import PredictorSettings
 from fbnetv3.weight_file import read_tensors, write_tensors
-
-__all__ = ["AccuracyPredictor", "PredictorSettings"]
 
 SCHEMA = 1
 KIND = "accuracy_predictor"
@@ -34,10 +32,10 @@ class AccuracyPredictor:
     """Predicts accuracy from encoded architecture-recipe pairs.
 
     Args:
-        arch_columns: boolean mask, or indices, of the columns of `x` that describe the architecture; the encoder sees them
-            alone. All other columns describe the recipe and join at the accuracy head.
+        arch_columns: boolean mask, or indices, of the columns of `x` that describe the architecture. The encoder sees only
+            these. All other columns describe the recipe; the accuracy head sees them too.
         n_columns: number of columns of `x`; only needed with indices.
-        seed: of weights and batches; the same seed, data and thread count give the same predictions.
+        seed: seed of weights and batches. The same seed, data and number of threads give the same predictions.
         settings: `PredictorSettings.preset("paper")` is the paper's predictor; the default is the best that we know.
     """
 
@@ -62,14 +60,14 @@ class AccuracyPredictor:
         self.seed = seed
         self.settings = settings or PredictorSettings()
         self._proxy: Proxy | None = None
-        self._heads: list[KernelHead] | list[NetworkHead] = []
+        self._heads: list[GaussianProcessHead] | list[NetworkHead] = []
 
     def pretrain(self, x_arch: Floats, labels: Floats) -> None:
-        """Train encoder and proxy head on free labels (section 3.2); forgets what `fit` learnt.
+        """Train encoder and proxy head on free labels (section 3.2). What `fit` learnt is forgotten.
 
         Args:
-            x_arch: architecture columns alone, [n, number of arch_columns].
-            labels: architecture statistics, [n, k], any units: they are standardised inside.
+            x_arch: the architecture columns only [n, number of arch_columns].
+            labels: statistics of the architectures [n, k] in any units; they are standardised inside.
 
         Raises:
             InputError: shapes that do not fit, or values that are not finite.
@@ -81,7 +79,7 @@ class AccuracyPredictor:
         self._heads = []
 
     def predict_labels(self, x_arch: Floats) -> npt.NDArray[np.float64]:
-        """Statistics [n, k] that the proxy head predicts, in the units of `pretrain`'s labels (Figure 4a and b)."""
+        """Return the statistics [n, k] that the proxy head predicts, in the units of `pretrain`'s labels (Figure 4a and b)."""
         if self._proxy is None:
             raise InputError("predict_labels needs a pretrained predictor: call pretrain first")
         return self._proxy.labels(self._check_arch(x_arch)).numpy()
@@ -89,8 +87,8 @@ class AccuracyPredictor:
     def fit(self, x: Floats, y: Floats) -> None:
         """Train the accuracy head (section 3.3).
 
-        Starts from the pretrained encoder every time (from none without `pretrain`), so the result depends on the seed and
-        the data alone, not on earlier calls.
+        It starts from the pretrained encoder every time (from none without `pretrain`). So the result depends on the seed and
+        the data alone, and not on earlier calls.
 
         Args:
             x: encoded pairs [n, columns].
@@ -104,7 +102,9 @@ class AccuracyPredictor:
         if len(inputs) != len(target):
             raise InputError(f"fit: {len(inputs)} rows of x but {len(target)} of y")
         if self.settings.head == "kernel":
-            self._heads = KernelHead.fit_members(self._groups(inputs), target, self.settings.members, self.seed)
+            self._heads = GaussianProcessHead.fit_members(
+                self._groups(inputs), target, self.settings.members, self.seed
+            )
         else:
             arch, recipe = self._split(inputs)
             start = self._proxy.encoder if self._proxy else None
@@ -114,19 +114,19 @@ class AccuracyPredictor:
             ]
 
     def predict(self, x: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Mean and deviation of the predicted accuracy in percentage points, each [n].
+        """Return mean and std of the predicted accuracy in percentage points, each [n].
 
-        The deviation is that of the members' means, and with the kernel head of the process around them too.
+        The variance is the variance of the members' means, plus, with Gaussian processes, their mean variance.
         """
         means, variances = self._predict(x)
         return means.mean(0).numpy(), (means.var(0, correction=0) + variances.mean(0)).sqrt().numpy()
 
     def predict_members(self, x: Floats) -> npt.NDArray[np.float64]:
-        """Predicted accuracy by every member of the ensemble, [members, n]."""
+        """Return the accuracy that every member of the ensemble predicts [members, n]."""
         return self._predict(x)[0].numpy()
 
     def save(self, path: str | Path) -> None:
-        """Write everything that `load` needs to a `.safetensors` file, whole or not at all.
+        """Write everything that `load` needs to a `.safetensors` file, completely or not at all.
 
         Raises:
             InputError: another suffix, or a file that cannot be written.
@@ -144,16 +144,16 @@ class AccuracyPredictor:
         tensors = self._proxy.to_tensors() if self._proxy else {}
         for i in range(len(self._heads)):
             tensors |= self._heads[i].to_tensors(f"member{i}.")
-        # Tensors that share memory cannot be saved, and an empty file has nothing to say where it ends.
+        # safetensors refuses tensors that share memory, and a file without tensors.
         tensors = {key: value.clone() for key, value in tensors.items()} | {"end": torch.zeros(1)}
         write_tensors(path, tensors, header)
 
     @classmethod
     def load(cls, path: str | Path) -> AccuracyPredictor:
-        """The predictor of a file that `save` wrote; it predicts the same bits.
+        """Read the predictor of a file that `save` wrote. Its predictions are equal to the last bit.
 
         Raises:
-            InputError: no such file, a damaged or a foreign one, or a schema that this version does not read.
+            InputError: no such file, a damaged one, one of another program, or a schema that this version does not read.
         """
         _check_suffix(path)
         tensors, header = read_tensors(path)
@@ -162,7 +162,7 @@ class AccuracyPredictor:
         if header.get("schema") != SCHEMA:
             raise InputError(f"{path}: schema is {header.get('schema')!r}; this version reads {SCHEMA}: update fbnetv3")
         settings = read(PredictorSettings, header.get("settings"), f"{path}: settings")
-        # Copies lie where torch aligns memory, as what was fitted does: other alignments round otherwise.
+        # Copies, because torch aligns their memory as it does after a fit. With another alignment, sums round differently.
         tensors = {key: value.clone() for key, value in tensors.items()}
         try:
             self = cls(np.array(header["arch_columns"], bool), seed=header["seed"], settings=settings)
@@ -171,7 +171,7 @@ class AccuracyPredictor:
                 self._proxy = Proxy.from_tensors(tensors, columns[0], settings)
             members = [f"member{i}." for i in range(settings.members)] if header["fitted"] else []
             if settings.head == "kernel":
-                self._heads = [KernelHead.from_tensors(tensors, member) for member in members]
+                self._heads = [GaussianProcessHead.from_tensors(tensors, member) for member in members]
             else:
                 self._heads = [NetworkHead.from_tensors(tensors, member, columns, settings) for member in members]
         except (KeyError, RuntimeError) as error:
@@ -179,20 +179,20 @@ class AccuracyPredictor:
         return self
 
     def _predict(self, x: Floats) -> tuple[Tensor, Tensor]:
-        """Means of the members and variances around them, each [members, n]."""
+        """Return the means of the members and the variances around them, each [members, n]."""
         if not self._heads:
             raise InputError("predict needs a fitted predictor: call fit first")
         inputs = _check(x, len(self.arch_columns))
-        if isinstance(self._heads[0], KernelHead):
+        if isinstance(self._heads[0], GaussianProcessHead):
             groups = self._groups(inputs)
-            pairs = [head.predict(groups) for head in self._heads if isinstance(head, KernelHead)]
+            pairs = [head.predict(groups) for head in self._heads if isinstance(head, GaussianProcessHead)]
             return torch.stack([mean for mean, _ in pairs]), torch.stack([variance for _, variance in pairs])
         arch, recipe = self._split(inputs)
         means = torch.stack([head.predict(arch, recipe) for head in self._heads if isinstance(head, NetworkHead)])
         return means, torch.zeros_like(means)
 
     def _groups(self, inputs: Tensor) -> list[Tensor]:
-        """What the kernel head compares pairs by: their columns, and the statistics that the proxy head predicts."""
+        """Return what Gaussian processes see of candidates: their columns, and the statistics that the proxy head predicts."""
         return [inputs] + ([self._proxy.targets(self._split(inputs)[0])] if self._proxy else [])
 
     def _split(self, inputs: Tensor) -> tuple[Tensor, Tensor]:

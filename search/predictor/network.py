@@ -1,4 +1,4 @@
-"""The paper's accuracy head: a network on the pretrained embedding and the recipe (section 3.3, bottom of Figure 3)."""
+"""The paper's accuracy head: a network that sees the pretrained embedding and the recipe (section 3.3, bottom of Figure 3)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fbnetv3.search.predictor.settings import PredictorSettings
 
 @dataclass(frozen=True, eq=False)
 class NetworkHead:
-    """An encoder, fine-tuned, and a head with one hidden layer; accuracy = output * `scale` + `centre`."""
+    """A fine-tuned encoder, and a head with one hidden layer. The accuracy is output * `scale` + `centre`."""
 
     encoder: nn.Sequential
     head: nn.Sequential
@@ -33,13 +33,17 @@ class NetworkHead:
         settings: PredictorSettings,
         seed: int,
     ) -> NetworkHead:
-        """50 epochs with the encoder frozen, 50 of everything at the reduced rate; from a fresh encoder without `start`."""
+        """Train a head: first with a frozen encoder, then all layers at the reduced rate.
+
+        Args:
+            start: pretrained encoder; None starts from a new one, which is never frozen.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder, head = _fresh(x_arch.shape[1], x_recipe.shape[1], settings)
         if start is not None:
             encoder = copy.deepcopy(start)
-        # The statistics of batch norm stay those of the pool: a handful of labels says nothing about them.
+        # The running statistics of batch norm stay those of the pool: a few labelled candidates say nothing about them.
         encoder.eval().requires_grad_(start is None)
         centre, scale = y.mean(), torch.ones(())
         if settings.standardise:
@@ -76,12 +80,12 @@ class NetworkHead:
         return self.head(torch.cat([self.encoder(x_arch), x_recipe], dim=1))[:, 0]  # type: ignore[no-any-return]
 
     def predict(self, x_arch: Tensor, x_recipe: Tensor) -> Tensor:
-        """Accuracy [n]."""
+        """Return the predicted accuracy [n]."""
         with torch.no_grad():
             return self._forward(x_arch, x_recipe).double() * self.scale + self.centre
 
     def to_tensors(self, prefix: str) -> dict[str, Tensor]:
-        """Everything, by name, to save."""
+        """Return all tensors by name, to be saved."""
         tensors = {f"encoder.{key}": value for key, value in self.encoder.state_dict().items()}
         tensors |= {f"head.{key}": value for key, value in self.head.state_dict().items()}
         return {
@@ -92,7 +96,12 @@ class NetworkHead:
     def from_tensors(
         cls, tensors: Mapping[str, Tensor], prefix: str, columns: tuple[int, int], settings: PredictorSettings
     ) -> NetworkHead:
-        """The inverse of `to_tensors`; KeyError or RuntimeError if something is missing or of another shape."""
+        """Restore what `to_tensors` gave.
+
+        Raises:
+            KeyError: a tensor is missing.
+            RuntimeError: a tensor has another shape.
+        """
         own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         encoder, head = _fresh(*columns, settings)
         for name, module in (("encoder.", encoder), ("head.", head)):

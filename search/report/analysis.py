@@ -1,7 +1,7 @@
-"""What a report says of trials, as numbers: rounds, predictions, the front, convergence, noise.
+"""The numbers of a report: rounds, predictions, convergence and noise of trials.
 
-Trials are compared by their accuracy after the same number of epochs, that of the early stopping (section 3.3), also
-those that trained longer. Those that diverged or failed are counted.
+All trials are compared by their accuracy after the same number of epochs, which early stopping chose (section 3.3), even if
+they trained longer. Trials that diverged or failed are counted.
 """
 
 from __future__ import annotations
@@ -12,35 +12,32 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from fbnetv3.search.nars.algorithm import REPEATS
-from fbnetv3.search.nars.select import agreement
-from fbnetv3.search.trial import Trial
-
-METHODS = {"nars": "NARS", "random": "random search"}
-Floats = npt.NDArray[np.float64]
+from fbnetv3.search.nars.early_stopping import agreement
+from fbnetv3.search.space.space import Floats, IntVector
+from fbnetv3.search.trial import REPEATS, Trial
 
 
 def measured(trials: Iterable[Trial]) -> list[Trial]:
-    """Those that ended well."""
+    """Return the trials that have an accuracy: neither diverged nor failed."""
     return [t for t in trials if t.status == "ok" and t.acc1]
 
 
 def accuracies(trials: Iterable[Trial], epochs: int) -> list[float]:
-    """Validation accuracy after `epochs`, or the last of a shorter trial, of those that ended well."""
+    """Return the validation accuracies of measured trials after `epochs` epochs, or after the last epoch of a shorter trial."""
     return [t.acc1[min(epochs, len(t.acc1)) - 1] for t in measured(trials)]
 
 
 def predictions(trials: Iterable[Trial], epochs: int) -> Any:
-    """Predicted mean, its deviation and measured accuracy, an array [n, 3], of the trials that have them."""
+    """Return predicted mean, predicted std and measured accuracy [n, 3] of the trials that have them."""
     rows = [(*t.predicted, *accuracies([t], epochs)) for t in measured(trials) if t.predicted is not None]
     return np.array(rows, float).reshape(-1, 3)
 
 
 def summary(trials: Sequence[Trial], epochs: int) -> list[str]:
-    """A round's cells of the table, '-' for what cannot be computed: trainings, epochs, diverged, failed, best, median,
-    mean predicted, rank correlation, mean error.
+    """Return the cells of a round in the table, '-' for what cannot be computed.
+
+    They are: trainings, epochs, diverged, failed, best, median, mean predicted, rank correlation, mean error.
     """
     values, pairs = accuracies(trials, epochs), predictions(trials, epochs)
     cells = [str(len(trials)), ", ".join(map(str, sorted({t.epochs for t in trials})))]
@@ -54,7 +51,7 @@ def summary(trials: Sequence[Trial], epochs: int) -> list[str]:
 
 
 def by_round(trials: Iterable[Trial]) -> dict[int, list[Trial]]:
-    """Trials of every round, both in order; the repeats come after the first batch, which they repeat."""
+    """Return the trials of every round in order. The repeats come after the first batch, whose candidates they repeat."""
     rounds: dict[int, list[Trial]] = {}
     for trial in sorted(trials, key=lambda t: (t.round or 1, t.round == REPEATS, t.index)):
         rounds.setdefault(trial.round, []).append(trial)
@@ -62,9 +59,9 @@ def by_round(trials: Iterable[Trial]) -> dict[int, list[Trial]]:
 
 
 def repeated_accuracies(trials: Iterable[Trial]) -> Floats:
-    """Last accuracies of the candidates of the first batch that were repeated: [seeds, candidates], NaN if failed.
+    """Return the last accuracies of the repeated candidates of the first batch [seeds, candidates], NaN where failed.
 
-    What `optimize.noise_ceiling` takes. Empty if nothing was repeated.
+    `noise_ceiling` takes them. The array is empty if nothing was repeated.
     """
     runs: dict[tuple[int, ...], list[float]] = {}
     for number, batch in by_round(trials).items():
@@ -82,30 +79,23 @@ def repeated_accuracies(trials: Iterable[Trial]) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Convergence:
-    """After every training: all epochs spent so far, and the best accuracy, NaN before the first that ended well."""
+    """After every training: the epochs spent so far, and the best accuracy so far (NaN before the first measured trial)."""
 
-    epochs: npt.NDArray[np.int64]
+    epochs: IntVector
     best: Floats
 
 
 def convergence(trials: Iterable[Trial], epochs: int) -> Convergence:
-    """The best so far, in the order of rounds; repeats cost epochs but are no candidates."""
+    """Return the convergence in the order of rounds. Repeats cost epochs, but they are no new candidates."""
     ordered = [t for batch in by_round(trials).values() for t in batch]
     values = [accuracies([t], epochs) if t.round != REPEATS else [] for t in ordered]
     best = np.fmax.accumulate(np.array([value[0] if value else math.nan for value in values], float))
-    # A diverged training may have ended at any epoch; it counts with all that it was given.
+    # Nobody knows at which epoch a training diverged, so all of its epochs count.
     return Convergence(np.cumsum([len(t.acc1) or t.epochs for t in ordered]), best)
 
 
-def pareto_front(cost: Floats, value: Floats) -> npt.NDArray[np.int64]:
-    """Which points no other one beats: those of a higher value than all that cost as much or less, cheapest first."""
-    order = np.lexsort((-value, cost))
-    highest = np.maximum.accumulate(np.concatenate([[-np.inf], value[order]]))[:-1]
-    return order[value[order] > highest]
-
-
 def errors(trials: Iterable[Trial], most: int = 5) -> list[str]:
-    """The first different error texts of failed trainings, with where they happened."""
+    """Return the first `most` different error texts of failed trainings, each with the place where it happened."""
     found: dict[str, str] = {}
     for number, batch in by_round(trials).items():
         for t in batch:

@@ -17,45 +17,43 @@ from typing import Any
 
 from fbnetv3.errors import InputError
 from fbnetv3.files import make_folder, write_atomically
-from fbnetv3.schema import load_yaml
-from fbnetv3.search.nars.config import read_config
 from fbnetv3.search.report.analysis import by_round, convergence, measured
-from fbnetv3.search.runs.run import CONFIG, LEDGERS
-from fbnetv3.search.space.space import SearchSpace, load_space
-from fbnetv3.search.trial import Trial, read_ledger
+from fbnetv3.search.runs.folder import load_search
+from fbnetv3.search.space.space import SearchSpace
+from fbnetv3.search.trial import Trial, evaluated
 
 
 def export_trials(folder: str | Path, kind: str, out: str | Path, method: str = "nars") -> int:
-    """Write the trials of a search, whether it has ended or not, in the order of rounds; returns how many.
+    """Write the trials of a search, whether it has ended or not, in the order of rounds; return how many.
 
-    `csv` is a table (`search.tables`) of coordinates as built, costs in the convention of the search, and the accuracy
-    after every epoch; what a table does not know is in `note.NAME`. There a line without an accuracy is a training that
-    diverged, so those that failed, which say nothing of their candidate, are left out. `json` has everything. `tensorboard`
-    is a new folder: a step is a training, with its accuracy, prediction and the best so far; HPARAMS has all coordinates.
+    - `csv` is a table of trainings (see search/space/table_file.py): coordinates as built, costs in the convention of the
+      search, and the accuracy after every epoch. What a table does not know is in columns `note.NAME`. In a table, a line
+      without accuracies means that the training diverged. Failed trainings, which say nothing about their candidate, are
+      left out.
+    - `json` has everything.
+    - `tensorboard` is a new folder. A step is a training, with its accuracy, its prediction and the best accuracy so far.
+      HPARAMS has all coordinates.
 
     Args:
-        kind: one of `FORMATS`.
-        out: a file, or for `tensorboard` a folder that does not exist or is empty.
+        kind: a key of `FORMATS`.
+        out: a file; for `tensorboard` a folder that does not exist or is empty.
         method: whose ledger, `nars` or `random`.
 
     Raises:
         InputError: no search there, no trials yet, `out` cannot be written, or TensorBoard is not installed.
     """
-    folder = Path(folder)
-    if not (folder / CONFIG).is_file():
-        raise InputError(f"no search in {folder}: {CONFIG} is missing; give the folder of `fbnetv3 search run`")
-    config = read_config(load_yaml(folder / CONFIG, "search configuration"), str(folder / CONFIG))
-    trials = [t for batch in by_round(read_ledger(folder / LEDGERS[method])).values() for t in batch]
+    search = load_search(folder)
+    trials = [t for batch in by_round(search.trials(method)).values() for t in batch]
     if kind == "csv":
-        trials = [t for t in trials if t.status != "failed"]
+        trials = evaluated(trials)
     if not trials:
-        raise InputError(f"{folder / LEDGERS[method]} holds no trials to export yet; go on with the search first")
-    FORMATS[kind](load_space(config.space), trials, Path(out))
+        raise InputError(f"{search.ledger(method)} holds no trials to export yet; continue the search first")
+    FORMATS[kind](search.space, trials, Path(out))
     return len(trials)
 
 
 def coordinates(space: SearchSpace, trial: Trial) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Values of the architecture's and of the recipe's coordinates, by name; widths as built."""
+    """Return the values of the architecture's and of the recipe's coordinates by name; widths as built."""
     both: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for c, i in zip(space.coordinates, trial.candidate, strict=True):
         both[not c.arch][c.name] = c.values[i]
@@ -107,7 +105,7 @@ def _write_json(space: SearchSpace, trials: Sequence[Trial], out: Path) -> None:
 
 
 def _write_events(space: SearchSpace, trials: Sequence[Trial], out: Path) -> None:
-    """Written beside `out` and renamed, so that it is whole or absent."""
+    """Write event files. They are written next to `out` and then renamed, so that the folder is complete or not there."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -115,7 +113,7 @@ def _write_events(space: SearchSpace, trials: Sequence[Trial], out: Path) -> Non
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists already; give a new folder for TensorBoard's files")
     make_folder(out.parent)
-    # As many epochs as all had that ended well: accuracies after different numbers do not compare.
+    # Accuracies after different numbers of epochs are not comparable, so the shortest measured trial decides.
     epochs = min((len(t.acc1) for t in measured(trials)), default=1)
     best = convergence(trials, epochs).best
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fbnetv3.search.nars.config import SearchConfig
-from fbnetv3.search.nars.select import Agreement, noise_ceiling, rank_correlations
+from fbnetv3.search.nars.early_stopping import Agreement, noise_ceiling, rank_correlations
 from fbnetv3.search.report.analysis import by_round, measured, predictions, repeated_accuracies
 from fbnetv3.search.report.importance import FEWEST, REPEATS, Importance
 from fbnetv3.search.report.plots import (
@@ -23,17 +22,15 @@ from fbnetv3.search.report.plots import (
     plot_row,
     round_name,
 )
-
-if TYPE_CHECKING:
-    from fbnetv3.search.runs.run import Found
+from fbnetv3.search.runs.folder import SearchResult
 
 PURPLE = "#aa4499"
-CYAN = "#00a5c8"  # the threshold's colour in the paper
+CYAN = "#00a5c8"  # the colour of the threshold in the paper
 NAMES = {"flops": "FLOPs", "params": "parameters"}
 
 
-def plot_proxy(nars: Found) -> Plot:
-    """Figure 4 (a) and (b)."""
+def plot_proxy(nars: SearchResult) -> Plot:
+    """Plot predicted against exact statistics of unseen architectures (Figure 4 a and b)."""
     from matplotlib.ticker import EngFormatter
 
     title, proxy = "What pretraining taught the predictor (Figure 4 a, b)", nars.proposal.proxy
@@ -50,46 +47,45 @@ def plot_proxy(nars: Found) -> Plot:
             axis.set_major_formatter(EngFormatter(sep=""))
             axis.get_major_locator().set_params(nbins=4)
     caption = (
-        f"The {len(proxy[0].exact):,} architectures of the pool that the encoder was not pretrained on: the proxy head's "
-        "statistics against the exact ones. The dashed line is equality."
+        f"The {len(proxy[0].exact):,} architectures of the pool that the encoder was not pretrained on: predicted "
+        "statistics against exact ones. On the dashed line both are equal."
     )
     return finish("proxy", title, caption, row[0])
 
 
-def plot_predicted(nars: Found) -> Plot:
-    """Figure 4 (c), of predictions made before the training."""
+def plot_predicted(nars: SearchResult) -> Plot:
+    """Plot measured against predicted accuracy, for predictions made before the training (Figure 4 c)."""
     epochs, title = nars.proposal.epochs, "Predicted and measured accuracy (Figure 4 c)"
     rounds = {number: predictions(trials, epochs) for number, trials in by_round(nars.trials).items()}
     rounds = {number: pairs for number, pairs in rounds.items() if len(pairs)}
     if not rounds:
-        why = "No trial that ended well had been predicted: there was one round only, or all later trainings failed."
+        why = "No measured trial had been predicted: there was one round only, or all later trainings failed."
         return Plot("predicted_vs_measured", title, why, None)
     axes = plot_axes("predicted accuracy (%)", f"measured (%), {count(epochs, 'epoch')}")
     floor = floor_of(values := [row[2] for pairs in rounds.values() for row in pairs.tolist()])
     for i, (number, (mean, std, truth)) in enumerate((n, pairs.T) for n, pairs in rounds.items()):
+        # Later rounds are darker: their predictor has seen more trials.
         kind = {"fmt": "oDs^v"[i % 5], "markersize": 5, "elinewidth": 0.8, "alpha": 0.3 + 0.7 * (i + 1) / len(rounds)}
         label = name if (name := round_name(nars, number)) == "finalists" else f"round {name}"
         axes.errorbar(mean, truth.clip(floor), xerr=std, color=COLORS["nars"], label=label, **kind)
     axes.axline((mean[0], mean[0]), slope=1, color=GREY, linestyle="--", linewidth=1, label="measured = predicted")
     axes.set_ylim(floor - 0.3)
     caption = (
-        "Trainings that were predicted before they were measured; a bar is the predictor's deviation. They are the ones it "
-        "favoured, so where they lie below the dashed line it hoped too much."
+        "Trainings that were predicted before they were measured. A bar is the predicted standard deviation. The predictor "
+        "favoured these candidates, so where they are below the dashed line, its predictions were too high."
     )
     if low := sum(value < floor for value in values):
-        caption += f" {count(low, 'training')} below {floor:.1f}% are drawn there."
-    return finish("predicted_vs_measured", title, caption, axes, under=True)
+        caption += f" {count(low, 'training')} below {floor:.1f}% are drawn at that height."
+    return finish("predicted_vs_measured", title, caption, axes, below_axes=True)
 
 
-def plot_early_stopping(config: SearchConfig, nars: Found) -> Plot:
-    """Figure 5."""
+def plot_early_stopping(config: SearchConfig, nars: SearchResult) -> Plot:
+    """Plot the rank correlation of every epoch with the last one (Figure 5)."""
     title = "Rank correlation by epoch (Figure 5)"
     batch = [t for t in nars.trials if t.round == 1]
     found = rank_correlations([t.acc1 for t in measured(batch)])
     if len(found) < 2 or math.isnan(found[-1].spearman):
-        why = (
-            "There is no ranking to correlate: one epoch, or fewer than three trainings of the first batch ended well."
-        )
+        why = "There is no ranking to compare: one epoch only, or fewer than three trainings of the first batch succeeded."
         return Plot("early_stopping", title, why, None)
     axes = plot_axes("epoch", "rank correlation with the last epoch")
     epochs, kinds = range(1, len(found) + 1), {"marker": "o", "markersize": 4 if len(found) < 40 else 0}
@@ -105,22 +101,22 @@ def plot_early_stopping(config: SearchConfig, nars: Found) -> Plot:
     axes.axvline(nars.proposal.epochs, color=GREEN, linewidth=1, label="length of later trainings")
     caption = " ".join(
         (
-            f"Of the {count(len(measured(batch)), 'training')} of the first batch that ended well.",
+            f"From the {count(len(measured(batch)), 'training')} of the first batch that succeeded.",
             _stopping_words(config, found, nars.proposal.epochs),
             _ceiling_words(ceiling, repeated.shape[-1]),
         )
     )
-    return finish("early_stopping", title, caption, axes, whole=True, under=True)
+    return finish("early_stopping", title, caption, axes, integer=True, below_axes=True)
 
 
 def _stopping_words(config: SearchConfig, found: list[Agreement], chosen: int) -> str:
     if chosen < len(found):
         return (
-            f"After epoch {chosen} of {len(found)} the ranking agrees with the last one by {found[chosen - 1].spearman:.2f} "
-            f"(Spearman; Kendall {found[chosen - 1].kendall:.2f}): later trainings stop there."
+            f"The ranking after epoch {chosen} of {len(found)} correlates with the last by {found[chosen - 1].spearman:.2f} "
+            f"(Spearman; Kendall {found[chosen - 1].kendall:.2f}). Later trainings stop there."
         )
     return (
-        f"The threshold of {config.early_stopping:g} buys nothing here: no epoch before the last, {chosen}, reaches it, so all "
+        f"The threshold of {config.early_stopping:g} saves nothing here: no epoch before the last, {chosen}, reaches it. All "
         "trainings run to the end."
     )
 
@@ -128,24 +124,23 @@ def _stopping_words(config: SearchConfig, found: list[Agreement], chosen: int) -
 def _ceiling_words(ceiling: Agreement, candidates: int) -> str:
     if math.isnan(ceiling.spearman):
         return (
-            "How far two trainings of the same candidates with other seeds agree, the ceiling of what a ranking is worth, "
-            "is unknown: none was repeated, or too few."
+            "It is unknown how far two trainings of the same candidates with different seeds agree, because no candidates were "
+            "repeated, or too few."
         )
     return (
-        f"Trainings of the same candidates with other seeds agree by {ceiling.spearman:.2f} (Kendall {ceiling.kendall:.2f}), "
-        f"on {candidates} candidates: a correlation above that is of the noise as well."
+        f"Trainings of the same {candidates} candidates with different seeds correlate by {ceiling.spearman:.2f} (Kendall "
+        f"{ceiling.kendall:.2f}). A higher correlation than that is no better ranking, because another seed changes as much."
     )
 
 
 def plot_importance(importance: Importance | None, most: int = 12) -> Plot:
-    """What the accuracy of the trials depends on."""
+    """Plot which coordinates the accuracy of the trials depends on."""
     title = "Importance of the coordinates"
     if importance is None:
-        return Plot(
-            "importance", title, f"Fewer than {FEWEST} trainings ended well, or all equally: they say nothing.", None
-        )
+        why = f"Fewer than {FEWEST} trainings succeeded, or all have the same accuracy: they say nothing."
+        return Plot("importance", title, why, None)
     if (skill := importance.explained.mean()) <= 0:
-        why = f"On trials it has not seen, the predictor explains nothing of the accuracy (R² {skill:.2f})."
+        why = f"On trials that it has not seen, the predictor explains nothing of the accuracy (R² {skill:.2f})."
         return Plot("importance", title, why, None)
     mean, std = importance.loss.mean(axis=0), importance.loss.std(axis=0)
     order = np.argsort(mean, kind="stable")[-most:]
@@ -156,17 +151,17 @@ def plot_importance(importance: Importance | None, most: int = 12) -> Plot:
     axes.set_yticks(range(len(order)), [importance.names[i] for i in order], fontsize=8.5)
     axes.axvline(0, color=GREY, linewidth=0.8)
     caption = (
-        f"Permutation importance of the {len(order)} most important of {len(mean)} coordinates, on trials that the model has "
-        "not seen: the predictor's accuracy head is fitted to four fifths of the trials and predicts the rest, with the "
-        f"values of one coordinate shuffled. A bar is the deviation over {REPEATS} repeats with other folds and shuffles. "
-        f"Unshuffled it explains {skill:.0%} of the variance. Few trials say little, bars that reach 0 say nothing, and "
-        "trials of later rounds were not chosen at random."
+        f"Permutation importance of the {len(order)} most important of {len(mean)} coordinates. The accuracy head is "
+        "fitted to four fifths of the trials. It predicts the rest, with the values of one coordinate shuffled. A bar is the "
+        f"standard deviation over {REPEATS} repeats with other folds and shuffles. Without shuffling the head explains "
+        f"{skill:.0%} of the variance. Few trials say little, bars that reach 0 say nothing, and trials of later rounds were "
+        "not chosen at random."
     )
     return finish("importance", title, caption, axes)
 
 
-def plot_evolution(config: SearchConfig, nars: Found) -> Plot:
-    """The scores of stage 3."""
+def plot_evolution(config: SearchConfig, nars: SearchResult) -> Plot:
+    """Plot the best score of every generation of stage 3."""
     title, history = "Evolution by the predictor's score", nars.proposal.history
     if not history:
         return Plot("evolution", title, "This search had no evolution.", None)
@@ -174,7 +169,8 @@ def plot_evolution(config: SearchConfig, nars: Found) -> Plot:
     axes.plot(history, color=COLORS["nars"], marker="o", markersize=3)
     axes.ticklabel_format(useOffset=False)
     caption = (
-        f"The highest score of every generation, predicted accuracy less {config.evolution.caution:g} of its deviation; "
-        "generation 0 holds the best trials and random candidates."
+        "The highest score up to every generation. The score is the predicted accuracy minus "
+        f"{config.evolution.caution:g} times its standard deviation. Generation 0 consists of the best trials and of random "
+        "candidates."
     )
-    return finish("evolution", title, caption, axes, whole=True)
+    return finish("evolution", title, caption, axes, integer=True)

@@ -1,4 +1,7 @@
-"""The report of a search: one self-contained HTML page, and its plots as PNG files in `plots/` beside it."""
+"""The report of a search: one self-contained HTML page, and its plots as PNG files in `plots/` next to it.
+
+It is written from the files in the search's folder, so it can be written again at any time.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,16 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fbnetv3.arch import Arch
 from fbnetv3.files import write_atomically
 from fbnetv3.pair_file import Pair, load_pair
-from fbnetv3.search.nars.algorithm import REPEATS
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.report import template as words
-from fbnetv3.search.report.analysis import METHODS, accuracies, errors, measured, summary
+from fbnetv3.search.report.analysis import accuracies, errors, measured, summary
 from fbnetv3.search.report.figures import (
     plot_early_stopping,
     plot_evolution,
@@ -28,61 +30,56 @@ from fbnetv3.search.report.figures import (
     plot_proxy,
 )
 from fbnetv3.search.report.importance import Importance, permutation_importance
-from fbnetv3.search.report.plots import (
-    Plot,
-    count,
-    groups,
-    plot_convergence,
-    plot_final,
-    plot_pareto,
-    plot_rounds,
-)
+from fbnetv3.search.report.plots import Plot, count, groups, plot_convergence, plot_final, plot_pareto, plot_rounds
+from fbnetv3.search.runs.budgets import FOLDER, FRONT
+from fbnetv3.search.runs.folder import METHODS, SearchResult, load_search
+from fbnetv3.search.space.network_space import NetworkSpace, as_networks
 from fbnetv3.search.space.space import SearchSpace
-from fbnetv3.training.data.memory import DATA, load_images
+from fbnetv3.search.trial import REPEATS
+from fbnetv3.training.data.packaged import DATA, load_images
 
-if TYPE_CHECKING:  # run.py imports this module
-    from fbnetv3.search.runs.run import Found
-
-BUDGETS = Path("budgets") / "front.json"  # of `fbnetv3 search budgets`, beside the page
+REPORT, PLOTS = "report.html", "plots"
+BUDGETS = Path(FOLDER) / f"{FRONT}.json"
 
 
-def write_report(config: SearchConfig, space: SearchSpace, found: list[Found], path: Path) -> None:
-    """Write the page to `path` and the plots to `plots/` beside it, every file whole or not at all.
+def write_report(folder: str | Path) -> Path:
+    """Write the page and the plots of a search that has ended, each file completely or not at all; return the page's path.
 
-    Pairs of budgets join if `BUDGETS` lies beside the page.
-
-    Args:
-        found: of NARS first and then, if it ran, of random search.
+    Pairs that `fbnetv3 search budgets` made are shown too.
 
     Raises:
-        InputError: the folder cannot be written, or a file of the budgets is damaged.
+        InputError: no search there that has ended, a folder that cannot be written, or a damaged file.
     """
-    budgets = json.loads((path.parent / BUDGETS).read_text())["budgets"] if (path.parent / BUDGETS).is_file() else []
-    plots = _plots(config, space, found, budgets)
-    pairs = [(f"budget {row['budget']}", row, load_pair(path.parent / row["pair"])) for row in budgets]
-    page = _page(config, space, found, plots, pairs)
+    search = load_search(folder)
+    results, space = search.results(), as_networks(search.space)
+    budgets = json.loads((search.path / BUDGETS).read_text())["budgets"] if (search.path / BUDGETS).is_file() else []
+    plots = _plots(search.config, space, results, budgets)
+    pairs = [(f"budget {row['budget']}", row, load_pair(search.path / row["pair"])) for row in budgets]
+    page = _page(search.config, space, results, plots, pairs)
     for plot in (p for part in plots.values() for p in part):
-        file = path.parent / "plots" / f"{plot.name}.png"
+        file = search.path / PLOTS / f"{plot.name}.png"
         if plot.png is not None:
             write_atomically(file, plot.png)
         else:
-            file.unlink(missing_ok=True)  # of an earlier report
-    write_atomically(path, page)
+            # An earlier report may have had this plot.
+            file.unlink(missing_ok=True)
+    write_atomically(search.path / REPORT, page)
+    return search.path / REPORT
 
 
 def _plots(
-    config: SearchConfig, space: SearchSpace, found: list[Found], budgets: list[dict[str, Any]]
+    config: SearchConfig, space: NetworkSpace, results: list[SearchResult], budgets: list[dict[str, Any]]
 ) -> dict[str, list[Plot]]:
-    """The plots of every part of the page, by its name in the template."""
-    nars = found[0]
-    own = [row for row in budgets if config.constraint.metric in row]
-    search = [plot_rounds(found), plot_pareto(config, found, own), plot_convergence(found)]
+    """Return the plots of every part of the page, by the part's name in the template."""
+    nars = results[0]
+    same_metric = [row for row in budgets if config.constraint.metric in row]
+    search = [plot_rounds(results), plot_pareto(config, results, same_metric), plot_convergence(results)]
     knowledge = [plot_proxy(nars), plot_predicted(nars), plot_early_stopping(config, nars)]
     knowledge += [plot_importance(_importance(config, space, nars)), plot_evolution(config, nars)]
-    return {"search": search, "knowledge": knowledge, "final_plot": [plot_final(found)]}
+    return {"search": search, "knowledge": knowledge, "final_plot": [plot_final(results)]}
 
 
-def _importance(config: SearchConfig, space: SearchSpace, nars: Found) -> Importance | None:
+def _importance(config: SearchConfig, space: SearchSpace, nars: SearchResult) -> Importance | None:
     trials = sorted(measured(nars.trials), key=lambda t: (t.round, t.index))
     index = np.array([t.candidate for t in trials], np.int64).reshape(-1, len(space.coordinates))
     return permutation_importance(space, index, np.array(accuracies(trials, nars.proposal.epochs)), config.seed)
@@ -90,18 +87,18 @@ def _importance(config: SearchConfig, space: SearchSpace, nars: Found) -> Import
 
 def _page(
     config: SearchConfig,
-    space: SearchSpace,
-    found: list[Found],
+    space: NetworkSpace,
+    results: list[SearchResult],
     plots: Mapping[str, list[Plot]],
     budgets: list[tuple[str, dict[str, Any], Pair]],
 ) -> str:
-    nars, *others = found
+    nars, *others = results
     pair, sizes, split = nars.pair, _sizes(config), _split(nars)
     text = _words(config, space, nars) | {name: f"{n:,}" for name, n in sizes.items()}
     text["test_images"] = f"{text['test']} test images" if sizes else "test images"
     recipe, searched = _recipe_rows(config, space, nars)
     made = {"seed": pair.seed, "space": pair.space} | pair.provenance
-    rounds = [[name, *summary(trials, nars.proposal.epochs)] for _, name, trials in groups(found)]
+    rounds = [[name, *summary(trials, nars.proposal.epochs)] for _, name, trials in groups(results)]
     markup = {
         "css": words.CSS,
         "outcome": _fill(words.OUTCOME[split], text, {}),
@@ -110,13 +107,13 @@ def _page(
         "subset": _fill(words.SUBSET, text, {}) if sizes else "",
         "use": _fill(words.USE if split else words.RETRAIN, {}, {}),
         "versus": "".join(_versus(nars, other, sizes) for other in others if split),
-        "facts": "".join(f"<div><dd>{html.escape(v)}</dd><dt>{html.escape(k)}</dt></div>" for k, v in _facts(found)),
+        "facts": "".join(f"<div><dd>{html.escape(v)}</dd><dt>{html.escape(k)}</dt></div>" for k, v in _facts(results)),
         "arch": _table(("stage", "block", "k", "e", "c", "n", "s", "se"), _arch_rows(pair.arch)),
         "recipe": _table(("field", "value", "where it comes from"), recipe, "words", searched),
-        "pairs": _pairs(space, found, budgets),
+        "pairs": _pairs(space, results, budgets),
         "rounds": _table(words.ROUNDS, rounds),
         "repeats": _REPEATS if any(t.round == REPEATS for t in nars.trials) else "",
-        "failures": _failures(found),
+        "failures": _failures(results),
         "finalists": _finalists(nars) if nars.proposal.finalists else "",
         "lone": words.LONE if config.rounds == 1 else "",
         "made": _table(("what", "value"), [[k.replace("_", " "), _value(v)] for k, v in made.items()], "words"),
@@ -125,16 +122,16 @@ def _page(
     return _fill(words.PAGE, text, markup)
 
 
-_REPEATS = " Repeats are trainings of candidates of round 1 with another seed: they measure noise, and propose nothing."
+_REPEATS = " Repeats are second trainings of candidates of round 1 with another seed. They only measure the noise."
 
 
-def _split(found: Found) -> str:
-    """The images that the final training was measured on: test, val, or '' without one."""
-    return str(found.pair.measured.get("split", ""))
+def _split(results: SearchResult) -> str:
+    """Return the split that the final training was measured on: test, val, or '' without a final training."""
+    return str(results.pair.measured.get("split", ""))
 
 
-def _words(config: SearchConfig, space: SearchSpace, nars: Found) -> dict[str, object]:
-    """What the page says in text."""
+def _words(config: SearchConfig, space: NetworkSpace, nars: SearchResult) -> dict[str, object]:
+    """Return the values that the page's text shows."""
     pair, limit = nars.pair, config.constraint
     spent = Counter(t.epochs for t in nars.trials)
     return {
@@ -162,7 +159,7 @@ def _words(config: SearchConfig, space: SearchSpace, nars: Found) -> dict[str, o
 
 
 def _sizes(config: SearchConfig) -> dict[str, int]:
-    """Images of the splits, and of all, of data in the package; it does not look for other data."""
+    """Return the numbers of images of the package's own data, by split and in all; nothing for other data."""
     if config.data is None or config.data not in DATA:
         return {}
     data = load_images(config.data)
@@ -174,8 +171,8 @@ def _percent(pair: Pair) -> str:
     return f"{pair.measured['acc1']:.2f}" if pair.measured else "-"
 
 
-def _facts(found: list[Found]) -> list[tuple[str, str]]:
-    nars, *others = found
+def _facts(results: list[SearchResult]) -> list[tuple[str, str]]:
+    nars, *others = results
     name, facts = {"test": "test accuracy", "val": "validation accuracy"}.get(_split(nars)), []
     if name:
         facts = [(name, f"{_percent(nars.pair)}%")]
@@ -183,8 +180,8 @@ def _facts(found: list[Found]) -> list[tuple[str, str]]:
     return [*facts, ("FLOPs", f"{nars.flops:,}"), ("parameters", f"{nars.params:,}")]
 
 
-def _finalists(nars: Found) -> str:
-    """Predicted and measured side by side, in the order predicted, the chosen one marked."""
+def _finalists(nars: SearchResult) -> str:
+    """Return the table of finalists, with predicted next to measured accuracy, and with the chosen one marked."""
     rows, finalists = [], nars.proposal.finalists
     for i, f in enumerate(finalists, 1):
         mean, std = f.predicted
@@ -193,8 +190,8 @@ def _finalists(nars: Found) -> str:
     return words.FINALISTS.substitute(table=_table(words.FINALIST_HEAD, rows, marked=chosen))
 
 
-def _versus(nars: Found, other: Found, sizes: Mapping[str, int]) -> str:
-    """The baseline's accuracy and the difference, with how little one run of each says."""
+def _versus(nars: SearchResult, other: SearchResult, sizes: Mapping[str, int]) -> str:
+    """Return the text that compares NARS with a baseline, and that says how little one run of each shows."""
     its, split = other.pair.measured["acc1"], _split(nars)
     gap = round(its - nars.pair.measured["acc1"], 2)
     text: dict[str, object] = {
@@ -212,15 +209,15 @@ def _versus(nars: Found, other: Found, sizes: Mapping[str, int]) -> str:
     return _fill(words.VERSUS, text, {"noise": _fill(words.NOISE if sizes else words.NOISE_UNKNOWN, text, {})})
 
 
-def _pairs(space: SearchSpace, found: list[Found], budgets: list[tuple[str, dict[str, Any], Pair]]) -> str:
-    """All pairs with their costs, accuracies and searched recipe fields; nothing if there is one only."""
-    pairs = [(METHODS[f.method], {"flops": f.flops, "params": f.params}, f.pair) for f in found] + budgets
+def _pairs(space: SearchSpace, results: list[SearchResult], budgets: list[tuple[str, dict[str, Any], Pair]]) -> str:
+    """Return the tables of all pairs: costs, accuracies and searched recipe fields; nothing if there is one pair only."""
+    pairs = [(METHODS[f.method], {"flops": f.flops, "params": f.params}, f.pair) for f in results] + budgets
     if len(pairs) == 1:
         return ""
     rows = []
     for name, costs, pair in pairs:
         predicted = f"{pair.predicted['mean']:.1f} ± {pair.predicted['std']:.1f}%"
-        # What a search without a predictor answers with was measured, not predicted.
+        # A search without a predictor answers with what it measured, and has a std of 0.
         predicted = predicted if pair.predicted["std"] else "-"
         test = f"{_percent(pair)}%" if pair.measured else "-"
         rows.append([name, f"{costs['flops']:,}", f"{costs['params']:,}", predicted, test])
@@ -230,11 +227,11 @@ def _pairs(space: SearchSpace, found: list[Found], budgets: list[tuple[str, dict
         "table": _table(("pair", "FLOPs", "parameters", "predicted", "test"), rows),
         "recipes": _table(("pair", *(field.replace("_", " ") for field in fields)), recipes),
     }
-    return _fill(words.PAIRS, {"epochs": count(found[0].proposal.epochs, "epoch")}, markup)
+    return _fill(words.PAIRS, {"epochs": count(results[0].proposal.epochs, "epoch")}, markup)
 
 
-def _failures(found: list[Found]) -> str:
-    lines = [(f, line) for f in found for line in errors(f.trials)]
+def _failures(results: list[SearchResult]) -> str:
+    lines = [(f, line) for f in results for line in errors(f.trials)]
     rows = "".join(f"<li>{html.escape(METHODS[f.method])}, {html.escape(line)}</li>" for f, line in lines)
     return words.FAILURES.substitute(rows=rows) if rows else ""
 
@@ -246,8 +243,8 @@ def _arch_rows(arch: Arch) -> list[list[str]]:
     return [[name, b.block, *map(str, (b.k, b.e, b.c, b.n, b.s)), "yes" if b.se else "-"] for name, b in named]
 
 
-def _recipe_rows(config: SearchConfig, space: SearchSpace, nars: Found) -> tuple[list[list[str]], range]:
-    """Field, value and origin, the searched ones first, and which rows those are."""
+def _recipe_rows(config: SearchConfig, space: NetworkSpace, nars: SearchResult) -> tuple[list[list[str]], range]:
+    """Return field, value and origin of every recipe field, searched ones first, and the positions of the searched ones."""
     recipe = nars.pair.recipe.to_dict()
     rows = []
     for c in space.coordinates:
@@ -263,7 +260,7 @@ def _recipe_rows(config: SearchConfig, space: SearchSpace, nars: Found) -> tuple
     return rows, searched
 
 
-# Text becomes markup in these three functions, which escape it, in `_failures` and in the facts of `_page`.
+# Only these three functions, `_failures` and the facts of `_page` turn text into markup. They escape it.
 
 
 def _fill(template: Template, text: Mapping[str, object], markup: Mapping[str, str]) -> str:

@@ -1,6 +1,6 @@
-"""The style of a report's plots, and those of the search process: rounds, front, convergence, final training.
+"""The style of a report's plots, and the plots of the search process: rounds, front, convergence, final training.
 
-Every function answers with a `Plot`; one without a picture says why in its caption.
+Every function returns a `Plot`. A plot without an image says in its caption why there is none.
 """
 
 from __future__ import annotations
@@ -8,27 +8,31 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fbnetv3.search.nars.algorithm import REPEATS
 from fbnetv3.search.nars.config import SearchConfig
-from fbnetv3.search.report.analysis import METHODS, accuracies, by_round, convergence, measured, pareto_front
-from fbnetv3.search.trial import Trial
-
-if TYPE_CHECKING:  # run.py imports the report
-    from fbnetv3.search.runs.run import Found
+from fbnetv3.search.report.analysis import accuracies, by_round, convergence, measured
+from fbnetv3.search.runs.budgets import pareto_front
+from fbnetv3.search.runs.folder import METHODS, SearchResult
+from fbnetv3.search.trial import REPEATS, Trial
 
 COLORS = {"nars": "#0072b2", "random": "#d55e00"}  # of a palette that colour-blind readers can tell apart
 GREY, GREEN, STAR = "#666666", "#009e73", "#cc3377"
-SIZE = (5.2, 3.5)  # inches: as wide as the page shows it, so that letters stay legible on a telephone
+SIZE = (5.2, 3.5)  # inches: as wide as the page shows it, so that letters stay legible on a phone
+NOT_TRIED = "The returned pair was chosen by prediction and was not a trial, so it has no dot here."
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A PNG with its words; `name` is that of its file. Without data there is no PNG, and the caption says why."""
+    """A PNG with its title and caption.
+
+    Attributes:
+        name: name of its file, without the suffix.
+        png: None where there is nothing to show; then the caption says why.
+    """
 
     name: str
     title: str
@@ -37,8 +41,8 @@ class Plot:
 
 
 def plot_axes(x: str, y: str) -> Any:
-    """Empty axes in the report's style."""
-    # Imported here, so that a search starts without it; and without pyplot, which holds global state.
+    """Return empty axes in the report's style, with labels for x and y."""
+    # Imported here, so that a search starts without it. Not through pyplot, which keeps global state.
     from matplotlib.figure import Figure
 
     axes = Figure(figsize=SIZE, dpi=180, layout="constrained").add_subplot(xlabel=x, ylabel=y)
@@ -46,7 +50,7 @@ def plot_axes(x: str, y: str) -> Any:
 
 
 def plot_row(panels: int, y: str = "") -> list[Any]:
-    """Axes side by side, which share what is on the left if that has a name."""
+    """Return axes side by side. With a label `y`, they share the y axis."""
     from matplotlib.figure import Figure
 
     row = Figure(figsize=SIZE, dpi=180, layout="constrained").subplots(1, panels, sharey=bool(y))
@@ -62,23 +66,32 @@ def style(axes: Any) -> Any:
     return axes
 
 
-def finish(name: str, title: str, caption: str, axes: Any, *, whole: bool = False, under: bool = False) -> Plot:
-    """Save a plot; `whole` asks for whole numbers on the x axis, `under` for the legend under the axes."""
+def finish(name: str, title: str, caption: str, axes: Any, *, integer: bool = False, below_axes: bool = False) -> Plot:
+    """Save a plot.
+
+    Args:
+        integer: put whole numbers on the x axis.
+        below_axes: put the legend below the axes.
+    """
     handles, labels = axes.get_legend_handles_labels()
-    if under:
+    if below_axes:
         axes.figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8.5, frameon=False)
     elif labels:
         axes.legend(fontsize=8.5)
-    if whole:
+    if integer:
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    return Plot(name, title, caption, png_of(axes.figure))
+
+
+def png_of(figure: Any) -> bytes:
+    """Return a figure as a PNG. Equal figures give equal files, because matplotlib's version is left out."""
     buffer = io.BytesIO()
-    # Without the version that matplotlib adds: equal searches have equal files.
-    axes.figure.savefig(buffer, format="png", metadata={"Software": None})
-    return Plot(name, title, caption, buffer.getvalue())
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def scatter(axes: Any, x: npt.ArrayLike, y: npt.ArrayLike, floor: float, **kind: Any) -> None:
-    """Dots; those below `floor` are triangles on it, so that a few bad trainings do not squeeze all others together."""
+    """Draw dots. Points below `floor` become triangles on it, so that a few bad trainings do not squeeze the others."""
     x, y = np.asarray(x, float), np.asarray(y, float)
     kind = {"s": 20, "alpha": 0.6, "linewidths": 0} | kind
     axes.scatter(x[y >= floor], y[y >= floor], **kind)
@@ -86,45 +99,45 @@ def scatter(axes: Any, x: npt.ArrayLike, y: npt.ArrayLike, floor: float, **kind:
 
 
 def floor_of(values: Sequence[float]) -> float:
-    """Three quartile ranges below the lower quartile, or the lowest value if that is higher."""
+    """Return three interquartile ranges below the lower quartile, or the lowest value if that is higher."""
     low, high = np.percentile(values, [25, 75])
     return float(max(min(values), low - 3 * (high - low)))
 
 
 def below(values: Sequence[float], floor: float) -> str:
-    """What a caption says of the triangles."""
+    """Return what a caption says about the triangles; nothing if there are none."""
     fewer = sum(value < floor for value in values)
     return f" Triangles at the bottom: {count(fewer, 'training')} that reached less than {floor:.1f}%." if fewer else ""
 
 
 def count(n: int, noun: str) -> str:
-    """A number of things, in words."""
+    """Return a number of things in words, such as `1 epoch` or `3 epochs`."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def groups(found: list[Found]) -> list[tuple[str, str, list[Trial]]]:
-    """Method, name and trials of NARS's rounds, and of the others as one more each."""
-    nars = found[0]
+def groups(results: list[SearchResult]) -> list[tuple[str, str, list[Trial]]]:
+    """Return method, name and trials of every round of NARS, and of every other method as one group."""
+    nars = results[0]
     rounds = [("nars", round_name(nars, number), trials) for number, trials in by_round(nars.trials).items()]
-    return rounds + [(f.method, METHODS[f.method], list(f.trials)) for f in found[1:]]
+    return rounds + [(other.method, METHODS[other.method], list(other.trials)) for other in results[1:]]
 
 
-def round_name(nars: Found, number: int) -> str:
-    """What a round is called in tables and plots."""
+def round_name(nars: SearchResult, number: int) -> str:
+    """Return what a round is called in tables and plots."""
     if number == REPEATS:
         return "repeats"
     last = bool(nars.proposal.finalists) and number == max(t.round for t in nars.trials)
     return "finalists" if last else str(number)
 
 
-def plot_rounds(found: list[Found]) -> Plot:
-    """Figure 6: the samples of every round, and what came out."""
-    nars, title = found[0], "Samples of every round (Figure 6)"
+def plot_rounds(results: list[SearchResult]) -> Plot:
+    """Plot the trainings of every round and their accuracy (Figure 6)."""
+    nars, title = results[0], "Samples of every round (Figure 6)"
     epochs = nars.proposal.epochs
-    shown = [g for g in groups(found) if g[1] != "repeats"]
+    shown = [group for group in groups(results) if group[1] != "repeats"]
     values = [value for _, _, trials in shown for value in accuracies(trials, epochs)]
     if not values:
-        return Plot("accuracy_by_round", title, "No training ended well.", None)
+        return Plot("accuracy_by_round", title, "No training succeeded.", None)
     axes, floor, chosen = plot_axes("round", f"accuracy (%), {count(epochs, 'epoch')}"), floor_of(values), _chosen(nars)
     for x, (method, _, trials) in enumerate(shown):
         y, color = accuracies(trials, epochs), COLORS[method]
@@ -140,97 +153,103 @@ def plot_rounds(found: list[Found]) -> Plot:
     axes.set_xticks(range(len(shown)), [name.replace(" ", "\n") for _, name, _ in shown])
     axes.set_xlim(-0.6, len(shown) - 0.4)
     caption = (
-        "Validation accuracy. A dot is a training, a line the median, a box the middle half. Round 1 is random; later ones are "
-        "what the predictor favours. " + (_NOT_TRIED if chosen is None else "The star is the returned pair.")
+        "Validation accuracy. A dot is a training, a line the median, a box the middle half. Round 1 is random. The predictor "
+        "chose the candidates of later rounds. " + (NOT_TRIED if chosen is None else "The star is the returned pair.")
     )
     return finish("accuracy_by_round", title, caption + below(values, floor), axes)
 
 
-_NOT_TRIED = "The returned pair was chosen by prediction and had not been a trial, so it has no dot here."
-
-
-def _chosen(found: Found) -> Trial | None:
-    """The last trial of the returned pair, if it was one that ended well."""
-    own = [t for t in measured(found.trials) if tuple(t.candidate) == found.proposal.candidate and t.round != REPEATS]
+def _chosen(result: SearchResult) -> Trial | None:
+    """Return the last measured trial of the returned pair; None if it was not a trial."""
+    candidate = result.proposal.candidate
+    own = [t for t in measured(result.trials) if tuple(t.candidate) == candidate and t.round != REPEATS]
     return own[-1] if own else None
 
 
-def plot_pareto(config: SearchConfig, found: list[Found], budgets: list[dict[str, Any]]) -> Plot:
-    """As Figure 1: accuracy against cost, the front, what was returned; `budgets` are the rows of `budgets/front.json`."""
+def plot_pareto(config: SearchConfig, results: list[SearchResult], budgets: list[dict[str, Any]]) -> Plot:
+    """Plot accuracy against cost, with the Pareto front and the returned pairs (as Figure 1).
+
+    Args:
+        budgets: the rows of `budgets/front.json`.
+    """
     from matplotlib.ticker import EngFormatter
 
-    limit, epochs = config.constraint, found[0].proposal.epochs
+    limit, epochs = config.constraint, results[0].proposal.epochs
     name = "FLOPs" if limit.metric == "flops" else "parameters"
     title = f"Accuracy and {name} (as Figure 1)"
-    everything = [t for f in found for t in measured(f.trials)]
+    everything = [t for result in results for t in measured(result.trials)]
     if not everything:
-        return Plot("pareto", title, "No training ended well.", None)
+        return Plot("pareto", title, "No training succeeded.", None)
     axes = plot_axes(name, f"accuracy (%), {count(epochs, 'epoch')}")
     costs = np.array([getattr(t, limit.metric) for t in everything], float)
     values = np.array(accuracies(everything, epochs))
     floor = floor_of(values.tolist())
-    for f in found:
-        color, trials = COLORS[f.method], measured(f.trials)
+    for result in results:
+        color, trials = COLORS[result.method], measured(result.trials)
         x = [getattr(t, limit.metric) for t in trials]
-        scatter(axes, x, accuracies(trials, epochs), floor, color=color, label=METHODS[f.method])
+        scatter(axes, x, accuracies(trials, epochs), floor, color=color, label=METHODS[result.method])
     front = pareto_front(costs, values)
     axes.step(
         costs[front], values[front], where="post", color=GREEN, linewidth=1.2, label="front of all trials", zorder=1
     )
-    for f in found:
-        _mark_pair(axes, f, limit.metric, epochs)
+    for result in results:
+        _mark_pair(axes, result, limit.metric, epochs)
     if budgets:
         x, y = [row[limit.metric] for row in budgets], [row["predicted"] for row in budgets]
         axes.scatter(x, y, marker="D", s=34, facecolors="none", edgecolors="black", label="pairs of budgets, predicted")
     for edge, label in ((limit.max, "constraint"), (limit.min, None)):
-        if costs.min() / 1.5 < edge < costs.max() * 1.5:  # one far away would squeeze the dots together
+        # A limit that is far away would squeeze the dots together.
+        if costs.min() / 1.5 < edge < costs.max() * 1.5:
             axes.axvline(edge, color=GREY, linestyle="--", linewidth=1, label=label)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     caption = (
-        "Validation accuracy. A dot is a training; on the green line lie those that no cheaper one beats. A star is a "
-        f"returned pair at what it measured as a trial, a dotted line the {name} of one that had not been a trial."
+        "Validation accuracy. A dot is a training. The green line connects trainings that no cheaper one beats. A star is a "
+        f"returned pair with the accuracy of its trial. A dotted line shows the {name} of a returned pair that was not a trial."
     )
     if budgets:
-        caption += " Diamonds are pairs of other budgets at what the predictor expects of them: not measured."
-    return finish("pareto", title, caption + below(values.tolist(), floor), axes, under=True)
+        caption += " Diamonds are pairs of other budgets with their predicted accuracy; they were not measured."
+    return finish("pareto", title, caption + below(values.tolist(), floor), axes, below_axes=True)
 
 
-def _mark_pair(axes: Any, found: Found, metric: str, epochs: int) -> None:
-    chosen, color, label = _chosen(found), COLORS[found.method], f"pair of {METHODS[found.method]}"
+def _mark_pair(axes: Any, result: SearchResult, metric: str, epochs: int) -> None:
+    chosen, color, label = _chosen(result), COLORS[result.method], f"pair of {METHODS[result.method]}"
     if chosen is None:
-        axes.axvline(getattr(found, metric), color=color, linestyle=":", label=label)
+        axes.axvline(getattr(result, metric), color=color, linestyle=":", label=label)
     else:
         place = ([getattr(chosen, metric)], accuracies([chosen], epochs))
         axes.scatter(*place, s=130, marker="*", color=color, edgecolors="black", linewidths=0.8, zorder=4, label=label)
 
 
-def plot_convergence(found: list[Found]) -> Plot:
-    """The best so far, by trainings and by epochs spent."""
-    title, epochs = "Convergence", found[0].proposal.epochs
-    if not any(measured(f.trials) for f in found):
-        return Plot("convergence", title, "No training ended well.", None)
+def plot_convergence(results: list[SearchResult]) -> Plot:
+    """Plot the best accuracy so far, against trainings and against the epochs spent."""
+    title, epochs = "Convergence", results[0].proposal.epochs
+    if not any(measured(result.trials) for result in results):
+        return Plot("convergence", title, "No training succeeded.", None)
     left, right = plot_row(2, f"best so far (%), {count(epochs, 'epoch')}")
     left.set_xlabel("trainings")
     right.set_xlabel("epochs spent")
-    for f in found:
-        curve, kind = convergence(f.trials, epochs), {"color": COLORS[f.method], "label": METHODS[f.method]}
+    for result in results:
+        curve, kind = (
+            convergence(result.trials, epochs),
+            {"color": COLORS[result.method], "label": METHODS[result.method]},
+        )
         left.step(np.arange(1, len(curve.best) + 1), curve.best, where="post", **kind)
         right.step(curve.epochs, curve.best, where="post", **kind)
     caption = (
-        "The best validation accuracy so far, in the order of rounds, by trainings and by the epochs that all of them took. "
-        "It is the best of a growing number of noisy measurements: part of its rise is luck."
+        "The best validation accuracy so far, in the order of rounds: against the number of trainings, and against the epochs "
+        "that all trainings took. It is the best of a growing number of noisy measurements, so part of its rise is luck."
     )
-    return finish("convergence", title, caption, left, under=len(found) > 1)
+    return finish("convergence", title, caption, left, below_axes=len(results) > 1)
 
 
-def plot_final(found: list[Found]) -> Plot:
-    """The final training."""
+def plot_final(results: list[SearchResult]) -> Plot:
+    """Plot the final training."""
     title = "Final training of the chosen pair"
-    if not any(f.curve for f in found):
+    if not any(result.curve for result in results):
         return Plot("final_training", title, "The pair had no final training here.", None)
     axes = plot_axes("epoch", "validation accuracy (%)")
-    for f in found:
-        kind = {"color": COLORS[f.method], "marker": "o", "markersize": 4, "label": METHODS[f.method]}
-        axes.plot(range(1, len(f.curve) + 1), f.curve, **kind)
+    for result in results:
+        kind = {"color": COLORS[result.method], "marker": "o", "markersize": 4, "label": METHODS[result.method]}
+        axes.plot(range(1, len(result.curve) + 1), result.curve, **kind)
     caption = "Validation accuracy after every epoch."
-    return finish("final_training", title, caption, axes, whole=True)
+    return finish("final_training", title, caption, axes, integer=True)

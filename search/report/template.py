@@ -1,4 +1,4 @@
-"""The words and the style of a report's page, as templates; `$name` is filled by `report.py`."""
+"""The words and the style of a report's page, as templates. `page.py` fills in every `$name`."""
 
 from __future__ import annotations
 
@@ -17,79 +17,81 @@ ROUNDS = (
     "mean error",
 )
 
-FINALIST_HEAD = ("finalist", "predicted", "measured, as long", "measured, all epochs")
+FINALIST_HEAD = ("finalist", "predicted", "measured, same epochs", "measured, all epochs")
 FINALISTS = Template("""
 <h2>Finalists</h2>
-<p>The pairs of the highest predicted scores and the best trial, trained before one was chosen: an evolution finds where
-the predictor is wrong as surely as where the pairs are good. The best after all epochs, highlighted, is the pair of this
-page.</p>
+<p>An evolution finds candidates for which the predictor is too optimistic, as well as good ones. Therefore the candidates
+with the highest predicted scores and the best trial were trained before one was chosen. The most accurate one after all
+epochs is highlighted. It is the pair of this page.</p>
 $table
 """)
 
 LONE = """
-<p>There was one round only. The predictor learns from measured trials, so none of these had a prediction to compare
-with; the pair was still chosen by prediction.</p>
+<p>There was only one round. The predictor learns from measured trials, so no trial had a prediction to compare with. The
+pair was still chosen by prediction.</p>
 """
 
 FAILURES = Template("""
 <h3>Errors</h3>
-<p>The first different errors of trainings that failed:</p>
+<p>The different errors of failed trainings, the first of each kind:</p>
 <ul>$rows</ul>
 """)
 
 PAIRS = Template("""
 <h2>All returned pairs</h2>
 $table
-<p class="note">Predicted: validation accuracy after $epochs, when the pair was chosen. Test: after the final training,
-&ldquo;-&rdquo; where there was none. Pairs of budgets come from <code>fbnetv3 search budgets</code>; their files are in
-<code>budgets/</code>.</p>
+<p class="note">&ldquo;Predicted&rdquo; is the validation accuracy after $epochs that was predicted when the pair was
+chosen. &ldquo;Test&rdquo; is the accuracy after the final training, &ldquo;-&rdquo; if there was none. Pairs of budgets come
+from <code>fbnetv3 search budgets</code>; their files are in <code>budgets/</code>.</p>
 <h3>Their recipes</h3>
 $recipes
-<p class="note">The searched fields, as trained.</p>
+<p class="note">The searched fields, with the values that were trained.</p>
 """)
 
 VERSUS = Template("""
-<p>To compare, $other also trained $candidates inside the constraint ($epochs epochs in all; NARS took $own) and gave
-the best measured one the same final training: $acc1% of the $split images, $gap NARS. That is one run of each. $noise, so
-the difference does not show that one method is better.</p>
+<p>For comparison, $other also trained $candidates inside the constraint. It took $epochs epochs in all; NARS took $own.
+Its best candidate got the same final training and classifies $acc1% of the $split images correctly, which is $gap NARS. This
+is one run of each method. $noise, so the difference does not show that one method is better.</p>
 """)
 
 OUTCOME = {
     "test": Template(
-        "Trained for $final, it classifies <b>$acc1%</b> of the $test_images correctly, which no earlier step had used."
+        "Trained for $final, it classifies <b>$acc1%</b> of the $test_images correctly. No earlier step had used these images."
     ),
     "val": Template(
         "Trained for $final, it classifies <b>$acc1%</b> of the validation images correctly. This data has no test images, and "
-        "the search has used these."
+        "the search has used the validation images."
     ),
     "": Template("It had no final training here."),
 }
 APART = {
-    "test": Template("That is not the test accuracy above: the final training took $final, and its images are others."),
-    "val": Template("That is not the accuracy above: the final training took $final."),
-    "": Template("Nothing has measured it after a whole training."),
+    "test": Template(
+        "This is not comparable with the test accuracy above: that is for $final of training and other images."
+    ),
+    "val": Template("This is not comparable with the accuracy above, which is for $final of training."),
+    "": Template("The pair was not measured after a complete training."),
 }
 NOISE = Template(
-    "The draw of $images $split images alone gives an accuracy a standard error of about $error points, and the seeds add to it"
+    "The choice of $images $split images alone gives an accuracy a standard error of about $error points, and seeds add to it"
 )
-NOISE_UNKNOWN = Template("The draw of the images and the seeds make accuracies differ as well")
+NOISE_UNKNOWN = Template("The choice of images and the seeds also make accuracies differ")
 UNBIASED = {
     "test": Template(
-        "Only the test accuracy is unbiased: its images were used once for each method, when all was chosen."
+        "Only the test accuracy is unbiased: each method used the test images once, after everything was chosen."
     ),
-    "val": Template("That of the final training is one of them."),
+    "val": Template("The accuracy of the final training is one of them."),
     "": Template(""),
 }
 SUBSET = Template("""
-<li>The data is an $images-image subset ($train to train, $val to validate, $test to test): no accuracy here compares
-with one published for the full data set.</li>
+<li>The data is a subset of $images images ($train for training, $val for validation, $test for testing). No accuracy here
+is comparable with one that was published for the full data set.</li>
 """)
 RETRAIN = Template("""
-<p>In the folder of this page, train the pair:</p>
+<p>To train the pair, in the folder of this page:</p>
 <pre>fbnetv3 train --pair pair.yaml --out retrained</pre>
 """)
 USE = Template("""
-<p>In the folder of this page: train the pair again, or classify an image with the weights that were measured here.</p>
+<p>In the folder of this page, you can train the pair again, or classify an image with the weights that were measured here.</p>
 <pre>fbnetv3 train --pair pair.yaml --out retrained
 fbnetv3 predict IMAGE --pair pair.yaml --weights weights.pt</pre>
 """)
@@ -108,29 +110,29 @@ PAGE = Template("""<!doctype html>
 <h1>Search report: $name</h1>
 <p class="note">$about</p>
 <p class="lead">NARS searched the space $space ($archs architectures, each with any of $recipes training recipes) for
-the pair of the highest predicted accuracy on $data with $limit $metric in the convention &ldquo;$convention&rdquo;. It
-trained $candidates ($spent) and chose a pair of $flops FLOPs and $params parameters. $outcome</p>
+the pair with the highest accuracy on $data, with $limit $metric in the convention &ldquo;$convention&rdquo;. It trained
+$candidates ($spent) and chose a pair with $flops FLOPs and $params parameters. $outcome</p>
 $versus
 <dl>$facts</dl>
 
 <h2>The pair</h2>
-<p>When it was chosen, its predicted validation accuracy after $epochs was $mean% (its deviation:
-$std points). $apart</p>
+<p>When the pair was chosen, its predicted validation accuracy after $epochs was $mean%, with a standard deviation of $std
+points. $apart</p>
 <h3>Architecture</h3>
 $arch
-<p class="note">For images of $resolution &times; $resolution. k: kernel; e: expansion; c: output channels; n: blocks in
-sequence; s: stride of the first; se: squeeze-and-excitation. conv: convolution; ir: inverted residual; pool: pooling
+<p class="note">For images of $resolution &times; $resolution pixels. k: kernel; e: expansion; c: output channels; n: number
+of blocks; s: stride of the first block; se: squeeze-and-excitation. conv: convolution; ir: inverted residual; pool: pooling
 head before the classifier.</p>
 <h3>Recipe</h3>
 $recipe
-<p class="note">Highlighted fields were searched; the others are those of the base recipe $base.</p>
+<p class="note">Highlighted fields were searched. The others come from the base recipe $base.</p>
 
 $pairs
 <h2>Round by round</h2>
 $rounds
-<p class="note">Validation accuracy after $epochs, in every row, so that rows compare. Rank correlation (Spearman) and
-mean absolute error, in points, are between predicted and measured accuracy. Diverged trainings (a loss that was not
-finite) and failed ones (an error, a lost worker) are results as well, but they are only counted.$repeats</p>
+<p class="note">All accuracies are validation accuracies after $epochs, so that rows are comparable. The rank correlation
+(Spearman) and the mean absolute error, in points, compare predicted with measured accuracy. A training diverged if its loss
+was not finite; it failed if an error ended it or its worker was lost. Both are only counted.$repeats</p>
 $failures
 $lone
 $finalists
@@ -144,12 +146,12 @@ $final_plot
 
 <h2>How to read this, and what it is not</h2>
 <ul>
-<li>The validation accuracies guided the search, and the best of many is too good on average. $unbiased</li>
-<li>Accuracies of trials are those after $epochs. They rank candidates, and do not compare with those of longer
+<li>The validation accuracies guided the search, and the best of many noisy values is too high on average. $unbiased</li>
+<li>Accuracies of trials are accuracies after $epochs. They rank candidates, and they are not comparable with those of longer
 trainings.</li>
 $subset
-<li>One search is one sample; another seed may find a better or a worse pair. The same seed and versions on the same
-kind of machine find this one again.</li>
+<li>One search is one sample: another seed may find a better or a worse pair. The same seed and the same versions on the
+same kind of machine find this pair again.</li>
 </ul>
 <h3>Use the pair</h3>
 $use

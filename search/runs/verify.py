@@ -1,35 +1,37 @@
-"""Does a search's folder hold what its configuration and its trainings lead to? All that can be recomputed is.
+"""Recomputes what a search's folder contains, and compares: is it what its configuration and its trainings lead to?
 
 fbnetv3 search verify DIR --retrain 3
 
-Every proposal follows from the configuration and the accuracies before it, so the search is made again with the recorded
-accuracies in the place of trainings; the pair file, the accuracy of its weights and some trainings are made again too.
+Every proposal follows from the configuration and from the accuracies before it. So the search is made again with the
+recorded accuracies instead of trainings. The pair file, the accuracy of its weights and some trainings are made again too.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
 from fbnetv3.errors import InputError
 from fbnetv3.pair_file import Pair, load_pair
+from fbnetv3.progress import Report
 from fbnetv3.schema import load_yaml
 from fbnetv3.search.execution.executor import InProcess
-from fbnetv3.search.execution.images import Outcome
-from fbnetv3.search.nars.algorithm import Context, Progress, Proposal, image_evaluator, kept
-from fbnetv3.search.nars.config import SearchConfig, read_config
-from fbnetv3.search.runs.run import CONFIG, ENVIRONMENT, LEDGERS, PAIRS, SEARCHES, environment, find_pair
-from fbnetv3.search.space.space import Candidate
-from fbnetv3.search.trial import Ledger, Trial, comparable
+from fbnetv3.search.nars.batches import BatchRunner
+from fbnetv3.search.nars.context import Context, image_evaluator
+from fbnetv3.search.nars.proposal import Proposal
+from fbnetv3.search.runs.final import environment, pair_of_proposal
+from fbnetv3.search.runs.folder import ENVIRONMENT, LEDGER, WEIGHTS, SearchFolder, load_search
+from fbnetv3.search.runs.run import SEARCHES
+from fbnetv3.search.trial import Candidate, Evaluator, Ledger, Outcome, Trial, comparable, evaluated
 from fbnetv3.training.accuracy import measure
-from fbnetv3.training.loop import cpu_threads
+from fbnetv3.training.engine import cpu_threads
 from fbnetv3.weight_file import read_weight_file
 
 
@@ -43,43 +45,59 @@ class Check:
 
 
 class _MissingError(InputError):
-    """The search goes on where its ledger ends."""
+    """The search wants a training that its ledger does not have: it had not ended."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """An evaluator that trains nothing: the outcome of the ledger's trial with that seed, which no other trial has."""
+    """An evaluator that trains nothing: it returns the recorded outcome of the trial with this seed. Seeds are unique."""
 
     trials: Mapping[int, Trial]
 
     def __call__(self, candidate: Candidate, epochs: int, seed: int) -> Outcome:
-        """What the training gave when it was made."""
+        """Return what the training gave when it was made."""
         if seed not in self.trials:
             raise _MissingError(f"no trial of the ledger has seed {seed}")
         trial = self.trials[seed]
         return Outcome(tuple(trial.acc1), trial.status, trial.seconds, trial.error)
 
 
-def verify(folder: str | Path, retrain: int, progress: Progress) -> list[Check]:
-    """Recompute what a search's folder holds; nothing in it is changed.
+def verify(folder: str | Path, retrain: int, progress: Report) -> list[Check]:
+    """Recompute what a search's folder contains. Nothing in the folder changes.
 
     Args:
-        retrain: trainings of each method to make again, spread over its ledger. On the same kind of machine with the same
-            versions they are equal to the last bit on CPU.
+        retrain: number of trainings of each method to make again, spread over its ledger. On the same kind of machine with
+            the same versions, trainings on the CPU are equal to the last bit.
 
     Raises:
         InputError: no search there, or a damaged file.
     """
-    folder = Path(folder)
-    if not (folder / CONFIG).is_file():
-        raise InputError(f"no search in {folder}: {CONFIG} is missing; give the folder of a search")
-    config = read_config(load_yaml(folder / CONFIG, "search configuration"), str(folder / CONFIG))
-    checks = [_versions(folder)]
+    search = load_search(folder)
+    context = Context.of(search.config)
+    checks = [_versions(search.path)]
     with cpu_threads(1):
-        for method, name in LEDGERS.items():
-            if (folder / name).is_file():
-                checks += _verify_method(config, folder, method, retrain, progress)
+        for method in search.methods:
+            checks += _verify_method(context, search, method, retrain, progress)
     return checks
+
+
+def replay(
+    context: Context, method: str, evaluator: Evaluator, progress: Report
+) -> tuple[list[Trial], Proposal | None]:
+    """Return the trials that a search proposes if its trainings end as `evaluator` says.
+
+    The proposal is None if the evaluator lacks a training.
+    """
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        Ledger.open(Path(temporary) / LEDGER, context.config.fingerprint) as ledger,
+        InProcess(evaluator) as executor,
+    ):
+        try:
+            proposal = SEARCHES[method](context, BatchRunner(context, ledger, executor, progress))
+        except _MissingError:
+            return ledger.trials, None
+        return ledger.trials, proposal
 
 
 def _versions(folder: Path) -> Check:
@@ -91,68 +109,55 @@ def _versions(folder: Path) -> Check:
 
 
 def _verify_method(
-    config: SearchConfig, folder: Path, method: str, retrain: int, progress: Progress
+    context: Context, search: SearchFolder, method: str, retrain: int, progress: Report
 ) -> Iterator[Check]:
-    with Ledger.open(folder / LEDGERS[method], config.fingerprint) as ledger:
+    # Opened as a search does, so that a running search is not verified half-way.
+    with Ledger.open(search.ledger(method), search.config.fingerprint) as ledger:
         trials = ledger.trials
-    context = Context.of(config, Recorded({t.seed: t for t in trials}))
-    again, proposal = replay(context, method, progress)
+    again, proposal = replay(context, method, Recorded({t.seed: t for t in trials}), progress)
     yield _compare(method, trials, again)
+    path = search.pair(method)
     if proposal is None:
-        yield Check(f"{method}: answer", "not checked", f"the search has not ended; {len(trials)} trials are there")
-    elif (path := folder / PAIRS[method]).is_file():
+        yield Check(f"{method}: answer", "not checked", f"the search has not ended; it has made {len(trials)} trials")
+    elif path.is_file():
         pair = load_pair(path)
-        yield _pair(f"{method}: {PAIRS[method]}", pair, find_pair(context, method, proposal, again, pair.measured))
-        weights = path.parent / "weights.pt"
+        expected = pair_of_proposal(context, method, proposal, again, pair.measured)
+        yield _compare_pairs(f"{method}: {path.relative_to(search.path)}", pair, expected)
+        weights = path.parent / WEIGHTS
         if pair.measured and weights.is_file():
-            yield _weights(f"{method}: accuracy of the pair's weights", context, pair, weights)
-    yield from _retrained(context, method, trials, retrain, progress)
+            yield _measure_again(f"{method}: accuracy of the pair's weights", context, pair, weights)
+    yield from _train_again(context, method, trials, retrain, progress)
 
 
-def replay(context: Context, method: str, progress: Progress) -> tuple[list[Trial], Proposal | None]:
-    """The trials that a search proposes if trainings end as the context's evaluator says, and its answer if it gets there."""
-    with (
-        tempfile.TemporaryDirectory() as temporary,
-        Ledger.open(Path(temporary) / "ledger.jsonl", context.config.fingerprint) as ledger,
-        InProcess(context.evaluator) as executor,
-    ):
-        try:
-            proposal = SEARCHES[method](context, ledger, executor, progress)
-        except _MissingError:
-            return ledger.trials, None
-        return ledger.trials, proposal
-
-
-def _compare(method: str, recorded: list[Trial], again: list[Trial]) -> Check:
-    """The first trial that is not what the search proposes."""
+def _compare(method: str, recorded: Sequence[Trial], again: Sequence[Trial]) -> Check:
+    """Name the first trial that is not what the search proposes."""
     what = f"{method}: {len(recorded)} proposals of the ledger"
     ours, theirs = ({(row["round"], row["index"]): row for row in comparable(t)} for t in (again, recorded))
     for place, row in theirs.items():
+        where = f"trial {place[1]} of round {place[0]}"
         if place not in ours:
-            return Check(what, "differs", f"trial {place[1]} of round {place[0]} is proposed by nothing before it")
+            return Check(what, "differs", f"{where} does not follow from the trials before it")
         for key, value in row.items():
             if ours[place][key] != value:
-                return Check(
-                    what, "differs", f"trial {place[1]} of round {place[0]}: {key} is {value}, not {ours[place][key]}"
-                )
+                return Check(what, "differs", f"{where}: {key} is {value}, not {ours[place][key]}")
     return Check(what, "same")
 
 
-def _pair(what: str, pair: Pair, again: Pair) -> Check:
-    """All but versions, which are a check of their own."""
+def _compare_pairs(what: str, pair: Pair, expected: Pair) -> Check:
+    """Compare everything but versions, which are a check of their own."""
     for field in dataclasses.fields(Pair):
-        found, made = getattr(pair, field.name), getattr(again, field.name)
+        found, wanted = getattr(pair, field.name), getattr(expected, field.name)
         if field.name == "provenance":
-            found, made = ({k: v for k, v in d.items() if k not in environment()} for d in (found, made))
-        if found != made:
+            found, wanted = ({k: v for k, v in d.items() if k not in environment()} for d in (found, wanted))
+        if found != wanted:
             return Check(what, "differs", f"{field.name} is not what the search answers with")
     return Check(what, "same")
 
 
-def _weights(what: str, context: Context, pair: Pair, path: Path) -> Check:
+def _measure_again(what: str, context: Context, pair: Pair, path: Path) -> Check:
     file, stated = read_weight_file(path), pair.measured["acc1"]
     if file.arch != pair.arch:
-        return Check(what, "differs", f"{path} is another network")
+        return Check(what, "differs", f"{path} has the weights of another network")
     try:
         data = image_evaluator(context.config, context.space).images(pair.arch.resolution)
     except InputError as error:
@@ -162,22 +167,24 @@ def _weights(what: str, context: Context, pair: Pair, path: Path) -> Check:
     return Check(what, "same" if found == stated else "differs", f"{found:.2f}%, stated {stated:.2f}%")
 
 
-def _retrained(context: Context, method: str, trials: list[Trial], count: int, progress: Progress) -> Iterator[Check]:
+def _train_again(
+    context: Context, method: str, trials: Sequence[Trial], count: int, progress: Report
+) -> Iterator[Check]:
     if context.config.processes > 1 and count:
         yield Check(f"{method}: trainings", "not checked", f"each was made by {context.config.processes} processes")
         return
-    made = kept(trials)
-    places = np.linspace(0, len(made) - 1, min(count, len(made))).round().astype(int).tolist()
-    for n, place in enumerate(places):
-        trial = made[place]
-        progress(n, len(places), f"training trial {trial.index} of round {trial.round} again")
+    made = evaluated(trials)
+    positions = np.linspace(0, len(made) - 1, min(count, len(made))).round().astype(int).tolist()
+    for n, position in enumerate(positions):
+        trial = made[position]
+        progress(n, len(positions), f"training trial {trial.index} of round {trial.round} again")
         candidate = context.space.candidate(trial.candidate, context.base, "candidate")
         outcome = image_evaluator(context.config, context.space)(candidate, trial.epochs, trial.seed)
         same = (list(outcome.acc1), outcome.status) == (trial.acc1, trial.status)
-        note = "" if same else f"{_last(list(outcome.acc1))}, recorded {_last(trial.acc1)}"
+        note = "" if same else f"{_last(outcome.acc1)}, recorded {_last(trial.acc1)}"
         what = f"{method}: training of trial {trial.index} of round {trial.round}"
         yield Check(what, "same" if same else "differs", note)
 
 
-def _last(acc1: list[float]) -> Any:
+def _last(acc1: Sequence[float]) -> str:
     return f"{acc1[-1]:.2f}%" if acc1 else "diverged"

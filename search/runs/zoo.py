@@ -1,8 +1,8 @@
-"""A zoo from nothing, by the steps of section 4.2: search, budgets, scaling, the largest as teacher, all distilled, published.
+"""A zoo from nothing, by the steps of section 4.2: search, budgets, scaling, a teacher, distillation, publishing.
 
-    fbnetv3 search regenerate --preset micro --out DIR
+    fbnetv3 make-zoo --preset micro --out DIR
 
-Every step is a command of this package or leaves a file; the same call goes on where it was stopped or killed.
+Every step is a command of this package or leaves a file. The same call continues where it was stopped or killed.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from fbnetv3.complexity import cost
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 from fbnetv3.pair_file import Pair, load_pair, save_pair
+from fbnetv3.progress import Report
 from fbnetv3.scaling import coefficients
 from fbnetv3.schema import STRICT, find_yaml, list_yaml, load_yaml, read
-from fbnetv3.search.nars.algorithm import Progress
 from fbnetv3.search.nars.config import SearchConfig, load_preset
 from fbnetv3.search.runs.budgets import FOLDER, budget_name, budget_pairs
-from fbnetv3.search.runs.run import CONFIG, LEDGERS, resume, start
-from fbnetv3.search.space.costs import Constraint
-from fbnetv3.search.space.space import load_space
-from fbnetv3.search.trial import read_ledger
-from fbnetv3.training.data.memory import DATA
+from fbnetv3.search.runs.folder import CONFIG, load_search
+from fbnetv3.search.runs.run import resume, start
+from fbnetv3.search.space.constraints import Constraint
+from fbnetv3.search.space.reader import load_space
+from fbnetv3.training.data.packaged import DATA
 
 SCHEMA = 1
 ZOOS = Path(__file__).parent / "zoos"
@@ -46,39 +46,39 @@ Flops = tuple[Annotated[float, Field(gt=0.0)], ...]
 
 @dataclass(frozen=True, config=STRICT)
 class ZooPlan:
-    """A zoo as data: its search, and what becomes of the pairs."""
+    """A zoo as data: its search, and what is made from the pairs that it finds."""
 
     schema: int
-    name: str  # of the networks, which get a letter each, the smallest `a`
+    name: str  # the networks are called NAME_a, NAME_b, ..., the smallest first
     about: str
-    search: str  # preset
-    budgets: Flops  # of the searched pairs, in the search's metric and convention
-    smaller: Flops  # FLOPs that the pair of the smallest budget is scaled to
-    larger: Flops  # and that of the largest
-    tolerance: Annotated[float, Field(gt=0.0, lt=1.0)]  # share of their FLOPs that scaled networks may miss them by
-    recipe: dict[str, Any]  # values of the final training that differ from those of the search
-    larger_recipe: dict[str, Any]  # and of those scaled up
+    search: str  # preset of the search
+    budgets: Flops  # of the searched pairs, in the metric and convention of the search
+    smaller: Flops  # FLOPs to which the pair of the smallest budget is scaled down
+    larger: Flops  # FLOPs to which the pair of the largest budget is scaled up
+    tolerance: Annotated[float, Field(gt=0.0, lt=1.0)]  # scaled networks may miss their FLOPs by this share
+    recipe: dict[str, Any]  # values of the networks' training that differ from those of the search
+    larger_recipe: dict[str, Any]  # more such values for networks that were scaled up
     distillation: Annotated[float, Field(ge=0.0, lt=1.0)]
     licence: str
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What the trainings run on: so many at a time, each on so many processes of torchrun."""
+    """What the trainings run on."""
 
     device: str = "cpu"
-    at_once: int = 1
-    processes: int = 1
-    readers: int = 0
+    at_once: int = 1  # networks that are trained at the same time, after the search
+    processes: int = 1  # of torchrun, for each of these networks
+    readers: int = 0  # processes that read image files, for every training
 
 
 def list_zoos() -> list[str]:
-    """Names of the zoos in the package."""
+    """Return the names of the zoos in the package."""
     return list_yaml(ZOOS)
 
 
 def load_zoo(name: str) -> ZooPlan:
-    """A zoo of the package by name, or a user's by the path of its YAML file.
+    """Read a zoo of the package by name, or a custom one by the path of its YAML file.
 
     Raises:
         InputError: no such zoo, or a file with an unknown key, a missing key or a wrong value.
@@ -94,26 +94,26 @@ def load_zoo(name: str) -> ZooPlan:
     return plan
 
 
-def regenerate(
+def make_zoo(
     plan: ZooPlan,
     out: str | Path,
     data: str | None,
     search_data: str | None,
     seed: int,
     resources: Resources,
-    progress: Progress,
+    progress: Report,
 ) -> dict[str, Any]:
-    """Make the zoo in a folder, from wherever an earlier call came.
+    """Make the zoo in a folder, or continue it from where an earlier call stopped.
 
     Args:
-        data: what the networks are trained on; by default that of the search.
-        search_data: what candidates are trained on; by default that of the search's preset.
+        data: what the networks are trained on; by default the data of the search.
+        search_data: what candidates are trained on; by default the data of the search's preset.
 
     Returns:
-        What `zoo.json` holds: the hours of every stage, and a row a network.
+        The content of `zoo.json`: the hours of every stage, and one row for each network.
 
     Raises:
-        InputError: a folder of another zoo, a search, scaling or training that cannot be done; what was done stays.
+        InputError: the folder holds another zoo, or a step cannot be done. What was done before it is kept.
     """
     out = Path(out)
     config = _config(plan, out, search_data, seed, resources)
@@ -134,35 +134,35 @@ def regenerate(
 
 
 def hours(out: Path) -> dict[str, float]:
-    """Hours of all trainings together, by stage: what Table 4 calls the search cost, and what came after.
+    """Return the hours of all trainings together, by stage. Those of the search are what Table 4 calls the search cost.
 
-    A training that was killed and resumed counts from its resumption.
+    A training that was killed and resumed counts from the moment it was resumed.
     """
-    trials = sum(trial.seconds for trial in read_ledger(out / SEARCH / LEDGERS["nars"]))
+    trials = sum(trial.seconds for trial in load_search(out / SEARCH).trials())
     trained = {path.parent.name: _measured(path.parent)["seconds"] for path in (out / TRAINED).glob(f"*/{MEASURED}")}
     seconds = {"search": trials, "teacher": trained.pop(TEACHER, 0.0), "networks": sum(trained.values())}
     return {stage: round(value / 3600, 4) for stage, value in seconds.items()}
 
 
 def _config(plan: ZooPlan, out: Path, data: str | None, seed: int, resources: Resources) -> SearchConfig:
-    """The search's settings. The zoo's own networks are trained, so the pair of the search need not be."""
+    """Return the settings of the search, without a final training: the networks of the zoo are trained instead."""
     given = {"data": data, "seed": seed, "device": resources.device, "readers": resources.readers}
     changes = {key: value for key, value in given.items() if value is not None}
     return load_preset(plan.search).replace(**changes, final_training=False, baseline=False)
 
 
-def _search(config: SearchConfig, folder: Path, resources: Resources, progress: Progress) -> None:
+def _search(config: SearchConfig, folder: Path, resources: Resources, progress: Report) -> None:
     if not (folder / CONFIG).is_file():
-        start(config, folder, None, progress)
+        start(config, folder, progress)
         return
-    kept = load_yaml(folder / CONFIG, "search configuration")
-    if kept["name"] != config.name or kept["seed"] != config.seed:
-        raise InputError(f"{folder} holds the search {kept['name']} with seed {kept['seed']}; give another --out")
-    resume(folder, None, progress)
+    begun = load_search(folder).config
+    if (begun.name, begun.seed) != (config.name, config.seed):
+        raise InputError(f"{folder} holds the search {begun.name} with seed {begun.seed}; give another --out")
+    resume(folder, progress)
 
 
-def _pairs(plan: ZooPlan, config: SearchConfig, out: Path, data: str | None, progress: Progress) -> list[str]:
-    """Write a pair file for each network, and return their names, the smallest first."""
+def _pairs(plan: ZooPlan, config: SearchConfig, out: Path, data: str | None, progress: Report) -> list[str]:
+    """Write a pair file for each network, and return the names of the networks, the smallest first."""
     own = config.constraint
     files = [
         out / SEARCH / FOLDER / f"{budget_name(Constraint(own.metric, top, 0.0, own.convention))}.yaml"
@@ -182,14 +182,14 @@ def _pairs(plan: ZooPlan, config: SearchConfig, out: Path, data: str | None, pro
 
 
 def _final(plan: ZooPlan, pair: Pair, name: str) -> Pair:
-    """A pair as it is trained for the zoo."""
+    """Return a pair with the recipe that it is trained with for the zoo."""
     changes = plan.recipe | (plan.larger_recipe if pair.provenance.get("scaled_up") else {})
     recipe = pair.recipe.replace(**changes, distillation=plan.distillation)
     return dataclasses.replace(pair, arch=dataclasses.replace(pair.arch, name=name), recipe=recipe)
 
 
 def _scaled(plan: ZooPlan, pair: Pair, flops: float, config: SearchConfig) -> Pair:
-    """A pair with the same recipe and its network scaled to so many FLOPs, which no predictor has seen."""
+    """Return a pair with the same recipe, and with its network scaled to `flops`. No predictor has judged it."""
     space = load_space(config.space)
     found = coefficients(
         pair.arch,
@@ -214,7 +214,7 @@ class _Training:
 
 
 def _training(out: Path, name: str, pair: str, more: Sequence[str], resources: Resources) -> _Training:
-    """`fbnetv3 train` of a pair; the teacher is not taught."""
+    """Return the `fbnetv3 train` command of a pair. Without `more`, it trains without a teacher."""
     folder = out / TRAINED / name
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(resources.processes)]
     command = [sys.executable, *(launcher if resources.processes > 1 else []), "-m", "fbnetv3", "train", "--json"]
@@ -224,8 +224,8 @@ def _training(out: Path, name: str, pair: str, more: Sequence[str], resources: R
     return _Training(name, command, folder)
 
 
-def _train(jobs: Sequence[_Training], resources: Resources, progress: Progress) -> None:
-    """Run the trainings that are not done, several at a time."""
+def _train(jobs: Sequence[_Training], resources: Resources, progress: Report) -> None:
+    """Run the trainings that are not done yet, several at the same time."""
     with ThreadPoolExecutor(resources.at_once) as pool:
         for i, job in enumerate(jobs):
             progress(i, len(jobs), f"training {job.name}")
@@ -237,7 +237,7 @@ def _train(jobs: Sequence[_Training], resources: Resources, progress: Progress) 
 def _run(job: _Training) -> None:
     job.folder.mkdir(parents=True, exist_ok=True)
     with (job.folder / "lock").open("w") as lock:
-        # The command holds the lock too: where it outlived a killed driver, the next driver waits for it.
+        # The command inherits the lock. If it outlives a killed driver, the next driver waits for it.
         fcntl.flock(lock, fcntl.LOCK_EX)
         began = time.monotonic()
         row = _command(job.command, f"training {job.name}", lock.fileno())
@@ -245,12 +245,12 @@ def _run(job: _Training) -> None:
     write_atomically(job.folder / MEASURED, json.dumps(row | {"seconds": seconds}) + "\n")
 
 
-def _publish(plan: ZooPlan, out: Path, name: str, progress: Progress) -> None:
-    """The network's weights as a file, a row and a card of the zoo."""
+def _publish(plan: ZooPlan, out: Path, name: str, progress: Report) -> None:
+    """Publish a network: its weights as a file, a row of the registry and a card of the zoo."""
     if name in {row["model"] for row in _registry(out)}:
         return
     progress(0, 1, f"publishing {name}")
-    about = f"{name}: regenerated with `fbnetv3 search regenerate`; {_made(load_pair(out / PAIRS / f'{name}.yaml'))}."
+    about = f"{name}: made with `fbnetv3 make-zoo`; {_made(load_pair(out / PAIRS / f'{name}.yaml'))}."
     command = [
         sys.executable,
         "-m",
@@ -265,11 +265,11 @@ def _publish(plan: ZooPlan, out: Path, name: str, progress: Progress) -> None:
 
 
 def _command(command: list[str], what: str, lock: int | None = None) -> dict[str, Any]:
-    """Run a command of this package that prints one row as JSON."""
+    """Run a command of this package that prints one row as JSON, and return the row."""
     done = subprocess.run(command, capture_output=True, text=True, pass_fds=() if lock is None else (lock,))
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise InputError(f"{what} failed: {last}; mend that, and call again. It was: {' '.join(command)}")
+        raise InputError(f"{what} failed: {last}; fix the cause, and call again. The command was: {' '.join(command)}")
     row: dict[str, Any] = json.loads(done.stdout[done.stdout.index("[") :])[0]
     return row
 
@@ -294,7 +294,7 @@ def _made(pair: Pair) -> str:
 
 
 def _rows(out: Path, names: Sequence[str]) -> list[dict[str, Any]]:
-    """What the zoo has: costs as published, accuracy as measured when it was published."""
+    """Return one row for each network: costs in the published convention, accuracy as measured when it was published."""
     found = {row["model"]: row for row in _registry(out)}
     return [
         {

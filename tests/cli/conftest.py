@@ -6,12 +6,12 @@ import pytest
 from PIL import Image
 
 from fbnetv3 import build_model
-from fbnetv3.cli import main
+from fbnetv3.cli import main, show
 from fbnetv3.pair_file import Pair, save_pair
 from fbnetv3.training.data.packaged import load_images
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.weight_file import WeightFile, write_weight_file
-from tests.training.test_loop import ARCH
+from tests.training.examples import ARCH
 
 
 @pytest.fixture
@@ -20,7 +20,9 @@ def run(capsys, monkeypatch):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["fbnetv3", *map(str, arguments)])
+        # Both: readline gives the processes of pytest-xdist a COLUMNS of 80, which the console of tables keeps from its import.
         monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(show.out, "width", 200)
         with pytest.raises(SystemExit) as exit_info:
             main()
         captured = capsys.readouterr()

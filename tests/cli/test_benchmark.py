@@ -1,8 +1,6 @@
-"""`fbnetv3 benchmark` as a user meets it: ImageNet's evaluation and split on pictures made here, and what is mounted."""
+"""`fbnetv3 benchmark` as a user meets it: ImageNet's evaluation and split on made-up images, and the list of benchmarks."""
 
 import csv
-import importlib
-import inspect
 import json
 import subprocess
 import sys
@@ -12,7 +10,9 @@ import torch
 from timm.data import ImageNetInfo
 
 from fbnetv3 import build_model
-from fbnetv3.cli.benchmark import MOUNTED
+from fbnetv3.benchmarks.catalogue import CATALOGUE
+from fbnetv3.benchmarks.result import RESULTS, load_result, write_result
+from fbnetv3.cli.benchmark import ROOMS
 from fbnetv3.transforms import Transforms
 from fbnetv3.weight_file import IMAGENET, WeightFile, write_weight_file
 from tests.cli.test_cli import ROOT, one_line
@@ -103,33 +103,70 @@ def test_the_split_of_the_search_is_written_and_trained_on(run, tmp_path):
     assert code == 0, err
     assert "[1/2] epoch 1/1" in err
     assert json.loads(out)[0]["val_acc1"] in (0, 25, 50, 75, 100)
-    one_line(run(*call), "has 10 pictures in 2 classes; needed: more than 10000")
+    one_line(run(*call), "has 10 images in 2 classes; needed: more than 10000")
     one_line(run(*call[:-4]), "has 3 folders of classes; needed: 200")
 
 
-@pytest.mark.parametrize("entry", MOUNTED, ids=[entry.name for entry in MOUNTED])
-def test_mounted_modules_parse_their_arguments_themselves(run, monkeypatch, entry):
-    module, given = importlib.import_module(f"fbnetv3.benchmarks.{entry.module}"), []
-    assert len(inspect.signature(module.main).parameters) == 1
-    code, out, _ = run("benchmark", entry.name, "--help")
-    assert (code, out.split()[0]) == (0, "usage:")
-    monkeypatch.setattr(module, "main", given.append)
-    arguments = ["table1", "--seeds", "1", "2", "--data", "memory:x", "-q", "--help", "--json=3"]
-    assert run("benchmark", entry.name, *arguments) == (0, "", "")
-    assert given == [arguments]
+def test_the_list_names_every_benchmark_with_its_sentence(run):
+    code, out, _ = run("benchmark", "--help")
+    shown = " ".join(out.replace("│", " ").split())
+    assert code == 0
+    for name, entry in CATALOGUE.items():
+        assert f" {name} " in shown
+        assert entry.about in shown
+    for name in ("imagenet", "imagenet-split", "coco", *ROOMS.values()):
+        assert name in shown
 
 
-def test_mistakes_with_mounted_modules_end_with_code_2(run, tmp_path):
-    code, out, err = run("benchmark", "cifar10", "--out", tmp_path / "none.json")
-    assert (code, out) == (2, "")
-    assert err.splitlines()[-1].endswith("none.json: no such file; run: fbnetv3 benchmark none")
-    code, _, err = run("benchmark", "data-speed", "--rounds", "many")
+@pytest.mark.parametrize("name", ["zoo-cost", "experiment", "finalists", "data-speed", "detection-voc100"])
+def test_a_benchmark_has_the_options_of_its_function(run, name):
+    code, out, _ = run("benchmark", name, "--help")
+    assert code == 0
+    for option in CATALOGUE[name].load().options:
+        assert f"--{option.replace('_', '-')}" in out or option == "name"
+    assert "--show" in out
+
+
+def test_a_committed_result_is_shown(run):
+    code, out, _ = run("benchmark", "finalists", "--show")
+    assert code == 0
+    assert "finalists --table nas-bench-macro_cifar10.json" in out
+    assert "240 (10 " in out
+    assert "+1.12 (+0.65" in out
+    code, out, _ = run("benchmark", "experiment", "table6", "--show", "--json")
+    assert json.loads(out)["experiment"] == "table6"
+    code, out, _ = run("search", "compare", "--show", "--out", RESULTS.parent)
     assert code == 2
-    assert "invalid int value: 'many'" in err
+
+
+def test_search_compare_is_a_benchmark(run, tmp_path):
+    result = load_result("compare_quickstart")
+    write_result("compare", result, tmp_path)
+    code, out, _ = run("search", "compare", "--show", "--out", tmp_path, "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert [row["method"] for row in rows] == list(result.values["cases"]["trainings_40"]["methods"])
+    assert set(rows[0]) == {"case", "method", "acc1", "std", "nars minus it", "95%", "nars better"}
+    one_line(run("search", "compare", "--out", tmp_path), "give one of --preset and --table")
+
+
+def test_mistakes_with_benchmarks(run, tmp_path):
+    one_line(run("benchmark", "cifar10", "--show", "--out", tmp_path / "none.json"), "none.json: no such file")
+    one_line(run("benchmark", "experiment", "table9"), "unknown experiment 'table9'; did you mean 'table")
+    for arguments, words in (
+        (("data-speed", "--rounds", "many"), "--rounds"),
+        (("experiment",), "Missing argument 'name'"),
+        (("finalists",), "Missing option '--table'"),
+        (("data-sped",), "No such command 'data-sped'. Did you mean 'data-speed'"),
+    ):
+        one_line(run("benchmark", *arguments), words)
 
 
 def test_the_command_imports_benchmarks_only_when_they_are_called():
-    heavy = ("timm", "torchvision", "scipy", "matplotlib", "pydantic", "fvcore", "fbnetv3.benchmarks")
-    script = f"import sys, fbnetv3.cli; print([m for m in {heavy} if m in sys.modules])"
+    heavy = ("timm", "torchvision", "scipy", "matplotlib", "pydantic", "fvcore")
+    script = (
+        "import sys, fbnetv3.cli; "
+        f"print([m for m in sys.modules if m in {heavy} or m.startswith('fbnetv3.benchmarks.')])"
+    )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "['fbnetv3.benchmarks.catalogue']"

@@ -13,7 +13,6 @@ from PIL import Image
 import fbnetv3
 from fbnetv3 import InputError
 from fbnetv3.classifier import Classifier
-from fbnetv3.cli.search import parse_count
 from fbnetv3.complexity import cost
 from fbnetv3.training.data.packaged import load_images
 from fbnetv3.training.process_rank import ProcessRank
@@ -131,16 +130,16 @@ def test_mistakes_with_files_are_one_line(run, pair, weights, picture, tmp_path)
 
 
 def test_mistakes_with_names_and_numbers_are_one_line(run, tmp_path):
-    one_line(run("info", "fbnetv3_z"), "unknown model 'fbnetv3_z'; available: fbnetv3_a")
-    one_line(run("recipe", "show", "nothing"), "unknown recipe 'nothing'; available:")
+    one_line(run("info", "fbnetv3_z"), "unknown model 'fbnetv3_z'; did you mean 'fbnetv3_g'")
+    one_line(run("recipe", "show", "nothing"), "unknown recipe 'nothing'; `fbnetv3 recipe list` lists all")
     one_line(run("reproduce", "table99"), "table99")
     new = ["--out", tmp_path / "run"]
     one_line(run("search", "run", *new, "--preset", "slow"), "unknown preset 'slow'; available: cifar10, imagenet200")
     one_line(run("search", "run", *new, "--max-flops", "lots"), "--max-flops is 'lots'; give a count such as 450M")
-    one_line(run("search", "run", *new, "--max-latency", "2"), "--max-latency and --latency-table need each other")
+    one_line(run("search", "run", *new, "--max-latency", "2"), "--max-latency and --latency-table work only together")
     one_line(
         run("search", "run", *new, "--max-params", "9K", "--max-flops", "400K"),
-        "params (published convention) 0 to 9,000",
+        "params (published convention) from 0 to 9,000",
     )
     one_line(run("search", "run", *new, "--flops-convention", "mine"), "convention is 'mine'")
     one_line(run("search", "resume", tmp_path / "run"), "no search in")
@@ -150,7 +149,7 @@ def test_mistakes_with_names_and_numbers_are_one_line(run, tmp_path):
 def test_an_infeasible_budget_is_one_line(run, tmp_path):
     one_line(
         run("search", "run", "--out", tmp_path / "run", "--max-flops", "10K", "--workers", "1"),
-        "give a constraint inside",
+        "give wider constraints",
     )
     assert not (tmp_path / "run").exists()
 
@@ -179,19 +178,6 @@ def test_recipe_and_reproduce(run):
     code, out, _ = run("reproduce", "table4")
     assert code == 0
     assert "measured here" in out
-
-
-@pytest.mark.parametrize(
-    ("text", "value"), [("450M", 450e6), ("1.2g", 1.2e9), ("800K", 8e5), ("1000000", 1e6), ("1e6", 1e6)]
-)
-def test_counts(text, value):
-    assert parse_count(text, "--max-flops") == value
-
-
-@pytest.mark.parametrize("text", ["", "M", "-1M", "nan", "inf", "0", "1.5X"])
-def test_bad_counts(text):
-    with pytest.raises(InputError, match="--max-flops"):
-        parse_count(text, "--max-flops")
 
 
 def test_the_module_is_the_command():

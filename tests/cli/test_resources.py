@@ -1,4 +1,4 @@
-"""`search budgets`, `search scale` and `search latency-table` as a user meets them."""
+"""`search budgets`, `scale` and `search latency-table` as a user meets them."""
 
 import json
 
@@ -10,10 +10,10 @@ from fbnetv3.complexity import cost
 from fbnetv3.search.nars.config import save_config
 from fbnetv3.search.space import measure_latency as timing
 from fbnetv3.search.space.constraints import random_rows
-from fbnetv3.search.space.latency import distinct_pieces, load_table
-from fbnetv3.search.space.space import load_space
+from fbnetv3.search.space.latency import distinct_parts, load_table
+from fbnetv3.search.space.reader import load_space
 from tests.cli.test_cli import one_line
-from tests.search.runs.test_run import config, run_scripted
+from tests.search.scripted import config, run_scripted
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +37,21 @@ def test_budgets(run, searched):
         assert json.loads(shown)["totals"][0]["flops"] == row["flops"]
     one_line(run("search", "budgets", searched), "give budgets with --max-flops or with --max-params")
     one_line(run("search", "budgets", searched, "--max-flops", "many"), "--max-flops is 'many'")
-    one_line(run("search", "budgets", searched / "absent", "--max-flops", "1M"), "cannot read the search configuration")
+    one_line(run("search", "budgets", searched / "absent", "--max-flops", "1M"), "no search in")
 
 
 def test_scale(run, pair):
-    code, out, _ = run("search", "scale", "--model", "fbnetv3_b", "--target-flops", "357M", "--json")
+    code, out, _ = run("scale", "--model", "fbnetv3_b", "--target-flops", "357M", "--json")
     rows = json.loads(out)
     assert code == 0
     assert 5 < len(rows) <= 10
     assert [row["from_rule"] for row in rows] == sorted(row["from_rule"] for row in rows)
     for row in rows:
         assert row["flops"] == cost(Arch.from_dict(row["arch"])).flops() == pytest.approx(357e6, rel=0.01)
-    _, table, _ = run("search", "scale", "--pair", pair, "--target-flops", "2.5M", "--tolerance", "0.05", "--top", "2")
+    _, table, _ = run("scale", "--pair", pair, "--target-flops", "2.5M", "--tolerance", "0.05", "--top", "2")
     assert table.count("\n") == 6
-    one_line(run("search", "scale", "--target-flops", "1G"), "give a network with --model or with --pair")
-    one_line(run("search", "scale", "--model", "fbnetv3_z", "--target-flops", "1G"), "unknown model")
+    one_line(run("scale", "--target-flops", "1G"), "give one network, with --model or with --pair")
+    one_line(run("scale", "--model", "fbnetv3_z", "--target-flops", "1G"), "unknown model")
 
 
 def test_latency_table_and_a_search_within_it(run, tmp_path, monkeypatch):
@@ -61,8 +61,8 @@ def test_latency_table_and_a_search_within_it(run, tmp_path, monkeypatch):
     rows = random_rows(space, 2, np.random.default_rng(3))
     assert code == 0
     assert "measuring the blocks of space micro" in err
-    assert sorted(load_table(file).ms) == distinct_pieces(space, rows)
+    assert sorted(load_table(file).ms) == distinct_parts(space, rows)
     assert f"{len(load_table(file).ms)} blocks" in out
     new = ["--out", tmp_path / "run", "--max-latency", "1", "--latency-table"]
-    one_line(run("search", "run", *new, file), "measure it first")
+    one_line(run("search", "run", *new, file), "measure it with `fbnetv3 search latency-table`")
     one_line(run("search", "run", *new, tmp_path / "absent.json"), "cannot read the latency table")

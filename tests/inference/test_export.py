@@ -1,49 +1,16 @@
+"""Files of other runtimes: they give the network's logits, or they do not appear."""
+
 import dataclasses
 import subprocess
 import sys
 
 import pytest
 import torch
-from torch import nn
 
-from fbnetv3 import Arch, Block, InputError, build_model
+from fbnetv3 import InputError
 from fbnetv3.inference import export
 from fbnetv3.inference.export import FORMATS, export_model
-from fbnetv3.inference.runtimes import relative_difference
-
-# One of each kind of block: plain convolution, residual, squeeze-and-excitation, an odd padding, ReLU.
-ARCH = Arch(
-    "tiny",
-    32,
-    Block("conv", 8, k=3, s=2),
-    (
-        (Block("conv", 8, k=3), Block("ir", 8, k=3, n=2, e=2)),
-        (Block("ir", 16, k=5, e=2, s=2, se=True, pad=1), Block("ir", 16, k=3, e=2, se=True, act="relu")),
-    ),
-    Block("pool", 24, e=2),
-)
-
-
-def trained_like(seed=0, in_chans=3):
-    """A network in train mode whose batch norms do something."""
-    torch.manual_seed(seed)
-    model = build_model(ARCH, 10, in_chans, dropout=0.5, stochastic_depth=0.5)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2)
-            module.running_var.uniform_(0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.2)
-    return model
-
-
-def images(n, side=32, seed=1):
-    return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(seed))
-
-
-def logits(model, x):
-    with torch.no_grad():
-        return model.eval()(x)
+from tests.inference.examples import images, logits, trained_like
 
 
 def names(folder):
@@ -131,7 +98,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     assert path.read_text() == "old"
 
 
-def test_what_the_user_can_mend_is_said(tmp_path, monkeypatch):
+def test_mistakes(tmp_path, monkeypatch):
     model = trained_like()
     good = tmp_path / "net.pt2"
     with pytest.raises(
@@ -144,7 +111,7 @@ def test_what_the_user_can_mend_is_said(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="cannot write into"):
         export_model(model, images(1), tmp_path / "file" / "net.pt2", "torch-export")
     with pytest.raises(
-        InputError, match=r"example is float32 \[1, 2, 32, 32\] on cpu, which the network does not take"
+        InputError, match=r"example is float32 \[1, 2, 32, 32\] on cpu, which the network does not accept"
     ):
         export_model(model, images(1)[:, :2], good, "torch-export")
     for bad in (images(1)[0], images(1).double(), images(0), images(1).to("meta")):
@@ -156,17 +123,3 @@ def test_what_the_user_can_mend_is_said(tmp_path, monkeypatch):
     ):
         export_model(model, images(1), tmp_path / "net.onnx", "onnx")
     assert names(tmp_path) == ["file"]
-
-
-@pytest.mark.parametrize(
-    ("found", "expected", "share"),
-    [
-        ([1.0, 4.0], [1.0, 4.0], 0.0),
-        ([1.0, 4.0], [2.0, 4.0], 0.25),
-        ([0.0], [0.0], 0.0),
-        ([1.0], [1.0, 4.0], float("inf")),
-        ([float("nan"), 4.0], [1.0, 4.0], float("inf")),
-    ],
-)
-def test_relative_difference_by_hand(found, expected, share):
-    assert relative_difference(torch.tensor(found), torch.tensor(expected)) == share

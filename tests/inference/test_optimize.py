@@ -1,60 +1,17 @@
+"""The fastest way to run a network here: which backend it is, and that its logits are the network's."""
+
 import subprocess
 import sys
 import threading
 
 import pytest
 import torch
-from torch import nn
 
-from fbnetv3 import Arch, Block, InputError, build_model
+from fbnetv3 import InputError
 from fbnetv3.inference import optimize as inference
 from fbnetv3.inference.optimize import BACKENDS, optimize_for_inference, time_calls
-from fbnetv3.training.engine import cpu_threads
+from tests.inference.examples import ARCH, NO_HEAD, images, logits, trained_like
 from tests.places import ROOT
-
-ARCH = Arch(
-    "tiny",
-    32,
-    Block("conv", 8, k=3, s=2),
-    (
-        (Block("conv", 8, k=3), Block("ir", 8, k=3, n=2, e=2)),
-        (
-            Block("ir", 16, k=5, e=2, s=2, se=True, pad=1),
-            Block("ir", 16, k=3, e=2, se=True, act="relu", se_from="expanded"),
-            Block("ir", 16, k=3, e=2, dw_norm_act=False),
-        ),
-    ),
-    Block("pool", 24, e=2),
-)
-NO_HEAD = Arch("bare", 32, Block("conv", 8, k=3, s=2, act="relu"), ((Block("ir", 8, k=3, n=2, se=True),),), None)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    with cpu_threads(1):
-        yield
-
-
-def trained_like(arch=ARCH):
-    """A network in train mode whose batch norms do something."""
-    torch.manual_seed(0)
-    model = build_model(arch, 10, dropout=0.5, stochastic_depth=0.5)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2)
-            module.running_var.uniform_(0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.2)
-    return model
-
-
-def images(n, seed=1):
-    return torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
-
-
-def logits(model, x):
-    with torch.no_grad():
-        return model.eval()(x)
 
 
 @pytest.mark.parametrize(
@@ -80,22 +37,6 @@ def test_every_backend_gives_the_logits_of_the_network(arch, backend):
             assert not out.requires_grad
             torch.testing.assert_close(out, logits(model, x), rtol=1e-4, atol=1e-5)
     assert torch.equal(first, kept), "a later call wrote into what an earlier one returned"
-
-
-def test_without_onednn_batch_norms_are_folded_all_the_same(monkeypatch):
-    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)
-    monkeypatch.setattr("fbnetv3.inference.fusion.FusedConv", None)  # must not be asked for
-    model = trained_like()
-    fast = optimize_for_inference(model, images(2), "eager")
-    torch.testing.assert_close(fast(images(3)), logits(model, images(3)), rtol=1e-4, atol=1e-5)
-
-
-def test_the_eager_backend_has_no_norms_and_no_activations_of_its_own():
-    network = inference.frozen_copy(trained_like(), images(1))
-    fused = inference.fuse_network(network, images(1))
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
-    left = [name for name, module in fused.named_modules() if isinstance(module, nn.Hardswish | nn.ReLU)]
-    assert all(".se." in name or name.startswith("head.") for name in left), left
 
 
 def test_auto_takes_the_fastest(monkeypatch):
@@ -129,13 +70,13 @@ def test_auto_leaves_out_what_is_missing_broken_or_wrong(monkeypatch):
         optimize_for_inference(model, images(1))
 
 
-def test_what_the_user_can_mend_is_said(monkeypatch):
+def test_mistakes(monkeypatch):
     model = trained_like()
     with pytest.raises(
         InputError, match="unknown backend 'tvm'; available: auto, eager, inductor, onnxruntime, openvino"
     ):
         optimize_for_inference(model, images(1), "tvm")
-    with pytest.raises(InputError, match="which the network does not take"):
+    with pytest.raises(InputError, match="which the network does not accept"):
         optimize_for_inference(model, images(1)[:, :1], "eager")
     fast = optimize_for_inference(model, images(1), "eager")
     for bad in (images(1)[..., :31], images(1).double(), images(1)[0], images(1).to("meta")):
@@ -157,44 +98,6 @@ print(optimize_for_inference(fbnetv3.build_model("fbnetv3_a0"), torch.zeros(1, 3
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "eager"
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_runtimes_get_the_threads_of_torch(monkeypatch, threads):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("openvino")
-    given = []
-
-    def session(content, options, providers):
-        given.append((options.intra_op_num_threads, options.inter_op_num_threads))
-        return genuine(content, options, providers=providers)
-
-    genuine = onnxruntime.InferenceSession
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    with cpu_threads(threads):
-        optimize_for_inference(trained_like(NO_HEAD), images(1), "onnxruntime")
-        fast = optimize_for_inference(trained_like(NO_HEAD), images(1), "openvino")
-    assert given == [(threads, 1)]
-    fast(images(3))
-    for request in (fast.run.fixed, fast.run.free):
-        assert request.get_compiled_model().get_property("INFERENCE_NUM_THREADS") == threads
-        assert "float32" in str(request.get_compiled_model().get_property("INFERENCE_PRECISION_HINT"))
-    assert fast.threads == threads
-
-
-def test_one_openvino_network_serves_several_threads():
-    pytest.importorskip("openvino")
-    model = trained_like()
-    fast = optimize_for_inference(model, images(1), "openvino")
-    inputs = [images(1 + i % 2, seed=i) for i in range(20)]
-    found = {}
-    workers = [threading.Thread(target=lambda i=i: found.update({i: fast(inputs[i])})) for i in range(20)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    for i, x in enumerate(inputs):
-        torch.testing.assert_close(found[i], logits(model, x), rtol=1e-4, atol=1e-5)
 
 
 def test_time_calls_runs_all_in_turn():

@@ -1,3 +1,5 @@
+"""Int8 networks: how far they agree with the network, what stays float32, files, mistakes."""
+
 import dataclasses
 
 import pytest
@@ -8,7 +10,7 @@ from fbnetv3.inference.optimize import optimize_for_inference
 from fbnetv3.inference.quantization import load_quantized, quantize, save_quantized
 from fbnetv3.training.data.memory import Split, normalise
 from fbnetv3.training.data.packaged import fashion_mnist
-from fbnetv3.training.engine import cpu_threads, seeded
+from fbnetv3.training.engine import seeded
 from fbnetv3.training.loop import fit
 from fbnetv3.training.recipe import Recipe
 
@@ -22,9 +24,20 @@ ARCH = Arch(
     ((Block("ir", 16, k=3, e=2, s=2), Block("ir", 16, k=3, e=2, se=True)),),
     Block("pool", 32, e=2),
 )
+# Four classes that are easy to distinguish: in two epochs the network learns them well enough that few images are near a
+# boundary, where rounding decides.
+CLASSES = torch.tensor([0, 1, 5, 8])
+RECIPE = Recipe(optimizer="sgd", lr=0.1, epochs=2, batch_size=64, warmup_epochs=0.2, schedule="cosine")
+
+
+def only(split, count=None):
+    """The images of the four classes."""
+    rows = torch.isin(split.labels, CLASSES).nonzero()[:count, 0]
+    return Split(split.images[rows], split.labels[rows])
+
+
 FULL = fashion_mnist()
-DATA = dataclasses.replace(FULL, val=Split(FULL.val.images[:100], FULL.val.labels[:100]))
-RECIPE = Recipe(optimizer="sgd", lr=0.1, epochs=2, batch_size=64, warmup_epochs=0.2)
+DATA = dataclasses.replace(FULL, train=only(FULL.train), val=only(FULL.val, 100), test=only(FULL.test))
 
 
 def prepared(images):
@@ -32,12 +45,6 @@ def prepared(images):
 
 
 CALIBRATION = [prepared(part) for part in DATA.train.images[:128].split(50)]  # the last batch is smaller
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    with cpu_threads(1):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +66,9 @@ def logits(run, images):
 def test_int8_agrees_with_the_network_on_real_images(trained, int8):
     plain, rounded = logits(trained, DATA.test.images), logits(int8, DATA.test.images)
     correct = [float((each.argmax(1) == DATA.test.labels).float().mean()) for each in (plain, rounded)]
-    assert correct[0] > 0.6, "the network learned nothing: agreement would mean nothing"
+    assert correct[0] > 0.8, "the network learned little: agreement would mean little"
     assert abs(correct[0] - correct[1]) < 0.02
-    assert float((plain.argmax(1) == rounded.argmax(1)).float().mean()) > 0.95
+    assert float((plain.argmax(1) == rounded.argmax(1)).float().mean()) > 0.97
     assert not torch.allclose(plain, rounded, rtol=1e-4, atol=1e-4), "nothing was rounded"
     assert int8.backend == "openvino int8"
 
@@ -121,26 +128,26 @@ def test_a_full_disk_leaves_nothing(tmp_path, int8, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_the_user_can_mend_is_said(tmp_path, trained, int8, monkeypatch):
+def test_mistakes(tmp_path, trained, int8, monkeypatch):
     with pytest.raises(InputError, match="calibration has no images"):
         quantize(trained, [])
     with pytest.raises(
-        InputError, match=r"example is float32 \[50, 2, 28, 28\] on cpu, which the network does not take"
+        InputError, match=r"example is float32 \[50, 2, 28, 28\] on cpu, which the network does not accept"
     ):
         quantize(trained, [CALIBRATION[0].expand(-1, 2, -1, -1)])
     with pytest.raises(
         InputError, match=r"a batch is torch.float32 \[50, 1, 14, 28\], the first torch.float32 \[50, 1,"
     ):
         quantize(trained, [CALIBRATION[0], CALIBRATION[0][:, :, :14]])
-    with pytest.raises(InputError, match=r"net\.bin; an int8 network is a file that ends in \.xml"):
+    with pytest.raises(InputError, match=r"net\.bin; the file of an int8 network ends in \.xml"):
         save_quantized(int8, tmp_path / "net.bin")
     plain = optimize_for_inference(trained, CALIBRATION[0], "openvino")
     with pytest.raises(
-        InputError, match=r"OptimizedModel\(openvino, .* is not what fbnetv3.inference.quantization.quantize returns"
+        InputError, match=r"OptimizedModel\(openvino, .* is not an int8 network; give what fbnetv3\.quantize"
     ):
         save_quantized(plain, tmp_path / "net.xml")
     with pytest.raises(
-        InputError, match=r"cannot run .*absent\.xml on \[50, 1, 28, 28\]: .*give a file of save_quantized"
+        InputError, match=r"cannot run .*absent\.xml on \[50, 1, 28, 28\]: .*give a file that save_quantized wrote"
     ):
         load_quantized(tmp_path / "absent.xml", CALIBRATION[0])
     (tmp_path / "damaged.xml").write_text("<net/>")

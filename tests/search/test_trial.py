@@ -1,10 +1,14 @@
+"""Trials and the ledger: what is written survives a crash, and a damaged or foreign file is refused."""
+
 import json
 import multiprocessing
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fbnetv3 import InputError
-from fbnetv3.search.trial import Ledger, Trial, comparable, read_ledger
+from fbnetv3.errors import InputError
+from fbnetv3.search.trial import REPEATS, Ledger, Trial, comparable, evaluated, read_ledger
 
 
 def trial(round=1, index=0, **changes):
@@ -26,11 +30,36 @@ def trial(round=1, index=0, **changes):
 
 @pytest.fixture
 def path(tmp_path):
+    """A ledger of three trials."""
     path = tmp_path / "run" / "ledger.jsonl"
     with Ledger.open(path, "config") as ledger:
         for i in range(3):
             ledger.append(trial(index=i))
     return path
+
+
+def test_a_trial_is_identified_by_round_and_index():
+    assert trial(2, 5).place == (2, 5)
+
+
+def test_failed_trials_say_nothing_about_their_candidate():
+    trials = [trial(status="ok"), trial(status="failed", acc1=[]), trial(status="diverged", acc1=[])]
+    assert evaluated(trials) == [trials[0], trials[2]]
+
+
+def test_equal_searches_may_differ_in_order_times_and_error_texts():
+    a = [trial(1, 0), trial(1, 1), trial(REPEATS, 0)]
+    b = [trial(1, 1, seconds=9.0), trial(REPEATS, 0, error="x"), trial(1, 0)]
+    assert comparable(a) == comparable(b)
+    assert [(row["round"], row["index"]) for row in comparable(a)] == [(0, 0), (1, 0), (1, 1)]
+    assert json.dumps(comparable(a))
+
+
+@pytest.mark.parametrize(
+    "change", [{"acc1": [10.0, 20.6]}, {"candidate": [1, 3]}, {"seed": 4}, {"predicted": [1.0, 2.0]}, {"flops": 5}]
+)
+def test_equal_searches_agree_on_everything_else(change):
+    assert comparable([trial()]) != comparable([trial(**change)])
 
 
 def test_what_is_appended_is_read_again(path):
@@ -41,22 +70,52 @@ def test_what_is_appended_is_read_again(path):
     assert read_ledger(path)[-1].predicted == [80.0, 1.0]
 
 
+@settings(max_examples=25)  # each of them is written to the disk
+@given(
+    st.lists(st.floats(0, 100), max_size=3),
+    st.floats(0, 1e9),
+    st.text(max_size=20),
+    st.one_of(st.none(), st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=2)),
+)
+def test_every_value_survives_the_file(tmp_path_factory, acc1, seconds, error, predicted):
+    path = tmp_path_factory.mktemp("ledger") / "ledger.jsonl"
+    written = trial(acc1=acc1, seconds=seconds, error=error, predicted=predicted)
+    with Ledger.open(path, "config") as ledger:
+        ledger.append(written)
+    assert read_ledger(path) == [written]
+
+
+def test_a_new_ledger_has_no_trials(tmp_path):
+    with Ledger.open(tmp_path / "ledger.jsonl", "config") as ledger:
+        assert ledger.trials == []
+    assert read_ledger(tmp_path / "ledger.jsonl") == []
+
+
 def test_a_line_cut_anywhere_by_a_crash_is_dropped_and_nothing_else(path):
-    whole = path.read_bytes()
-    start = len(whole) - len(whole.splitlines(keepends=True)[-1])
-    for end in range(start, len(whole)):
-        path.write_bytes(whole[:end])
+    complete = path.read_bytes()
+    start = len(complete) - len(complete.splitlines(keepends=True)[-1])
+    for end in range(start, len(complete)):
+        path.write_bytes(complete[:end])
         assert len(read_ledger(path)) == 2
         with Ledger.open(path, "config") as ledger:
             assert len(ledger.trials) == 2
             ledger.append(trial(index=2))
-        assert path.read_bytes() == whole
+        assert path.read_bytes() == complete
 
 
-def test_a_cut_header_begins_anew(path):
+def test_a_ledger_with_a_cut_header_starts_again(path):
     path.write_bytes(path.read_bytes()[:7])
     with Ledger.open(path, "config") as ledger:
         assert ledger.trials == []
+
+
+def test_a_failed_trial_is_replaced_at_its_place(path):
+    with Ledger.open(path, "config") as ledger:
+        ledger.append(trial(2, 0, status="failed", acc1=[], error="lost"))
+        ledger.append(trial(2, 1))
+        ledger.append(trial(2, 0))
+        assert ledger.trials[-2:] == [trial(2, 0), trial(2, 1)]
+    assert read_ledger(path)[-2:] == [trial(2, 0), trial(2, 1)]
 
 
 @pytest.mark.parametrize(
@@ -66,10 +125,16 @@ def test_a_cut_header_begins_anew(path):
         (lambda lines: [*lines, lines[-1]], "line 5 repeats trial 2 of round 1"),
         (lambda lines: [*lines, b'{"round": 1}\n'], "line 5: missing key 'index'"),
         (lambda lines: [lines[0], lines[1].replace(b'"seed": 3', b'"seed": "3"'), *lines[2:]], "line 2: seed is '3'"),
-        (lambda lines: [b"\xff\xfe\n", *lines[1:]], "another configuration, or is damaged"),
+        (lambda lines: [*lines, b'{"size": 1}\n'], "line 5: unknown key 'size'"),
+        (lambda lines: [b"\xff\xfe\n", *lines[1:]], "another configuration, or is damaged; give another folder"),
+        (
+            lambda lines: [lines[0].replace(b"2", b"1", 1), *lines[1:]],
+            "another schema, this version reads schema 2; resume",
+        ),
     ],
+    ids=["no JSON", "repeated", "missing key", "wrong type", "unknown key", "no text", "schema"],
 )
-def test_damage_is_refused_and_the_file_left_alone(path, damage, words):
+def test_a_damaged_ledger_is_refused_and_left_alone(path, damage, words):
     path.write_bytes(b"".join(damage(path.read_bytes().splitlines(keepends=True))))
     before = path.read_bytes()
     with pytest.raises(InputError, match=words), Ledger.open(path, "config"):
@@ -82,13 +147,21 @@ def test_another_configuration_is_refused(path):
         pass
 
 
+def test_a_ledger_that_is_not_there_cannot_be_read(tmp_path):
+    with pytest.raises(
+        InputError, match=r"cannot read the ledger .*absent.*No such file.*; give the folder of a search"
+    ):
+        read_ledger(tmp_path / "absent")
+
+
 def hold(path, ready, done):
+    """Keep a ledger open. A process of its own runs this."""
     with Ledger.open(path, "config"):
         ready.set()
         done.wait()
 
 
-def test_a_second_driver_is_refused_and_a_dead_one_holds_nothing(path):
+def test_a_second_search_is_refused_and_a_killed_one_blocks_nothing(path):
     context = multiprocessing.get_context("spawn")
     ready, done = context.Event(), context.Event()
     process = context.Process(target=hold, args=(path, ready, done))
@@ -102,6 +175,12 @@ def test_a_second_driver_is_refused_and_a_dead_one_holds_nothing(path):
         assert len(ledger.trials) == 3
 
 
+def test_a_running_search_can_be_watched(path):
+    with Ledger.open(path, "config") as ledger:
+        ledger.append(trial(2, 0))
+        assert read_ledger(path) == ledger.trials
+
+
 def test_a_full_disk_keeps_what_was_written(path, monkeypatch):
     with Ledger.open(path, "config") as ledger:
 
@@ -109,22 +188,15 @@ def test_a_full_disk_keeps_what_was_written(path, monkeypatch):
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr("fbnetv3.search.trial.os.fsync", full)
-        with pytest.raises(InputError, match="No space left on device; make room and resume"):
+        with pytest.raises(InputError, match="No space left on device; free some space and resume"):
             ledger.append(trial(index=3))
         assert len(ledger.trials) == 3
 
 
-def test_an_unwritable_folder(tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(InputError, match="give a folder that can be written"),
         Ledger.open(tmp_path / "file" / "x", "c"),
     ):
         pass
-
-
-def test_comparison_ignores_order_and_time_only():
-    a, b = [trial(1, 0), trial(1, 1)], [trial(1, 1, seconds=9.0), trial(1, 0)]
-    assert comparable(a) == comparable(b)
-    assert comparable(a) != comparable([trial(1, 0), trial(1, 1, acc1=[10.0, 20.6])])
-    assert json.dumps(comparable(a))

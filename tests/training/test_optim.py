@@ -1,3 +1,5 @@
+"""Learning rates, optimizers and averages against formulas, timm and torch."""
+
 import math
 
 import pytest
@@ -48,6 +50,15 @@ def test_rates_of_recipes_without_the_newer_fields_are_what_they_were_to_the_las
     recipe = BASE.replace(warmup_epochs=warmup, lr_decay=0.27)
     for step in range(10 * steps):
         assert learning_rate(recipe, step, steps) == before(recipe, step)
+
+
+def test_learning_rate_warms_up_and_decays_once_an_epoch():
+    recipe = Recipe("sgd", 0.1, 4, 32, warmup_epochs=1.0, lr_decay=0.5)
+    rates = [learning_rate(recipe, step, 4) for step in range(16)]
+    assert rates[:4] == pytest.approx([0.02, 0.04, 0.06, 0.08])
+    assert rates[4:8] == [0.1] * 4
+    assert rates[8:12] == [0.05] * 4
+    assert rates[12:] == [0.025] * 4
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 3])
@@ -143,6 +154,27 @@ def test_steps_are_those_of_timms_optimizer_factory(optimizer, decay_norm_bias):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
 
 
+def one_step(recipe):
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    optimizer = make_optimizer(model, recipe)
+    model.weight.grad = torch.tensor([[0.5]])
+    optimizer.step()
+    return model.weight.item()
+
+
+def test_one_step_of_every_optimizer_by_hand():
+    base = Recipe("sgd", 0.1, 4, 32, weight_decay=0.2, momentum=0.0)
+    gradient = 0.5 + 0.2 * 1.0
+    assert one_step(base) == pytest.approx(1 - 0.1 * gradient)
+    # torch: the mean square starts at 0, epsilon (1e-3) outside the root; TensorFlow's: at 1, inside.
+    assert one_step(base.replace(optimizer="rmsprop")) == pytest.approx(
+        1 - 0.1 * gradient / ((0.1 * gradient**2) ** 0.5 + 1e-3)
+    )
+    tf = 1 - 0.1 * gradient / (0.9 + 0.1 * gradient**2 + 1e-3) ** 0.5
+    assert one_step(base.replace(optimizer="rmsprop_tf")) == pytest.approx(tf, rel=1e-5)
+
+
 @pytest.mark.parametrize(("nesterov", "name"), [(True, "sgd"), (False, "momentum")])
 def test_nesterov_is_timms_sgd(nesterov, name):
     model, other = network(), network()
@@ -179,19 +211,19 @@ def test_the_moving_average_is_that_of_timm():
 
 def test_the_moving_average_equals_torchs_to_the_last_bit_and_reads_its_state():
     model = network()
-    own = MovingAverage(model, 0.9)
+    ours = MovingAverage(model, 0.9)
     torchs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
     for _ in range(5):
         model(torch.randn(6, 3, 4, 4))
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter))
-        own.update()
+        ours.update()
         torchs.update_parameters(model)
-    assert own.n_averaged == torchs.n_averaged == 5
-    assert list(own.state_dict()) == list(torchs.state_dict())
+    assert ours.n_averaged == torchs.n_averaged == 5
+    assert list(ours.state_dict()) == list(torchs.state_dict())
     for key, value in torchs.state_dict().items():
-        assert torch.equal(own.state_dict()[key], value), key
+        assert torch.equal(ours.state_dict()[key], value), key
     again = MovingAverage(model, 0.9)
     again.load_state_dict(torchs.state_dict())
     again.update()

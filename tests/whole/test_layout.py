@@ -1,10 +1,14 @@
-"""The house rules that a machine can hold: packages, data files, direction of imports, README."""
+"""The rules of the house that a machine can check: rooms, direction of imports, data files, mirrored tests, README."""
 
 import ast
 import fnmatch
+import functools
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import pytest
 
@@ -18,16 +22,42 @@ else:
 
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].items()}
-# Who may import whom: a layer, and the layers that it may import beside itself.
-LAYERS = {
+
+CORE = {"fbnetv3"}
+TRAINING = CORE | {"fbnetv3.training"}
+SPACE = TRAINING | {"fbnetv3.inference", "fbnetv3.recipes", "fbnetv3.search.trial"}
+NARS = SPACE | {"fbnetv3.search.space", "fbnetv3.search.predictor", "fbnetv3.search.execution"}
+RUNS = NARS | {"fbnetv3.search.nars", "fbnetv3.pair_file"}
+REPORT = RUNS | {"fbnetv3.search.runs"}
+SEARCH = REPORT | {"fbnetv3.search.report", "fbnetv3.search.sessions"}
+ALL_BUT_CLI = SEARCH | {"fbnetv3.detection", "fbnetv3.hub", "fbnetv3.benchmarks", "fbnetv3.search"}
+# What the modules of a room may import beside their own room. The longest name that fits a module is its room.
+MAY_IMPORT = {
     "fbnetv3": set(),
-    "fbnetv3.recipes": {"fbnetv3"},
-    "fbnetv3.hub": {"fbnetv3"},
-    "fbnetv3.search": {"fbnetv3", "fbnetv3.recipes"},
-    "fbnetv3.detection": {"fbnetv3", "fbnetv3.hub"},
-    "fbnetv3.benchmarks": {"fbnetv3", "fbnetv3.recipes", "fbnetv3.hub", "fbnetv3.search", "fbnetv3.detection"},
+    "fbnetv3.training": CORE,
+    "fbnetv3.inference": CORE,
+    "fbnetv3.pair_file": TRAINING,
+    "fbnetv3.recipes": TRAINING,
+    "fbnetv3.hub": CORE,
+    "fbnetv3.detection": TRAINING | {"fbnetv3.hub", "fbnetv3.inference", "fbnetv3.pair_file"},
+    "fbnetv3.search.trial": TRAINING,
+    "fbnetv3.search.space": SPACE,
+    "fbnetv3.search.predictor": SPACE | {"fbnetv3.search.space"},
+    "fbnetv3.search.execution": SPACE | {"fbnetv3.search.space"},
+    "fbnetv3.search.nars": NARS,
+    "fbnetv3.search.runs": RUNS,
+    "fbnetv3.search.report": REPORT,
+    "fbnetv3.search.sessions": REPORT | {"fbnetv3.search.report"},
+    "fbnetv3.search": SEARCH,
+    "fbnetv3.benchmarks": ALL_BUT_CLI,
+    "fbnetv3.cli": ALL_BUT_CLI | {"fbnetv3.pair_file"},
+    "fbnetv3.__main__": {"fbnetv3.cli"},
 }
-# Modules whose import needs torch alone; inside a function they may ask for more.
+# The package itself only names public things of its rooms, for type checkers, and imports them on first use.
+FACE = "fbnetv3"
+MOST_MODULES_IN_A_FOLDER = 17
+
+# Modules whose import needs torch alone. Inside a function they may import more.
 TORCH_ALONE = (
     "__init__.py",
     "arch.py",
@@ -41,33 +71,52 @@ TORCH_ALONE = (
     "inference/optimize.py",
     "inference/runtimes.py",
     "layers.py",
+    "lazy.py",
     "model.py",
     "transforms.py",
+    "version.py",
     "weight_file.py",
 )
 NOT_TORCH_ALONE = ("hub/timm_models.py",)
 
 
-def modules():
-    """(module name, path) of every module of the package."""
-    for package, folder in FOLDERS.items():
-        for path in sorted(folder.glob("*.py")):
-            yield (package if path.stem == "__init__" else f"{package}.{path.stem}"), path
+@functools.cache
+def modules() -> dict[str, Path]:
+    """The path of every module of the package."""
+    return {
+        package if path.stem == "__init__" else f"{package}.{path.stem}": path
+        for package, folder in FOLDERS.items()
+        for path in sorted(folder.glob("*.py"))
+    }
 
 
-def imports(path, nodes=ast.walk):
+def imports(path: Path, nodes=ast.walk) -> Iterator[str]:
+    """The modules that a file imports: late imports and those for type checkers too."""
     for node in nodes(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module
+            for alias in node.names:
+                member = f"{node.module}.{alias.name}"
+                yield member if member in modules() else node.module
 
 
-def layer(module):
-    return next(
-        (name for name in sorted(LAYERS, reverse=True) if module == name or module.startswith(name + ".")), None
-    )
+def is_ours(module: str) -> bool:
+    return module.split(".")[0] == "fbnetv3"
+
+
+def room(module: str) -> str:
+    return max((name for name in MAY_IMPORT if module == name or module.startswith(name + ".")), key=len)
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """The modules of one circle, or nothing."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
 
 
 def test_packages_are_what_is_on_disk():
@@ -96,32 +145,103 @@ def test_every_data_file_is_in_the_wheel():
                 assert any(fnmatch.fnmatch(name, p.replace("**/", "*")) for p in patterns), f"{package} lacks {name}"
 
 
-def test_direction_of_imports():
-    for module, path in modules():
-        if module.startswith("fbnetv3.cli") or module == "fbnetv3.__main__":
-            continue
-        own = layer(module)
-        for name in imports(path):
-            assert not name.startswith("fbnetv3.cli"), f"{path} imports the roof"
-            if name.split(".")[0] == "fbnetv3":
-                assert layer(name) in LAYERS[own] | {own}, f"{module} imports {name}"
+def test_a_module_imports_only_rooms_below_its_own():
+    wrong = [
+        f"{module} imports {name}"
+        for module, path in modules().items()
+        for name in imports(path)
+        if module != FACE and is_ours(name) and room(name) not in MAY_IMPORT[room(module)] | {room(module)}
+    ]
+    assert wrong == []
+
+
+def test_no_room_of_the_search_is_below_itself():
+    assert circle({name: below - {name} for name, below in MAY_IMPORT.items()}) == []
+
+
+def test_no_import_circle():
+    graph = {module: {name for name in imports(path) if name in modules()} for module, path in modules().items()}
+    assert sum(map(len, graph.values())) > len(graph)  # the graph is not empty for some silly reason
+    assert circle(graph) == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) != []
 
 
 def test_no_module_imports_a_folder_by_its_bare_name():
-    for _, path in modules():
+    for path in modules().values():
         for name in imports(path):
             assert name.split(".")[0] not in ("search", "recipes", "hub", "benchmarks", "tests"), f"{path}: {name}"
 
 
+def test_a_folder_can_be_seen_at_a_glance():
+    for folder in FOLDERS.values():
+        assert len(list(folder.glob("[!_]*.py"))) <= MOST_MODULES_IN_A_FOLDER, folder
+
+
+def test_a_room_says_what_it_is_for():
+    texts = {
+        name: ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) for name, folder in FOLDERS.items()
+    }
+    assert [name for name, text in texts.items() if not text] == []
+
+
+def mirror(module: Path) -> Path:
+    """The test file of a module: `search/space/costs.py` has `tests/search/space/test_costs.py`."""
+    below = (
+        module.relative_to(ROOT / "fbnetv3") if module.is_relative_to(ROOT / "fbnetv3") else module.relative_to(ROOT)
+    )
+    return ROOT / "tests" / below.parent / f"test_{below.name}"
+
+
+def test_every_module_has_a_test_file():
+    expected = [mirror(path) for path in modules().values() if path.stem not in ("__init__", "__main__")]
+    assert [str(path.relative_to(ROOT)) for path in expected if not path.is_file()] == []
+
+
+def test_every_test_file_has_a_module():
+    mirrored = {mirror(path) for path in modules().values()}
+    own = ("tests/whole/", "tests/reference/")
+    tests = {
+        path for path in (ROOT / "tests").rglob("test_*.py") if not path.relative_to(ROOT).as_posix().startswith(own)
+    }
+    # The tests of a package's own file are those of its folder: of `fbnetv3/cli/__init__.py` in tests/cli/test_cli.py.
+    faces = {mirror(path.parent / f"{path.parent.name}.py") for path in modules().values() if path.stem == "__init__"}
+    assert sorted(str(path.relative_to(ROOT)) for path in tests - mirrored - faces) == []
+
+
+def test_both_kinds_of_space_answer_the_same_questions():
+    """`SearchSpace` has what a caller needs, so nobody has to ask whether a space is a table."""
+    asked = [path for path in modules().values() if re.search(r"isinstance\([^()]*,\s*TableSpace", path.read_text())]
+    assert asked == []
+
+
+def test_only_the_table_of_networks_is_exempt_from_the_formatter():
+    """One row of the table is one line of a network, which the formatter would fold."""
+    found = [path for path in modules().values() if re.search(r"#\s*fmt:\s*(skip|off)", path.read_text())]
+    assert found == [ROOT / "fbnetv3" / "arch.py"]
+
+
 def test_detectron2_is_imported_by_the_detection_package_alone():
     users = {
-        path for _, path in modules() for name in imports(path) if name.split(".")[0] in ("detectron2", "pycocotools")
+        path
+        for path in modules().values()
+        for name in imports(path)
+        if name.split(".")[0] in ("detectron2", "pycocotools")
     }
     assert users
     assert {path.parent for path in users} <= {ROOT / "fbnetv3" / "detection", ROOT / "benchmarks" / "coco"}
     assert not users & {
-        ROOT / "fbnetv3" / "detection" / f"{name}.py" for name in ("annotations", "parts", "torchvision_model")
+        ROOT / "fbnetv3" / "detection" / f"{name}.py" for name in ("annotations", "detector_parts", "torchvision_model")
     }
+
+
+def test_only_the_command_and_benchmarks_know_detection():
+    users = {
+        module
+        for module, path in modules().items()
+        for name in imports(path)
+        if is_ours(name) and room(name) == "fbnetv3.detection"
+    }
+    assert {room(module) for module in users} == {"fbnetv3.detection", "fbnetv3.benchmarks", "fbnetv3.cli"}
 
 
 def test_networks_and_hub_need_torch_alone():

@@ -1,4 +1,4 @@
-"""Random changes of whole uint8 image tensors, from an explicit generator."""
+"""Random changes of many uint8 images at once, drawn from an explicit generator."""
 
 from __future__ import annotations
 
@@ -12,35 +12,41 @@ from torch.nn import functional as F
 from fbnetv3.errors import InputError
 
 KINDS = ("none", "flip", "crop_flip", "resized_crop_flip", "autoaugment")
-PADDING = 2  # pixels that `crop_flip` may shift an image by
-AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of resized crops: share of the image, width / height
-TRIES = 10  # to find such a crop inside the image; then the largest centred one of an allowed ratio
+PADDING = 2  # largest shift of `crop_flip`, in pixels
+AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # resized crops: share of the image's area, width / height
+TRIES = 10  # crops that are drawn to find one that fits; if none does, the largest centred crop of an allowed ratio is taken
 
-Change = Callable[[Tensor, Tensor], Tensor]  # (images uint8 [k, c, h, w], which of the drawn ones int64 [k]) to changed
+# Changes images uint8 [k, c, h, w]. The second argument, int64 [k], says which of the drawn images they are.
+Change = Callable[[Tensor, Tensor], Tensor]
 
 
 def augment(images: Tensor, kind: str, rng: np.random.Generator) -> Tensor:
-    """A changed copy of uint8 images [n, c, h, w]; `none` gives back the images themselves.
+    """Return a changed copy of uint8 images [n, c, h, w]. With `none` the images themselves are returned.
+
+    Args:
+        kind: one of `KINDS`; `draw` describes them.
 
     Raises:
-        InputError: no such kind.
+        InputError: there is no such kind.
     """
     return draw(kind, len(images), images.shape[2:], rng)(images, torch.arange(len(images)))
 
 
 def draw(kind: str, count: int, size: tuple[int, ...], rng: np.random.Generator) -> Change:
-    """Draw the changes of `count` images of height and width `size`, to be made later, of any of them in any order.
+    """Draw the changes of `count` images, and return the function that applies them.
 
-    What becomes of an image does not depend on which others it is changed together with.
+    The function may be called for any of the images, in any order. The change of an image does not depend on the images that
+    are changed in the same call.
 
     Args:
-        kind: `flip` mirrors half of the images left to right; `crop_flip` also shifts each by up to `PADDING` pixels,
-            zeros coming in; `resized_crop_flip` takes ImageNet's random crop, `AREA` of the image with sides in `RATIO`,
-            back to full size by bilinear interpolation, and mirrors half of them; `autoaugment` is `crop_flip` and then
-            AutoAugment's policy for CIFAR-10 (for images of 1 or 3 channels).
+        kind: `flip` mirrors half of the images left to right. `crop_flip` also shifts each image by up to `PADDING` pixels
+            and fills with zeros. `resized_crop_flip` is ImageNet's random crop (area in `AREA`, ratio of the sides in
+            `RATIO`), resized to the size of the image by bilinear interpolation, and mirrors half of the images.
+            `autoaugment` is `crop_flip` followed by AutoAugment's policy for CIFAR-10, for images of 1 or 3 channels.
+        size: height and width of the images.
 
     Raises:
-        InputError: no such kind.
+        InputError: there is no such kind.
     """
     if kind not in KINDS:
         raise InputError(f"unknown augmentation {kind!r}; available: {', '.join(KINDS)}")
@@ -54,7 +60,7 @@ def draw(kind: str, count: int, size: tuple[int, ...], rng: np.random.Generator)
     top, left = torch.from_numpy(rng.integers(0, 2 * PADDING + 1, (2, count)))
     if kind == "crop_flip":
         return lambda images, rows: _shift(images, flipped[rows], top[rows], left[rows])
-    from fbnetv3.training.data import autoaugment
+    from fbnetv3.training.data import autoaugment  # late, because it imports torchvision
 
     codes = torch.from_numpy(autoaugment.draw_codes("cifar10", count, rng))
     return lambda images, rows: autoaugment.apply_codes(
@@ -63,24 +69,26 @@ def draw(kind: str, count: int, size: tuple[int, ...], rng: np.random.Generator)
 
 
 def mixup_weight(alpha: float, rng: np.random.Generator) -> float:
-    """Weight of the first image, from Beta(alpha, alpha); 1 when `alpha` is 0 (no mixing)."""
+    """Return the weight of the first image, drawn from Beta(alpha, alpha), or 1 (no mixing) if `alpha` is 0."""
     return float(rng.beta(alpha, alpha)) if alpha > 0 else 1.0
 
 
 def draw_boxes(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Random crops of an image as ImageNet's networks are trained on: int64 [count, 4] of top, left, height, width.
+    """Draw random crops, as in the training of ImageNet networks: int64 [count, 4] with top, left, height, width.
 
-    The distribution of torchvision's RandomResizedCrop, with as many numbers drawn whatever they are.
+    The distribution is that of torchvision's RandomResizedCrop. How many numbers are drawn does not depend on their values,
+    so that all later draws are the same for every image size.
     """
     area = height * width * rng.uniform(AREA[0], AREA[1], (count, TRIES))
     ratio = np.exp(rng.uniform(np.log(RATIO[0]), np.log(RATIO[1]), (count, TRIES)))
     place = rng.random((2, count))
     sides = np.stack([np.rint(np.sqrt(area / ratio)), np.rint(np.sqrt(area * ratio))], axis=-1).astype(np.int64)
     most = np.array([height, width])
+    # All tries are drawn at once, and the first one that fits is taken.
     fits: np.ndarray = np.all((sides > 0) & (sides <= most), axis=2)
     found: np.ndarray = np.any(fits, axis=1)[:, None]
-    whole = np.minimum(most, [round(width / RATIO[0]), round(height * RATIO[1])])
-    chosen = np.where(found, sides[np.arange(count), fits.argmax(axis=1)], whole)
+    largest = np.minimum(most, [round(width / RATIO[0]), round(height * RATIO[1])])
+    chosen = np.where(found, sides[np.arange(count), fits.argmax(axis=1)], largest)
     corner = np.where(found, np.floor(place.T * (most - chosen + 1)).astype(np.int64), (most - chosen) // 2)
     return np.concatenate([corner, chosen], axis=1)
 
@@ -92,7 +100,10 @@ def _draw_crops(count: int, size: tuple[int, ...], rng: np.random.Generator) -> 
 
 
 def _shift(images: Tensor, flipped: Tensor, top: Tensor | None = None, left: Tensor | None = None) -> Tensor:
-    """Mirror the `flipped` images, then cut each out of its zero-padded self at `top` and `left`; one read a pixel."""
+    """Mirror the `flipped` images, then cut each image out of its zero-padded copy at `top` and `left`.
+
+    The place that every pixel comes from is computed first, so that one `gather` makes both changes.
+    """
     n, c, h, w = images.shape
     row, column = torch.arange(h).expand(n, h), torch.arange(w).expand(n, w)
     if top is not None and left is not None:
@@ -104,7 +115,11 @@ def _shift(images: Tensor, flipped: Tensor, top: Tensor | None = None, left: Ten
 
 
 def _resize_crops(images: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
-    """Each image's box at the size of the image, bilinear, edges repeated; a crop only grows, so nothing is smoothed."""
+    """Return each image's box, resized to the size of the image by bilinear interpolation, with its edges repeated.
+
+    A crop only grows here, so no smoothing is needed. Interpolation along an axis is a matrix product, which works with
+    another box for every image.
+    """
     height, width = images.shape[2:]
     top, left, rows, columns = boxes.unbind(1)
     down = _bilinear(top, rows, height)
@@ -115,7 +130,8 @@ def _resize_crops(images: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
 
 
 def _bilinear(start: Tensor, length: Tensor, size: int) -> Tensor:
-    """Weights float32 [n, size, size]: row i says how pixel i of the resized line is made of the line's pixels."""
+    """Return interpolation weights float32 [n, size, size]: row i has the weights of all pixels for pixel i of the output."""
+    # The centre of output pixel i, in pixels of the crop.
     centre = ((torch.arange(size) + 0.5) * (length / size)[:, None] - 0.5).clamp(min=0)
     place = start[:, None] + torch.minimum(centre, length[:, None] - 1)
     return (1 - (place[:, :, None] - torch.arange(size)).abs()).clamp(min=0)

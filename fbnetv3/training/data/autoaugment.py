@@ -1,7 +1,8 @@
-"""AutoAugment (Cubuk et al. 2019) with an explicit generator: torchvision's policies and operations.
+"""AutoAugment (Cubuk et al. 2019) with torchvision's policies and operations, drawn from an explicit generator.
 
-An image gets one of 25 sub-policies, two operations, each made with its own probability. A code is one operation with its
-signed magnitude; code 0 is none. Codes are drawn first, so that in a set of images all that share one are changed at once.
+Every image gets one of 25 sub-policies at random. A sub-policy is two operations, each of which is applied with its
+probability. A code is one operation with its signed magnitude; code 0 is no operation. The codes of all images are drawn
+first, and then all images with the same code are changed in one call.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from torch import Tensor
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 from torchvision.transforms.v2 import functional as TF
 
-Operation = tuple[str, float]  # torchvision's name, signed magnitude (of translations the level: pixels go by the size)
-LEVELS = 10  # of an operation's magnitude, evenly spaced from 0 to these, either way
+# torchvision's name of the operation, and its signed magnitude. A translation has its level instead: the pixels depend on the
+# size of the image.
+Operation = tuple[str, float]
+LEVELS = 10  # magnitudes of an operation, evenly spaced from 0 to the largest one
+# The largest magnitudes of the operations that work in both directions.
 SIGNED = {
     "ShearX": 0.3,
     "ShearY": 0.3,
@@ -30,20 +34,20 @@ SIGNED = {
     "TranslateX": LEVELS - 1,
     "TranslateY": LEVELS - 1,
 }
-SHIFT = 150 / 331  # of the side, the largest translation
+SHIFT = 150 / 331  # largest translation, as a share of the side
 
 
 def draw_codes(policy: str, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw the two operations of `count` images: codes int64 [count, 2] of `policy` (`imagenet`, `cifar10`)."""
-    _, codes, shares = _tables(policy)
+    """Draw the two operations of `count` images: codes int64 [count, 2] of a policy, `imagenet` or `cifar10`."""
+    _, codes, probabilities = _tables(policy)
     chosen = rng.integers(len(codes), size=count)
-    made = rng.random((count, 2)) <= shares[chosen]
+    applied = rng.random((count, 2)) <= probabilities[chosen]
     sign = rng.integers(2, size=(count, 2))
-    return np.where(made, codes[chosen[:, None], np.arange(2), sign], 0)
+    return np.where(applied, codes[chosen[:, None], np.arange(2), sign], 0)
 
 
 def apply_codes(images: Tensor, codes: Tensor, policy: str) -> Tensor:
-    """Changed uint8 images [n, 1 or 3, h, w], each as its codes [n, 2] say; equal to changing them one by one."""
+    """Return uint8 images [n, 1 or 3, h, w] changed by their codes [n, 2], as if they were changed one by one."""
     operations = _tables(policy)[0]
     images = images.clone()
     for column in codes.unbind(1):
@@ -53,16 +57,16 @@ def apply_codes(images: Tensor, codes: Tensor, policy: str) -> Tensor:
     return images
 
 
-def change_image(picture: Any, policy: str, rng: np.random.Generator) -> Any:
-    """A Pillow image, changed by two operations drawn."""
+def change_image(image: Any, policy: str, rng: np.random.Generator) -> Any:
+    """Draw two operations and return the Pillow image changed by them."""
     operations = _tables(policy)[0]
     for code in draw_codes(policy, 1, rng)[0]:
-        picture = operate(picture, operations[code]) if code else picture
-    return picture
+        image = operate(image, operations[code]) if code else image
+    return image
 
 
 def operate(image: Any, operation: Operation) -> Any:
-    """One operation on a Pillow image, or on a uint8 tensor [..., 1 or 3, h, w]; new pixels are black."""
+    """Apply one operation to a Pillow image, or to a uint8 tensor [..., 1 or 3, h, w]. New pixels are black."""
     name, magnitude = operation
     if name in _PLAIN:
         return _PLAIN[name](image, magnitude)
@@ -73,6 +77,7 @@ def operate(image: Any, operation: Operation) -> Any:
         pixels = int(math.copysign(_level(SHIFT * side, abs(int(magnitude))), magnitude))
         shift = [pixels, 0] if name == "TranslateX" else [0, pixels]
     else:
+        # As in the original: shears are about the upper left corner.
         angle, centre = math.degrees(math.atan(magnitude)), [0.0, 0.0]
         shear = [angle, 0.0] if name == "ShearX" else [0.0, angle]
     return TF.affine(image, angle=0.0, translate=shift, scale=1.0, shear=shear, center=centre)
@@ -94,7 +99,7 @@ _PLAIN: dict[str, Callable[[Any, float], Any]] = {
 
 @cache
 def _tables(policy: str) -> tuple[tuple[Operation, ...], np.ndarray, np.ndarray]:
-    """The operations by code, the codes [25, 2, 2] by place and sign (0: minus), and the probabilities [25, 2]."""
+    """Return the operations by code, the codes [25, 2, 2] by place and sign (0 is minus), and probabilities [25, 2]."""
     rows = AutoAugment(AutoAugmentPolicy(policy)).policies
     operations: list[Operation] = [("", 0.0)]
     codes = np.zeros((len(rows), 2, 2), dtype=np.int64)
@@ -105,18 +110,18 @@ def _tables(policy: str) -> tuple[tuple[Operation, ...], np.ndarray, np.ndarray]
                 if operation not in operations:
                     operations.append(operation)
                 codes[i, place, sign] = operations.index(operation)
-    shares = np.array([[share for _, share, _ in row] for row in rows])
-    return tuple(operations), codes, shares
+    probabilities = np.array([[probability for _, probability, _ in row] for row in rows])
+    return tuple(operations), codes, probabilities
 
 
 def _magnitude(name: str, level: int | None) -> float:
-    """Of a level 0 to 9, before its sign."""
+    """Return the magnitude of a level from 0 to 9, without its sign; 0 for operations that have none."""
     if level is None:
         return 0.0
     if name == "Posterize":
-        return 8.0 - round(level / ((LEVELS - 1) / 4))  # bits that are kept
+        return 8.0 - round(level / ((LEVELS - 1) / 4))  # number of bits that are kept
     if name == "Solarize":
-        return 255.0 - _level(255.0, level)  # pixels from here up are inverted
+        return 255.0 - _level(255.0, level)  # brighter pixels are inverted
     return _level(SIGNED[name], level)
 
 

@@ -1,4 +1,7 @@
-"""ImageCollection that can be read in any order, so that shuffling, sharing and resuming are the same for every source."""
+"""Labelled images that can be read in any order, and how they are found in folders and by lists of files.
+
+Reading the n-th image makes shuffling, the division among processes, and resuming the same for every source.
+"""
 
 from __future__ import annotations
 
@@ -13,33 +16,34 @@ from PIL import Image, ImageOps
 
 from fbnetv3.errors import InputError
 
+# The names of the splits in folders, file lists and shards; the preferred name comes first.
 SPELLINGS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
 
 
 class ImageCollection(Protocol):
-    """The pictures of a split in a fixed order; copied to worker processes."""
+    """The labelled images of a split, in a fixed order. It is copied to worker processes."""
 
     @property
     def labels(self) -> np.ndarray:
-        """Class of every picture, int64 [n]."""
+        """The class of every image, int64 [n]."""
         ...
 
     def name(self, index: int) -> str:
-        """The picture's place inside the set."""
+        """Return what identifies an image within the set, such as its path."""
         ...
 
     def read(self, index: int) -> Any:
-        """The Pillow image, whole and upright.
+        """Return an image as a decoded, upright Pillow image.
 
         Raises:
-            InputError: it is damaged; the message names it.
+            InputError: the image is damaged. The message names it.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSource:
-    """A set as it lies on disk; `train` is always among the splits."""
+    """A set of images where it is kept. `train` is always among the splits."""
 
     name: str
     classes: tuple[str, ...]
@@ -48,86 +52,95 @@ class ImageSource:
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """Picture files under a folder."""
+    """Image files below a folder.
+
+    `files` has their paths below `root` as bytes in one block of memory. Worker processes share such a block; a list of a
+    million strings would be copied to each of them.
+    """
 
     root: Path
-    files: np.ndarray  # paths below `root` as bytes: one block of memory, which worker processes share
+    files: np.ndarray
     labels: np.ndarray
 
     def name(self, index: int) -> str:
-        """The path below the split's folder."""
+        """Return the path below the folder."""
         return os.fsdecode(bytes(self.files[index]))
 
     def read(self, index: int) -> Any:
-        """See `ImageCollection.read`."""
+        """Return an image, as `ImageCollection.read` describes."""
         path = self.root / self.name(index)
         return decode(lambda: Image.open(path), str(path))
 
 
 @dataclass(frozen=True, eq=False)
 class DatasetImages:
-    """What a set of somebody else's opens by number."""
+    """Images of another library's data set, which `open` returns by their index."""
 
     where: str
     open: Callable[[int], Any]
     labels: np.ndarray
 
     def name(self, index: int) -> str:
-        """Its number."""
+        """Return the index as text; nothing else is known of the image."""
         return f"image {index}"
 
     def read(self, index: int) -> Any:
-        """See `ImageCollection.read`."""
+        """Return an image, as `ImageCollection.read` describes."""
         return decode(lambda: self.open(index), f"{self.where}, image {index}")
 
 
 def decode(open_image: Callable[[], Any], where: str) -> Any:
-    """A Pillow image with all its pixels, turned upright as its EXIF data says.
+    """Return a Pillow image with all its pixels, turned upright as its EXIF data says.
+
+    Args:
+        where: what identifies the image, for the message.
 
     Raises:
-        InputError: it is damaged or cannot be opened.
+        InputError: the image is damaged or cannot be opened.
     """
     try:
         with open_image() as image:
-            return ImageOps.exif_transpose(image)
-    except Exception as error:  # a decoder raises whatever the damage provokes
+            return ImageOps.exif_transpose(image)  # copies the pixels, so a damaged image fails here and not later
+    except Exception as error:  # a decoder raises anything, depending on the damage
         raise InputError(
-            f"{where} is no picture that can be read ({type(error).__name__}: {error}); mend it or take it out of the set"
+            f"{where} is no image that can be read ({type(error).__name__}: {error}); repair it or remove it from the set"
         ) from None
 
 
 def open_folder(root: Path) -> ImageSource:
-    """ImageCollection laid out as SPLIT/CLASS/PICTURE; classes are numbered by name.
+    """Find the images of a folder that is laid out as SPLIT/CLASS/IMAGE. Classes are numbered in the order of their names.
 
     Raises:
-        InputError: laid out in another way, or not the same classes in every split.
+        InputError: the layout is another one, or the splits do not have the same classes.
     """
     found = {
         split: root / name for split, names in SPELLINGS.items() for name in reversed(names) if (root / name).is_dir()
     }
     if "train" not in found:
         raise InputError(
-            f"no folder {root / 'train'}; a folder of pictures is laid out as train/CLASS/PICTURE, and likewise val/ or "
+            f"no folder {root / 'train'}; a folder of images is laid out as train/CLASS/IMAGE, and likewise val/ or "
             "validation/, and test/"
         )
     classes: dict[str, tuple[str, ...]] = {}
     splits: dict[str, ImageCollection] = {}
     for split, folder in found.items():
         splits[split], classes[split] = _image_folder(folder)
+        # A class that is missing in one split would shift the numbers of all classes after it.
         if odd := set(classes[split]) ^ set(classes["train"]):
             raise InputError(
-                f"{found['train']} and {folder} have different classes: {', '.join(sorted(odd))} are in one of them alone"
+                f"{found['train']} and {folder} have different classes: only one of them has {', '.join(sorted(odd))}"
             )
     return ImageSource(root.resolve().name, classes["train"], splits)
 
 
 def open_lists(lists: Path, root: Path) -> ImageSource:
-    """ImageCollection below `root` by lists of files, `train.txt` and perhaps `val.txt`, `test.txt`: paths, one a line.
+    """Find images below `root` by lists of files: `train.txt`, and perhaps `val.txt` and `test.txt`, one path a line.
 
-    The class of a picture is the name of the folder that it lies in; classes are numbered by name.
+    The class of an image is the name of the folder that holds it. Classes are numbered in the order of their names.
 
     Raises:
-        InputError: no such lists, an empty one, a path without a folder or to nothing, or a class that train lacks.
+        InputError: there is no such list, or a list is empty, has a path without a folder or to no file, or has a class that
+            the list of train lacks.
     """
     found = {
         split: path
@@ -137,7 +150,7 @@ def open_lists(lists: Path, root: Path) -> ImageSource:
     }
     if "train" not in found:
         raise InputError(f"no file {lists / 'train.txt'}; file lists are train.txt, and likewise val.txt and test.txt")
-    paths = {split: _listed(path, root) for split, path in found.items()}
+    paths = {split: _read_list(path, root) for split, path in found.items()}
     folders = {split: [Path(line).parent.name for line in lines] for split, lines in paths.items()}
     classes = sorted(set(folders["train"]))
     splits: dict[str, ImageCollection] = {}
@@ -150,18 +163,18 @@ def open_lists(lists: Path, root: Path) -> ImageSource:
     return ImageSource(f"list:{lists.resolve().name}:{root.resolve().name}", tuple(classes), splits)
 
 
-def _listed(path: Path, root: Path) -> list[str]:
-    """The lines of a file list; of the pictures only the first is looked for, since there may be a million."""
+def _read_list(path: Path, root: Path) -> list[str]:
+    """Return the lines of a file list. Only the first image is looked for, because there may be a million."""
     try:
         lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; give a list of files") from None
     for number, line in enumerate(lines, start=1):
         if not Path(line).parent.name:
-            raise InputError(f"{path}, line {number}: {line!r} has no folder to name its class; give CLASS/PICTURE")
+            raise InputError(f"{path}, line {number}: {line!r} has no folder to name its class; give CLASS/IMAGE")
     if not lines or not (root / lines[0]).is_file():
-        first = f"no picture {root / lines[0]}" if lines else "it is empty"
-        raise InputError(f"{path}: {first}; give paths below the folder of pictures, one a line")
+        first = f"no image {root / lines[0]}" if lines else "it is empty"
+        raise InputError(f"{path}: {first}; give paths below the folder of images, one a line")
     return lines
 
 
@@ -172,12 +185,12 @@ def _image_folder(folder: Path) -> tuple[ImageFiles, tuple[str, ...]]:
         listed = ImageFolder(str(folder))
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"{folder}: {error}; a split is laid out as CLASS/PICTURE, every class with a picture"
+            f"{folder}: {error}; a split is laid out as CLASS/IMAGE, every class with at least one image"
         ) from None
     return list_files(listed, folder), tuple(listed.classes)
 
 
 def list_files(listed: Any, folder: Path) -> ImageFiles:
-    """What torchvision's ImageFolder found below a folder."""
+    """Return the files that torchvision's ImageFolder found below a folder."""
     paths = [os.fsencode(os.path.relpath(path, folder)) for path, _ in listed.samples]
     return ImageFiles(folder, np.array(paths), np.array(listed.targets, dtype=np.int64))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, available
 from fbnetv3.training.data.memory import ImageData, Split, pixel_statistics
 from fbnetv3.training.data.protocol import SPLITS
 
@@ -44,5 +44,5 @@ def load_images(name: str) -> ImageData:
         InputError: there is no such set. The message lists them.
     """
     if name not in DATA:
-        raise InputError(f"unknown data set {name!r}; available: {', '.join(DATA)}")
+        raise InputError(f"unknown data set {name!r}; {available(name, DATA)}")
     return DATA[name]()

@@ -1,4 +1,4 @@
-"""`Data` of pictures that are read, cut and augmented while a training runs."""
+"""`Data` of images that are read, cropped and augmented while a training runs."""
 
 from __future__ import annotations
 
@@ -22,17 +22,22 @@ from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.transforms import Transforms
 
 EVAL_BATCH = 128
-MODES = {1: "L", 3: "RGB"}  # Pillow's, by channels
+MODES = {1: "L", 3: "RGB"}  # Pillow's names, by number of channels
 
-Prepare = Callable[[Any, int], Tensor]  # (Pillow image, its number) to uint8 [c, h, w]
+Prepare = Callable[[Any, int], Tensor]  # turns a Pillow image and its index into uint8 [c, h, w]
 
 
 @dataclass(frozen=True, eq=False)
 class ReaderData:
-    """`Data` of pictures that are read, cut and augmented as they are needed, by `workers` processes beside this one.
+    """`Data` of images that are read, cropped and augmented when they are needed.
 
-    Every picture's changes are seeded by the pass and the picture's number alone: how many processes there are and where
-    a pass starts changes nothing. Training crops are `resolution` pixels wide and high; evaluation follows `transforms`.
+    The random changes of an image depend only on the seed of the pass and on the image's index. The number of processes and
+    the batch at which a pass starts therefore change nothing.
+
+    Attributes:
+        transforms: preprocessing of evaluation.
+        resolution: side of the training crops in pixels.
+        workers: number of processes that read images; 0 reads them in this process.
     """
 
     name: str
@@ -42,90 +47,94 @@ class ReaderData:
     resolution: int
     workers: int = 0
 
-    def pictures(self, split: str) -> ImageCollection:
-        """The pictures of a split.
+    def images(self, split: str) -> ImageCollection:
+        """Return the images of a split.
 
         Raises:
-            InputError: no such split.
+            InputError: there is no such split.
         """
         if split not in self.splits:
             raise InputError(f"unknown split {split!r} of {self.name}; available: {', '.join(self.splits)}")
         return self.splits[split]
 
     def count(self, split: str) -> int:
-        """Images of a split."""
-        return len(self.pictures(split).labels)
+        """Return the number of images of a split."""
+        return len(self.images(split).labels)
 
     def epoch(
         self, augmentation: str, batch_size: int, rng: np.random.Generator, process: ProcessRank, start: int = 0
     ) -> Iterator[Batch]:
-        """See `Data.epoch`; batches before `start` are not read."""
+        """Pass over `train` once, as `Data.epoch` describes. Batches before `start` are not read."""
         if augmentation not in KINDS:
             raise InputError(f"unknown augmentation {augmentation!r}; available: {', '.join(KINDS)}")
-        pictures = self.pictures("train")
-        seed, order = int(rng.integers(2**62)), rng.permutation(len(pictures.labels))
+        images = self.images("train")
+        seed, order = int(rng.integers(2**62)), rng.permutation(len(images.labels))
         size, steps = process.local_batch(batch_size), len(order) // batch_size
         mine = order[: steps * batch_size].reshape(steps, process.world_size, size)[start:, process.rank]
+        # Kinds that change the crop of evaluation get it at the training resolution, cut out of the same share of the image.
         side = round(self.transforms.resize * self.resolution / self.transforms.crop)
         sizes = replace(self.transforms, resize=max(side, self.resolution), crop=self.resolution)
-        return self._load(pictures, list(mine), functools.partial(train_image, augmentation, sizes, seed))
+        return self._load(images, list(mine), functools.partial(train_image, augmentation, sizes, seed))
 
     def batches(self, split: str, process: ProcessRank) -> Iterator[Batch]:
-        """See `Data.batches`."""
-        pictures = self.pictures(split)
-        mine = np.array(process.indices(len(pictures.labels)), dtype=np.int64)
+        """Yield this process's images of a split, as `Data.batches` describes."""
+        images = self.images(split)
+        mine = np.array(process.indices(len(images.labels)), dtype=np.int64)
         rows = [mine[i : i + EVAL_BATCH] for i in range(0, len(mine), EVAL_BATCH)]
-        return self._load(pictures, rows, functools.partial(eval_image, self.transforms))
+        return self._load(images, rows, functools.partial(eval_image, self.transforms))
 
-    def _load(self, pictures: ImageCollection, rows: list[np.ndarray], prepare: Prepare) -> Iterator[Batch]:
-        for images, labels in read_batches(pictures, rows, prepare, self.workers):
-            last = images.contiguous(memory_format=torch.channels_last)
-            yield self.transforms.normalise(last), labels
-
-
-def eval_image(transforms: Transforms, picture: Any, _: int = 0) -> Tensor:
-    """`Transforms.pixels`, for `read_batches`: uint8 [c, crop, crop]."""
-    return transforms.pixels(picture)
+    def _load(self, images: ImageCollection, rows: list[np.ndarray], prepare: Prepare) -> Iterator[Batch]:
+        for pixels, labels in read_batches(images, rows, prepare, self.workers):
+            yield self.transforms.normalise(pixels.contiguous(memory_format=torch.channels_last)), labels
 
 
-def train_image(augmentation: str, transforms: Transforms, seed: int, picture: Any, index: int) -> Tensor:
-    """A training crop, uint8 [c, crop, crop], from a generator of its own.
+def eval_image(transforms: Transforms, image: Any, _: int = 0) -> Tensor:
+    """Return `Transforms.pixels`, uint8 [c, crop, crop], with the signature that `read_batches` needs."""
+    return transforms.pixels(image)
 
-    `resized_crop_flip` and `autoaugment` (that, then AutoAugment's policy for ImageNet) crop the picture itself; the other
-    kinds change what evaluation sees.
+
+def train_image(augmentation: str, transforms: Transforms, seed: int, image: Any, index: int) -> Tensor:
+    """Return a training crop, uint8 [c, crop, crop], from a generator that belongs to this image alone.
+
+    `resized_crop_flip` and `autoaugment` (the same, followed by AutoAugment's policy for ImageNet) crop the image itself. The
+    other kinds change the crop that evaluation sees.
     """
     rng = np.random.default_rng([seed, index])
     if augmentation not in ("resized_crop_flip", "autoaugment"):
-        return augment(eval_image(transforms, picture)[None], augmentation, rng)[0]
-    picture = picture.convert(MODES[transforms.in_chans])
-    box = draw_boxes(1, picture.height, picture.width, rng)[0].tolist()
+        return augment(eval_image(transforms, image)[None], augmentation, rng)[0]
+    image = image.convert(MODES[transforms.in_chans])
+    box = draw_boxes(1, image.height, image.width, rng)[0].tolist()
     interpolation = InterpolationMode(transforms.interpolation)
-    picture = TF.resized_crop(picture, *box, [transforms.crop] * 2, interpolation=interpolation)
+    image = TF.resized_crop(image, *box, [transforms.crop] * 2, interpolation=interpolation)
     if rng.random() < 0.5:
-        picture = TF.hflip(picture)
+        image = TF.hflip(image)
     if augmentation == "autoaugment":
         from fbnetv3.training.data.autoaugment import change_image
 
-        picture = change_image(picture, "imagenet", rng)
-    pixels: Tensor = TF.pil_to_tensor(picture)
+        image = change_image(image, "imagenet", rng)
+    pixels: Tensor = TF.pil_to_tensor(image)
     return pixels
 
 
 def read_batches(
-    pictures: ImageCollection, rows: list[np.ndarray], prepare: Prepare, workers: int
+    images: ImageCollection, rows: list[np.ndarray], prepare: Prepare, workers: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches uint8 [n, c, h, w] and labels int64 [n] of the pictures in `rows`; torch's global generator is left alone.
+    """Yield batches of the images in `rows`: pixels uint8 [n, c, h, w] and labels int64 [n].
+
+    Args:
+        rows: for each batch, the indices of its images.
+        workers: number of processes that read images; 0 reads them in this process.
 
     Raises:
-        InputError: a picture is damaged.
+        InputError: an image is damaged.
     """
-    batches = _Batches(pictures, rows, prepare)
-    made: Any = map(batches.__getitem__, range(len(rows)))
+    batches = _Batches(images, rows, prepare)
+    loaded: Any = map(batches.__getitem__, range(len(rows)))
     if workers and rows:
-        made = DataLoader(
-            batches, batch_size=None, num_workers=workers, collate_fn=_as_it_is, generator=torch.Generator()
-        )
-    for batch in made:
+        # A generator of its own: DataLoader would draw a seed from torch's global one, and dropout would change.
+        generator = torch.Generator()
+        loaded = DataLoader(batches, batch_size=None, num_workers=workers, collate_fn=_unchanged, generator=generator)
+    for batch in loaded:
         if isinstance(batch, InputError):
             raise batch
         yield batch
@@ -133,7 +142,7 @@ def read_batches(
 
 @dataclass(frozen=True, eq=False)
 class _Batches(Dataset[Any]):
-    pictures: ImageCollection
+    images: ImageCollection
     rows: list[np.ndarray]
     prepare: Prepare
 
@@ -141,14 +150,18 @@ class _Batches(Dataset[Any]):
         return len(self.rows)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor] | InputError:
-        """A batch; an error is handed over, since a worker that raises it wraps it in its traceback."""
+        """Return a batch, or the error of a damaged image.
+
+        A worker process that raised the error would hide its message in a traceback.
+        """
         rows = self.rows[step]
         try:
-            images = torch.stack([self.prepare(self.pictures.read(row), row) for row in rows.tolist()])
+            pixels = torch.stack([self.prepare(self.images.read(row), row) for row in rows.tolist()])
         except InputError as error:
             return error
-        return images, torch.from_numpy(self.pictures.labels[rows])
+        return pixels, torch.from_numpy(self.images.labels[rows])
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: Any) -> Any:
+    """Keep a batch as it is: DataLoader's default would turn an error into something else."""
     return batch

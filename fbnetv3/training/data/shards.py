@@ -1,4 +1,7 @@
-"""WebDataset's tar files, read by place: an uncompressed tar can be read anywhere once its headers are known."""
+"""WebDataset's tar files as images that can be read in any order.
+
+Once the headers of an uncompressed tar are known, every file in it can be read directly.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +26,29 @@ IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp")
 
 @dataclass(frozen=True, eq=False)
 class Shards:
-    """Samples of WebDataset's tar files."""
+    """Images in the tar files of WebDataset.
+
+    Attributes:
+        keys: key of every sample, as bytes.
+        places: int64 [n, 3]: number of the shard, first byte and number of bytes of every image.
+    """
 
     shards: tuple[Path, ...]
-    keys: np.ndarray  # as bytes
-    places: np.ndarray  # int64 [n, 3]: shard, first byte, bytes
+    keys: np.ndarray
+    places: np.ndarray
     labels: np.ndarray
 
     def name(self, index: int) -> str:
-        """Shard and key."""
+        """Return the name of the shard and the key of the sample."""
         return f"{self.shards[self.places[index, 0]].name}:{os.fsdecode(bytes(self.keys[index]))}"
 
     def read(self, index: int) -> Any:
-        """See `ImageCollection.read`."""
+        """Return an image, as `ImageCollection.read` describes."""
         return decode(lambda: Image.open(io.BytesIO(self._bytes(index))), self.name(index))
 
     def _bytes(self, index: int) -> bytes:
         shard, start, size = self.places[index]
+        # Opened for every image: an open file could not be shared with worker processes.
         with self.shards[shard].open("rb") as file:
             file.seek(int(start))
             content: bytes = file.read(int(size))
@@ -47,10 +56,12 @@ class Shards:
 
 
 def open_shards(root: Path) -> ImageSource:
-    """Shards of a folder, by the splits in `_info.json` or in their names; classes are called by their numbers.
+    """Find the shards of a folder. `_info.json` or the names of the shards say which split they belong to.
+
+    The classes have numbers as names, because WebDataset has no others.
 
     Raises:
-        InputError: no shards, a damaged one, or a sample without picture or label.
+        InputError: there are no shards, a shard is damaged, or a sample has no image or no label.
     """
     splits: dict[str, ImageCollection] = {}
     for split, names in SPELLINGS.items():
@@ -58,12 +69,12 @@ def open_shards(root: Path) -> ImageSource:
             splits[split] = _index(shards)
     if not splits:
         raise InputError(f"no shards in {root}; expected tar files with the split in the name, such as train-0000.tar")
-    count = 1 + max(int(pictures.labels.max()) for pictures in splits.values())
+    count = 1 + max(int(images.labels.max()) for images in splits.values())
     return ImageSource(f"wds/{root.resolve().name}", tuple(map(str, range(count))), splits)
 
 
 def _shards(root: Path, names: tuple[str, ...]) -> list[Path]:
-    """Shards of a split: those that `_info.json` lists, as timm writes it, or else whose names say it."""
+    """Return the shards of a split: those in `_info.json`, which timm writes, or else those with the split in their names."""
     info = root / "_info.json"
     if info.is_file():
         try:
@@ -71,13 +82,13 @@ def _shards(root: Path, names: tuple[str, ...]) -> list[Path]:
             return [root / file for name in names if name in listed for file in listed[name]["filenames"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{info}: expected splits, each with filenames ({error!r}); mend it or remove it"
+                f"{info}: expected splits, each with filenames ({error!r}); correct the file or remove it"
             ) from None
     return [path for path in sorted(root.glob("*.tar")) if set(re.split(r"[-_.]", path.stem)) & set(names)]
 
 
 def _index(shards: list[Path]) -> Shards:
-    """Note where every picture lies: a pass over the headers, some seconds a 100,000 pictures."""
+    """Find out where every image begins. All headers are read once, which takes some seconds for 100,000 images."""
     rows = [(number, *sample) for number, shard in enumerate(shards) for sample in _samples(shard)]
     keys = np.array([os.fsencode(key) for _, key, *_ in rows])
     places = np.array([(number, start, size) for number, _, start, size, _ in rows], dtype=np.int64)
@@ -85,18 +96,18 @@ def _index(shards: list[Path]) -> Shards:
 
 
 def _samples(shard: Path) -> Iterator[tuple[str, int, int, int]]:
-    """Key, first byte, bytes and label of every sample of a shard."""
+    """Yield the key, the first byte, the number of bytes and the label of every sample of a shard."""
     found: dict[str, dict[str, Any]] = {}
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with tarfile.open(shard, "r:") as tar:  # "r:" refuses compressed files, whose bytes have no fixed places
             for member in tar:
                 folder, slash, name = member.name.rpartition("/")
                 key, _, ending = name.partition(".")
                 sample = found.setdefault(folder + slash + key, {})
                 if ending.lower() in IMAGE_ENDINGS:
                     sample["image"] = (member.offset_data, member.size)
-                elif ending == "cls":
-                    sample["label"] = int(tar.extractfile(member).read())  # type: ignore[union-attr]
+                elif ending == "cls" and (content := tar.extractfile(member)):
+                    sample["label"] = int(content.read())
     except (OSError, tarfile.TarError, ValueError) as error:
         raise InputError(f"{shard} is no WebDataset shard that can be read: {error}") from error
     for key, sample in found.items():

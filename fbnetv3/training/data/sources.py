@@ -1,4 +1,7 @@
-"""What a text such as `torchvision:cifar10:/data` names: folders, file lists, torchvision's and Hugging Face's sets, shards."""
+"""The images that a text such as `torchvision:cifar10:/data` names.
+
+They may be in a folder, in file lists, in a set of torchvision or Hugging Face, or in shards.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ from fbnetv3.training.data.image_files import (
 from fbnetv3.training.data.shards import open_shards
 
 _BOTH: Mapping[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
-TORCHVISION: Mapping[str, tuple[str, Mapping[str, dict[str, Any]]]] = {  # its class, and its arguments for each split
+# Name of the class, and the class's arguments for each split.
+TORCHVISION: Mapping[str, tuple[str, Mapping[str, dict[str, Any]]]] = {
     "cifar10": ("CIFAR10", _BOTH),
     "cifar100": ("CIFAR100", _BOTH),
     "fashion_mnist": ("FashionMNIST", _BOTH),
@@ -32,19 +36,19 @@ TORCHVISION: Mapping[str, tuple[str, Mapping[str, dict[str, Any]]]] = {  # its c
     "kmnist": ("KMNIST", _BOTH),
     "mnist": ("MNIST", _BOTH),
 }
-STREAMS = ("hfids/", "tfds/")  # readers of timm's that cannot give the n-th picture
+STREAMS = ("hfids/", "tfds/")  # timm's readers that cannot read the n-th image
 
 
 def open_image_source(spec: str, *, download: bool = False) -> ImageSource:
-    """Find the pictures that a text names, as `load.load_data` describes it; nothing is decoded.
+    """Find the images that a text names; `load.load_data` describes the texts. No image is decoded.
 
     Raises:
-        InputError: nothing there, or it is laid out in another way.
+        InputError: nothing is there, or its layout is another one.
     """
     if spec.startswith(STREAMS):
         raise InputError(
-            f"data {spec!r} can only be streamed, and a training needs the n-th picture; use hfds/NAME, wds/FOLDER, a folder "
-            "or torchvision:NAME:FOLDER"
+            f"data {spec!r} can only be streamed, but a training needs any image at any time; use hfds/NAME, wds/FOLDER, a "
+            "folder or torchvision:NAME:FOLDER"
         )
     if spec.startswith("torchvision:"):
         source = _torchvision(spec, download)
@@ -62,9 +66,11 @@ def open_image_source(spec: str, *, download: bool = False) -> ImageSource:
 
 
 def _lists(spec: str) -> ImageSource:
-    _, lists, root, *_ = (*spec.split(":", 2), "", "")
+    _, lists, root, *_ = (*spec.split(":", 2), "", "")  # padded, so that missing parts are empty
     if not lists or not root:
-        raise InputError(f"data {spec!r}: expected list:LISTS:FOLDER, LISTS with train.txt, its paths below FOLDER")
+        raise InputError(
+            f"data {spec!r}: expected list:LISTS:FOLDER, where LISTS has train.txt with paths below FOLDER, one a line"
+        )
     return open_lists(Path(lists).expanduser(), Path(root).expanduser())
 
 
@@ -84,7 +90,7 @@ def _torchvision(spec: str, download: bool) -> ImageSource:
             raise InputError(
                 f"cannot open torchvision's {kind} in {root}: {error}; give the folder that holds it, or allow the download"
             ) from error
-        if hasattr(found, "samples"):
+        if hasattr(found, "samples"):  # ImageNet is a folder of files
             splits[split] = list_files(found, Path(found.split_folder))
         else:
             labels = np.asarray(found.targets, dtype=np.int64)
@@ -113,7 +119,7 @@ def _hugging_face(spec: str) -> ImageSource:
     try:
         available = datasets.get_dataset_split_names(name)
         features = datasets.load_dataset(name, split=available[0]).features
-    except Exception as error:  # of the file system, the network, pyarrow, ...
+    except Exception as error:  # the file system, the network and pyarrow have errors of their own
         raise InputError(f"cannot open the Hugging Face data set {name!r}: {error}") from error
     image = _column(spec, features, datasets.Image, "")
     label = _column(spec, features, datasets.ClassLabel, wanted)
@@ -122,17 +128,18 @@ def _hugging_face(spec: str) -> ImageSource:
         for found in (n for n in names if n in available):
             reader = create_reader(path, split=found, input_key=image, target_key=label)
             labels = np.array(reader.dataset[label][:], dtype=np.int64)
-            if len(labels) and labels.min() >= 0:  # -1 stands for labels that are kept secret
+            if len(labels) and labels.min() >= 0:  # -1 means that the labels are secret, as in many test splits
                 splits[split] = DatasetImages(f"{spec} {found}", functools.partial(_open_first, reader), labels)
     return ImageSource(f"hfds/{Path(name).name if Path(name).exists() else name}", tuple(features[label].names), splits)
 
 
 def _column(spec: str, features: Mapping[str, Any], kind: type, wanted: str) -> str:
+    """Return the name of the only column of a type, or of the one that the user wants."""
     names = [name for name, feature in features.items() if isinstance(feature, kind)]
     chosen = [name for name in names if name == wanted] if wanted else names
     if len(chosen) == 1:
         return chosen[0]
     raise InputError(
-        f"data {spec!r}: columns of type {kind.__name__} are {', '.join(names) or 'none'}; one is needed, and several labels "
-        "are told apart by hfds/NAME#COLUMN"
+        f"data {spec!r}: columns of type {kind.__name__} are {', '.join(names) or 'none'}; one is needed. If there are several "
+        "labels, give hfds/NAME#COLUMN"
     )

@@ -21,7 +21,7 @@ def test_a_committed_figure_is_small_and_shown_with_words(name):
     assert len(words) > 40
 
 
-@pytest.mark.parametrize("name", ["space", "labels", "predictor"])
+@pytest.mark.parametrize("name", ["space", "costs", "predictor"])
 def test_a_committed_figure_is_of_the_data(name):
     with Image.open(DOCS / "figures" / f"{name}.png") as image:
         assert image.text["Description"] == figures.fingerprint(figures.FIGURES[name][0]()), COMMAND
@@ -29,8 +29,8 @@ def test_a_committed_figure_is_of_the_data(name):
 
 def test_equal_data_is_an_equal_picture_of_what_it_says(monkeypatch):
     pytest.importorskip("matplotlib")
-    assert figures.picture("labels") == figures.picture("labels")
-    drawn = figures.draw_labels({"fvcore": 0.5, "look-up": 2e-7})
+    assert figures.picture("costs") == figures.picture("costs")
+    drawn = figures.draw_costs({"fvcore": 0.5, "look-up": 2e-7})
     assert [(bar.get_y() + bar.get_height() / 2, bar.get_width()) for bar in drawn.patches] == [(0, 2e-7), (1, 0.5)]
     assert [text.get_text() for text in drawn.texts] == ["0.2 µs", "0.5 s"]
 
@@ -56,9 +56,11 @@ def test_the_command_writes_every_figure(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(figures, "SEEDS", (0,))
     monkeypatch.setattr(figures, "CHANCE", 1)
-    figures.main(["--out", str(tmp_path / "new")])
+    evolutions = []
+    make, draw = figures.FIGURES["evolution"]
+    monkeypatch.setitem(figures.FIGURES, "evolution", (lambda: evolutions.append(make()) or evolutions[0], draw))
+    figures.main(tmp_path / "new")
     assert {file.stem for file in (tmp_path / "new").iterdir()} == set(figures.FIGURES)
-    data = figures.evolution_data()
-    ends = {name: curves[0][-1] for name, curves in data.items()}
+    ends = {name: curves[0][-1] for name, curves in evolutions[0].items()}
     assert ends["default"][0] == ends["random"][0] == 20_000
     assert ends["paper"][1] < ends["default"][1] > ends["random"][1]

@@ -1,4 +1,4 @@
-"""ImageNet's evaluation: on hand-made pictures, and on real photos with real weights of another network."""
+"""ImageNet's evaluation: on made-up images, and on real photos with real weights of another network."""
 
 import csv
 from importlib.util import find_spec
@@ -15,24 +15,24 @@ from fbnetv3 import InputError
 from fbnetv3.benchmarks.experiments.imagenet import (
     evaluate,
     search_split,
-    val_pictures,
+    val_images,
     write_classes,
     write_search_split,
 )
-from fbnetv3.training.process_rank import Share
+from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.transforms import Transforms
 
 SYNSETS = ImageNetInfo().label_names()
 GREY = Transforms(8, 8, (0.0,) * 3, (1.0,) * 3)
 
 
-def picture(path, value, size=(8, 8)):
+def write_image(path, value, size=(8, 8)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (value,) * 3).save(path)
 
 
 def by_brightness(x):
-    """Class 10 x the brightness of a picture; the next classes follow."""
+    """Class 10 x the brightness of an image; the next classes follow."""
     label = (x.mean((1, 2, 3)) * 255).round().long() // 10
     logits = torch.zeros(len(x), 1000)
     for place in range(5):
@@ -43,8 +43,8 @@ def by_brightness(x):
 def test_hits_are_counted_by_class(tmp_path):
     for name, values in {SYNSETS[3]: (30, 35, 99), "5": (50, 10), SYNSETS[7]: (40,)}.items():
         for i, value in enumerate(values):
-            picture(tmp_path / "val" / name / f"{i}.png", value)
-    found = evaluate(by_brightness, GREY, val_pictures(tmp_path))
+            write_image(tmp_path / "val" / name / f"{i}.png", value)
+    found = evaluate(by_brightness, GREY, val_images(tmp_path))
     rows = {row.name: (row.images, row.hits1, row.hits5) for row in found.classes}
     # 99 is class 9: not 3. Brightness 10 gives 1..5: 5 is the fifth. 40 gives 4..8: 7 is the fourth.
     assert rows == {"great white shark": (0, 0, 0)} | {} or set(rows.values()) == {(3, 2, 2), (2, 1, 2), (1, 0, 1)}
@@ -54,26 +54,26 @@ def test_hits_are_counted_by_class(tmp_path):
     table = list(csv.DictReader((tmp_path / "classes.csv").open()))
     assert sum(int(row["hits1"]) for row in table) == 3
     assert len(table) == 3
-    assert evaluate(by_brightness, GREY, val_pictures(tmp_path / "val"), workers=2).acc1 == found.acc1
+    assert evaluate(by_brightness, GREY, val_images(tmp_path / "val"), workers=2).acc1 == found.acc1
 
 
 def test_mistakes_are_named(tmp_path):
-    with pytest.raises(InputError, match="give a folder with val/CLASS/PICTURE"):
-        val_pictures(tmp_path / "absent")
-    picture(tmp_path / "cats" / "1.png", 0)
+    with pytest.raises(InputError, match="give a folder with val/CLASS/IMAGE"):
+        val_images(tmp_path / "absent")
+    write_image(tmp_path / "cats" / "1.png", 0)
     with pytest.raises(InputError, match="'cats' is no class of ImageNet; give synsets such as n01440764"):
-        val_pictures(tmp_path)
+        val_images(tmp_path)
     (tmp_path / "cats").rename(tmp_path / "7")
-    (tmp_path / "7" / "2.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"2.png is no picture that can be read"):
-        evaluate(by_brightness, GREY, val_pictures(tmp_path))
+    (tmp_path / "7" / "2.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"2.png is no image that can be read"):
+        evaluate(by_brightness, GREY, val_images(tmp_path))
 
 
 def test_the_split_of_the_search(tmp_path):
     for name in "abcde":
         for i in range(4):
-            picture(tmp_path / "train" / name / f"{i}.png", i)
-    (tmp_path / "train" / "a" / "notes.txt").write_text("no picture")
+            write_image(tmp_path / "train" / name / f"{i}.png", i)
+    (tmp_path / "train" / "a" / "notes.txt").write_text("no image")
     train, held = search_split(tmp_path, 3, 5, seed=1)
     assert (len(train), len(held)) == (7, 5)
     assert not set(train) & set(held)
@@ -87,9 +87,9 @@ def test_the_split_of_the_search(tmp_path):
     assert [file.read_text().split() for file in files] == [train, held]
     with pytest.raises(InputError, match="train has 5 folders of classes; needed: 200"):
         search_split(tmp_path)
-    with pytest.raises(InputError, match="train has 8 pictures in 2 classes; needed: more than 8"):
+    with pytest.raises(InputError, match="train has 8 images in 2 classes; needed: more than 8"):
         search_split(tmp_path, 2, 8)
-    with pytest.raises(InputError, match="keeps no picture to train on; hold out fewer than 7"):
+    with pytest.raises(InputError, match="keeps no image to train on; hold out fewer than 7"):
         search_split(tmp_path, 2, 7)
     with pytest.raises(InputError, match="absent/train has 0 folders of classes; needed: 2"):
         search_split(tmp_path / "absent", 2, 1)
@@ -127,7 +127,7 @@ def lite0():
 
 
 def test_real_weights_know_real_photos(photos, lite0):
-    found = evaluate(lite0, Transforms(256, 224, (0.5,) * 3, (0.5,) * 3, "bicubic"), val_pictures(photos))
+    found = evaluate(lite0, Transforms(256, 224, (0.5,) * 3, (0.5,) * 3, "bicubic"), val_images(photos))
     assert found.images == 20
     assert found.acc1 / 5 >= 18
     assert found.acc5 >= found.acc1
@@ -136,9 +136,9 @@ def test_real_weights_know_real_photos(photos, lite0):
 @pytest.mark.parametrize(("interpolation", "resize"), [("bicubic", 256), ("bilinear", 242)])
 def test_every_answer_is_timms(photos, lite0, interpolation, resize):
     transforms = Transforms(resize, 224, (0.5,) * 3, (0.5,) * 3, interpolation)
-    pictures = val_pictures(photos)
+    images = val_images(photos)
     ours = []
-    evaluate(lambda x: ours.append(lite0(x)) or ours[-1], transforms, pictures)
+    evaluate(lambda x: ours.append(lite0(x)) or ours[-1], transforms, images)
     loader = create_loader(
         create_dataset("", str(photos / "val")),
         (3, 224, 224),
@@ -155,9 +155,9 @@ def test_every_answer_is_timms(photos, lite0, interpolation, resize):
         theirs = lite0(x)
     assert torch.equal(torch.cat(ours).argmax(1), theirs.argmax(1))
     assert torch.allclose(torch.cat(ours), theirs, atol=1e-3)
-    hits = (theirs.argmax(1).numpy() == pictures.labels).mean()
-    assert evaluate(lite0, transforms, pictures).acc1 == pytest.approx(100 * float(hits))
+    hits = (theirs.argmax(1).numpy() == images.labels).mean()
+    assert evaluate(lite0, transforms, images).acc1 == pytest.approx(100 * float(hits))
 
 
-def test_shares_cover_every_picture():
-    assert np.concatenate([np.array(Share(r, 3).of(20)) for r in range(3)]).size == 20
+def test_processes_cover_every_image():
+    assert np.concatenate([np.array(ProcessRank(r, 3).indices(20)) for r in range(3)]).size == 20

@@ -213,7 +213,7 @@ TABLE1 = "Different training recipes switch the ranking of architectures"
         ("value: 557M", "value: {a: 1}", r"figure1.*value is \{'a': '1'\}"),
         ("value: 557M", "value: 1M, value: 557M", "key 'value' is given twice"),
         ("value: 557M", 'value: ""', "figure1.*value is ''"),
-        ("id: recipe_2", "id: recipe_1", "table1.*'resnet18_1_4x_width.recipe_1', 2 time"),
+        ("id: recipe_2", "id: recipe_1", "table1.*'resnet18_1_4x_width.recipe_1' is given 2 time"),
         ("id: setting.threshold", "id: threshold", "figure5.*'threshold'"),
         ("- id: figure3", "- id: figure8", "items are .*figure8.*; allowed"),
         ("schema: 1", "schema: 2", "schema is '2'; this version reads 1"),

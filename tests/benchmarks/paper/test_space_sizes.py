@@ -4,7 +4,7 @@ import pytest
 
 from fbnetv3.benchmarks.paper import space_sizes
 from fbnetv3.benchmarks.result import load_result
-from fbnetv3.search.space.space import list_spaces
+from fbnetv3.search.space.reader import list_spaces
 
 
 @pytest.mark.parametrize("name", list_spaces())
@@ -24,6 +24,14 @@ def test_the_recipes_of_table_2_by_hand():
     assert load_result("space_sizes").number("table2.recipes") == 11 * 31 * 22 * 42 * 15 * 2 * 2
 
 
-def test_the_command_writes_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(space_sizes, "list_spaces", lambda: ["micro"])
-    assert space_sizes.measure(tmp_path) == load_result("space_sizes", tmp_path)
+def test_a_run_writes_the_file(tmp_path):
+    result = space_sizes.BENCHMARK.run(write_to=tmp_path / "space_sizes.json", spaces=("micro",))
+    assert result == load_result("space_sizes", tmp_path)
+    assert list(result.values) == ["micro"]
+
+
+def test_large_sizes_are_rounded_and_small_ones_are_not():
+    (table,) = space_sizes.tables(load_result("space_sizes")).values()
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["`table2`"] == ("1.23e+18", "4.74e+15", "1.89e+07", "1.76e+17")
+    assert rows["`recipe_only`"][0] == "1"

@@ -1,4 +1,4 @@
-"""The comparison: tables and invented accuracies, resumed after a kill, real trainings in small, the committed files."""
+"""The comparison: tables and made-up accuracies, resumed after a kill, real trainings in small, the committed files."""
 
 import json
 import os
@@ -6,101 +6,86 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
 from fbnetv3 import InputError
-from fbnetv3.benchmarks.docs import readme
 from fbnetv3.benchmarks.result import load_result
-from fbnetv3.benchmarks.search import compare as benchmark
 from fbnetv3.benchmarks.search.compare import (
-    METHODS,
-    Plan,
+    BENCHMARK,
+    METHOD,
+    TRUTHS,
     compare,
-    curve,
-    make_context,
-    plan_cases,
-    predictor_with,
+    parse_budgets,
+    parse_trainings,
+    plot,
+    result_rows,
     summary,
-    with_trainings,
-    without_finalists,
+    tables,
+    verdict,
 )
+from fbnetv3.benchmarks.search.comparison import METHODS, Comparison
+from fbnetv3.benchmarks.search.comparison_cases import plan_cases, with_predictor
+from fbnetv3.progress import silent
 from fbnetv3.search.nars.config import load_preset
-from fbnetv3.search.trial import Trial, read_ledger
+from fbnetv3.search.trial import read_ledger
 from tests.places import ROOT
-from tests.search.space.test_table import whole_grid
 
 pytest.importorskip("optuna")
-RIVALS = ("nars", "random", "tpe", "evolution")
+FOUR = ("nars", "random", "tpe", "evolution")
 
 
-def quiet(_done, _total, _text):
-    pass
+def test_all_methods_on_a_table(table, small, tmp_path):
+    values = compare(Comparison(small(table, (16,), (150.0,)), list(METHODS), range(2)), tmp_path, 1, silent)
+    assert values["accuracies"] == "table"
+    [(name, case)] = values["cases"].items()
+    assert name == "trainings_16_flops_0.00015M"
+    for method, row in case["methods"].items():
+        folders = [tmp_path / name / method / f"seed{seed}" for seed in (0, 1)]
+        assert [len(read_ledger(f / "ledger.jsonl")) for f in folders] == [case["trainings"]] * 2
+        assert len(row["curve"]) == case["trainings"]
+        assert row["regret"] >= 0
+        assert row["curve"][-1] == pytest.approx(row["acc1"], abs=1e-3)
+    # A table with FLOPs and parameters alone has nothing richer.
+    assert case["methods"]["nars_paper_labels"]["by_seed"] == case["methods"]["nars"]["by_seed"]
+    assert case["nars_minus"]["nars_paper_labels"]["mean"] == 0.0
+    assert case["nars_minus"]["nars_paper_labels"]["share_better"] == 0.5
 
 
-def small(path, trainings=(16,), flops=(None,)):
-    """Cases of a table, whose predictor is quick."""
-    cases = plan_cases(Path(path), trainings, flops)
-    return {name: predictor_with(config, pretrain_epochs=5) for name, config in cases.items()}
+def test_a_second_call_only_adds(table, small, tmp_path):
+    def run(seeds, trainings=(16,)):
+        found = compare(Comparison(small(table, trainings), FOUR, range(seeds)), tmp_path, 1, silent)
+        return found["cases"][f"trainings_{trainings[0]}"]["methods"]
 
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    return whole_grid(tmp_path_factory.mktemp("table") / "grid.csv", (5, 5, 5), noise=0.3)
-
-
-def test_all_methods_on_a_table(table, tmp_path):
-    plan = Plan(small(table, (16,), (None, 150.0)), list(METHODS), range(2))
-    result = compare(plan, tmp_path, 1, "command", quiet)
-    assert load_result("compare", tmp_path) == result
-    assert (tmp_path / "compare.png").read_bytes()[:4] == b"\x89PNG"
-    assert list(result.values["cases"]) == ["trainings_16", "trainings_16_flops_0.00015M"]
-    for name, case in result.values["cases"].items():
-        for method, row in case["methods"].items():
-            folders = [tmp_path / name / method / f"seed{seed}" for seed in (0, 1)]
-            assert [len(read_ledger(f / "ledger.jsonl")) for f in folders] == [case["trainings"]] * 2
-            assert len(row["curve"]) == case["trainings"]
-            assert row["regret"] >= 0
-            assert row["curve"][-1] == pytest.approx(row["acc1"], abs=1e-3)
-        # A table with FLOPs and parameters alone has nothing richer.
-        assert case["methods"]["nars_paper_labels"]["by_seed"] == case["methods"]["nars"]["by_seed"]
-        assert case["nars_minus"]["nars_paper_labels"]["mean"] == 0.0
-        assert case["nars_minus"]["nars_paper_labels"]["share_better"] == 0.5
-
-
-def test_a_second_call_only_adds(table, tmp_path):
-    first = compare(Plan(small(table), RIVALS, range(1)), tmp_path, 1, "command", quiet)
+    first = run(1)
     answers = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("answer.json")}
-    more = compare(Plan(small(table), RIVALS, range(2)), tmp_path, 1, "command", quiet)
+    more = run(2)
     assert {path: path.stat().st_mtime_ns for path in answers} == answers
-    for method in RIVALS:
-        before, after = (r.values["cases"]["trainings_16"]["methods"][method]["by_seed"] for r in (first, more))
-        assert after[:1] == before
+    for method in FOUR:
+        assert more[method]["by_seed"][:1] == first[method]["by_seed"]
+    (tmp_path / "trainings_16").rename(tmp_path / "trainings_20")
     with pytest.raises(InputError, match="another configuration; give another --out"):
-        compare(Plan({"trainings_16": small(table, (20,))["trainings_20"]}, RIVALS, [0]), tmp_path, 1, "x", quiet)
+        run(1, (20,))
+
+
+def test_a_run_writes_result_and_plot(table, tmp_path):
+    result = BENCHMARK.run(
+        table=table, methods="random", seeds=2, trainings="16", max_flops="150", out=tmp_path / "out"
+    )
+    assert load_result("compare", tmp_path / "out") == result
+    assert (tmp_path / "out" / "compare.png").read_bytes()[:4] == b"\x89PNG"
+    assert result.command == (
+        "fbnetv3 search compare --out DIR --table grid.csv --methods random --seeds 2 --trainings 16 --max-flops 150"
+    )
+    assert "the mean of the table's trainings of that pair" in result.method
 
 
 @pytest.mark.slow
 def test_killed_and_resumed_it_ends_the_same(table, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "fbnetv3",
-        "search",
-        "compare",
-        "--table",
-        table,
-        "--methods",
-        "tpe,evolution,random",
-        "--seeds",
-        "3",
-        "--out",
-        str(tmp_path / "cut"),
-    ]
+    command = [sys.executable, "-m", "fbnetv3", "search", "compare", "--table", str(table)]
+    command += ["--methods", "tpe,evolution,random", "--seeds", "3", "--out", str(tmp_path / "cut")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     for _ in range(1200):
@@ -116,13 +101,11 @@ def test_killed_and_resumed_it_ends_the_same(table, tmp_path):
     assert cut.values == whole.values
 
 
-def test_invented_accuracies_are_told_apart_by_rich_labels(tmp_path):
-    config = predictor_with(load_preset("quickstart").replace(pool=200), pretrain_epochs=5)
-    plan = Plan(plan_cases(config, [12], [None]), ["nars", "nars_paper_labels"], [0], invented=True)
-    result = compare(plan, tmp_path, 1, "command", quiet)
-    assert result.values["accuracies"] == "invented"
-    assert "made-up landscape" in result.method
-    rich, paper = (tmp_path / "trainings_12" / name / "seed0" / "ledger.jsonl" for name in plan.methods)
+def test_rich_labels_lead_to_other_trainings_on_made_up_accuracies(tmp_path):
+    config = with_predictor(load_preset("quickstart").replace(pool=200), pretrain_epochs=5, members=1)
+    comparison = Comparison(plan_cases(config, [12], [None]), ["nars", "nars_paper_labels"], [0], invented=True)
+    assert compare(comparison, tmp_path, 1, silent)["accuracies"] == "invented"
+    rich, paper = (tmp_path / "trainings_12" / name / "seed0" / "ledger.jsonl" for name in comparison.methods)
     assert read_ledger(rich) != read_ledger(paper)
 
 
@@ -134,62 +117,22 @@ def test_real_trainings_in_small(tmp_path):
     )
     tiny = {"recipe": str(recipe), "pool": 64, "batch": 2, "rounds": 2, "finalists": 2, "final_stretch": 1}
     config = load_preset("quickstart").replace(**tiny)
-    result = compare(Plan({"trainings_6": config}, RIVALS, [0]), tmp_path / "out", 1, "command", quiet)
-    assert result.values["accuracies"] == "real"
-    for method, row in result.values["cases"]["trainings_6"]["methods"].items():
+    values = compare(Comparison({"trainings_6": config}, FOUR, [0]), tmp_path / "out", 1, silent)
+    assert values["accuracies"] == "real"
+    for method, row in values["cases"]["trainings_6"]["methods"].items():
         folder = tmp_path / "out" / "trainings_6" / method / "seed0"
         assert (folder / "weights.pt").is_file()
         assert json.loads((folder / "answer.json").read_text())["acc1"] == row["acc1"]
         assert row["seconds"] > 0
 
 
-def test_the_trainings_are_split_as_said():
-    config = load_preset("quickstart")
-    assert [(c.rounds, c.batch, c.finalists) for c in (with_trainings(config, n) for n in (40, 144, 17))] == [
-        (4, 9, 4),
-        (5, 28, 4),
-        (1, 13, 4),
-    ]
-    alone = without_finalists(with_trainings(config, 144))
-    assert (alone.rounds, alone.batch, alone.finalists, alone.trainings) == (4, 36, 0, 144)
-    with pytest.raises(InputError, match="4 trainings are too few for 4 finalists"):
-        with_trainings(config, 4)
-    [(name, narrow)] = plan_cases(config, None, [200e3]).items()
-    assert name == "trainings_40_flops_0.2M"
-    assert (narrow.constraint.min, narrow.constraint.max) == (75e3, 200e3)
+def answers(*accuracies):
+    return [{"acc1": a, "epochs": 16, "seconds": 1.0, "curve": [a - 1, a]} for a in accuracies]
 
 
-def test_the_curve_is_the_true_accuracy_of_the_best_measured(table):
-    context, truth = make_context(small(table)["trainings_16"], False)
-    rows = [[0, 0, 0], [4, 4, 4], [1, 1, 1]]
-    trials = [
-        Trial(1, i, row, 0, 1, 1, 1, None, [acc1], "ok", 0.0)
-        for i, (row, acc1) in enumerate(zip(rows, (60.0, 55.0, 70.0), strict=True))
-    ]
-    first, third = context.space.accuracy(np.array([rows[0], rows[2]])).tolist()
-    assert curve(context, truth, trials, third) == [first, first, third]
-    assert curve(context, None, trials, 0.0) == [60.0, 60.0, 70.0]
-
-
-def test_trials_that_stopped_early_are_compared_after_as_many_epochs(monkeypatch, table):
-    context, _ = make_context(small(table)["trainings_16"], False)
-    long, short = (
-        Trial(1, 0, [0, 0, 0], 0, 2, 1, 1, None, [30.0, 60.0], "ok", 0.0),
-        Trial(2, 0, [4, 4, 4], 0, 1, 1, 1, None, [40.0], "ok", 0.0),
-    )
-    monkeypatch.setattr(benchmark, "nars", lambda *_: None)
-    found = benchmark.stage_two_alone(context, SimpleNamespace(trials=[long, short]), None, quiet)
-    assert found.candidate == (4, 4, 4)
-    truth = context.space.accuracy
-    assert curve(context, truth, [long, short, long], 1.0)[1] == truth(np.array([[4, 4, 4]]))[0]
-
-
-def test_the_summary_by_hand(table):
-    def answers(*accuracies):
-        return [{"acc1": a, "epochs": 16, "seconds": 1.0, "curve": [a - 1, a]} for a in accuracies]
-
-    plan = Plan(small(table), ["nars", "random"], [0, 1, 2])
-    found = summary(plan, "trainings_16", {"nars": answers(61, 62, 63), "random": answers(60, 62, 60)})
+def test_the_summary_by_hand(table, small):
+    comparison = Comparison(small(table), ["nars", "random"], [0, 1, 2])
+    found = summary(comparison, "trainings_16", {"nars": answers(61, 62, 63), "random": answers(60, 62, 60)})
     assert found["pairs"] == 125
     assert found["methods"]["nars"]["acc1"] == 62.0
     assert found["methods"]["nars"]["acc1_std"] == 1.0
@@ -199,23 +142,48 @@ def test_the_summary_by_hand(table):
     assert found["nars_minus"]["random"]["share_better"] == pytest.approx(2.5 / 3, abs=1e-3)
 
 
-def test_unknown_methods_and_tables(tmp_path, table):
-    with pytest.raises(InputError, match=r"unknown annealing; allowed: nars, random, tpe, .*"):
-        Plan(small(table), ["annealing"], [0])
-    with pytest.raises(InputError, match="has 30 pairs of at most 115 FLOPs; at least 40 are needed"):
-        plan_cases(Path(table), [16], [115.0])
+def test_one_seed_gives_no_interval(table, small):
+    comparison = Comparison(small(table), ["nars", "random"], [0])
+    found = summary(comparison, "trainings_16", {"nars": answers(61), "random": answers(60)})
+    assert "nars_minus" not in found
+    assert found["methods"]["nars"]["acc1_std"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "give one of --preset and --table"),
+        ({"preset": "quickstart", "table": "x.csv"}, "give one of --preset and --table"),
+        ({"table": "x.csv", "invented": True}, "--invented needs --preset"),
+        ({"preset": "quickstart", "trainings": "40 many"}, "--trainings is '40 many'; give whole numbers"),
+        ({"preset": "quickstart", "max_flops": "all 50X"}, "--max-flops is '50X'; give a count"),
+        ({"preset": "quickstart", "methods": "nars,annealing"}, "unknown annealing"),
+    ],
+)
+def test_mistakes_are_named_before_anything_runs(tmp_path, options, words):
+    with pytest.raises(InputError, match=words):
+        BENCHMARK.measure(out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_are_read():
+    assert parse_trainings(None) is None
+    assert parse_trainings("40 144") == [40, 144]
+    assert parse_budgets("all 50M") == [None, 50e6]
 
 
 COMMITTED = {"compare_nas_bench_macro": 20, "compare_invented": 20, "compare_quickstart": 3}
 
 
 @pytest.mark.parametrize("name", COMMITTED)
-def test_the_committed_files_are_whole(name):
+def test_the_committed_files_are_complete(name):
     result = load_result(name)
+    truth, curve = TRUTHS[result.values["accuracies"]]
+    assert result.method == METHOD.format(truth=truth, curve=curve)
     assert result.command.startswith("fbnetv3 search compare ")
     for case in result.values["cases"].values():
         assert len(case["seeds"]) >= COMMITTED[name]
-        assert set(RIVALS) <= set(case["methods"])
+        assert set(FOUR) <= set(case["methods"])
         for row in case["methods"].values():
             assert len(row["by_seed"]) == len(case["seeds"])
             assert row["acc1"] == pytest.approx(np.mean(row["by_seed"]), abs=1e-3)
@@ -224,5 +192,20 @@ def test_the_committed_files_are_whole(name):
 @pytest.mark.parametrize(
     ("low", "high", "words"), [(0.1, 2.0, "better"), (-0.1, 2.0, "no difference"), (-2.0, -0.1, "worse")]
 )
-def test_the_readme_says_what_the_interval_says(low, high, words):
-    assert readme.verdict({"mean": 0.0, "low": low, "high": high}) == words
+def test_a_verdict_is_what_the_interval_says(low, high, words):
+    assert verdict({"mean": 0.0, "low": low, "high": high}) == words
+
+
+def test_tables_rows_and_plot_of_a_result():
+    result = load_result("compare_quickstart")
+    (table,) = tables(result).values()
+    case = result.values["cases"]["trainings_40"]
+    assert table.columns == ("method", "trainings 40")
+    assert table.rows[0] == ("`nars`", f"{case['methods']['nars']['acc1']:.2f}")
+    gain = case["nars_minus"]["random"]
+    assert f"({gain['mean']:+.2f} [{gain['low']:+.2f}, {gain['high']:+.2f}])" in table.rows[1][1]
+    rows = result_rows(result)
+    assert [row["method"] for row in rows] == list(case["methods"])
+    assert rows[0]["nars minus it"] is None
+    assert rows[1]["nars minus it"] == f"{gain['mean']:+.3f}"
+    assert plot(result.values)[:4] == b"\x89PNG"

@@ -1,16 +1,16 @@
-"""The benchmark of the predictor, rehearsed on a made-up table, and the committed file."""
+"""The benchmark of the predictor: its arithmetic, a rehearsal on a made-up table, and the committed file."""
 
 import json
 
-import numpy as np
 import pytest
 
-from fbnetv3 import InputError
-from fbnetv3.benchmarks.result import load_result
+from fbnetv3.benchmarks.result import Result, load_result
 from fbnetv3.benchmarks.search import predictor as benchmark
-from fbnetv3.benchmarks.search.predictor_tables import invented, micro_trainings, nas_bench_macro, useless
-from fbnetv3.search.predictor.model import AccuracyPredictor, PredictorSettings
-from fbnetv3.training.loop import cpu_threads
+from fbnetv3.benchmarks.search.predictor import BENCHMARK
+from fbnetv3.benchmarks.search.predictor_tables import invented
+from fbnetv3.search.predictor.model import AccuracyPredictor
+from fbnetv3.search.predictor.settings import PredictorSettings
+from fbnetv3.training.engine import cpu_threads
 
 
 def test_samples_needed_by_hand():
@@ -38,52 +38,17 @@ def test_factors_by_hand():
     assert list(against) == ["rival"]
 
 
-def test_invented_tables_are_functions_of_their_draw():
-    for geometry in ("mnasnet", "fbnet"):
-        one, other = invented(geometry, 7, rich=False, n=300), invented(geometry, 8, rich=True, n=300)
-        assert np.array_equal(one.x, other.x)
-        assert np.array_equal(one.labels, other.labels[:, :2])
-        assert other.labels.shape[1] > 10
-        assert not np.array_equal(one.y, other.y)
-        assert np.array_equal(one.y, invented(geometry, 7, rich=True, n=300).y)
-        assert one.x.min() == 0.0
-        assert one.x.max() == 1.0
-        assert 1.0 < one.y.std() < 4.5
-
-
-def test_useless_statistics_are_the_same_numbers_elsewhere():
-    table = invented("mnasnet", 7, rich=False, n=2000)
-    changed = useless(table)
-    assert np.array_equal(np.sort(table.labels, axis=0), np.sort(changed.labels, axis=0))
-    assert abs(np.corrcoef(table.labels[:, 0], changed.labels[:, 0])[0, 1]) < 0.1
-    assert np.array_equal(table.y, changed.y)
-
-
-def test_the_table_of_own_trainings():
-    table = micro_trainings()
-    assert len(table.x) == len(table.y) == len(table.labels) >= 60
-    assert not table.arch_columns.all()
-
-
-def test_a_foreign_table_is_refused(tmp_path):
-    (tmp_path / "other.json").write_text('{"012": {"flops": 1}}')
-    for name in ("other.json", "absent.json"):
-        with pytest.raises(InputError, match="not NAS-Bench-Macro's table, or damaged"):
-            nas_bench_macro(tmp_path / name)
-
-
 def test_a_rehearsal_of_one_table():
     table = invented("mnasnet", 7, rich=False, n=600)
     quick = PredictorSettings(members=1, pretrain_epochs=3, width=16, layers=2)
+    stated = benchmark.with_statistics(table)
+    assert stated.x.shape[1] == stated.arch_columns.size == table.x.shape[1] + 2
     with cpu_threads(1):
         methods = {
             "default": (benchmark.pretrained(table, quick, 480), table),
-            "statistics": (
-                AccuracyPredictor(benchmark.with_statistics(table).arch_columns, seed=0, settings=quick),
-                benchmark.with_statistics(table),
-            ),
+            "statistics": (AccuracyPredictor(stated.arch_columns, seed=0, settings=quick), stated),
         }
-        found = benchmark.measure(table, methods, (24, 48), (0, 1))
+        found = benchmark.fit_all(table, methods, (24, 48), (0, 1))
     assert set(found) == {"default", "statistics"}
     for rows in found.values():
         assert list(rows) == ["24", "48"]
@@ -92,17 +57,26 @@ def test_a_rehearsal_of_one_table():
     assert set(benchmark.factors(found)["statistics"]) == {"24", "48"}
 
 
+def test_a_measured_table_is_not_measured_again(tmp_path):
+    (tmp_path / "useless.json").write_text("kept")
+    benchmark.measure_table("useless", tmp_path / "absent.json", tmp_path, PredictorSettings())
+    assert (tmp_path / "useless.json").read_text() == "kept"
+
+
 def test_the_committed_file_is_of_this_benchmark():
-    values = load_result(benchmark.NAME).values
-    assert values["targets"] == benchmark.summary(values["tables"], values["proxy"])
-    for name, table in values["tables"].items():
+    result = load_result("predictor")
+    assert result.method == benchmark.METHOD
+    for name, table in result.values["tables"].items():
         assert table["against"] == json.loads(json.dumps(benchmark.factors(table["methods"]))), name
-    assert {"default", "scratch", "statistics", "paper", "scratch_network"} == set(
-        values["tables"]["nas_bench_macro"]["methods"]
-    )
+    assert {"default", *benchmark.RIVALS} == set(result.values["tables"]["nas_bench_macro"]["methods"])
 
 
-def test_figure_4_is_drawn_from_the_committed_file(tmp_path):
-    pytest.importorskip("matplotlib")
-    benchmark.plot(tmp_path / "figure4.png")
-    assert (tmp_path / "figure4.png").read_bytes().startswith(b"\x89PNG")
+def test_the_table_tells_bounds_from_factors():
+    values = load_result("predictor").values
+    against = values["tables"]["useless"]["against"]
+    against["scratch"] = {"48": {"mse_ratio": 0.75}, "96": {"factor": 3.25, "factor_is_bound": True, "mse_ratio": 1.5}}
+    against["statistics"]["96"] = {"factor": 1.5, "factor_is_bound": False, "mse_ratio": 1.0}
+    values["proxy"]["flops_params"]["r2_flops"] = 0.5
+    rivals, targets = BENCHMARK.all_tables(Result("2026-01-01", "c", "m", {"v": "1"}, values)).values()
+    assert "| `useless` | > 3.2 | - | 1.5 | - | 0.75 |" in rivals.markdown()
+    assert "| `proxy_r2_flops` | at least 0.998 | 0.5 | missed |" in targets.markdown()

@@ -6,56 +6,64 @@ import pytest
 import torch
 
 from fbnetv3.benchmarks.result import load_result
+from fbnetv3.benchmarks.speed import loops
 from fbnetv3.benchmarks.speed import training_loop as benchmark
+from fbnetv3.benchmarks.speed.training_loop import BENCHMARK
 
-SHORT = {"small": dataclasses.replace(benchmark.CASES["small"], batch=8, rounds=5)}
-
-
-@pytest.fixture
-def short(monkeypatch):
-    monkeypatch.setattr(benchmark, "CASES", SHORT)
+SHORT = dataclasses.replace(loops.CASES["small"], batch=8, rounds=4)
 
 
-def test_a_rehearsal_proves_equal_work_and_writes_a_whole_result(tmp_path, short, capsys):
-    result = benchmark.main(["--rounds", "5", "--networks", "small", "--out", str(tmp_path / "speed.json")])
+def test_a_rehearsal_proves_equal_work_and_writes_a_complete_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "CASES", {"small": SHORT})
+    result = BENCHMARK.run(write_to=tmp_path / "speed.json", rounds=5, networks=("small",))
     assert load_result("speed", tmp_path) == result
-    assert result.command.endswith("loop-speed --rounds 5")
+    assert result.command == "fbnetv3 benchmark loop-speed --rounds 5 --networks small"
     row = result.values["small"]
+    assert row["rounds"] == 3
     assert row["ours_equals_by_hand"] is True
     assert row["timm_difference"] < 1e-3
     assert set(row["ms_per_step"]) == {"ours", "by_hand", "timm", "bare"}
-    assert '"ours_over_timm"' in capsys.readouterr().out
+    assert set(result.values["targets"]) == {"small_ours_over_timm", "small_overhead"}
 
 
-def test_a_loop_that_does_other_work_is_noticed(short, monkeypatch):
-    def later(case):  # the same loop, one epoch of random numbers ahead
-        loop = benchmark.by_hand(case)
+def test_a_loop_that_does_other_work_is_noticed(monkeypatch):
+    def later(case):  # the same loop, one draw of random numbers ahead
+        loop = loops.by_hand(case)
         return dataclasses.replace(loop, epoch=lambda number, rng: (rng.random(), loop.epoch(number, rng))[1])
 
-    monkeypatch.setattr(benchmark, "LOOPS", benchmark.LOOPS | {"by_hand": later})
+    monkeypatch.setattr(benchmark, "LOOPS", loops.LOOPS | {"by_hand": later})
     monkeypatch.setattr(benchmark, "SAME", {"timm_difference": 1e9, "loss_difference": 1e9})
     with pytest.raises(RuntimeError, match="end with different weights"):
-        benchmark.run(SHORT)
+        benchmark.run_case(SHORT)
 
 
-def test_timms_loop_is_held_to_the_one_by_hand(short, monkeypatch):
+def test_timms_loop_is_held_to_the_one_by_hand(monkeypatch):
     def moved(case):
-        loop = benchmark.timm_loop(case)
+        loop = loops.timm_loop(case)
         with torch.no_grad():
             next(loop.model.parameters()).add_(0.1)
         return loop
 
-    monkeypatch.setattr(benchmark, "LOOPS", benchmark.LOOPS | {"timm": moved})
+    monkeypatch.setattr(benchmark, "LOOPS", loops.LOOPS | {"timm": moved})
     with pytest.raises(RuntimeError, match="timm's loop does not train as by_hand does"):
-        benchmark.run(SHORT)
+        benchmark.run_case(SHORT)
+
+
+def test_a_watch_keeps_every_turn():
+    watch = benchmark.Watch()
+    for _ in range(2):
+        watch.start()
+        watch.stop()
+    assert len(watch.wall) == len(watch.cpu) == 2
+    assert min(*watch.wall, *watch.cpu) >= 0
 
 
 def test_the_committed_file_is_of_this_benchmark():
     result = load_result("loop_speed")
     assert result.command == "fbnetv3 benchmark loop-speed"
     assert result.method == benchmark.METHOD
-    rows = {name: result.values[name] for name in benchmark.CASES}
-    assert result.values["targets"] == benchmark.targets(rows)
+    rows = benchmark.case_values(result.values)
+    assert list(rows) == list(benchmark.CASES)
     for name, row in rows.items():
         assert row["rounds"] == benchmark.CASES[name].rounds - benchmark.WARMUP
         assert row["ours_equals_by_hand"] is True

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from fbnetv3 import InputError
-from fbnetv3.search.execution.images import Outcome
+from fbnetv3.search.trial import Outcome
 
 CALL, RAISE, MISTAKE, DIE, DIE_ONCE, SLEEP = range(0, 600, 100)
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from fbnetv3 import InputError
-from fbnetv3.search.execution.executor import DIED, RETRIES, Execution, InProcess, ProcessPool
-from fbnetv3.search.execution.images import Outcome
+from fbnetv3.search.execution.executor import DIED, InProcess
+from fbnetv3.search.execution.processes import RETRIES, ProcessPool
+from fbnetv3.search.execution.settings import ExecutorSettings
+from fbnetv3.search.trial import Outcome
 from tests.search.execution.jobs import CALL, DIE, DIE_ONCE, MISTAKE, RAISE, SLEEP, Acts, Unreadable
 
 
@@ -140,14 +142,14 @@ def test_an_evaluator_that_cannot_travel_is_one_clear_line(name):
 
 def test_execution_is_checked():
     with pytest.raises(InputError, match="the executor is 'slurm'; allowed: processes, ray"):
-        Execution("slurm")
+        ExecutorSettings("slurm")
     with pytest.raises(InputError, match="settings of Ray; give --executor ray too"):
-        Execution(gpus=1.0)
-    assert isinstance(Execution().executor(Acts(""), 1), InProcess)
+        ExecutorSettings(gpus=1.0)
+    assert isinstance(ExecutorSettings(workers=1).start(Acts("")), InProcess)
 
 
 @pytest.mark.slow
 def test_no_cluster_is_one_clear_line():
     pytest.importorskip("ray", reason="Ray is not installed")
     with pytest.raises(InputError, match=r"no Ray cluster at 'auto': .*; begin one with `ray start --head`"):
-        Execution("ray").executor(Acts(""))
+        ExecutorSettings("ray").start(Acts(""))

@@ -8,6 +8,8 @@ import time
 import pytest
 import yaml
 
+from fbnetv3.progress import silent
+from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset
 from fbnetv3.search.runs.run import start
 from fbnetv3.search.trial import comparable, read_ledger
@@ -42,7 +44,7 @@ def finished(tmp_path_factory):
     small = {"recipe": str(recipe), "pool": 64, "batch": 4, "rounds": 2, "finalists": 2, "final_stretch": 1}
     config = load_preset("quickstart").replace(**small)
     preset.write_text(yaml.safe_dump(config.to_dict()))
-    start(config, folder / "run", 1, lambda *_: None)
+    start(config, folder / "run", silent, ExecutorSettings(workers=1))
     return preset, comparable(read_ledger(folder / "run" / "ledger.jsonl"))
 
 

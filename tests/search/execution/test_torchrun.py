@@ -3,11 +3,11 @@
 import pytest
 
 from fbnetv3 import InputError
-from fbnetv3.search.execution.executor import Execution, InProcess
-from fbnetv3.search.execution.images import Outcome
+from fbnetv3.search.execution.executor import InProcess
+from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.execution.torchrun import TorchrunEvaluator
-from fbnetv3.search.space.space import Candidate
-from fbnetv3.training.distributed import current_share
+from fbnetv3.search.trial import Candidate, Outcome
+from fbnetv3.training.distributed import current_process
 from tests.training.test_loop import ARCH, RECIPE
 
 
@@ -19,21 +19,22 @@ class Trains:
 
     def __call__(self, candidate, epochs, seed):
         from fbnetv3 import build_model
-        from fbnetv3.training.loop import fit, seeded
+        from fbnetv3.training.engine import seeded
+        from fbnetv3.training.loop import fit
         from tests.training.test_loop import DATA
 
-        share = current_share()
+        process = current_process()
         if self.act == "mistake":
             raise InputError("no such data; give other data")
-        if self.act == "diverge" and share.rank == 1:
+        if self.act == "diverge" and process.rank == 1:
             return Outcome((), "diverged", 0.0)
-        if self.act == "raise" and share.rank == 1:
+        if self.act == "raise" and process.rank == 1:
             raise ValueError("no luck")
         if self.act == "disagree":
-            return Outcome((float(share.rank),), "ok", 0.0)
+            return Outcome((float(process.rank),), "ok", 0.0)
         model = seeded(lambda: build_model(candidate.arch, 10, 1), seed)
         acc1 = fit(model, candidate.recipe, DATA, seed=seed, epochs=epochs).acc1
-        return Outcome((*acc1, float(share.world)), "ok", 0.0)
+        return Outcome((*acc1, float(process.world_size)), "ok", 0.0)
 
 
 JOB = (Candidate(ARCH, RECIPE), 1, 3)
@@ -68,5 +69,5 @@ def test_mistakes_and_disagreement():
 
 
 def test_execution_wraps_the_evaluator():
-    executor = Execution().executor(Trains(), 1, 2)
+    executor = ExecutorSettings().start(Trains(), 2)
     assert executor.evaluator.processes == 2

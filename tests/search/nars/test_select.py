@@ -8,14 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fbnetv3.errors import InputError
-from fbnetv3.search.nars.select import (
-    agreement,
-    early_stopping_epoch,
-    first_batch,
-    noise_ceiling,
-    promising_batch,
-    rank_correlations,
-)
+from fbnetv3.search.nars.early_stopping import agreement, early_stopping_epoch, noise_ceiling, rank_correlations
+from fbnetv3.search.nars.select import first_batch, promising_batch
 
 NAN = math.nan
 

@@ -8,10 +8,10 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 
 from fbnetv3 import InputError
-from fbnetv3.search.predictor.gaussian_process import Process, _Evidence, _warp
-from fbnetv3.search.predictor.model import AccuracyPredictor, PredictorSettings
-from fbnetv3.search.predictor.settings import PRESETS
-from fbnetv3.training.loop import cpu_threads
+from fbnetv3.search.predictor.gaussian_process import GaussianProcess, _Evidence, _warp
+from fbnetv3.search.predictor.model import AccuracyPredictor
+from fbnetv3.search.predictor.settings import PRESETS, PredictorSettings
+from fbnetv3.training.engine import cpu_threads
 
 ARCH = np.array([True] * 6 + [False] * 3)
 WEIGHTS = np.array([3.0, -2, 1, 1, 0, 0, 2, -3, 1])
@@ -229,7 +229,7 @@ def test_warping_by_hand_and_its_jacobian():
 def test_a_process_is_sure_at_its_rows_and_unsure_far_away():
     x = torch.linspace(0, 1, 12)[:, None]
     y = 75 + 3 * torch.sin(6 * x[:, 0])
-    process = Process.fit([x], y)
+    process = GaussianProcess.fit([x], y)
     near, far = (process.predict([rows])[1].mean().item() for rows in (x, x + 3))
     assert near < 0.1
     assert far > 5 * near

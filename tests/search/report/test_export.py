@@ -9,10 +9,10 @@ import pytest
 from fbnetv3.errors import InputError
 from fbnetv3.search.nars.config import save_config
 from fbnetv3.search.report.export import export_trials
-from fbnetv3.search.runs.run import CONFIG, LEDGERS
-from fbnetv3.search.space.space import load_space
+from fbnetv3.search.runs.folder import CONFIG, SearchFolder
+from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.trial import Ledger
-from tests.search.report.test_page import diverged, failed, make_config, make_trials
+from tests.search.made_up import diverged, failed, make_config, make_trials
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def searched(tmp_path):
     trials = make_trials(config, space, 2)
     trials[1], trials[6] = diverged(trials[1]), failed(trials[6], "OSError: gone")
     save_config(config, tmp_path / CONFIG)
-    with Ledger.open(tmp_path / LEDGERS["nars"], config.fingerprint) as ledger:
+    with Ledger.open(SearchFolder(tmp_path, config).ledger(), config.fingerprint) as ledger:
         for trial in reversed(trials):
             ledger.append(trial)
     return tmp_path, space, trials

@@ -4,7 +4,7 @@ import numpy as np
 
 from fbnetv3.search.report.importance import FEWEST, REPEATS, permutation_importance
 from fbnetv3.search.space.constraints import random_rows
-from fbnetv3.search.space.space import load_space
+from fbnetv3.search.space.reader import load_space
 
 SPACE = load_space("micro")
 NAMES = [c.name for c in SPACE.coordinates]

@@ -17,52 +17,19 @@ import yaml
 from fbnetv3 import InputError
 from fbnetv3.complexity import cost
 from fbnetv3.pair_file import load_pair, save_pair
-from fbnetv3.search.execution.executor import InProcess
-from fbnetv3.search.execution.images import Outcome
-from fbnetv3.search.nars.algorithm import Context, fit_trials, nars, random_search
+from fbnetv3.progress import silent as quiet
+from fbnetv3.search.execution.settings import ExecutorSettings
+from fbnetv3.search.nars.algorithm import fit_trials
+from fbnetv3.search.nars.baselines import random_search
 from fbnetv3.search.nars.config import list_presets, load_preset, read_config
-from fbnetv3.search.runs.run import resume, start
+from fbnetv3.search.nars.context import Context
+from fbnetv3.search.runs.run import start
 from fbnetv3.search.runs.verify import verify
-from fbnetv3.search.trial import Ledger, comparable, read_ledger
-from fbnetv3.training.loop import cpu_threads
+from fbnetv3.search.sessions import resume_search, run_search
+from fbnetv3.search.trial import Outcome, comparable, read_ledger
 from fbnetv3.weight_file import read_weight_file
 from tests.places import ROOT
-
-BASE_RECIPE = {"optimizer": "sgd", "lr": 0.05, "epochs": 2, "batch_size": 500, "ema_decay": 0.8}
-
-
-def quiet(_done, _total, _text):
-    pass
-
-
-def config(tmp_path, **changes):
-    """Quickstart in small: 2 rounds of 2 trainings of 2 epochs in large batches, and 2 finalists."""
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(BASE_RECIPE))
-    small = {"recipe": str(recipe), "pool": 64, "batch": 2, "rounds": 2, "finalists": 2, "final_stretch": 1}
-    return load_preset("quickstart").replace(**small | changes)
-
-
-class Scripted:
-    """An evaluator in ten lines: a smooth function of the candidate, some of which diverge."""
-
-    def __init__(self):
-        self.calls = []
-
-    def __call__(self, candidate, epochs, seed):
-        self.calls.append(seed)
-        if candidate.recipe.lr > 0.12:
-            return Outcome((), "diverged", 0.0)
-        top = 80 - 20 * candidate.recipe.mixup + cost(candidate.arch, 10, 1).flops() / 2e5
-        return Outcome(tuple(top - 10 / (e + 1) for e in range(epochs)), "ok", 0.0)
-
-
-def run_scripted(cfg, path, search=nars, evaluator=None):
-    evaluator = evaluator or Scripted()
-    context = Context.of(cfg, evaluator)
-    with cpu_threads(1), Ledger.open(path, cfg.fingerprint) as ledger, InProcess(evaluator) as executor:
-        proposal = search(context, ledger, executor, quiet)
-        return proposal, list(ledger.trials), context
+from tests.search.scripted import BASE_RECIPE, Scripted, config, run_scripted
 
 
 def test_algorithm_1_on_a_scripted_evaluator(tmp_path):
@@ -215,7 +182,7 @@ def test_failed_trainings_are_tried_again_until_a_later_round_stands_on_them(tmp
     cfg = config(tmp_path, batch=3, rounds=2)
     path = tmp_path / "a.jsonl"
     with pytest.raises(
-        InputError, match="all 3 trainings of round 2 failed, OSError: disk full; mend that, and resume"
+        InputError, match="all 3 trainings of round 2 failed, OSError: disk full; fix the cause, and resume"
     ):
         run_scripted(cfg, path, evaluator=Failing({0, 3, 4, 5}))
     assert [t.status for t in read_ledger(path)] == ["failed", "ok", "ok", "failed", "failed", "failed"]
@@ -272,7 +239,7 @@ def test_a_search_on_files_trains_at_the_candidates_resolutions(tmp_path, small_
     recipe = BASE_RECIPE | {"batch_size": 16, "ema_decay": 0.5}
     cfg = config(tmp_path, **small_space, data=data, classes=4, final_training=False, finalists=0)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    (found,) = start(cfg, tmp_path / "run", 1, quiet)
+    (found,) = run_search(cfg, tmp_path / "run", executor=ExecutorSettings(workers=1))
     assert [t.status for t in found.trials] == ["ok"] * 4
     assert found.curve == ()
     pair = load_pair(tmp_path / "run" / "pair.yaml")
@@ -282,12 +249,12 @@ def test_a_search_on_files_trains_at_the_candidates_resolutions(tmp_path, small_
     assert json.loads((tmp_path / "run" / "result.json").read_text())["nars"]["test_acc1"] is None
     assert "had no final training here" in (tmp_path / "run" / "report.html").read_text()
     with pytest.raises(InputError, match=r"is for 3 channels and 10 classes, data .* has 3 and 4; choose a space"):
-        start(cfg.replace(classes=None), tmp_path / "other", 1, quiet)
+        run_search(cfg.replace(classes=None), tmp_path / "other", executor=ExecutorSettings(workers=1))
 
 
 def test_a_preset_without_data_says_what_to_give(tmp_path):
     with pytest.raises(InputError, match="imagenet200 names no data: give --data"):
-        start(load_preset("imagenet200"), tmp_path / "run", 1, quiet)
+        run_search(load_preset("imagenet200"), tmp_path / "run", executor=ExecutorSettings(workers=1))
     assert not (tmp_path / "run").exists()
 
 
@@ -295,7 +262,7 @@ def test_a_preset_without_data_says_what_to_give(tmp_path):
 def test_presets_have_the_papers_numbers_or_say_choice(name):
     preset = load_preset(name)
     assert read_config(preset.to_dict(), "here") == preset
-    Context.of(preset).limits.sample(preset.batch * preset.rounds, 0)
+    Context.of(preset).constraints.sample(preset.batch * preset.rounds, 0)
     if name.startswith("imagenet200"):
         base = Context.of(preset).base
         assert (preset.pool, preset.batch, preset.early_stopping, preset.classes) == (20_000, 48, 0.92, 200)
@@ -321,7 +288,7 @@ def finished(tmp_path_factory):
     """A real search, in one process."""
     folder = tmp_path_factory.mktemp("finished")
     cfg = config(folder, baseline=True)
-    found = start(cfg, folder / "run", 1, quiet)
+    found = run_search(cfg, folder / "run", executor=ExecutorSettings(workers=1))
     return cfg, folder / "run", found
 
 
@@ -336,7 +303,7 @@ def test_a_real_search_leaves_what_it_promises(finished):
         file = read_weight_file(sub / "weights.pt")
         assert file.arch == pair.arch
         from fbnetv3.training.accuracy import measure
-        from fbnetv3.training.data.memory import load_images
+        from fbnetv3.training.data.packaged import load_images
 
         data = load_images("fashion_mnist")
         assert measure(file.build(), data, "test").acc1 == pair.measured["acc1"]
@@ -354,7 +321,7 @@ def test_a_real_search_leaves_what_it_promises(finished):
 @pytest.mark.slow
 def test_workers_do_not_change_the_search(finished, tmp_path):
     cfg, folder, _ = finished
-    start(cfg.replace(baseline=False), tmp_path / "run", 2, quiet)
+    run_search(cfg.replace(baseline=False), tmp_path / "run", executor=ExecutorSettings(workers=2))
     assert comparable(read_ledger(tmp_path / "run" / "ledger.jsonl")) == comparable(
         read_ledger(folder / "ledger.jsonl")
     )
@@ -366,14 +333,14 @@ def test_workers_do_not_change_the_search(finished, tmp_path):
 def test_resuming_a_finished_search_changes_nothing(finished):
     _, folder, found = finished
     before = files(folder)
-    assert [f.pair for f in resume(folder, 1, quiet)] == [f.pair for f in found]
+    assert [f.pair for f in resume_search(folder, executor=ExecutorSettings(workers=1))] == [f.pair for f in found]
     assert files(folder) == before
 
 
 def test_a_used_folder_is_not_overwritten(finished):
     cfg, folder, _ = finished
-    with pytest.raises(InputError, match="already holds a search; go on with `fbnetv3 search resume"):
-        start(cfg, folder, 1, quiet)
+    with pytest.raises(InputError, match="already holds a search; continue it with `fbnetv3 search resume"):
+        run_search(cfg, folder, executor=ExecutorSettings(workers=1))
 
 
 def test_an_edited_configuration_is_refused(finished, tmp_path):
@@ -384,15 +351,16 @@ def test_an_edited_configuration_is_refused(finished, tmp_path):
     (copy / "ledger.jsonl").write_bytes((folder / "ledger.jsonl").read_bytes())
     (copy / "config.yaml").write_text(text.replace("rounds: 2", "rounds: 3"))
     with pytest.raises(InputError, match="another configuration"):
-        resume(copy, 1, quiet)
+        resume_search(copy, executor=ExecutorSettings(workers=1))
     (copy / "config.yaml").write_text(text.replace("rounds: 2", "rounds: two"))
     with pytest.raises(InputError, match="rounds is 'two'"):
-        resume(copy, 1, quiet)
+        resume_search(copy, executor=ExecutorSettings(workers=1))
+    (copy / "config.yaml").write_text(text)
     (copy / "environment.json").write_text("{cut")
     with pytest.raises(InputError, match="is no record of versions, or is damaged"):
-        resume(copy, 1, quiet)
+        resume_search(copy, executor=ExecutorSettings(workers=1))
     with pytest.raises(InputError, match=r"no search in .*: config.yaml is missing"):
-        resume(tmp_path / "absent", 1, quiet)
+        resume_search(tmp_path / "absent", executor=ExecutorSettings(workers=1))
 
 
 def statuses(checks):
@@ -544,7 +512,7 @@ def test_space_and_data_must_fit(tmp_path):
         ({"predictor": "quick"}, "unknown predictor preset 'quick'"),
         ({"precision": "fp16"}, "precision is 'fp16'"),
         ({"schema": 2}, "schema is 2"),
-        ({"evolution": {"speed": 1}}, "evolution: unknown key 'speed'; allowed: parents"),
+        ({"evolution": {"speed": 1}}, "evolution: unknown key 'speed'; available: parents"),
         ({"constraint": {"metric": "flops"}}, "constraint: missing key 'max'"),
         ({"evolution": "fast"}, "evolution is 'fast'; give one of default, paper, or settings"),
         ({"also": [{"metric": "params", "max": "1M"}]}, r"also\[0\]: max is '1M'"),

@@ -18,7 +18,7 @@ from fbnetv3.recipes import load_recipe
 from fbnetv3.search.nars.config import load_preset
 from fbnetv3.search.runs.zoo import ZOOS, _scaled, list_zoos, load_zoo
 from fbnetv3.training.accuracy import measure
-from fbnetv3.training.data.memory import load_images
+from fbnetv3.training.data.packaged import load_images
 from tests.places import ROOT
 
 
@@ -38,7 +38,7 @@ def plan(tmp_path):
 
 
 def begin(plan, out):
-    command = [sys.executable, "-m", "fbnetv3", "search", "regenerate", "--preset", str(plan), "--out", str(out)]
+    command = [sys.executable, "-m", "fbnetv3", "make-zoo", "--preset", str(plan), "--out", str(out)]
     return subprocess.Popen(
         [*command, "--at-once", "2"],
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},

@@ -1,4 +1,4 @@
-"""Labels are exact: against hand counts, the closed form of every `Arch`, fvcore and hooks on built networks."""
+"""Costs are exact: against hand counts, the closed form of every `Arch`, fvcore, and hooks on built networks."""
 
 import collections
 import warnings
@@ -6,35 +6,17 @@ import warnings
 import numpy as np
 import pytest
 import torch
-import yaml
 from torch import nn
 
 from fbnetv3 import InputError, build_model
 from fbnetv3.complexity import cost as arch_cost
 from fbnetv3.complexity import parts
 from fbnetv3.layers import InvertedResidual
-from fbnetv3.search.space.costs import Constraint, cost, statistics
+from fbnetv3.search.space.constraints import Constraint
+from fbnetv3.search.space.costs import cost_tables, statistics
+from fbnetv3.search.space.reader import list_spaces, load_space
 from fbnetv3.search.space.sobol import sobol
-from fbnetv3.search.space.space import list_spaces, load_space
-
-TINY = {
-    "schema": 1,
-    "name": "tiny",
-    "about": "Countable by hand.",
-    "resolution": 8,
-    "in_chans": 1,
-    "num_classes": 3,
-    "stem": {"k": 3, "c": 8, "s": 2},
-    "rows": [{"k": 3, "e": "(1, 2)/(2, 3)", "c": "(12, 16, 4)", "n": "(1, 3)", "s": 2, "se": True}],
-    "head": {"e": 2, "c": 32},
-    "recipe": {},
-}
-
-
-def load(tmp_path, data):
-    path = tmp_path / "space.yaml"
-    path.write_text(yaml.safe_dump(data))
-    return load_space(str(path))
+from tests.search.spaces import TINY, Counting, load
 
 
 def operators(model, example):
@@ -48,7 +30,7 @@ def operators(model, example):
 
 
 def hooked(model, example):
-    """Elements that convolutions and linear layers put out, and the number of blocks, by running the network."""
+    """The number of elements that convolutions and linear layers put out, and of blocks, when the network runs."""
     outputs, blocks = [], []
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -63,117 +45,160 @@ def hooked(model, example):
 def check_built(name, log2_n, seed, count):
     space = load_space(name)
     index = sobol(space, log2_n, seed)[:count]
-    labels = cost(space, index)
-    names, rich = statistics(space, index)
+    costs = space.cost(index)
+    names, values = space.statistics(index)
     for i, row in enumerate(index):
         arch = space.arch(row, "x")
         model = build_model(arch, space.num_classes, space.in_chans).eval()
         example = torch.zeros(1, space.in_chans, arch.resolution, arch.resolution)
         flops = operators(model, example)
-        assert flops["conv"] + flops["linear"] == labels.conv[i]
-        assert flops["batch_norm"] == 2 * labels.norm[i]
-        assert flops["adaptive_avg_pool2d"] == labels.pool[i]
-        assert sum(flops.values()) == labels.flops("fvcore")[i]
-        assert labels.flops("published")[i] == labels.conv[i] + labels.pool[i] + space.head[1]
-        assert sum(p.numel() for p in model.parameters()) == labels.params("fvcore")[i]
+        assert flops["conv"] + flops["linear"] == costs.conv[i]
+        assert flops["batch_norm"] == 2 * costs.norm[i]
+        assert flops["adaptive_avg_pool2d"] == costs.pool[i]
+        assert sum(flops.values()) == costs.flops("fvcore")[i]
+        assert costs.flops("published")[i] == costs.conv[i] + costs.pool[i] + space.layout.head[1]
+        assert sum(p.numel() for p in model.parameters()) == costs.params("fvcore")[i]
         weights = [m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-        assert sum(weights) == labels.params("published")[i]
-        assert hooked(model, example) == tuple(rich[i, [names.index("activations"), names.index("depth")]])
+        assert sum(weights) == costs.params("published")[i]
+        assert hooked(model, example) == tuple(values[i, [names.index("activations"), names.index("depth")]])
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("micro", 10), ("cifar", 4), ("recipe_only", 1), ("released", 2), ("table2", 2)]
+    ("name", "count"), [("micro", 6), ("cifar", 2), ("recipe_only", 1), ("released", 1), ("table2", 1)]
 )
-def test_labels_equal_fvcore_and_hooks_on_built_networks(name, count):
+def test_costs_equal_fvcore_and_hooks_on_built_networks(name, count):
     check_built(name, 6, 2, count)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*list_spaces()} - {"recipe_only"}))
-def test_labels_equal_fvcore_and_hooks_on_hundreds_of_built_networks(name):
+def test_costs_equal_fvcore_and_hooks_on_hundreds_of_built_networks(name):
     check_built(name, 8, 3, 200)
 
 
 @pytest.mark.parametrize("name", list_spaces())
-def test_labels_equal_the_closed_form_of_every_arch(name):
+def test_costs_and_statistics_equal_the_closed_form_of_every_architecture(name):
     space = load_space(name)
-    index = sobol(space, 8, 1)
-    labels = cost(space, index)
-    names, rich = statistics(space, index)
+    index = sobol(space, 7, 1)
+    costs = space.cost(index)
+    names, values = space.statistics(index)
     for i, row in enumerate(index):
         arch = space.arch(row, "x")
-        assert tuple(int(part[i]) for part in labels) == tuple(arch_cost(arch, space.num_classes, space.in_chans))
+        assert tuple(int(part[i]) for part in costs) == tuple(arch_cost(arch, space.num_classes, space.in_chans))
         by_part = collections.defaultdict(int)
         for part in parts(arch, space.num_classes, space.in_chans):
             key = "head" if part.name == "classifier" else part.name
             by_part[f"{key}.flops"] += part.cost.flops()
             by_part[f"{key}.params"] += part.cost.params()
-        assert dict(zip(names[4:], rich[i, 4:].tolist(), strict=True)) == by_part
-        assert rich[i, 3] == sum(block.n for block in arch.rows)
+        assert dict(zip(names[4:], values[i, 4:].tolist(), strict=True)) == by_part
+        assert values[i, 3] == sum(block.n for block in arch.rows)
     assert names[:4] == ("flops", "params", "activations", "depth")
-    assert np.array_equal(rich[:, 0], labels.flops())
-    assert np.array_equal(rich[:, 1], labels.params())
-    assert rich.dtype == np.int64
-    assert all(part.dtype == np.int64 for part in labels)
+    assert np.array_equal(values[:, 0], costs.flops())
+    assert np.array_equal(values[:, 1], costs.params())
 
 
-def test_a_network_counted_by_hand(tmp_path):
+def test_counts_are_64_bit_integers():
+    space = load_space("released")
+    index = sobol(space, 3, 1)
+    assert space.statistics(index)[1].dtype == np.int64
+    assert all(part.dtype == np.int64 for part in space.cost(index))
+
+
+@pytest.fixture
+def counted(tmp_path):
+    """The space `tiny`, and its row of two blocks with expansions 2 and 3 and width 12, which is built as 16."""
     space = load(tmp_path, TINY)
-    # e.first 2, e.rest 3, c 12 (built as 16), n 2: 8 x 8 -> stem 8 channels at 4 x 4 -> 16 channels at 2 x 2.
-    names = [c.name for c in space.coordinates]
-    row = np.zeros((1, len(names)), int)
-    row[0, names.index("row0.e.first")] = row[0, names.index("row0.e.rest")] = row[0, names.index("row0.n")] = 1
-    stem = 9 * 8 * 16
-    # 8 -> 16 at 4 x 4, depthwise to 2 x 2, squeeze 16 -> 8 -> 16 (a quarter of 8 input channels, at least 8), 16 -> 16.
-    first = 8 * 16 * 16 + 9 * 16 * 4 + 2 * 16 * 8 + 16 * 16 * 4
-    # 16 -> 48, depthwise, squeeze 48 -> 8 -> 48, 48 -> 16, all at 2 x 2.
-    second = 16 * 48 * 4 + 9 * 48 * 4 + 2 * 48 * 8 + 48 * 16 * 4
-    head, classifier = 16 * 32 * 4 + 32 * 32, 32 * 3
-    pools = 16 * 4 + 48 * 4 + 32 * 4
-    count = cost(space, row)
-    assert count.conv.tolist() == [stem + first + second + head + classifier]
-    assert count.pool.tolist() == [pools]
+    return space, np.array([[1, 1, 0, 1]])
+
+
+# The image of 8 x 8 becomes 8 channels at 4 x 4 in the stem and 16 channels at 2 x 2 in the first block.
+STEM = 9 * 8 * 16
+# 8 -> 16 at 4 x 4, depthwise to 2 x 2, squeeze 16 -> 8 -> 16 (a quarter of 8 input channels, at least 8), 16 -> 16.
+FIRST = 8 * 16 * 16 + 9 * 16 * 4 + 2 * 16 * 8 + 16 * 16 * 4
+# 16 -> 48, depthwise, squeeze 48 -> 8 -> 48, 48 -> 16, all at 2 x 2.
+SECOND = 16 * 48 * 4 + 9 * 48 * 4 + 2 * 48 * 8 + 48 * 16 * 4
+HEAD, CLASSIFIER = 16 * 32 * 4 + 32 * 32, 32 * 3
+
+
+def test_multiply_adds_pools_and_norms_by_hand(counted):
+    space, row = counted
+    count = space.cost(row)
+    assert count.conv.tolist() == [STEM + FIRST + SECOND + HEAD + CLASSIFIER]
+    assert count.pool.tolist() == [16 * 4 + 48 * 4 + 32 * 4]
     assert count.norm.tolist() == [8 * 16 + 16 * 16 + 2 * 16 * 4 + (2 * 48 + 16) * 4 + 32 * 4]
+
+
+def test_statistics_by_hand(counted):
+    space, row = counted
+    columns, values = space.statistics(row)
+    found = dict(zip(columns, values[0].tolist(), strict=True))
     squeezes, last = (8 + 16) + (8 + 48), 32 + 3
-    columns, values = statistics(space, row)
-    rich = dict(zip(columns, values[0].tolist(), strict=True))
-    assert rich["activations"] == count.norm[0] + squeezes + last
-    assert rich["depth"] == 2
-    assert rich["stages.0.flops"] == first + second + 16 * 4 + 48 * 4
-    assert rich["head.flops"] == head + classifier + 32 * 4 + 32
-    assert rich["stem.params"] == 72
-    assert len(rich) == 4 + 2 * 3
+    assert found["activations"] == space.cost(row).norm[0] + squeezes + last
+    assert found["depth"] == 2
+    assert found["stages.0.flops"] == FIRST + SECOND + 16 * 4 + 48 * 4
+    assert found["head.flops"] == HEAD + CLASSIFIER + 32 * 4 + 32
+    assert found["stem.params"] == 72
+    assert len(found) == 4 + 2 * 3
 
 
-def test_one_block_has_no_others(tmp_path):
+def test_further_blocks_cost_nothing_where_there_are_none(tmp_path):
     space = load(tmp_path, TINY)
     rest = [c.name for c in space.coordinates].index("row0.e.rest")
     rows = np.zeros((2, len(space.coordinates)), int)
     rows[1, rest] = 1
-    names, rich = statistics(space, rows)
-    assert np.array_equal(*rich)
-    assert rich[0, names.index("depth")] == 1
+    names, values = space.statistics(rows)
+    assert np.array_equal(*values)
+    assert values[0, names.index("depth")] == 1
 
 
-def test_many_rows_have_the_labels_of_each(monkeypatch):
+def test_many_rows_have_the_costs_of_each(monkeypatch):
     monkeypatch.setattr("fbnetv3.search.space.costs.CHUNK", 100)
     space = load_space("released")
     index = sobol(space, 8, 0)[:250]
-    whole, (_, rich) = cost(space, index), statistics(space, index)
+    together, (_, values) = space.cost(index), space.statistics(index)
     for i in (0, 99, 100, 249):
-        assert [int(part[i]) for part in whole] == [int(part[0]) for part in cost(space, index[i : i + 1])]
-        assert np.array_equal(rich[i], statistics(space, index[i : i + 1])[1][0])
-    for metric in ("flops", "params"):
-        for convention in ("published", "fvcore"):
-            constraint = Constraint(metric, 1e9, convention=convention)
-            assert np.array_equal(constraint.values(space, index), constraint.value(whole))
-    empty = index[:0]
-    assert cost(space, empty).conv.shape == (0,)
-    assert statistics(space, empty)[1].shape == rich[:0].shape
+        assert [int(part[i]) for part in together] == [int(part[0]) for part in space.cost(index[i : i + 1])]
+        assert np.array_equal(values[i], space.statistics(index[i : i + 1])[1][0])
+
+
+@pytest.mark.parametrize("convention", ["published", "fvcore"])
+@pytest.mark.parametrize("metric", ["flops", "params"])
+def test_a_figure_is_the_one_of_the_complete_cost(metric, convention):
+    space = load_space("released")
+    index = sobol(space, 8, 0)
+    values = Constraint(metric, 1e9, convention=convention).values(space, index)
+    assert np.array_equal(values, getattr(space.cost(index), metric)(convention))
+
+
+def test_no_rows_have_no_costs():
+    space = load_space("released")
+    index = sobol(space, 1, 0)
+    assert space.cost(index[:0]).conv.shape == (0,)
+    assert space.statistics(index[:0])[1].shape == (0, space.statistics(index)[1].shape[1])
+    assert space.figure("flops", "published", index[:0]).shape == (0,)
+
+
+def test_equal_spaces_share_their_tables():
+    first, second = load_space("micro"), load_space("micro")
+    assert first is not second
+    assert first._costs is second._costs
+
+
+def test_other_classes_have_other_tables():
+    space = load_space("micro")
+    ten, twenty = (cost_tables("micro", space.layout, space.coordinates, 1, classes) for classes in (10, 20))
+    index = sobol(space, 2, 0)
+    assert (twenty.cost(index).conv - ten.cost(index).conv).tolist() == [10 * 64] * 4
+
+
+def test_statistics_are_asked_of_the_space():
+    index = np.array([[1, 2, 0]])
+    names, values = statistics(Counting.make(), index)
+    assert (names, values.tolist()) == (("flops", "params"), [[12, 2]])
 
 
 @pytest.mark.parametrize("name", ["table2", "released"])
-def test_the_window_of_the_paper_holds_what_is_known(name):
+def test_the_window_of_the_paper_has_a_known_share_of_a_space(name):
     space = load_space(name)
     flops = Constraint("flops", 1e12).values(space, sobol(space, 16, 0))
     assert np.mean((flops >= 400e6) & (flops <= 800e6)) == pytest.approx(0.38, abs=0.02)
@@ -184,4 +209,4 @@ def test_a_space_with_too_many_combinations_is_refused(tmp_path):
     wide = [TINY["rows"][0] | {"c": "(8, 1600, 8)", "e": "(1, 8)/(1, 8)"} for _ in range(2)]
     space = load(tmp_path, TINY | {"rows": wide, "resolution": "(32, 320, 8)"})
     with pytest.raises(InputError, match=r"resolution x row0\.c x .* combinations for one block; at most 4,194,304"):
-        cost(space, sobol(space, 3, 0))
+        space.cost(sobol(space, 3, 0))

@@ -1,148 +1,173 @@
-"""The latency table: what it holds, how it is summed, limits by it, and that measuring it can be resumed."""
+"""Latency tables: which parts networks have, how their times are summed, and the file of a table."""
 
 import dataclasses
-import itertools
 import json
 
 import numpy as np
 import pytest
 
-from fbnetv3 import InputError, build_model
-from fbnetv3.arch import Arch
-from fbnetv3.search.nars.evolve import EvolutionSettings, evolve
-from fbnetv3.search.space import measure_latency as timing
-from fbnetv3.search.space.constraints import Limits, random_rows
-from fbnetv3.search.space.costs import Constraint
+from fbnetv3 import InputError
+from fbnetv3.search.space.constraints import Constraint, ConstraintSet, random_rows
 from fbnetv3.search.space.latency import (
     KINDS,
     LatencyLimit,
     LatencyTable,
-    Piece,
+    Part,
     covering,
-    distinct_pieces,
+    distinct_parts,
     load_table,
+    parts,
     save_table,
 )
-from fbnetv3.search.space.space import load_space
+from fbnetv3.search.space.reader import load_space
+from tests.search.parts import walk
+from tests.search.spaces import TINY, load
+from tests.search.tables import write
 
 MICRO = load_space("micro")
 ROWS = random_rows(MICRO, 200, np.random.default_rng(0))
 
 
-def quiet(_done, _total, _text):
-    pass
-
-
-def walk(arch: Arch):
-    """The pieces of one architecture, counted from its modules' inputs, independently of the table's own way."""
-    side = arch.resolution
-    yield Piece(0, 1, arch.stem.c, arch.stem.k, 0, arch.stem.s, 0, side)
-    side, cin = -(-side // arch.stem.s), arch.stem.c
-    for row in arch.rows:
-        for i in range(row.n):
-            s = row.s if i == 0 else 1
-            yield Piece(1, cin, row.c, row.k, row.e, s, int(row.se), side)
-            side, cin = -(-side // s), row.c
-    yield Piece(2, cin, arch.head.c, 0, arch.head.e, 0, 0, side)
-    yield Piece(3, arch.head.c, 10, 0, 0, 0, 0, 0)
-
-
 @pytest.fixture(scope="module")
-def made_up():
-    """A table of all pieces of the space with random times."""
+def table():
+    """All parts of the space with random times."""
     rng = np.random.default_rng(1)
-    return LatencyTable(
-        "micro", {"cpu": "none"}, {p: float(rng.random()) for p in distinct_pieces(MICRO, covering(MICRO))}
-    )
+    times = {part: float(rng.random()) for part in distinct_parts(MICRO, covering(MICRO))}
+    return LatencyTable("micro", {"cpu": "none"}, times)
 
 
-def test_the_sum_is_that_of_the_network_s_pieces(made_up):
-    total = made_up.latency(MICRO, ROWS)
-    for row, ms in zip(ROWS.tolist(), total, strict=True):
-        assert ms == pytest.approx(sum(made_up.ms[piece] for piece in walk(MICRO.arch(row, "x"))), rel=1e-12)
+@pytest.fixture
+def path(table, tmp_path):
+    save_table(table, tmp_path / "table.json")
+    return tmp_path / "table.json"
 
 
-def test_the_covering_rows_hold_every_piece():
-    found = set(distinct_pieces(MICRO, covering(MICRO)))
-    assert found >= set(distinct_pieces(MICRO, random_rows(MICRO, 5000, np.random.default_rng(2))))
-    # By hand: stem 2 widths; rows of blocks (first, rest): 2x2 k 2, 2 k 2; 2x3 k 2 e 3, 3 k 2 e 3; ...
-    stems = [p for p in found if KINDS[p.kind] == "stem"]
-    assert len(stems) == 2
-    first_of_row_1 = [p for p in found if p.kind == 1 and (p.s, p.side) == (2, 14)]
-    assert len(first_of_row_1) == 2 * 3 * 2 * 3
-    assert len([p for p in found if KINDS[p.kind] == "pool"]) == 5
+def test_the_parts_of_a_network_by_hand(tmp_path):
+    space = load(tmp_path, TINY)
+    values = {"row0.e.first": 2, "row0.e.rest": 3, "row0.c": 16, "row0.n": 3}
+    assert list(parts(space, lambda entry: values[entry] if isinstance(entry, str) else entry)) == [
+        (Part(0, 1, 8, 3, 0, 2, 0, 8), 1),
+        (Part(1, 8, 16, 3, 2, 2, 1, 4), 1),
+        (Part(1, 16, 16, 3, 3, 1, 1, 2), 2),
+        (Part(2, 16, 32, 0, 2, 0, 0, 2), 1),
+        (Part(3, 32, 3, 0, 0, 0, 0, 0), 1),
+    ]
 
 
-def test_codes_are_different():
-    pieces = distinct_pieces(load_space("released"), random_rows(load_space("released"), 300, np.random.default_rng(0)))
-    assert len({int(p.code()) for p in pieces}) == len(pieces) > 500
+def test_parts_that_no_row_has_are_left_out(tmp_path):
+    space = load(tmp_path, TINY)
+    one_block, two_blocks = np.array([[0, 0, 0, 0]]), np.array([[0, 0, 0, 1]])
+    assert [KINDS[part.kind] for part in distinct_parts(space, one_block)] == ["stem", "ir", "pool", "classifier"]
+    assert len(distinct_parts(space, two_blocks)) == 5
 
 
-def test_a_table_survives_its_file_and_says_what_it_lacks(made_up, tmp_path):
-    save_table(made_up, tmp_path / "table.json")
-    loaded = load_table(tmp_path / "table.json")
-    assert loaded == made_up
-    lacking = dataclasses.replace(made_up, ms={p: t for p, t in made_up.ms.items() if (p.kind, p.k) != (1, 5)})
-    with pytest.raises(InputError, match=r"holds no ir cin \d+ c \d+ k 5 e .*; measure it first"):
+def test_the_parts_of_many_rows_are_those_of_each():
+    together = distinct_parts(MICRO, ROWS[:50])
+    assert together == sorted({part for row in ROWS[:50].tolist() for part in walk(MICRO.arch(row, "x"))})
+
+
+def test_the_covering_rows_have_every_part():
+    found = set(distinct_parts(MICRO, covering(MICRO)))
+    assert found >= set(distinct_parts(MICRO, random_rows(MICRO, 5000, np.random.default_rng(2))))
+
+
+def test_the_parts_of_the_covering_rows_by_hand():
+    found = distinct_parts(MICRO, covering(MICRO))
+    assert len([part for part in found if KINDS[part.kind] == "stem"]) == 2  # widths
+    # The first block of the second row: 2 widths before it, 3 widths, 2 kernels, 3 expansions.
+    assert len([part for part in found if part.kind == 1 and (part.s, part.side) == (2, 14)]) == 2 * 3 * 2 * 3
+    assert len([part for part in found if KINDS[part.kind] == "pool"]) == 5
+
+
+def test_different_parts_have_different_codes():
+    released = load_space("released")
+    found = distinct_parts(released, random_rows(released, 300, np.random.default_rng(0)))
+    assert len({int(part.code()) for part in found}) == len(found) > 500
+
+
+def test_the_latency_is_the_sum_of_the_networks_parts(table):
+    for row, ms in zip(ROWS.tolist(), table.latency(MICRO, ROWS), strict=True):
+        assert ms == pytest.approx(sum(table.ms[part] for part in walk(MICRO.arch(row, "x"))), rel=1e-12)
+
+
+def test_no_rows_have_no_latency(table):
+    assert table.latency(MICRO, ROWS[:0]).shape == (0,)
+
+
+def test_a_part_that_a_table_lacks_is_named(table):
+    lacking = dataclasses.replace(table, ms={p: t for p, t in table.ms.items() if (p.kind, p.k) != (1, 5)})
+    words = r"of space micro lacks ir cin \d+ c \d+ k 5 e .*; measure it with `fbnetv3 search latency-table`"
+    with pytest.raises(InputError, match=words):
         lacking.latency(MICRO, ROWS)
-    (tmp_path / "table.json").write_text((tmp_path / "table.json").read_text().replace('"ir"', '"irr"', 1))
-    with pytest.raises(InputError, match="is no latency table, or is damaged"):
-        load_table(tmp_path / "table.json")
 
 
-def test_three_limits_hold_together(made_up, tmp_path):
-    save_table(made_up, tmp_path / "table.json")
-    bound = LatencyLimit(str(tmp_path / "table.json"), 6.0).load(MICRO)
-    limits = Limits(MICRO, (Constraint("flops", 9e5), Constraint("params", 3e4)), (bound,))
-    alone = [Limits(MICRO, (c,)) for c in limits.constraints] + [Limits(MICRO, (), (bound,))]
-    assert np.array_equal(limits.allows(ROWS), np.logical_and.reduce([one.allows(ROWS) for one in alone]))
-    assert all(not one.allows(ROWS).all() for one in alone)
-    found = evolve(MICRO, lambda i: i.sum(1).astype(float), ROWS[:0], limits, EvolutionSettings(evaluations=2000), 0)
-    assert made_up.latency(MICRO, found.index).max() <= 6.0
-    assert limits.allows(found.index).all()
-    with pytest.raises(InputError, match=r"at most 0.001 ms \(the nearest has"):
-        Limits(MICRO, (), (dataclasses.replace(bound, max=0.001),)).draw(10, np.random.default_rng(0))
+def test_a_part_that_is_not_used_may_be_missing(table):
+    used = distinct_parts(MICRO, ROWS[:1])
+    small = dataclasses.replace(table, ms={part: table.ms[part] for part in used})
+    assert small.latency(MICRO, ROWS[:1]).tolist() == table.latency(MICRO, ROWS[:1]).tolist()
 
 
-def test_a_network_is_its_pieces_one_after_the_other():
-    """Built pieces compute what the network computes: the same modules with the same shapes."""
-    row = ROWS[0].tolist()
-    arch = MICRO.arch(row, "x")
-    shapes = []
-    for piece in walk(arch):
-        module, example = timing.build_piece(piece)
-        shapes.append((tuple(example.shape), tuple(module.eval()(example).shape)))
-    for (_, out), (into, _) in itertools.pairwise(shapes):
-        assert out == into
-    params = sum(p.numel() for piece in walk(arch) for p in timing.build_piece(piece)[0].parameters())
-    assert params == sum(p.numel() for p in build_model(arch, 10, 1).parameters())
+def test_a_table_is_the_same_after_its_file(table, path):
+    assert load_table(path) == table
 
 
-def test_measuring_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(timing, "BATCH", 5)
-    wanted = distinct_pieces(MICRO, ROWS[:3])
-    assert len(wanted) > 10
-    measured, path = [], tmp_path / "table.json"
-    original = timing.build_piece
-
-    def counted(piece):
-        measured.append(piece)
-        if len(measured) == 8:
-            raise KeyboardInterrupt
-        return original(piece)
-
-    monkeypatch.setattr(timing, "build_piece", counted)
-    with pytest.raises(KeyboardInterrupt):
-        timing.measure_table(MICRO, wanted, path, quiet, rounds=1)
-    assert sorted(load_table(path).ms) == wanted[:5]
-    table = timing.measure_table(MICRO, wanted, path, quiet, rounds=1)
-    assert sorted(table.ms) == wanted
-    assert measured[8:] == wanted[5:]  # what the file held was not measured again
-    assert all(ms > 0 for ms in table.ms.values())
-    times = timing.measure_networks([MICRO.arch(ROWS[0].tolist(), "x")], MICRO, rounds=1)
-    assert times[0] > 0
+def test_the_file_has_one_line_for_each_part(table, path):
+    lines = path.read_text().splitlines()
+    assert len(lines) == len(table.ms) + 2
+    assert json.loads(lines[1].rstrip(","))[0] == "stem"
     data = json.loads(path.read_text())
-    data["machine"]["cpu"] = "another"
-    path.write_text(json.dumps(data))
-    with pytest.raises(InputError, match="give another file"):
-        timing.measure_table(MICRO, wanted, path, quiet)
+    assert data["fields"] == ["kind", "cin", "c", "k", "e", "s", "se", "side", "ms"]
+    assert (data["schema"], data["space"], data["machine"]) == (1, "micro", {"cpu": "none"})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data | {"schema": 2},
+        lambda data: data | {"pieces": {}},
+        lambda data: data | {"pieces": []},
+        lambda data: data | {"pieces": [["irr", *data["pieces"][0][1:]]]},
+        lambda data: data | {"pieces": [data["pieces"][0][:-3]]},
+        lambda data: data | {"pieces": [[]]},
+        lambda data: data | {"pieces": [[*data["pieces"][0][:-1], "fast"]]},
+        lambda data: data | {"machine": 3},
+        lambda data: {key: value for key, value in data.items() if key != "space"},
+    ],
+    ids=["schema", "no list", "no parts", "kind", "short row", "empty row", "time", "machine", "space"],
+)
+def test_a_damaged_table_is_refused(path, damage):
+    path.write_text(json.dumps(damage(json.loads(path.read_text()))))
+    with pytest.raises(
+        InputError, match=r"table\.json is no latency table, or is damaged; make one with `fbnetv3 search"
+    ):
+        load_table(path)
+
+
+def test_a_table_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read the latency table .*absent\.json"):
+        load_table(tmp_path / "absent.json")
+
+
+def test_a_limit_reads_its_table(table, path):
+    constraint = LatencyLimit(str(path), 6.0).load(MICRO)
+    assert constraint.max == 6.0
+    assert np.array_equal(constraint.values(ROWS), table.latency(MICRO, ROWS))
+
+
+def test_a_table_of_trainings_has_no_latencies(path, tmp_path):
+    with pytest.raises(InputError, match="mine is a table, whose candidates are no networks"):
+        LatencyLimit(str(path), 6.0).load(load_space(write(tmp_path / "mine.csv")))
+
+
+def test_a_latency_and_two_costs_are_constraints_together(path):
+    latency = LatencyLimit(str(path), 6.0).load(MICRO)
+    constraints = ConstraintSet(MICRO, (Constraint("flops", 9e5), Constraint("params", 3e4)), (latency,))
+    alone = [ConstraintSet(MICRO, (c,)) for c in constraints.constraints] + [ConstraintSet(MICRO, (), (latency,))]
+    assert np.array_equal(constraints.satisfied(ROWS), np.logical_and.reduce([one.satisfied(ROWS) for one in alone]))
+    assert all(not one.satisfied(ROWS).all() for one in alone)
+
+
+def test_a_latency_that_no_network_has_is_named_with_the_nearest(path):
+    latency = LatencyLimit(str(path), 0.001).load(MICRO)
+    with pytest.raises(InputError, match=r"at most 0.001 ms \(the nearest other has [\d.]+ ms\)"):
+        ConstraintSet(MICRO, (), (latency,)).draw(10, np.random.default_rng(0))

@@ -1,0 +1,79 @@
+"""Which generated block of README.md and docs/ has which tables of which result.
+
+A block is a caption with date, command and link to the result file, and tables. The sentences around the blocks are written by
+hand; tests check them against the result files.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from fbnetv3.benchmarks.catalogue import CATALOGUE, COMPARE, Entry
+from fbnetv3.benchmarks.result import load_result
+
+RESULTS = PurePosixPath("benchmarks/results")  # in the checkout
+
+
+@dataclass(frozen=True)
+class Block:
+    """One generated block.
+
+    Attributes:
+        entry: the benchmark.
+        result: name of the result file.
+        tables: titles of the tables of the benchmark; by default all of them.
+    """
+
+    entry: Entry
+    result: str
+    tables: tuple[str, ...] = ()
+
+    def markdown(self, page: str) -> str:
+        """Return the block as Markdown.
+
+        Args:
+            page: path of the page in the checkout, for the link to the result file.
+        """
+        result = load_result(self.result)
+        tables = self.entry.load().all_tables(result)
+        link = os.path.relpath(RESULTS / f"{self.result}.json", PurePosixPath(page).parent)
+        caption = f"Result of `{result.command}`, {result.date} ([{self.result}.json]({link})):"
+        return "\n\n".join([caption, *(tables[title].markdown() for title in self.tables or tables)])
+
+
+def _block(command: str, *tables: str) -> Block:
+    return Block(CATALOGUE[command], command.replace("-", "_"), tables)
+
+
+def _experiment(name: str) -> Block:
+    return Block(CATALOGUE["experiment"], f"experiment_{name}")
+
+
+PAGES = {
+    "README.md": {
+        "zoo": _block("zoo-cost"),
+        "comparison": Block(COMPARE, "compare_nas_bench_macro"),
+        "comparison_quickstart": Block(COMPARE, "compare_quickstart"),
+        "speed": _block("inference", "threads 1: times as fast as timm eager"),
+    },
+    "docs/experiments.md": {name: _experiment(name) for name in ("table1", "table3", "table6", "table8")},
+    "docs/search.md": {
+        "quickstart": _block("quickstart"),
+        "space": _block("space-sizes"),
+        "costs": _block("cost-speed"),
+        "predictor": _block("predictor"),
+        "evolution": _block("evolution"),
+        "finalists": _block("finalists"),
+        "latency": _block("latency"),
+        "parallel": _block("parallel", "parallel efficiency with two workers"),
+        "zoo": _block("regenerate"),
+        "invented": Block(COMPARE, "compare_invented"),
+    },
+    "docs/detection.md": {
+        "costs": _block("detection-cost"),
+        "photos": _block("detection-voc100"),
+        "speed": _block("detection-speed"),
+    },
+}

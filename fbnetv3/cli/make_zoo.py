@@ -1,0 +1,72 @@
+"""`fbnetv3 make-zoo`: a zoo of networks from nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fbnetv3.cli.show import Json, complete, out, print_rows, progress_bar
+
+TRAININGS = "Trainings"
+
+
+def make_zoo(
+    out_dir: Annotated[
+        Path, typer.Option("--out", help="Folder for everything. The same command continues what was stopped.")
+    ],
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Name of a zoo, or the path of a YAML file.",
+            autocompletion=complete("fbnetv3.search.runs.zoo", "list_zoos"),
+        ),
+    ] = "micro",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Data that the networks are trained on, as for `fbnetv3 train`. The default is that of the search."
+        ),
+    ] = None,
+    search_data: Annotated[
+        str | None,
+        typer.Option(help="Data that the candidates are trained on. The default is that of the search's preset."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
+    device: Annotated[
+        str, typer.Option(help="Device of all trainings: cpu, cuda or cuda:N.", rich_help_panel=TRAININGS)
+    ] = "cpu",
+    at_once: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Number of networks that are trained at the same time, after the search.",
+            rich_help_panel=TRAININGS,
+        ),
+    ] = 1,
+    processes: Annotated[
+        int,
+        typer.Option(min=1, help="Number of torchrun processes for each of these networks.", rich_help_panel=TRAININGS),
+    ] = 1,
+    readers: Annotated[
+        int,
+        typer.Option(min=0, help="Number of processes of every training that read images.", rich_help_panel=TRAININGS),
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make a zoo from nothing: search, answer several budgets, scale, distil from the largest network, and publish.
+
+    The weights can then be loaded with torch.hub.
+    """
+    from fbnetv3.search.report.page import write_report
+    from fbnetv3.search.runs import zoo
+
+    resources = zoo.Resources(device, at_once, processes, readers)
+    with progress_bar() as progress:
+        account = zoo.make_zoo(zoo.load_zoo(preset), out_dir, data, search_data, seed, resources, progress)
+    write_report(out_dir / zoo.SEARCH)
+    print_rows(account["networks"], as_json)
+    if not as_json:
+        spent = ", ".join(f"{stage} {hours:g}" for stage, hours in account["hours"].items())
+        out.print(f"hours of training: {spent}; the zoo: {out_dir / zoo.ZOO}", highlight=False, soft_wrap=True)

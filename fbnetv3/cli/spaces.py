@@ -1,0 +1,89 @@
+"""`fbnetv3 search audit | latency-table`: what a search space holds, and how fast its blocks are on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fbnetv3.cli.show import Json, complete, out, print_rows, progress_bar
+
+Space = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a search space, or the path of a YAML file.",
+        autocompletion=complete("fbnetv3.search.space.reader", "list_spaces"),
+    ),
+]
+
+
+def audit(space: Space, as_json: Json = False) -> None:
+    """Show the size of a search space, and which blocks of the released networks are outside of it."""
+    from fbnetv3.search.space.audit import audit as audit_space
+    from fbnetv3.search.space.network_space import as_networks
+    from fbnetv3.search.space.reader import load_space
+
+    found = audit_space(as_networks(load_space(space)))
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=1))
+        return
+    out.print(
+        f"{found.space}: {found.architectures:.3g} architectures, {found.architectures / found.resolutions:.3g} without the "
+        f"choice of resolution ({found.resolutions}); {found.built:.3g} as built, widths rounded to multiples of 8 "
+        f"({found.collapse:.0f} times fewer); {found.recipes:.3g} recipes",
+        highlight=False,
+        soft_wrap=True,
+    )
+    print_rows([_network_row(network) for network in found.networks], False)
+    outside = [_outside_row(network, entry) for network in found.networks for entry in network.outside]
+    if outside:
+        print_rows(outside, False)
+
+
+def latency_table(
+    space: Space,
+    out_file: Annotated[
+        Path, typer.Option("--out", help="JSON file to write. A file that is not complete yet is continued.")
+    ],
+    networks: Annotated[
+        int | None,
+        typer.Option(min=1, help="Measure only the blocks of so many random architectures. The default is all blocks."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random architectures.")] = 0,
+) -> None:
+    """Measure every block of a space's architectures on this machine, on one thread, for --max-latency."""
+    import numpy as np
+
+    from fbnetv3.search.space.constraints import random_rows
+    from fbnetv3.search.space.latency import covering, distinct_parts
+    from fbnetv3.search.space.measure_latency import measure_table
+    from fbnetv3.search.space.network_space import as_networks
+    from fbnetv3.search.space.reader import load_space
+
+    loaded = as_networks(load_space(space))
+    rows = covering(loaded) if networks is None else random_rows(loaded, networks, np.random.default_rng(seed))
+    with progress_bar() as progress:
+        table = measure_table(loaded, distinct_parts(loaded, rows), out_file, progress)
+    out.print(f"{len(table.ms)} blocks: {out_file}", highlight=False, soft_wrap=True)
+
+
+def _network_row(network: Any) -> dict[str, Any]:
+    by_rounding = network.outside and network.contained
+    return {
+        "network": network.network,
+        "inside": "by rounding" if by_rounding else "yes" if network.contained else "no",
+        "published MFLOPs": f"{network.flops / 1e6:.1f}",
+        "with same padding": f"{network.same_padding_flops / 1e6:.1f}",  # as a space builds it
+    }
+
+
+def _outside_row(network: Any, entry: Any) -> dict[str, Any]:
+    return {
+        "network": network.network,
+        "coordinate": entry.coordinate,
+        "has": entry.value,
+        "the space": entry.allowed,
+        "note": f"{entry.reached_from} is built as this" if entry.reached_from else None,
+    }

@@ -1,0 +1,144 @@
+"""Trials on several processes of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import TypeVar
+
+from fbnetv3.errors import InputError
+from fbnetv3.search.execution.executor import DIED, Job, Key
+from fbnetv3.search.execution.serialise import evaluate_pickled, pickled
+from fbnetv3.search.trial import Evaluator, Outcome
+
+logger = logging.getLogger(__name__)
+
+RETRIES = 2  # how often a job is repeated whose process died
+T = TypeVar("T")
+
+
+class ProcessPool:
+    """Runs jobs on `workers` processes of this machine.
+
+    Every process is a pool of its own, so that a death is charged to the job that ran in it and to no other. One thread for
+    each process keeps it busy, however slowly the outcomes are taken.
+
+    Args:
+        retries: how often a job is repeated whose process died.
+
+    Raises:
+        InputError: the evaluator cannot be pickled.
+    """
+
+    def __init__(self, evaluator: Evaluator, workers: int, retries: int = RETRIES) -> None:
+        self.retries = retries
+        self._evaluator = pickled(evaluator)
+        # Processes of the caller, which must survive when this pool stops its own.
+        self._foreign = multiprocessing.active_children()
+        self._pools: list[ProcessPoolExecutor | None] = [None] * workers
+        self._idle: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for place in range(workers):
+            self._idle.put(place)
+        self._threads = ThreadPoolExecutor(workers)
+        self._lock = threading.Lock()  # nothing starts once the pool has stopped
+        self._stopped = False
+
+    def run(self, jobs: Mapping[Key, Job]) -> Iterator[tuple[Key, Outcome]]:
+        """Yield the key and the outcome of every job; see `Executor.run`.
+
+        Raises:
+            InputError: the evaluator raised it, or processes cannot start.
+        """
+        futures = {self._threads.submit(self._outcome, job): key for key, job in jobs.items()}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+    def _outcome(self, job: Job) -> Outcome:
+        place, start = self._idle.get(), time.monotonic()
+        try:
+            for _ in range(self.retries + 1):
+                self._start(place)
+                try:
+                    return self._call(place, evaluate_pickled, self._evaluator, job)
+                except BrokenProcessPool:
+                    logger.warning("a worker process died; its training is tried %d times", self.retries + 1)
+            return Outcome((), "failed", round(time.monotonic() - start, 3), DIED)
+        finally:
+            self._idle.put(place)
+
+    def _start(self, place: int) -> None:
+        """Make sure that the process at a place lives: a process that cannot even start must not count as a failed training."""
+        for _ in range(self.retries + 1):
+            if self._pools[place] is None:
+                # Spawn, because a fork of a process that has run torch's threads may hang.
+                context = multiprocessing.get_context("spawn")
+                self._pools[place] = ProcessPoolExecutor(1, context, _start_worker)
+            with contextlib.suppress(BrokenProcessPool):
+                self._call(place, os.getpid)
+                return
+        raise InputError(
+            "worker processes cannot start: a script that searches with several workers does so under "
+            'if __name__ == "__main__"; if it does, the memory may be too small: use fewer workers'
+        )
+
+    def _call(self, place: int, function: Callable[..., T], *args: object) -> T:
+        """Call a function in the process at a place.
+
+        Raises:
+            BrokenProcessPool: the process died; the place is empty then.
+            CancelledError: the pool has stopped.
+        """
+        try:
+            with self._lock:
+                pool = self._pools[place]
+                if self._stopped or pool is None:
+                    raise CancelledError
+                future = pool.submit(function, *args)
+            return future.result()
+        except BrokenProcessPool:
+            self._pools[place] = None
+            raise
+
+    def __enter__(self) -> ProcessPool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        """Stop the workers when their jobs are done, or at once after an exception."""
+        with self._lock:
+            self._stopped = True
+        if kind is not None:
+            for process in multiprocessing.active_children():
+                if process not in self._foreign:
+                    process.terminate()
+        self._threads.shutdown(cancel_futures=True)
+        for pool in self._pools:
+            if pool is not None:
+                pool.shutdown()
+
+
+def _start_worker() -> None:
+    """Let the driver alone handle Ctrl-C, and die with the driver: a killed driver must not leave workers behind."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def available_workers() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

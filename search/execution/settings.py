@@ -1,0 +1,66 @@
+"""The choice of an executor, as data."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from fbnetv3.errors import InputError
+from fbnetv3.search.execution.executor import Executor, InProcess
+from fbnetv3.search.execution.processes import ProcessPool, available_workers
+from fbnetv3.search.execution.torchrun import TorchrunEvaluator
+from fbnetv3.search.trial import Evaluator
+
+
+@dataclass(frozen=True)
+class ExecutorSettings:
+    """Where the trials of a search run, and what each may use. The result of the search does not depend on it.
+
+    Attributes:
+        kind: `processes` of this machine, or `ray`.
+        workers: trials that run at the same time; by default as many as this machine has processors for. On Ray it is the
+            number of trials that the cluster is given at a time.
+        address: of the Ray cluster: HOST:PORT, `auto` (the cluster of this machine) or `local` (start a new one).
+        cpus: processors that a trial reserves on its node; by default one for each of its processes.
+        gpus: GPUs that a trial reserves; by default none.
+
+    Raises:
+        InputError: an executor that does not exist, or settings of Ray for another executor.
+    """
+
+    kind: str = "processes"
+    workers: int | None = None
+    address: str | None = None
+    cpus: float | None = None
+    gpus: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("processes", "ray"):
+            raise InputError(f"the executor is {self.kind!r}; allowed: processes, ray")
+        if self.kind != "ray" and (self.address, self.cpus, self.gpus) != (None, None, None):
+            raise InputError("an address, CPUs and GPUs of a trial are settings of Ray; give --executor ray too")
+
+    def start(self, evaluator: Evaluator, processes: int = 1) -> contextlib.AbstractContextManager[Executor]:
+        """Return the executor.
+
+        Args:
+            processes: processes that train one candidate together, see `TorchrunEvaluator`.
+        """
+        if processes > 1:
+            evaluator = TorchrunEvaluator(evaluator, processes)
+        if self.kind == "ray":
+            # Ray is an extra, and its import takes seconds.
+            from fbnetv3.search.execution.ray_cluster import IN_FLIGHT, RayExecutor
+
+            return RayExecutor(
+                evaluator,
+                self.address or "auto",
+                cpus=processes if self.cpus is None else self.cpus,
+                gpus=self.gpus or 0,
+                in_flight=self.workers or IN_FLIGHT,
+            )
+        workers = self.workers or max(1, available_workers() // processes)
+        return InProcess(evaluator) if workers == 1 else ProcessPool(evaluator, workers)
+
+
+THIS_MACHINE = ExecutorSettings()

@@ -1,0 +1,108 @@
+"""What the stages of a search share: configuration, space, base recipe, constraints, pool, seeds and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from fbnetv3.errors import InputError
+from fbnetv3.search.execution.images import ImageEvaluator
+from fbnetv3.search.nars.config import SearchConfig
+from fbnetv3.search.space.constraints import ConstraintSet
+from fbnetv3.search.space.reader import load_space
+from fbnetv3.search.space.space import IntMatrix, SearchSpace
+from fbnetv3.search.trial import Evaluator, Trial, evaluated
+from fbnetv3.training.distributed import find_device
+from fbnetv3.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the stages of a search share. Make it with `Context.of`."""
+
+    config: SearchConfig
+    space: SearchSpace
+    base: Recipe
+
+    @classmethod
+    def of(cls, config: SearchConfig) -> Context:
+        """Load what a configuration names.
+
+        Raises:
+            InputError: no such space or recipe, or a damaged one.
+        """
+        space = load_space(config.space)
+        return cls(config, space, space.base_recipe(config.recipe))
+
+    @cached_property
+    def constraints(self) -> ConstraintSet:
+        """All constraints of the configuration.
+
+        Raises:
+            InputError: the latency table cannot be read, or does not fit the space.
+        """
+        config, latency = self.config, self.config.latency
+        measured = () if latency is None else (latency.load(self.space),)
+        return ConstraintSet(self.space, (config.constraint, *config.also), measured)
+
+    def pool(self) -> IntMatrix:
+        """Return the pool of Algorithm 1, `config.pool` different feasible index rows. It is drawn once.
+
+        Raises:
+            InputError: the space has too few feasible candidates.
+        """
+        return self._pool
+
+    @cached_property
+    def _pool(self) -> IntMatrix:
+        return self.constraints.sample(self.config.pool, self.config.seed)
+
+    def evaluator(self) -> Evaluator:
+        """Return the evaluator that the configuration means: look-up in a table, or trainings on its images.
+
+        Raises:
+            InputError: the configuration names no data, or data that is not there or does not fit the space.
+        """
+        return image_evaluator(self.config, self.space) if self.space.trainable else self.space.evaluator()
+
+    def trial_seed(self, round: int, index: int) -> int:
+        """Return the seed of a training: a function of the search's seed and of the trial's place in the search."""
+        return int(np.random.SeedSequence([self.config.seed, round, index]).generate_state(1)[0])
+
+    def label(self, trial: Trial, epoch: int) -> float:
+        """Return the accuracy that the predictor learns: after `epoch` epochs, or chance for a training that diverged."""
+        return trial.acc1[epoch - 1] if trial.status == "ok" else self.chance
+
+    def best_trial(self, trials: Sequence[Trial]) -> Trial:
+        """Return the most accurate trial. Of equally accurate ones it is the earliest.
+
+        A failed trial is returned only if all of them failed.
+        """
+        return max(evaluated(trials) or trials, key=lambda t: (self.label(t, t.epochs), -t.round, -t.index))
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing, in percent."""
+        return 100.0 / (self.config.classes or self.space.num_classes)
+
+
+def image_evaluator(config: SearchConfig, space: SearchSpace) -> ImageEvaluator:
+    """Return the evaluator that trains on the data of a configuration.
+
+    Raises:
+        InputError: the configuration names no data, or data that is not there or does not fit the space.
+    """
+    if config.data is None:
+        raise InputError(f"{config.name} names no data: give --data (`fbnetv3 train --help` says what it takes)")
+    evaluator = ImageEvaluator(config.data, find_device(config.device), config.precision, config.readers)
+    data = evaluator.images(max(space.resolutions))
+    channels, classes = data.transforms.in_chans, len(data.classes)
+    if (space.in_chans, config.classes or space.num_classes) != (channels, classes):
+        raise InputError(
+            f"space {space.name} is for {space.in_chans} channels and {config.classes or space.num_classes} classes, "
+            f"data {data.name} has {channels} and {classes}; choose a space for this data"
+        )
+    return evaluator

@@ -1,0 +1,131 @@
+"""The final training of a search's answer, and its pair file."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fbnetv3.pair_file import Pair
+from fbnetv3.progress import Report
+from fbnetv3.search.nars.config import SearchConfig
+from fbnetv3.search.nars.context import Context, image_evaluator
+from fbnetv3.search.nars.proposal import Proposal
+from fbnetv3.search.runs.folder import FINAL, WEIGHTS
+from fbnetv3.search.space.constraints import Constraint
+from fbnetv3.search.trial import Candidate, Trial, evaluated
+from fbnetv3.training.accuracy import final_split, measure
+from fbnetv3.training.loop import Trained
+from fbnetv3.version import __version__
+from fbnetv3.weight_file import WeightFile, write_weight_file
+
+
+def final_candidate(context: Context, row: Sequence[int], suffix: str = "") -> Candidate:
+    """Return a candidate with the schedule of the final training, which is longer and decays slower (section 4.1)."""
+    config, space = context.config, context.space
+    candidate = space.candidate(row, context.base, f"{space.name}_{config.name}_{config.seed}{suffix}")
+    return candidate._replace(recipe=candidate.recipe.stretched(config.final_stretch))
+
+
+def train_final(context: Context, final: Candidate, folder: Path, progress: Report) -> tuple[Trained, dict[str, Any]]:
+    """Train a candidate in `folder/final`, from its checkpoint if there is one, and write `folder/weights.pt`.
+
+    Returns:
+        The training, and what the pair file says of it: the accuracy on the test images, which are classified once; on `val`
+        where there are no test images.
+    """
+    evaluator = image_evaluator(context.config, context.space)
+    data = evaluator.images(final.arch.resolution)
+
+    def report(done: int, total: int, text: str) -> None:
+        progress(done, total, f"training the chosen pair: {text}")
+
+    seed = final_seed(context)
+    trained = evaluator.train(final, final.recipe.epochs, seed, folder / FINAL, resume=True, progress=report)
+    write_weight_file(folder / WEIGHTS, WeightFile.from_model(trained.model, data.classes, data.transforms))
+    split = final_split(data)
+    acc1 = measure(trained.model, data, split, device=torch.device(context.config.device)).acc1
+    return trained, {"split": split, "epochs": final.recipe.epochs, "acc1": acc1}
+
+
+def final_seed(context: Context) -> int:
+    """Return the seed of the final training."""
+    return context.trial_seed(0, 0)
+
+
+def pair_of_proposal(
+    context: Context, method: str, proposal: Proposal, trials: Sequence[Trial], measured: dict[str, Any]
+) -> Pair:
+    """Return the pair file's content for a method's answer.
+
+    Args:
+        measured: what the final training gave; empty without one.
+    """
+    # A method without a predictor is certain of what it measured.
+    best = max(context.label(t, t.epochs) for t in evaluated(trials))
+    predicted = proposal.predicted or (best, 0.0)
+    final = final_candidate(context, proposal.candidate)
+    return make_pair(context, final, context.config.constraint, predicted, proposal.epochs, method, measured)
+
+
+def make_pair(
+    context: Context,
+    final: Candidate,
+    constraint: Constraint,
+    predicted: tuple[float, float],
+    epochs: int,
+    method: str,
+    measured: dict[str, Any],
+) -> Pair:
+    """Return the content of a pair file.
+
+    Args:
+        predicted: mean and std of the predicted accuracy in percent.
+        epochs: the prediction is for the accuracy after so many epochs.
+        measured: what the final training gave; empty without one.
+    """
+    config = context.config
+    limit = {"metric": constraint.metric, "convention": constraint.convention, "max": constraint.max}
+    return Pair(
+        arch=final.arch,
+        recipe=final.recipe,
+        space=config.space,
+        seed=config.seed,
+        constraint=limit | _more_constraints(config),
+        predicted={"mean": round(predicted[0], 4), "std": round(predicted[1], 4)},
+        measured=measured,
+        provenance={
+            "data": config.data,
+            "num_classes": context.space.num_classes,
+            "in_chans": context.space.in_chans,
+            "search": method,
+            "config": config.fingerprint,
+            "predicted_after_epochs": epochs,
+            "training_seed": final_seed(context),
+            **environment(),
+        },
+    )
+
+
+def environment() -> dict[str, Any]:
+    """Return the versions that a run's numbers depend on."""
+    return {
+        "fbnetv3": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "threads_per_trial": 1,
+    }
+
+
+def _more_constraints(config: SearchConfig) -> dict[str, Any]:
+    """Return what a pair file says of constraints other than the first."""
+    also = [{"metric": c.metric, "convention": c.convention, "max": c.max} for c in config.also]
+    latency = None if config.latency is None else dataclasses.asdict(config.latency)
+    return ({"also": also} if also else {}) | ({"latency_ms": latency} if latency else {})

@@ -1,0 +1,177 @@
+"""The folder of a search: what is in it, and how it is read.
+
+```
+config.yaml         every setting
+environment.json    versions that the numbers depend on
+ledger.jsonl        every trial
+pair.yaml           the answer; weights.pt its weights, final/ its final training
+result.json         what each method found, for other programs
+diagnostics.json    how it was found: predictions, finalists, evolution; for the report
+baseline/           ledger, pair and weights of random search, if it ran
+budgets/            pairs for other budgets, if asked for
+report.html plots/  the report
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fbnetv3.errors import InputError
+from fbnetv3.files import write_atomically
+from fbnetv3.pair_file import Pair, load_pair
+from fbnetv3.schema import load_yaml
+from fbnetv3.search.nars.config import SearchConfig, read_config
+from fbnetv3.search.nars.proposal import Finalist, Proposal
+from fbnetv3.search.predictor.diagnostics import Statistic
+from fbnetv3.search.space.reader import load_space
+from fbnetv3.search.space.space import SearchSpace
+from fbnetv3.search.trial import Trial, read_ledger
+
+CONFIG, ENVIRONMENT, RESULT, DIAGNOSTICS = "config.yaml", "environment.json", "result.json", "diagnostics.json"
+WEIGHTS, FINAL = "weights.pt", "final"
+METHODS = {"nars": "NARS", "random": "random search"}  # names in words
+FOLDERS = {"nars": Path(), "random": Path("baseline")}  # of each method, in the folder of the search
+LEDGER, PAIR = "ledger.jsonl", "pair.yaml"
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What one search method answered with, and what the final training measured.
+
+    Attributes:
+        method: nars or random.
+        curve: validation accuracy after every epoch of the final training; empty without one.
+        flops, params: costs of the pair in the convention of the search's constraint.
+    """
+
+    method: str
+    pair: Pair
+    proposal: Proposal
+    trials: tuple[Trial, ...]
+    curve: tuple[float, ...]
+    flops: int
+    params: int
+
+
+@dataclass(frozen=True)
+class SearchFolder:
+    """The folder of a search that was begun. Open it with `load_search`."""
+
+    path: Path
+    config: SearchConfig
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The search space that the configuration names."""
+        return load_space(self.config.space)
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods that have a ledger."""
+        return [method for method in FOLDERS if self.ledger(method).is_file()]
+
+    def ledger(self, method: str = "nars") -> Path:
+        """Return the path of a method's ledger."""
+        return self.path / FOLDERS[method] / LEDGER
+
+    def pair(self, method: str = "nars") -> Path:
+        """Return the path of a method's pair file."""
+        return self.path / FOLDERS[method] / PAIR
+
+    def trials(self, method: str = "nars") -> list[Trial]:
+        """Return the trials of a method, in the order in which they were written.
+
+        Raises:
+            InputError: no ledger, or a damaged one.
+        """
+        return read_ledger(self.ledger(method))
+
+    def results(self) -> list[SearchResult]:
+        """Return what each method found, NARS first.
+
+        Raises:
+            InputError: the search has not ended, or a file is damaged.
+        """
+        found = self._read(RESULT)
+        details = self._read(DIAGNOSTICS)
+        try:
+            return [
+                SearchResult(
+                    method,
+                    load_pair(self.pair(method)),
+                    _proposal(details[method]),
+                    tuple(self.trials(method)),
+                    tuple(details[method]["curve"]),
+                    row["flops"],
+                    row["params"],
+                )
+                for method, row in found.items()
+            ]
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{self.path / DIAGNOSTICS} is damaged ({error!r}); write it again with "
+                f"`fbnetv3 search resume {self.path}`"
+            ) from None
+
+    def _read(self, name: str) -> dict[str, Any]:
+        if not (self.path / name).is_file():
+            raise InputError(
+                f"the search in {self.path} has not ended: {name} is missing; continue it with "
+                f"`fbnetv3 search resume {self.path}`"
+            )
+        return load_yaml(self.path / name, "result of a search")  # JSON is YAML
+
+
+def load_search(folder: str | Path) -> SearchFolder:
+    """Open the folder of a search, whether it has ended or not.
+
+    Raises:
+        InputError: no search there, or a configuration that is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        raise InputError(
+            f"no search in {folder}: {CONFIG} is missing; give the folder of a search, or start one with "
+            f"`fbnetv3 search run --out {folder}`"
+        )
+    return SearchFolder(folder, read_config(load_yaml(folder / CONFIG, "search configuration"), str(folder / CONFIG)))
+
+
+def write_results(results: list[SearchResult], folder: Path) -> None:
+    """Write `result.json` and `diagnostics.json`."""
+    rows = {
+        r.method: {
+            "test_acc1": r.pair.measured.get("acc1"),
+            "val_acc1": r.curve[-1] if r.curve else None,
+            "flops": r.flops,
+            "params": r.params,
+            "trainings": len(r.trials),
+            "training_seconds": round(sum(t.seconds for t in r.trials), 1),
+            "predicted": r.proposal.predicted,
+            "epochs_of_a_trial": r.proposal.epochs,
+            "generations": len(r.proposal.history),
+            "finalists": [dataclasses.asdict(finalist) for finalist in r.proposal.finalists],
+        }
+        for r in results
+    }
+    # Numbers of Python's floats survive JSON exactly, so the report from files equals one from memory.
+    details = {r.method: dataclasses.asdict(r.proposal) | {"curve": r.curve} for r in results}
+    write_atomically(folder / DIAGNOSTICS, json.dumps(details) + "\n")
+    write_atomically(folder / RESULT, json.dumps(rows, indent=1) + "\n")
+
+
+def _proposal(data: dict[str, Any]) -> Proposal:
+    """Return what `dataclasses.asdict` made of a proposal, after it went through JSON."""
+    finalists = tuple(
+        Finalist(tuple(row["candidate"]), tuple(row["predicted"]), row["measured"], row["final"])
+        for row in data["finalists"]
+    )
+    proxy = tuple(Statistic(row["name"], tuple(row["exact"]), tuple(row["predicted"])) for row in data["proxy"])
+    predicted = None if data["predicted"] is None else (data["predicted"][0], data["predicted"][1])
+    return Proposal(tuple(data["candidate"]), predicted, data["epochs"], tuple(data["history"]), finalists, proxy)

@@ -1,0 +1,65 @@
+"""A search in one call: what `fbnetv3 search run` and `resume` do, from Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fbnetv3.progress import Report, silent
+from fbnetv3.search.execution.settings import THIS_MACHINE, ExecutorSettings
+from fbnetv3.search.nars.config import SearchConfig, load_preset
+from fbnetv3.search.report.page import write_report
+from fbnetv3.search.runs import run
+from fbnetv3.search.runs.folder import SearchResult
+from fbnetv3.search.trial import Evaluator
+
+
+def run_search(
+    config: SearchConfig | str,
+    out: str | Path,
+    *,
+    evaluator: Evaluator | None = None,
+    executor: ExecutorSettings = THIS_MACHINE,
+    progress: Report = silent,
+) -> list[SearchResult]:
+    """Search an architecture-recipe pair, train it, and write a report; everything is in the folder `out`.
+
+    If the process dies, `resume_search` continues.
+
+    Args:
+        config: settings, or the name of a preset.
+        out: a new folder.
+        evaluator: trains the candidates; by default they are trained on the images that the settings name. Several workers
+            need one that can be pickled, such as a function at the top of a module. If the settings ask for a final training,
+            it still needs images.
+
+    Returns:
+        What NARS found and then, if it ran, random search.
+
+    Raises:
+        InputError: the folder already holds a search or cannot be written, or the settings cannot be met. Then nothing was
+            written.
+    """
+    settings = load_preset(config) if isinstance(config, str) else config
+    results = run.start(settings, out, progress, executor, evaluator)
+    write_report(out)
+    return results
+
+
+def resume_search(
+    folder: str | Path,
+    *,
+    evaluator: Evaluator | None = None,
+    executor: ExecutorSettings = THIS_MACHINE,
+    progress: Report = silent,
+) -> list[SearchResult]:
+    """Continue a search that was stopped or killed. The result is the same as that of an uninterrupted search.
+
+    Args:
+        evaluator: the one that the search was started with.
+
+    Raises:
+        InputError: no search there, or a configuration or ledger that was changed or damaged.
+    """
+    results = run.resume(folder, progress, executor, evaluator)
+    write_report(folder)
+    return results

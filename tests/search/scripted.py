@@ -1,0 +1,45 @@
+"""Searches that take no time: a small configuration, and evaluators whose accuracies are made up."""
+
+import yaml
+
+from fbnetv3.complexity import cost
+from fbnetv3.progress import silent
+from fbnetv3.search.execution.executor import InProcess
+from fbnetv3.search.nars.algorithm import nars
+from fbnetv3.search.nars.batches import BatchRunner
+from fbnetv3.search.nars.config import load_preset
+from fbnetv3.search.nars.context import Context
+from fbnetv3.search.trial import Ledger, Outcome
+from fbnetv3.training.engine import cpu_threads
+
+BASE_RECIPE = {"optimizer": "sgd", "lr": 0.05, "epochs": 2, "batch_size": 500, "ema_decay": 0.8}
+
+
+def config(tmp_path, **changes):
+    """The quickstart in small: 2 rounds of 2 trainings of 2 epochs in large batches, and 2 finalists."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(BASE_RECIPE))
+    small = {"recipe": str(recipe), "pool": 64, "batch": 2, "rounds": 2, "finalists": 2, "final_stretch": 1}
+    return load_preset("quickstart").replace(**small | changes)
+
+
+class Scripted:
+    """An evaluator in ten lines: a smooth function of the candidate; candidates with a high learning rate diverge."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, candidate, epochs, seed):
+        self.calls.append(seed)
+        if candidate.recipe.lr > 0.12:
+            return Outcome((), "diverged", 0.0)
+        top = 80 - 20 * candidate.recipe.mixup + cost(candidate.arch, 10, 1).flops() / 2e5
+        return Outcome(tuple(top - 10 / (e + 1) for e in range(epochs)), "ok", 0.0)
+
+
+def run_scripted(cfg, path, search=nars, evaluator=None):
+    """The answer of a search, its trials, and its context; the ledger is at `path`."""
+    context = Context.of(cfg)
+    with cpu_threads(1), Ledger.open(path, cfg.fingerprint) as ledger, InProcess(evaluator or Scripted()) as executor:
+        proposal = search(context, BatchRunner(context, ledger, executor, silent))
+        return proposal, list(ledger.trials), context

@@ -1,0 +1,110 @@
+"""One process: everything is the identity. A group of one: synchronised norms are torch's.
+
+tests/whole/test_training_processes.py trains with two processes.
+"""
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from fbnetv3 import InputError
+from fbnetv3.training.distributed import (
+    SyncBatchNorm2d,
+    average_buffers,
+    current_process,
+    find_device,
+    gathered,
+    process_group,
+    synchronise_norms,
+    total,
+    wrap,
+)
+from fbnetv3.training.process_rank import ProcessRank
+from tests.training.examples import new_model
+
+CPU, ALONE, ONE_OF_TWO = torch.device("cpu"), ProcessRank(), ProcessRank(0, 2)
+
+
+@pytest.fixture
+def group(tmp_path):
+    """A process group of this process alone."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_alone_everything_is_the_identity(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    model = new_model()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with process_group(CPU) as process:
+        assert process == current_process() == ALONE
+        assert not dist.is_initialized()
+        assert total([1, 2.5], process, CPU) == [1, 2.5]
+        assert gathered("x", process) == ["x"]
+        assert wrap(model, process, CPU) is model
+        assert synchronise_norms(model, process, CPU) is model
+        average_buffers(model, process)
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items())
+
+
+def test_a_group_knows_its_rank(group):
+    assert current_process() == ProcessRank(0, 1)
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "nonsense"])
+def test_a_device_that_is_not_there(name):
+    with pytest.raises(InputError, match=f"--device {name} cannot be used .*; give cpu, or a device of this machine"):
+        find_device(name)
+
+
+def test_the_cpu_is_there_and_cuda_under_torchrun_is_the_processes_own(monkeypatch):
+    assert find_device("cpu") == "cpu"
+    asked = []
+    monkeypatch.setattr(torch, "zeros", lambda *_, device: asked.append(device))
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert find_device("cuda") == "cuda:3"
+    assert asked == ["cuda:3"]
+
+
+def test_norms_are_synchronised_without_new_names():
+    model = new_model()
+    keys = list(model.state_dict())
+    synchronise_norms(model, ONE_OF_TWO, CPU)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms
+    assert all(type(m) is SyncBatchNorm2d for m in norms)
+    assert list(model.state_dict()) == keys
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(new_model())  # what CUDA gets
+    assert list(converted.state_dict()) == keys
+
+
+def test_other_norms_cannot_be_synchronised_on_the_cpu():
+    with pytest.raises(InputError, match="0 is a BatchNorm1d, which cannot be synchronised on the CPU; set sync_bn"):
+        synchronise_norms(nn.Sequential(nn.BatchNorm1d(3)), ONE_OF_TWO, CPU)
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_a_synchronised_norm_of_one_process_is_torchs(group, momentum):
+    torch.manual_seed(0)
+    ours, theirs = (nn.BatchNorm2d(3, momentum=momentum) for _ in range(2))
+    for norm in (ours, theirs):
+        nn.init.uniform_(norm.weight, 0.5, 1.5, generator=torch.Generator().manual_seed(1))
+        nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(2))
+    ours.__class__ = SyncBatchNorm2d
+    for _ in range(3):
+        x = torch.randn(6, 3, 4, 5) * 2 + 1
+        inputs, outputs = [], []
+        for norm in (ours, theirs):
+            given = x.clone().requires_grad_()
+            out = norm(given)
+            out.square().sum().backward()
+            inputs.append(given.grad)
+            outputs.append(out.detach())
+        torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(*inputs, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, rtol=1e-3, atol=1e-3)
+    for key, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[key], value, rtol=1e-5, atol=1e-6, msg=key)
+    assert torch.equal(ours.eval()(x), theirs.eval()(x)) or torch.allclose(ours(x), theirs(x), atol=1e-5)

@@ -1,0 +1,52 @@
+"""The loss by hand: mixed and smoothed labels, and distillation."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fbnetv3.training.losses import Target, loss
+from tests.training.examples import RECIPE
+
+LABELS = torch.tensor([1, 2, 3, 4])
+PLAIN = RECIPE.replace(label_smoothing=0.0)
+
+
+@pytest.fixture
+def logits():
+    return torch.randn(4, 10, generator=torch.Generator().manual_seed(0))
+
+
+def test_without_anything_it_is_the_cross_entropy(logits):
+    expected = -logits.log_softmax(1)[torch.arange(4), LABELS].mean()
+    torch.testing.assert_close(loss(logits, Target(LABELS, LABELS, 1.0), PLAIN), expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_mixed_and_smoothed_labels_by_hand(logits, smoothing):
+    other = LABELS.flip(0)
+    mixed = 0.7 * F.one_hot(LABELS, 10) + 0.3 * F.one_hot(other, 10)
+    smooth = (1 - smoothing) * mixed + smoothing / 10
+    expected = -(smooth * logits.log_softmax(1)).sum(1).mean()
+    found = loss(logits, Target(LABELS, other, 0.7), PLAIN.replace(label_smoothing=smoothing))
+    torch.testing.assert_close(found, expected)
+
+
+def test_distillation_by_hand(logits):
+    recipe = PLAIN.replace(distillation=0.8, distillation_temperature=2.0)
+    teacher = torch.randn(4, 10, generator=torch.Generator().manual_seed(1))
+    p, q = (teacher / 2).softmax(1), (logits / 2).softmax(1)
+    divergence = (p * (p / q).log()).sum(1).mean()
+    expected = 0.2 * F.cross_entropy(logits, LABELS) + 0.8 * 4 * divergence
+    torch.testing.assert_close(loss(logits, Target(LABELS, LABELS, 1.0, teacher), recipe), expected)
+    same_logits = loss(logits, Target(LABELS, LABELS, 1.0, logits), recipe)
+    torch.testing.assert_close(same_logits, 0.2 * F.cross_entropy(logits, LABELS))
+
+
+def test_parts_of_a_target_have_its_rows(logits):
+    target = Target(LABELS, LABELS.flip(0), 0.7, logits)
+    part = target.part(slice(1, 3))
+    assert (part.labels.tolist(), part.other.tolist(), part.weight) == ([2, 3], [3, 2], 0.7)
+    assert torch.equal(part.teacher, logits[1:3])
+    assert Target(LABELS, LABELS, 1.0).part(slice(2)).teacher is None
+    halves = [loss(logits[rows], target.part(rows), PLAIN) for rows in (slice(2), slice(2, 4))]
+    torch.testing.assert_close(sum(halves) / 2, loss(logits, target, PLAIN))

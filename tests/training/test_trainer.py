@@ -1,0 +1,147 @@
+"""Single steps and epochs, computed again by hand."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fbnetv3 import InputError
+from fbnetv3.training.checkpoint import Position
+from fbnetv3.training.data.memory import normalise
+from fbnetv3.training.engine import Engine
+from fbnetv3.training.loop import fit
+from fbnetv3.training.recipe import Recipe
+from fbnetv3.training.trainer import DivergedError, Trainer
+from tests.training.examples import DATA, RECIPE, freeze_norms, new_model, same
+
+
+def batch(count):
+    return normalise(DATA.train.images[:count], DATA.mean, DATA.std), DATA.train.labels[:count]
+
+
+def test_a_plain_step_by_hand():
+    recipe = Recipe(optimizer="sgd", lr=0.1, epochs=1, batch_size=256, momentum=0.0)
+    model, expected = new_model(recipe), new_model(recipe)
+    fit(model, recipe, DATA, seed=0)
+    x, labels = batch(256)
+    F.cross_entropy(expected.train()(x), labels).backward()
+    for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs - 0.1 * theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_mixup_equals_the_loss_of_mixed_targets():
+    recipe = RECIPE.replace(dropout=0.0, stochastic_depth=0.0, ema=False, optimizer="sgd", lr=1e-9)
+    model = new_model(recipe).eval()
+    trainer = Trainer.start(model, recipe, DATA)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    x, labels = batch(8)
+    loss = trainer.step(x, labels, np.random.default_rng(3), "here")
+    weight = np.random.default_rng(3).beta(0.3, 0.3)
+    one_hot = F.one_hot(labels, 10).float()
+    target = weight * one_hot + (1 - weight) * one_hot.flip(0)
+    model.load_state_dict(before)
+    logits = model(weight * x + (1 - weight) * x.flip(0))
+    assert loss == pytest.approx(F.cross_entropy(logits, target, label_smoothing=0.1).item(), rel=1e-5)
+
+
+def test_an_epoch_reports_every_step_and_its_mean_loss():
+    trainer, reports = Trainer.start(new_model(), RECIPE, DATA, seed=7), []
+    mean = trainer.train_epoch(1, None, lambda *report: reports.append(report))
+    assert [(epoch, step) for epoch, step, _ in reports] == [(1, 1), (1, 2), (1, 3), (1, 4), (1, 5)]
+    sums = [loss_sum for *_, loss_sum in reports]
+    assert sums == sorted(sums)
+    assert mean == pytest.approx(sums[-1] / 5)
+    assert trainer.state.optimizer.param_groups[0]["lr"] == trainer.measure_epoch(1, mean, "val").lr
+
+
+def test_an_epoch_continues_where_it_was_left():
+    class StopError(Exception):
+        pass
+
+    def train(trainer, position, stop_at=None):
+        saved = []
+
+        def after(_epoch, step, loss_sum):
+            if step == stop_at:
+                saved.append(Position(step, [loss_sum], [trainer.generator_state()]))
+                raise StopError
+
+        try:
+            return trainer.train_epoch(0, position, after)
+        except StopError:
+            return saved[0]
+
+    full, stopped = (Trainer.start(new_model(), RECIPE, DATA, seed=7) for _ in range(2))
+    mean = train(full, None)
+    position = train(stopped, None, stop_at=2)
+    torch.manual_seed(99)  # what happens between stopping and continuing must not matter
+    assert train(stopped, position) == mean
+    assert same(stopped.state.model, full.state.model)
+    assert same(stopped.state.ema, full.state.ema)
+
+
+def test_the_identity_names_everything_that_decides_the_numbers():
+    start = Trainer.start(new_model(), RECIPE, DATA, seed=7, engine=Engine(accumulate=2))
+    assert start.identity == {
+        "recipe": RECIPE.to_dict(),
+        "seed": 7,
+        "data": "fashion_mnist",
+        "threads": 1,
+        "precision": "fp32",
+        "accumulate": 2,
+    }
+
+
+@pytest.mark.parametrize("parts", [2, 5])
+def test_parts_of_a_batch_give_its_gradient(parts):
+    recipe = RECIPE.replace(dropout=0.0, stochastic_depth=0.0, optimizer="sgd", lr=0.1)
+    undivided = fit(freeze_norms(new_model(recipe)), recipe, DATA, seed=7, epochs=1)
+    in_parts = fit(freeze_norms(new_model(recipe)), recipe, DATA, seed=7, epochs=1, engine=Engine(accumulate=parts))
+    for a, b in zip(undivided.model.state_dict().values(), in_parts.model.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_parts_that_do_not_divide_the_batch():
+    message = "accumulate is 3, which does not divide a process's batch of 50 images evenly; give a divisor of 50"
+    with pytest.raises(InputError, match=message):
+        Trainer.start(new_model(), RECIPE, DATA, engine=Engine(accumulate=3))
+
+
+def test_bfloat16_keeps_weights_and_averages_in_float32():
+    recipe = RECIPE.replace(optimizer="sgd", lr=0.05)
+    trained = fit(new_model(recipe), recipe, DATA, seed=7, epochs=1, engine=Engine(precision="bf16"))
+    exact = fit(new_model(recipe), recipe, DATA, seed=7, epochs=1)
+    assert {v.dtype for v in trained.model.state_dict().values()} == {torch.float32, torch.int64}
+    assert trained.metrics[0].train_loss != exact.metrics[0].train_loss
+    assert trained.metrics[0].train_loss == pytest.approx(exact.metrics[0].train_loss, rel=0.02)
+
+
+def test_clipping_bounds_the_gradient():
+    recipe = RECIPE.replace(
+        optimizer="sgd", lr=1.0, momentum=0.0, clip_norm=1e-6, weight_decay=0.0, ema=False, warmup_epochs=0
+    )
+    model, before = new_model(recipe), new_model(recipe)
+    fit(model, recipe, DATA, seed=7, epochs=1)
+    moved = [float((a - b).detach().norm()) for a, b in zip(model.parameters(), before.parameters(), strict=True)]
+    assert 0 < max(moved) < 1e-5
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_recipe():
+    recipe = Recipe(optimizer="sgd", lr=1e30, epochs=1, batch_size=50)
+    message = r"the loss is (nan|inf) at step \d+, learning rate 1e\+30; recipe .*\"optimizer\": \"sgd\""
+    with pytest.raises(DivergedError, match=message):
+        fit(new_model(recipe), recipe, DATA, seed=0)
+
+
+def test_weights_are_stored_with_channels_last():
+    trainer = Trainer.start(new_model(), RECIPE, DATA)
+    assert trainer.state.model.stem.conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_the_same():
+    recipe = RECIPE.replace(dropout=0.0, stochastic_depth=0.0)
+    plain = fit(new_model(recipe), recipe, DATA, seed=7, epochs=1)
+    compiled = fit(new_model(recipe), recipe, DATA, seed=7, epochs=1, engine=Engine(compile=True))
+    assert compiled.metrics[0].train_loss == pytest.approx(plain.metrics[0].train_loss, rel=1e-3)
+    assert list(compiled.model.state_dict()) == list(plain.model.state_dict())
