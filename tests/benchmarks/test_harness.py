@@ -135,4 +135,4 @@ def test_the_environment_is_checked_before_anything_is_measured(monkeypatch):
 
 def test_a_machine_is_named_only_where_it_matters(tmp_path):
     counts = dataclasses.replace(BENCHMARK, depends_on_machine=False)
-    assert "machine" not in counts.run(out=tmp_path / "x.json", name="x").versions
+    assert "machine" not in counts.run(write_to=tmp_path / "x.json", name="x").versions

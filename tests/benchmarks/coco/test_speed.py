@@ -6,7 +6,6 @@ import torch
 from fbnetv3.benchmarks.coco import speed as benchmark
 from fbnetv3.benchmarks.coco.speed import BENCHMARK
 from fbnetv3.benchmarks.result import load_result
-from fbnetv3.training.engine import cpu_threads
 
 SMALL = (96, 128)  # height and width
 
@@ -20,7 +19,7 @@ def detectron2(monkeypatch):
 @pytest.mark.usefixtures("detectron2")
 def test_the_detectors_are_one_function():
     x = torch.randn(1, 3, *SMALL, generator=torch.Generator().manual_seed(1))
-    with cpu_threads(1), torch.no_grad():
+    with torch.no_grad():
         found = benchmark.detectors(side=64)
         maps = {name: model.backbone(x)["c4"] for name, model in found.items()}
     assert list(maps) == ["timm", "eager", "folded"]

@@ -10,7 +10,6 @@ from fbnetv3.benchmarks.search.predictor import BENCHMARK
 from fbnetv3.benchmarks.search.predictor_tables import invented
 from fbnetv3.search.predictor.model import AccuracyPredictor
 from fbnetv3.search.predictor.settings import PredictorSettings
-from fbnetv3.training.engine import cpu_threads
 
 
 def test_samples_needed_by_hand():
@@ -43,12 +42,11 @@ def test_a_rehearsal_of_one_table():
     quick = PredictorSettings(members=1, pretrain_epochs=3, width=16, layers=2)
     stated = benchmark.with_statistics(table)
     assert stated.x.shape[1] == stated.arch_columns.size == table.x.shape[1] + 2
-    with cpu_threads(1):
-        methods = {
-            "default": (benchmark.pretrained(table, quick, 480), table),
-            "statistics": (AccuracyPredictor(stated.arch_columns, seed=0, settings=quick), stated),
-        }
-        found = benchmark.fit_all(table, methods, (24, 48), (0, 1))
+    methods = {
+        "default": (benchmark.pretrained(table, quick, 480), table),
+        "statistics": (AccuracyPredictor(stated.arch_columns, seed=0, settings=quick), stated),
+    }
+    found = benchmark.fit_all(table, methods, (24, 48), (0, 1))
     assert set(found) == {"default", "statistics"}
     for rows in found.values():
         assert list(rows) == ["24", "48"]
