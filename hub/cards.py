@@ -49,6 +49,7 @@ def _render(registry: Registry, head: str, load: str) -> str:
 def _card(row: RegisteredWeights, load: str) -> str:
     """Return the card of one weight file as Markdown."""
     t = row.transforms
+    # An accuracy without its origin would look like one that was measured here.
     metrics = "; ".join(f"{m.name} {m.value} ({m.origin})" for m in row.metrics) or "none given"
     classes = row.classes if isinstance(row.classes, str) else ", ".join(row.classes)
     channels = "grey" if t.in_chans == 1 else "RGB"

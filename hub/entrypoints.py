@@ -19,6 +19,7 @@ def _entrypoint(name: str, arch: Arch, about: str, zoo: Path | None = None) -> C
     def build(pretrained: bool = False, progress: bool = True, **kwargs: Any) -> nn.Module:
         return create_model(name, pretrained, progress=progress, zoo=zoo, **kwargs)
 
+    # torch.hub shows the docstring, and the name appears in tracebacks.
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"""{arch.name} for {arch.resolution} x {arch.resolution} images. {about}
 

@@ -56,6 +56,7 @@ def create_model(
     if not pretrained and weights is None:
         file, arch, classes, channels = None, _find_arch(name, registry), 1000, 3
     else:
+        # The file decides what is built: its architecture may be a variant of the one that the name means.
         file = load_weights(name, weights, registry, progress)
         arch, classes, channels = file.arch, len(file.state["classifier.weight"]), file.transforms.in_chans
     num_classes = classes if num_classes is None else num_classes
@@ -89,6 +90,7 @@ def load_weights(
         InputError: an unknown name or source, a file that cannot be read or downloaded, or one that does not fit the model.
     """
     registry = registry or read_registry()
+    # A word is first taken for a source, so a file that is called like a source needs a path such as `./fb`.
     text = str(weights) if weights is not None else None
     if isinstance(model, str) and (text is None or text in {row.source for row in registry.rows}):
         return _load_registered(registry.find(model, text), registry, progress)
@@ -144,10 +146,12 @@ def fill(model: Any, file: WeightFile) -> None:
     A classifier of another size keeps fresh weights, and a warning says so. The stem's weights are adapted to the channels.
     """
     target = model.state_dict()
+    # A network with `features_only` or without classifier lacks some of the layers.
     state = {key: value for key, value in file.state.items() if key in target}
     stem = "stem.conv.weight"
     if state[stem].shape[1] != target[stem].shape[1]:
         state[stem] = adapt_stem(state[stem], target[stem].shape[1])
+    # Only the classifier can have another shape here: the architecture is the same, and the stem was adapted.
     other_shape = [key for key, value in state.items() if value.shape != target[key].shape]
     if other_shape:
         given, built = (tensors["classifier.weight"].shape[0] for tensors in (file.state, target))
@@ -163,6 +167,7 @@ def adapt_stem(weight: Tensor, in_chans: int) -> Tensor:
     image whose channels are all the same gives the same result as before.
     """
     given = weight.shape[1]
+    # A grey image has the same value in all channels, so the sum of the weights sees what all channels saw together.
     if in_chans == 1:
         return weight.sum(1, keepdim=True)
     turns = torch.arange(in_chans) % given
@@ -183,6 +188,7 @@ def _load_registered(row: RegisteredWeights, registry: Registry, progress: bool)
     file = _read(fetch_registered(row, progress), row.arch, registry, row.url)
     if file.arch != row.arch:
         raise InputError(f"{row.url} serves weights of {file.arch.name}, not of {row.arch.name}")
+    # A model of a custom zoo is not in ARCHS, and its row says what it is: there is nothing to note.
     if row.arch != ARCHS.get(row.model, row.arch):
         _note_variant(row.id, row.arch, row.model)
     # The row describes the file better than the file itself, which may come from other code.

@@ -22,6 +22,8 @@ from fbnetv3.hub.registry import REGISTRY, SCHEMA, Metric, RegisteredWeights, Re
 from fbnetv3.weight_file import UNKNOWN, WeightFile, write_weight_file
 
 SCRATCH = "scratch"
+# What torch.hub imports in a zoo's folder. The entry points are made when it is imported, so that it stays valid when weights
+# are added to the zoo.
 HUBCONF = '''"""torch.hub reads this: the models of this zoo."""
 
 dependencies = ["torch", "safetensors", "fbnetv3"]
@@ -68,6 +70,7 @@ def publish_weights(
     zoo = Path(zoo)
     existing = read_registry(zoo) if (zoo / REGISTRY).exists() else Registry(())
     _check_names(file, zoo, existing, name, source)
+    # The licence of an origin binds the new weights too, so the origins must be known before anything is published.
     file = dataclasses.replace(file, derived_from=_origins(file.derived_from, trained_from))
     known = (*read_registry().rows, *existing.rows)
     licence, noncommercial = _inherited_licence(file.derived_from, known, licence, allow_noncommercial)
@@ -79,6 +82,7 @@ def publish_weights(
         "model": name,
         "source": source,
         "arch": file.arch.to_dict(),
+        # A name without scheme is a file beside the registry, so that a zoo's folder can be moved.
         "url": f"{url.rstrip('/')}/{path.name}" if url else path.name,
         "sha256": digest,
         **file.transforms.to_dict(),
@@ -109,6 +113,7 @@ def _check_names(file: WeightFile, zoo: Path, existing: Registry, name: str, sou
             raise InputError(f"{what} is {text!r}; allowed: letters, digits and _, beginning with a letter")
     if existing.by_id(f"{name}:{source}") is not None:
         raise InputError(f"{zoo} has weights {source!r} of {name} already; give another --name or --source")
+    # The sources of one model are weights of one network. torch.hub users choose between them by `weights`.
     if existing.rows_of(name) and existing.find(name).arch != file.arch:
         raise InputError(f"{name} of {zoo} is another network; give another --name")
 
@@ -142,6 +147,7 @@ def _inherited_licence(
     Raises:
         InputError: an unknown origin, or a non-commercial one without `allow_noncommercial`.
     """
+    # `derived_from` lists all ancestors, so a non-commercial licence is found however far back it is.
     by_id = {row.id: row for row in known}
     for origin in origins:
         if origin not in by_id:
@@ -175,6 +181,6 @@ def _add_row(zoo: Path, row: dict[str, Any]) -> None:
     path = zoo / REGISTRY
     empty: dict[str, Any] = {"schema": SCHEMA, "sources": {}, "weights": []}
     data = read_json(path) if path.exists() else empty
-    data["sources"].setdefault(row["source"], {})
+    data["sources"].setdefault(row["source"], {})  # the reader asks for an entry, even if nothing is shared
     data["weights"].append(row)
     write_atomically(path, json.dumps(data, indent=1) + "\n")

@@ -115,6 +115,7 @@ def read_registry(folder: str | Path | None = None) -> Registry:
     """
     path = (Path(__file__).parent if folder is None else Path(folder)) / REGISTRY
     data = read_json(path)
+    # A newer schema may mean other things by the same keys, so it is not guessed at.
     if data.get("schema") != SCHEMA:
         raise InputError(f"{path}: schema is {data.get('schema')!r}; this version reads {SCHEMA}: update fbnetv3")
     rows = []

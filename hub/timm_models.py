@@ -43,6 +43,7 @@ def _cfg(arch: Arch, row: RegisteredWeights | None) -> dict[str, Any]:
     side = arch.resolution if row is None else row.transforms.crop
     cfg: dict[str, Any] = {
         "input_size": (3, side, side),
+        # timm's tests of a model compare this with the feature map.
         "pool_size": (_pool_side(arch, side),) * 2,
         "num_classes": 1000,
         "first_conv": "stem.conv",
@@ -52,7 +53,7 @@ def _cfg(arch: Arch, row: RegisteredWeights | None) -> dict[str, Any]:
         t = row.transforms
         cfg |= {
             "url": row.url,
-            "crop_pct": t.crop / t.resize,
+            "crop_pct": t.crop / t.resize,  # timm computes the size to resize to from this ratio
             "interpolation": t.interpolation,
             "mean": t.mean,
             "std": t.std,
@@ -90,6 +91,7 @@ def _entrypoint(arch: Arch) -> Callable[..., nn.Module]:
     name = timm_name(arch.name)
 
     def build(pretrained: bool = False, pretrained_cfg: Any = None, **kwargs: Any) -> nn.Module:
+        # timm gives a configuration, a tag, or nothing, which means the first registered weights.
         rows = {_tag(row.source): row for row in _same_function(arch.name)}
         tag = getattr(pretrained_cfg, "tag", pretrained_cfg) or next(iter(rows), None)
         # A configuration that the user wrote has no row. timm then loads the weights that it names.

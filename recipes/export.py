@@ -39,7 +39,7 @@ class ExportedRecipe:
         """The arguments as text for a shell."""
         words: list[str] = []
         for key, value in self.arguments.items():
-            if "." in key:  # a config key of detectron2
+            if "." in key:  # a config key of detectron2, which has no dashes
                 words += [key, str(value)]
                 continue
             words.append(f"--{key.replace('_', '-')}")
@@ -88,8 +88,10 @@ def to_timm(recipe: Recipe, images: int = IMAGES["imagenet"], processes: int = 1
     # With --warmup-prefix timm's epochs come after the warm-up; this package's include it.
     arguments |= {"lr": recipe.lr, "min_lr": 0.0, "epochs": recipe.epochs - warmup, "warmup_epochs": warmup}
     if warmup:
+        # Without the prefix timm's schedule would decay during the warm-up too.
         arguments |= {"warmup_prefix": True, "warmup_lr": learning_rate(recipe, 0, _steps(recipe, images))}
     if recipe.schedule != "cosine":
+        # An exponential decay is a step decay at every epoch. timm has no other form of it.
         arguments |= {
             "decay_epochs": recipe.step_epochs if recipe.schedule == "step" else 1,
             "decay_rate": recipe.lr_decay,
@@ -163,6 +165,7 @@ def to_detectron2(recipe: Recipe, images: int = IMAGES["imagenet"], processes: i
     steps = _steps(recipe, images)
     warmup = math.ceil(recipe.warmup_epochs * steps)
     total = recipe.epochs * steps
+    # detectron2 sets the decay of norms and biases apart, this package only switches it off.
     norm_bias = recipe.weight_decay if recipe.decay_norm_bias else 0.0
     solver: dict[str, Any] = {
         "IMS_PER_BATCH": recipe.batch_size,
@@ -175,9 +178,10 @@ def to_detectron2(recipe: Recipe, images: int = IMAGES["imagenet"], processes: i
         "WEIGHT_DECAY_BIAS": norm_bias,
         "WARMUP_ITERS": warmup,
         "WARMUP_METHOD": "linear",
-        "WARMUP_FACTOR": learning_rate(recipe, 0, steps) / recipe.lr,
+        "WARMUP_FACTOR": learning_rate(recipe, 0, steps) / recipe.lr,  # detectron2 interpolates from this factor to 1
     }
     if recipe.schedule == "cosine":
+        # RESCALE_INTERVAL lets the cosine start after the warm-up, as this package's does.
         solver |= {"LR_SCHEDULER_NAME": "WarmupCosineLR", "BASE_LR_END": 0.0, "RESCALE_INTERVAL": True}
     else:
         interval = steps * (recipe.step_epochs if recipe.schedule == "step" else 1)
@@ -239,6 +243,7 @@ def _left_out(recipe: Recipe, why: dict[str, str]) -> list[str]:
 
 def _timm_optimizer(recipe: Recipe) -> dict[str, Any]:
     """Return timm's arguments for the optimizer and its parameter groups."""
+    # In timm "sgd" means Nesterov's momentum, and "momentum" the plain one.
     names = {"rmsprop": "rmsprop", "rmsprop_tf": "rmsproptf", "sgd": "sgd" if recipe.nesterov else "momentum"}
     arguments: dict[str, Any] = {"opt": names[recipe.optimizer], "momentum": recipe.momentum}
     arguments["weight_decay"] = recipe.weight_decay

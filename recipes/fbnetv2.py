@@ -42,6 +42,7 @@ class FBNetV2(nn.Module):
                 blocks.append(ConvNormAct(width, row["c"]))
             width = row["c"]
         self.blocks = nn.Sequential(*blocks)
+        # FBNetV3's head fits: it expands, pools, and then widens the pooled vector.
         self.head = PoolHead(width, Block("pool", head["c"], e=head["e"], act=_ACTS[head["act"]]))
         self.classifier = nn.Linear(head["c"], num_classes)
         for module in self.modules():
@@ -62,6 +63,7 @@ class _InvertedResidual(nn.Module):
         super().__init__()
         mid, act = int(round_width(cin * row["e"])), _ACTS[row["act"]]
         self.residual = row["s"] == 1 and cin == row["c"]
+        # An expansion of 1 has no convolution, as in the released code.
         self.expand = ConvNormAct(cin, mid, act=act) if mid != cin else nn.Identity()
         self.depthwise = ConvNormAct(mid, mid, row["k"], row["s"], row["k"] // 2, mid, act=act)
         self.se = SqueezeExcitation(mid, round_width(mid, 4), act) if row["se"] else nn.Identity()

@@ -132,7 +132,9 @@ def read_recipe_file(name: str | Path) -> RecipeFile:
     header = _header(data, where)
     values = _values(header.values, where)
     if header.base is not None:
+        # The file's values win. Provenance and source come with each value, so they stay those of the file that names it.
         values = _base_values(header.base, where) | values
+    # A text alone, such as "not measured", is an origin without an accuracy.
     expected = Expected(None, header.expected) if isinstance(header.expected, str) and header.expected else None
     return RecipeFile(
         name=header.name,
@@ -176,6 +178,7 @@ def save_recipe(
 
 def _read(name: str | Path) -> tuple[dict[str, Any], Path]:
     """Return the content of a recipe file, not checked yet, and its path."""
+    # The suffix distinguishes a path from a packaged name, which contains a slash too.
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         path = FOLDER / f"{name}.yaml"
@@ -190,6 +193,7 @@ def _header(data: dict[str, Any], where: str) -> _Header:
     schema = data.get("schema")
     if schema not in (1, SCHEMA):
         raise InputError(f"{where}: schema is {schema!r}; this version reads 1 and {SCHEMA}")
+    # Files that users wrote with schema 1 still load; only new files are written with schema 2.
     added = dict.fromkeys(("hours", "hardware", "command"), NOT_STATED) if schema == 1 else {}
     return read(_Header, added | data, where)
 

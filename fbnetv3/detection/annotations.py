@@ -34,6 +34,7 @@ def check_annotations(path: Path, image_folder: Path) -> None:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{where} cannot be read ({error}); give a file in COCO's format") from None
+    # pycocotools would raise a KeyError or TypeError from deep inside for each of these mistakes.
     for name, keys in _REQUIRED_KEYS.items():
         entries = data.get(name) if isinstance(data, Mapping) else None
         # A file without annotations is legal: COCO's test files have none, and `keep_annotated` refuses to train on one.

@@ -46,7 +46,7 @@ class Checkpointer:
             InputError: the checkpoint cannot be written; the previous one is still there.
         """
         if not comm.is_main_process():
-            return
+            return  # all processes have the same weights
         previous = self._last()
         path = self.out / f"model_{step:07d}.pth"
         content = {key: part.state_dict() for key, part in self.parts.items()}

@@ -56,11 +56,13 @@ def load_records(name: str) -> list[Record]:
     Raises:
         InputError: an unknown data set, a missing file or folder, or a damaged or inconsistent annotation file.
     """
+    # The catalogue is global in a process, and registering a name twice is an error there.
     if name not in DatasetCatalog.list():
         if not name.startswith(PREFIX) or name.count(":") < 2:
             raise InputError(
                 f"unknown data set {name!r}; give {PREFIX}ANNOTATIONS.json:IMAGES, or a name registered in detectron2"
             )
+        # From the right, because a path may contain a colon on some systems.
         file, images = name.removeprefix(PREFIX).rsplit(":", 1)
         register_coco_instances(name, {}, file, images)
     metadata = MetadataCatalog.get(name)
@@ -101,6 +103,7 @@ def check_class_count(cfg: CfgNode, name: str) -> None:
 
 def check_same_classes(train: str, test: str) -> None:
     """Raise `InputError` unless two data sets have the same classes in the same order."""
+    # detectron2 numbers the classes of each file separately: another order would silently mix up the classes.
     first, second = class_names(train), class_names(test)
     if first != second:
         different = sorted(set(first) ^ set(second)) or ["their order"]

@@ -66,6 +66,7 @@ class Detector:
         Raises:
             InputError: a missing or damaged file, or weights that do not fit the config.
         """
+        # Read once, for the weights and for the class names.
         content = read_detector(weights)
         beside = Path(weights).with_name(CONFIG)
         if config is None and not beside.is_file():
@@ -115,6 +116,7 @@ def draw(image: Image.Image, detections: list[Detection]) -> Image.Image:
 
     if not detections:
         return image
+    # Colours by name and not by order, so that a class has the same colour whatever is found first.
     names = sorted({detection.name for detection in detections})
     font_size = max(12, min(image.size) // 18)
     boxes = draw_bounding_boxes(
@@ -144,6 +146,7 @@ def write_detections(path: Path, image: Image.Image, detections: list[Detection]
     drawing, table = out / f"{path.stem}.png", out / f"{path.stem}.json"
     if any(file.resolve() == path.resolve() for file in (drawing, table)):
         raise InputError(f"{drawing} would replace the image itself; give another folder with --out")
+    # Both files are made completely before the first is written, so that an error leaves neither.
     buffer = BytesIO()
     draw(image, detections).save(buffer, format="PNG")
     data: dict[str, Any] = {"image": str(path), "width": image.width, "height": image.height}

@@ -42,6 +42,7 @@ def backbone_depth(arch: Arch) -> int:
     Raises:
         InputError: no stage ends at stride 16, or no stage follows it.
     """
+    # The deepest stage at stride 16: several stages may end there.
     info = feature_info(arch)
     depth = dict(zip(info.reduction(), info.depths(), strict=True)).get(C4_STRIDE, 0)
     if depth in (0, len(arch.stages)):

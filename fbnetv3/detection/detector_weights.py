@@ -79,6 +79,7 @@ def load_into(model: Any, arch_name: str, weights: str, *, strict: bool = False)
     Raises:
         InputError: no such weights, weights of another network, or with `strict` a missing tensor.
     """
+    # Without `strict` a file that is no detector's may be a classifier's.
     content = read_detector(weights) if strict else _read_if_detector(weights)
     if content is not None:
         return fill_detector(model, content, weights, strict=strict)
@@ -96,6 +97,7 @@ def fill_detector(model: Any, content: Mapping[str, Any], weights: str, *, stric
     Raises:
         InputError: weights of another network, or with `strict` a missing tensor.
     """
+    # detectron2's files do not say what they were trained from.
     model.derived_from = tuple(content.get("derived_from", (UNKNOWN,)))
     return _fill(model, content["model"], weights, "" if strict else "backbone.")
 
@@ -145,6 +147,7 @@ def _fill(model: nn.Module, state: Mapping[str, Tensor], weights: str, required:
     expected = model.state_dict()
     fitting = {key: value for key, value in state.items() if key in expected and expected[key].shape == value.shape}
     other_shape = [key for key, value in state.items() if key in expected and expected[key].shape != value.shape]
+    # A backbone without its weights is surely a mistake; a predictor for other classes is the usual case.
     missing = [key for key in expected if required is not None and key.startswith(required) and key not in fitting]
     if not fitting or missing:
         reason = "no tensor fits"

@@ -34,6 +34,7 @@ def build_detector(cfg: CfgNode) -> nn.Module:
     Raises:
         InputError: an unknown architecture, feature map, norm, device or part, or a network that cannot be split.
     """
+    # Tried out first, because detectron2 builds the whole model before it moves it to the device.
     try:
         torch.zeros(1, device=cfg.MODEL.DEVICE)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA raises an AssertionError
@@ -184,6 +185,7 @@ class FBNetV3RPNHead(RPNHead):
             raise InputError(
                 f"FBNetV3RPNHead takes the feature map c4, not {', '.join(names)}; use StandardRPNHead for other maps"
             )
+        # The generator knows how many anchors the config's sizes and ratios make. It has one number per feature map.
         anchors = build_anchor_generator(cfg, input_shape).num_anchors[0]
         return {"arch": load_arch(node.ARCH), "anchors": anchors, "norm": node.NORM, "device": cfg.MODEL.DEVICE}
 

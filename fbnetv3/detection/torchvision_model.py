@@ -88,6 +88,7 @@ def faster_rcnn(
     in_chans = 3 if file is None else file.transforms.in_chans
     network, parts = (_fpn_parts if fpn else _c4_parts)(arch, num_classes + 1, in_chans, state)
     freeze(network, freeze_at)
+    # Images must be normalised as in the classifier's training, or the loaded statistics of the norms would not fit.
     defaults = {
         "image_mean": IMAGENET_MEAN if file is None else file.transforms.mean,
         "image_std": IMAGENET_STD if file is None else file.transforms.std,

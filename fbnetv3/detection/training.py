@@ -69,6 +69,7 @@ def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Pro
         raise InputError("there is no folder to write to: set OUTPUT_DIR, or give --out")
     out, process, device = make_folder(cfg.OUTPUT_DIR), current_process(), torch.device(cfg.MODEL.DEVICE)
     batches, classes, test_records = _load_data(cfg, process)
+    # Optimizer, average and checkpoints use the bare model, whose keys lack the prefix that several processes would add.
     optimizer = build_optimizer(cfg, model)
     ema = MovingAverage(model, cfg.MODEL_EMA.DECAY) if cfg.MODEL_EMA.ENABLED else None
     scheduler = build_lr_scheduler(cfg, optimizer)
@@ -77,7 +78,9 @@ def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Pro
     checkpointer = Checkpointer(cfg, model, classes, {key: part for key, part in parts.items() if part is not None})
     start = checkpointer.resume(resume)
     if process.rank == 0:
+        # `Detector.load` and `--eval-only` read it. A resumed training may have changed keys that do not change the weights.
         write_atomically(out / CONFIG, cfg.dump())
+    # The batches before `start` are not even drawn: each is a function of its step.
     loader = iterate_batches(batches, start, cfg.DATALOADER.NUM_WORKERS)
     arguments = wrap(model.train(), process, device), loader, optimizer
     trainer = SimpleTrainer(*arguments) if scaler is None else AMPTrainer(*arguments, grad_scaler=scaler)
@@ -111,6 +114,7 @@ def _load_data(cfg: CfgNode, process: ProcessRank) -> tuple[TrainingBatches, tup
     The test data is checked here too, so that a mistake in it ends the training before the first step and not after days.
     """
     train_name, test_name = dataset_of(cfg, "TRAIN"), dataset_of(cfg, "TEST")
+    # Images without boxes would only add steps in which nothing but background is learnt.
     records = keep_annotated(load_records(train_name), train_name)
     test_records = load_records(test_name)
     check_class_count(cfg, train_name)
@@ -155,6 +159,7 @@ def _save_step(checkpointer: Checkpointer, period: int, request: StopRequest) ->
             try:
                 checkpointer.write(step)
             except InputError as error:
+                # A full disk may have room again at the next checkpoint. There is no next one here.
                 if last or asked:
                     raise
                 logger.warning("step %d is not saved, the training continues: %s", step, error)
@@ -176,6 +181,7 @@ class _Evaluations:
         progress: Progress | None,
     ) -> None:
         self.cfg, self.records, self.progress = cfg, records, progress
+        # Both, because the average needs many steps until it is better than the raw weights.
         self.models = {"raw": model} | ({} if ema is None else {"ema": ema.module})
         self.last: Metrics | None = None
 
@@ -234,6 +240,7 @@ def _write_weights(path: Path, model: nn.Module, classes: Sequence[str], origins
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
     """Silence detectron2's log of a traceback, and turn a loss that is not finite into an `InputError`."""
+    # detectron2 logs a traceback of every exception, also of Ctrl-C and of a mistake in the config.
     log = logging.getLogger("detectron2.engine.train_loop")
     level = log.level
     log.setLevel(logging.CRITICAL)
