@@ -305,11 +305,11 @@ def find_arch(name: str) -> Arch:
     """Return an architecture by name: a released one, its `same_padding` variant, or one of Table 5. Case is ignored.
 
     Raises:
-        InputError: there is no such network. The message lists the names.
+        InputError: there is no such network. The message suggests the nearest names.
     """
     known = {arch.name: arch for arch in (*ARCHS.values(), ARCH_A0)}
     known |= {variant.name: variant for variant in map(same_padding, known.values())} | TABLE5
     arch = known.get(name.lower()) if isinstance(name, str) else None
     if arch is None:
-        raise InputError(f"unknown model {name!r}; {available(name, known)}")
+        raise InputError(f"unknown model {name!r}; {available(name, known, command='fbnetv3 models')}")
     return arch

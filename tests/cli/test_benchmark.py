@@ -16,8 +16,8 @@ from fbnetv3.cli.benchmark import ROOMS
 from fbnetv3.transforms import Transforms
 from fbnetv3.weight_file import IMAGENET, WeightFile, write_weight_file
 from tests.cli.test_cli import ROOT, one_line
-from tests.training.data.test_readers import make_folder, picture
-from tests.training.test_loop import ARCH
+from tests.training.data.examples import image, make_folder
+from tests.training.examples import ARCH
 
 SYNSETS = ImageNetInfo().label_names()
 
@@ -42,7 +42,7 @@ def val(tmp_path):
         folder = tmp_path / "imagenet" / "val" / SYNSETS[label]
         folder.mkdir(parents=True)
         for number in range(count):
-            picture(label % 4, number).save(folder / f"{number}.JPEG")
+            image(label % 4, number).save(folder / f"{number}.JPEG")
     return tmp_path / "imagenet"
 
 
@@ -71,7 +71,7 @@ def test_mistakes_with_imagenet_are_one_line(run, val, constant, tmp_path):
     one_line(run(*call, val, "--device", "gpu"), "--device gpu cannot be used")
     one_line(run("benchmark", "imagenet", "--data", val, "--weights", "absent.pt"), "no such file")
     (val / "val" / "cats").mkdir()
-    picture(0, 0).save(val / "val" / "cats" / "0.JPEG")
+    image(0, 0).save(val / "val" / "cats" / "0.JPEG")
     one_line(run(*call, val), "'cats' is no class of ImageNet; give synsets such as n01440764, or numbers")
 
 

@@ -29,8 +29,8 @@ from fbnetv3.training.recipe import Recipe
 from fbnetv3.transforms import Transforms
 from fbnetv3.weight_file import WeightFile, read_weight_file, write_weight_file
 from tests.cli.test_cli import ROOT, one_line
-from tests.training.data.test_readers import CLASSES, make_folder
-from tests.training.test_loop import ARCH
+from tests.training.data.examples import CLASSES, make_folder
+from tests.training.examples import ARCH
 
 RECIPE = "optimizer: sgd\nlr: 0.05\nepochs: 3\nbatch_size: 5\nlr_decay: 0.7\n"
 NOISY = RECIPE + "mixup: 0.2\ndropout: 0.2\nema: true\nema_decay: 0.8\naugmentation: resized_crop_flip\n"

@@ -11,7 +11,7 @@ from fbnetv3.files import load_torch
 from fbnetv3.training import checkpoint
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.checkpoint import EpochMetrics, State
-from fbnetv3.training.engine import Engine
+from fbnetv3.training.engine import DEFAULT_ENGINE, Engine
 from fbnetv3.training.journal import Journal, open_journal
 from fbnetv3.training.loop import fit
 from fbnetv3.training.process_rank import ProcessRank
@@ -25,7 +25,7 @@ def state():
     return State(model, None, torch.optim.SGD(model.parameters(), 0.1))
 
 
-def journal(out, engine=Engine(), resume=False):
+def journal(out, engine=DEFAULT_ENGINE, resume=False):
     return open_journal(state(), IDENTITY, ProcessRank(), engine, out, resume)
 
 
@@ -77,17 +77,19 @@ def test_a_position_is_saved_and_taken_once(tmp_path):
 
 
 def test_a_request_stops_after_saving_within_an_epoch(tmp_path):
-    with pytest.raises(SystemExit, match="143"), journal(tmp_path) as open_one:
+    with journal(tmp_path) as open_one:
         signal.raise_signal(signal.SIGTERM)
         assert open_one.is_due(1)
-        open_one.save_position(1, 2.5, torch.get_rng_state())
+        with pytest.raises(SystemExit, match="143"):
+            open_one.save_position(1, 2.5, torch.get_rng_state())
     assert saved(tmp_path)["position"]["step"] == 1
 
 
 def test_a_request_stops_between_epochs_but_not_after_the_last(tmp_path):
-    with pytest.raises(KeyboardInterrupt), journal(tmp_path) as open_one:
+    with journal(tmp_path) as open_one:
         signal.raise_signal(signal.SIGINT)
-        open_one.add_epoch(metrics(1, 10.0), last=False)
+        with pytest.raises(KeyboardInterrupt):
+            open_one.add_epoch(metrics(1, 10.0), last=False)
     assert len(saved(tmp_path)["metrics"]) == 1
     with journal(tmp_path, resume=True) as resumed:
         signal.raise_signal(signal.SIGTERM)
@@ -124,9 +126,10 @@ def test_a_full_disk_after_the_last_epoch_is_an_error(tmp_path, monkeypatch):
         raise InputError(f"cannot write {path}: No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_torch", full)
-    with pytest.raises(InputError, match="No space left on device"), journal(tmp_path) as open_one:
+    with journal(tmp_path) as open_one:
         open_one.add_epoch(metrics(1, 10.0), last=False)
-        open_one.add_epoch(metrics(2, 20.0), last=True)
+        with pytest.raises(InputError, match="No space left on device"):
+            open_one.add_epoch(metrics(2, 20.0), last=True)
 
 
 def test_the_best_weights_give_the_best_accuracy(tmp_path):

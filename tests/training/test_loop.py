@@ -1,5 +1,6 @@
 """Trainings as a whole: the same seed gives the same bits, also when they are stopped and resumed."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -146,8 +147,6 @@ def test_what_is_learnt_from_a_teacher_inherits_its_origin(origins, expected):
 
 
 def test_a_small_set_is_one_batch():
-    import dataclasses
-
     few = dataclasses.replace(DATA, train=first(FULL.train, 20))
     calls = []
     fit(new_model(), RECIPE, few, seed=7, epochs=2, progress=lambda *a: calls.append(a))

@@ -1,14 +1,13 @@
-"""The engine on CUDA, one device or two. Nothing here has run where the project was built: it had no GPU."""
+"""Trainings on CUDA, with one device or two."""
 
 import pytest
 import torch
 
 from fbnetv3.training.engine import Engine
 from fbnetv3.training.loop import fit
-from tests.training.test_engine import PLAIN, finish, result, start
-from tests.training.test_loop import DATA, RECIPE, new_model, one_thread
+from tests.training.examples import DATA, PLAIN, RECIPE, new_model
+from tests.whole.training_worker import finish, result, start
 
-__all__ = ["one_thread"]
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),

@@ -1,0 +1,48 @@
+"""Images and class names in, probabilities out."""
+
+import pytest
+import torch
+from PIL import Image
+
+from fbnetv3 import InputError, build_model
+from fbnetv3.classifier import Classifier, class_names
+from fbnetv3.transforms import Transforms
+from fbnetv3.weight_file import IMAGENET, WeightFile
+from tests.test_arch import TINY
+
+CLASSES = ("ant", "bee", "cow")
+
+
+@pytest.fixture
+def classifier():
+    torch.manual_seed(0)
+    model = build_model(TINY, 3)
+    return Classifier.from_weight_file(
+        WeightFile.from_model(model, CLASSES, Transforms(20, 16, (0.5,) * 3, (0.25,) * 3))
+    )
+
+
+def test_classes_come_with_their_probabilities_the_most_probable_first(classifier):
+    x = torch.randn(3, 16, 16)
+    ranked = classifier.rank(x)
+    assert sorted(name for name, _ in ranked) == list(CLASSES)
+    assert [p for _, p in ranked] == sorted((p for _, p in ranked), reverse=True)
+    assert sum(p for _, p in ranked) == pytest.approx(1.0)
+    logits = classifier.model(x[None])[0]
+    assert ranked[0][0] == CLASSES[logits.argmax()]
+    assert not classifier.model.training
+
+
+def test_an_image_file_is_prepared_first(classifier, tmp_path):
+    image = Image.effect_noise((40, 30), 60)
+    image.save(tmp_path / "noise.png")
+    assert classifier.predict(tmp_path / "noise.png") == classifier.rank(classifier.transforms(image))
+    with pytest.raises(InputError, match="no image at"):
+        classifier.predict(tmp_path / "absent.png")
+
+
+def test_imagenets_names_are_torchvisions():
+    names = class_names(IMAGENET)
+    assert len(names) == 1000
+    assert (names[0], names[281]) == ("tench", "tabby")
+    assert class_names(["a", "b"]) == ("a", "b")

@@ -1,0 +1,156 @@
+"""Weights that describe themselves, in both formats, and what is refused."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from fbnetv3 import InputError, build_model
+from fbnetv3.files import load_torch, save_torch
+from fbnetv3.transforms import Transforms
+from fbnetv3.weight_file import (
+    IMAGENET,
+    WeightFile,
+    check_state,
+    check_suffix,
+    described,
+    read_tensors,
+    read_weight_file,
+    write_tensors,
+    write_weight_file,
+)
+from tests.test_arch import TINY
+
+TRANSFORMS = Transforms(20, 16, (0.5,), (0.25,))
+CLASSES = ("ant", "bee", "cow")
+
+
+@pytest.fixture
+def model():
+    model = build_model(TINY, 3, 1)
+    model.derived_from = ("fbnetv3_a:fb",)
+    return model
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
+def test_everything_comes_back(tmp_path, model, suffix):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    path = tmp_path / f"net{suffix}"
+    write_weight_file(path, WeightFile.from_model(model, CLASSES, TRANSFORMS))
+    file = read_weight_file(path)
+    assert (file.arch, file.classes, file.transforms, file.derived_from) == (
+        TINY,
+        CLASSES,
+        TRANSFORMS,
+        ("fbnetv3_a:fb",),
+    )
+    built, x = file.build(), torch.randn(2, 1, 16, 16)
+    assert not built.training
+    assert torch.equal(built(x), model.eval()(x))
+    assert built.derived_from == ("fbnetv3_a:fb",)
+
+
+def test_imagenet_stands_for_its_classes(tmp_path):
+    model = build_model(TINY)
+    write_weight_file(
+        tmp_path / "net.pt", WeightFile.from_model(model, IMAGENET, Transforms(20, 16, (0.5,) * 3, (1.0,) * 3))
+    )
+    file = read_weight_file(tmp_path / "net.pt")
+    assert file.classes == IMAGENET
+    assert file.build().num_classes == 1000
+
+
+def test_weights_with_channels_last_are_written_too(tmp_path, model):
+    pytest.importorskip("safetensors")
+    expected = {key: value.clone() for key, value in model.state_dict().items()}
+    write_tensors(tmp_path / "net.safetensors", model.to(memory_format=torch.channels_last).state_dict(), {})
+    state, header = read_tensors(tmp_path / "net.safetensors")
+    assert header is None
+    assert all(torch.equal(state[key], value) for key, value in expected.items())
+
+
+def test_without_a_description_it_is_a_state_dict(tmp_path, model):
+    write_tensors(tmp_path / "plain.pt", model.state_dict(), {})
+    assert list(load_torch(tmp_path / "plain.pt", "state dict")) == list(model.state_dict())
+    assert read_tensors(tmp_path / "plain.pt")[1] is None
+    with pytest.raises(InputError, match="does not say which network it is for"):
+        read_weight_file(tmp_path / "plain.pt")
+
+
+def test_schema_1_is_read():
+    model = build_model(TINY, 3, 2)
+    header = {
+        "schema": 1,
+        "arch": TINY.to_dict(),
+        "classes": list(CLASSES),
+        "in_chans": 2,
+        "mean": 0.3,
+        "std": 0.2,
+    }
+    file = described(model.state_dict(), header, "old.pt")
+    assert file.transforms == Transforms(16, 16, (0.3, 0.3), (0.2, 0.2))
+    assert file.derived_from == ()
+    assert file.build().in_chans == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": 9}, "net.pt: schema is 9; this version reads 1 and 2: update fbnetv3"),
+        ({"classes": "mine"}, "classes is 'mine'; allowed: a list of names, or imagenet1k"),
+        ({"transforms": None}, "net.pt: transforms: expected a mapping"),
+        ({"arch": {"name": "x"}}, "net.pt: arch: missing key 'resolution'"),
+        ({"derived_from": ...}, "is no weight file: it lacks 'derived_from'"),
+    ],
+)
+def test_a_description_with_mistakes(tmp_path, model, change, message):
+    write_weight_file(tmp_path / "net.pt", WeightFile.from_model(model, CLASSES, TRANSFORMS))
+    content = load_torch(tmp_path / "net.pt", "weight file") | change
+    save_torch(tmp_path / "net.pt", {key: value for key, value in content.items() if value is not ...})
+    with pytest.raises(InputError, match=message):
+        read_weight_file(tmp_path / "net.pt")
+
+
+def test_another_network_has_no_description():
+    with pytest.raises(InputError, match="holds a network of this package, not a Linear; save its state dict instead"):
+        WeightFile.from_model(nn.Linear(2, 2), CLASSES, TRANSFORMS)
+
+
+def test_differences_of_state_dicts_are_named(model):
+    state = dict(model.state_dict())
+    check_state(state, model.state_dict(), "tiny")
+    with pytest.raises(InputError, match=r"not a state dict of tiny: 1 entries missing: classifier\.bias"):
+        check_state({k: v for k, v in state.items() if k != "classifier.bias"}, state, "tiny")
+    with pytest.raises(InputError, match="1 entries unexpected: extra"):
+        check_state(state | {"extra": torch.zeros(1)}, state, "tiny")
+    with pytest.raises(InputError, match=r"1 entries of another shape: classifier\.bias is \[4\], not \[3\]"):
+        check_state(state | {"classifier.bias": torch.zeros(4)}, state, "tiny")
+    with pytest.raises(InputError, match=f"{len(state)} entries missing: .* and {len(state) - 3} more"):
+        check_state({}, state, "tiny")
+    file = WeightFile.from_model(model, CLASSES, TRANSFORMS)
+    with pytest.raises(InputError, match="not a state dict of tiny"):
+        dataclasses.replace(file, classes=("a", "b")).build()
+
+
+def test_files_that_are_no_weights(tmp_path):
+    for name in ("net.bin", "net"):
+        with pytest.raises(InputError, match=r"a weight file ends in \.safetensors, \.pt, \.pth, not in"):
+            check_suffix(tmp_path / name)
+    with pytest.raises(InputError, match=r"no weight file at .*absent.pt"):
+        read_tensors(tmp_path / "absent.pt")
+    pytest.importorskip("safetensors")
+    with pytest.raises(InputError, match=r"no weight file at .*absent.safetensors"):
+        read_tensors(tmp_path / "absent.safetensors")
+    (tmp_path / "damaged.safetensors").write_text(json.dumps({}))
+    with pytest.raises(InputError, match=r"damaged.safetensors is no weight file or is damaged"):
+        read_tensors(tmp_path / "damaged.safetensors")
+
+
+def test_safetensors_is_named_where_it_is_missing(tmp_path, model, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
+    monkeypatch.setitem(__import__("sys").modules, "safetensors.torch", None)
+    with pytest.raises(InputError, match="needs the safetensors package: pip install safetensors"):
+        write_tensors(tmp_path / "net.safetensors", model.state_dict(), {})
