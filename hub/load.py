@@ -164,7 +164,7 @@ def adapt_stem(weight: Tensor, in_chans: int) -> Tensor:
     """Return stem weights [c, i, k, k] for another number of input channels.
 
     One channel gets the sum over all channels. More channels get the given ones in turn, rescaled by i / in_chans. So an
-    image whose channels are all the same gives the same result as before.
+    image with equal channels gives the same result as before, provided that the given channels are repeated completely.
     """
     given = weight.shape[1]
     # A grey image has the same value in all channels, so the sum of the weights sees what all channels saw together.
@@ -187,7 +187,9 @@ def fetch_registered(row: RegisteredWeights, progress: bool = True) -> Path:
 def _load_registered(row: RegisteredWeights, registry: Registry, progress: bool) -> WeightFile:
     file = _read(fetch_registered(row, progress), row.arch, registry, row.url)
     if file.arch != row.arch:
-        raise InputError(f"{row.url} serves weights of {file.arch.name}, not of {row.arch.name}")
+        raise InputError(
+            f"{row.url} serves weights of {file.arch.name}, not of {row.arch.name}; give another source, or a path"
+        )
     # A model of a custom zoo is not in ARCHS, and its row says what it is: there is nothing to note.
     if row.arch != ARCHS.get(row.model, row.arch):
         _note_variant(row.id, row.arch, row.model)

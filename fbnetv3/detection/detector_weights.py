@@ -108,7 +108,7 @@ def read_detector(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, or a file without a detector.
     """
-    content: dict[str, Any] = load_torch(path, "file of a detector", ("model",))
+    content: dict[str, Any] = load_torch(path, "detector file", ("model",))
     if not isinstance(content["model"], Mapping):
         raise InputError(f"{path} contains no detector; give the weights.pth that a detector's training wrote")
     return content

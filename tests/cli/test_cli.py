@@ -11,14 +11,13 @@ import yaml
 from PIL import Image
 
 import fbnetv3
-from fbnetv3 import InputError
 from fbnetv3.classifier import Classifier
 from fbnetv3.complexity import cost
 from fbnetv3.training.data.packaged import load_images
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.weight_file import read_weight_file
 from tests.places import ROOT
-from tests.training.test_loop import ARCH
+from tests.training.examples import ARCH
 
 
 def one_line(result, words):

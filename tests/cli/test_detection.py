@@ -70,15 +70,15 @@ def test_train_evaluate_and_detect(run, data, files, short, tmp_path, monkeypatc
     one_line(run(*call, "--resume", *short, "SEED", "3"), "SEED was 0 and is 3 now")
     assert run(*call, "--resume", *short)[0] == 0
 
-    pictures = [data / "images" / f"p{i}.png" for i in range(2)]
-    code, out, err = run("detect", *pictures, "--weights", weights, "--out", tmp_path / "d", "--threshold", 0, "--json")
+    images = [data / "images" / f"p{i}.png" for i in range(2)]
+    code, out, err = run("detect", *images, "--weights", weights, "--out", tmp_path / "d", "--threshold", 0, "--json")
     assert code == 0, err
-    for row, picture in zip(json.loads(out), pictures, strict=True):
-        table = json.loads((tmp_path / "d" / f"{picture.stem}.json").read_text())
+    for row, image in zip(json.loads(out), images, strict=True):
+        table = json.loads((tmp_path / "d" / f"{image.stem}.json").read_text())
         assert row["objects"] == len(table["detections"]) > 0
-        assert Image.open(row["written"]).size == (table["width"], table["height"]) == Image.open(picture).size
+        assert Image.open(row["written"]).size == (table["width"], table["height"]) == Image.open(image).size
         assert {found["name"] for found in table["detections"]} <= {"disc", "box"}
-    code, out, _ = run("detect", pictures[0], "--weights", weights, "--out", tmp_path / "d", "--threshold", 1)
+    code, out, _ = run("detect", images[0], "--weights", weights, "--out", tmp_path / "d", "--threshold", 1)
     assert code == 0
     assert "nothing above 1" in out
 
@@ -89,9 +89,9 @@ def test_mistakes_of_detect(run, data, tiny, short, tmp_path):
     cfg = coco_data.config(data, tiny)
     torch.save({"model": load_detector(cfg)[0].state_dict()}, tmp_path / "weights.pth")
     (tmp_path / "config.yaml").write_text(cfg.dump())
-    weights, picture = ("--weights", tmp_path / "weights.pth"), data / "images" / "p0.png"
-    (tmp_path / "text.png").write_text("no picture")
-    (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:300])
+    weights, image = ("--weights", tmp_path / "weights.pth"), data / "images" / "p0.png"
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "cut.png").write_bytes(image.read_bytes()[:300])
     (tmp_path / "file").write_text("")
     classifier = coco_data.classifier_file(tmp_path / "classifier.pt")
     out = ("--out", tmp_path / "o")
@@ -100,15 +100,15 @@ def test_mistakes_of_detect(run, data, tiny, short, tmp_path):
         ((tmp_path / "text.png", *weights, *out), "is no image that can be read"),
         ((tmp_path / "cut.png", *weights, *out), "is no image that can be read"),
         ((tmp_path, *weights, *out), "is no image that can be read"),
-        ((picture, "--weights", tmp_path / "no.pth", *out), "no.pth: no such file"),
-        ((picture, "--weights", classifier, *out), "classifier.pt is no file of a detector"),
-        ((picture, "--weights", tmp_path / "text.png", *out), "text.png is no file of a detector or is damaged"),
-        ((picture, *weights, "--config", "faster_rcnn_table5_fbnetv3_a_c4_3x", *out), "does not fit this detector"),
-        ((picture, *weights, "--config", tmp_path / "file.yaml", *out), "unknown config"),
-        ((picture, *weights, "--out", tmp_path / "file" / "x"), "cannot write into"),
-        ((picture, *weights, "--out", picture.parent), "would replace the image itself"),
-        ((picture, picture, *weights, *out), "several images are called p0"),
-        ((picture, *weights, *out, "--device", "warp"), "--device warp cannot be used"),
+        ((image, "--weights", tmp_path / "no.pth", *out), "no.pth: no such file"),
+        ((image, "--weights", classifier, *out), "classifier.pt is no detector file"),
+        ((image, "--weights", tmp_path / "text.png", *out), "text.png is no detector file or is damaged"),
+        ((image, *weights, "--config", "faster_rcnn_table5_fbnetv3_a_c4_3x", *out), "does not fit this detector"),
+        ((image, *weights, "--config", tmp_path / "file.yaml", *out), "unknown config"),
+        ((image, *weights, "--out", tmp_path / "file" / "x"), "cannot write into"),
+        ((image, *weights, "--out", image.parent), "would replace the image itself"),
+        ((image, image, *weights, *out), "several images are called p0"),
+        ((image, *weights, *out, "--device", "warp"), "--device warp cannot be used"),
     ):
         one_line(run("detect", *arguments), words)
     assert not list((tmp_path / "o").glob("*"))

@@ -154,7 +154,7 @@ def test_files_that_are_no_detector_are_refused(weights, tmp_path):
     with pytest.raises(InputError, match="unknown config 'nothing'; available: base_c4"):
         Detector.load(alone, "nothing")
     classifier = coco_data.classifier_file(tmp_path / "classifier.pt")
-    with pytest.raises(InputError, match=r"classifier.pt is no file of a detector"):
+    with pytest.raises(InputError, match=r"classifier.pt is no detector file"):
         Detector.load(classifier)
 
 

@@ -31,9 +31,9 @@ def test_a_classifier_is_loaded_into_backbone_and_box_head(pair, classifier):
         "backbone.": model.backbone.state_dict(),
         "roi_heads.box_head.": model.roi_heads.box_head.state_dict(),
     }
-    for own in placed.values():
-        assert all(torch.equal(value, state[key]) for key, value in own.items())
-    keys = [key for own in placed.values() for key in own]
+    for part in placed.values():
+        assert all(torch.equal(value, state[key]) for key, value in part.items())
+    keys = [key for part in placed.values() for key in part]
     assert len(set(keys)) == len(keys)
     # Stem and stages 0 to 3 are the backbone, stage 4 is the box head; the classifier and its head have no place.
     assert {key.split(".")[1] for key in placed["backbone."] if key.startswith("stages.")} == set("0123")
@@ -71,9 +71,9 @@ def test_an_fpn_takes_the_backbone_alone(pair, classifier):
     model = coco_data.detector(pair, "faster_rcnn_fbnetv3_a_fpn_3x")
     loaded = load_into(model, str(pair), classifier)
     state = read_weight_file(classifier).state
-    own = model.backbone.bottom_up.state_dict()
-    assert all(torch.equal(value, state[key]) for key, value in own.items())
-    assert loaded.parts["backbone"][0] == len(own) < loaded.parts["backbone"][1]
+    part = model.backbone.bottom_up.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in part.items())
+    assert loaded.parts["backbone"][0] == len(part) < loaded.parts["backbone"][1]
     assert loaded.parts["roi_heads.box_head"][0] == 0
 
 
@@ -162,11 +162,11 @@ def test_files_without_weights_are_one_line(tmp_path, pair, kind, strict):
 
 
 def test_a_classifier_is_no_detector(pair, classifier):
-    with pytest.raises(InputError, match=r"classifier\.pt is no file of a detector"):
+    with pytest.raises(InputError, match=r"classifier\.pt is no detector file"):
         load_into(coco_data.detector(pair), str(pair), classifier, strict=True)
     with pytest.raises(InputError, match="no weights 'nonsense'"):
         load_into(coco_data.detector("fbnetv3_a"), "fbnetv3_a", "nonsense")
-    with pytest.raises(InputError, match=r"no file of a detector at .*no\.pth"):
+    with pytest.raises(InputError, match=r"no detector file at .*no\.pth"):
         read_detector("no.pth")
 
 
