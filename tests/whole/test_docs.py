@@ -16,6 +16,8 @@ import fbnetv3
 from fbnetv3.cli import app
 from fbnetv3.hub import load
 from fbnetv3.hub.registry import read_registry
+from fbnetv3.inference import optimize
+from fbnetv3.training.engine import cpu_threads
 from tests.places import ROOT
 
 PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
@@ -44,6 +46,17 @@ def weights(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
 
 
+def eager_alone(build):
+    """Build the backend of torch alone, as if no other runtime were installed: the others take minutes."""
+
+    def build_eager(name, network, example):
+        if name != "eager":
+            raise ImportError(name)
+        return build(name, network, example)
+
+    return build_eager
+
+
 def put_images(folder: Path, classes: int = 2, images: int = 8, side: int = 32) -> None:
     """Write a folder of images of noise: FOLDER/train/CLASS/NUMBER.png and FOLDER/val/..."""
     generator = torch.Generator().manual_seed(0)
@@ -66,23 +79,30 @@ def prepare(page: str, folder: Path) -> dict[str, object]:
     if page == "docs/inference.md":
         return {"batches": [torch.randn(4, 3, 64, 64)]}
     if page == "docs/search.md":
-        return {"accuracies": torch.linspace(70, 80, 2_000).numpy()}
+        return {"accuracies": torch.linspace(70, 80, 256).numpy()}
     if page == "docs/zoo.md":
         torch.save(fbnetv3.build_model("fbnetv3_a").state_dict(), folder / "my.pth")
         return {"x": torch.randn(1, 3, 64, 64), "features": torch.randn(1, 1984, 2, 2)}
     return {}
 
 
+RUNTIMES_PAGE = "docs/inference.md"  # its examples need other runtimes, and minutes
+
+
 @pytest.mark.filterwarnings("ignore::fbnetv3.errors.Note")
-@pytest.mark.parametrize("page", PYTHON_PAGES)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.slow) if page == RUNTIMES_PAGE else page for page in PYTHON_PAGES]
+)
 def test_every_python_block_runs(page, tmp_path, monkeypatch, weights):
     """The blocks of a page run one after the other, with the names of the blocks before."""
+    if page != RUNTIMES_PAGE:
+        monkeypatch.setattr(optimize, "_build", eager_alone(optimize._build))
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__", **prepare(page, tmp_path)}
     for number, block in enumerate(blocks(page, "python"), 1):
         if "fbnetv3.detection" in block and "build_detector" in block and not importlib.util.find_spec("detectron2"):
             continue
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), cpu_threads(1):
             exec(compile(block, f"{page}, Python block {number}", "exec"), names)
 
 
