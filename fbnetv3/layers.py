@@ -167,9 +167,11 @@ class Stage(nn.Sequential):
 
 def checkpointed(block: nn.Module, x: Tensor) -> Tensor:
     """Return `block(x)`, but keep only `x` for the backward pass. Values, gradients and buffers stay the same."""
-    # A compiled graph updates the buffers once, no matter what it recomputes, and cannot trace the context.
-    contexts = {} if torch.compiler.is_compiling() else {"context_fn": lambda: (nullcontext(), _kept_buffers(block))}
-    out: Tensor = checkpoint(block, x, use_reentrant=False, **contexts)
+    # A compiled graph updates the buffers once, no matter what it recomputes, and the context cannot be compiled.
+    if torch.compiler.is_compiling():
+        out: Tensor = checkpoint(block, x, use_reentrant=False)
+    else:
+        out = checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _kept_buffers(block)))
     return out
 
 
