@@ -40,7 +40,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     warnings.showwarning = _show_warning
     try:
-        sys.exit(app(standalone_mode=False) or 0)  # in its standalone mode, typer would draw its own errors as a box
+        # In its standalone mode, typer would draw its own errors as a box.
+        sys.exit(app(prog_name="fbnetv3", standalone_mode=False) or 0)
     except InputError as error:
         _fail(str(error))
     except typer.TyperException as error:

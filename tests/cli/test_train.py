@@ -157,7 +157,11 @@ def test_ctrl_c_leaves_a_checkpoint_and_resuming_ends_as_an_uninterrupted_run(ru
             break
     worker.send_signal(signal.SIGINT)
     out, err = worker.communicate(timeout=60)
-    assert (worker.returncode, out, err) == (130, "", "fbnetv3: stopped; what was finished is kept, resume to continue\n")
+    assert (worker.returncode, out, err) == (
+        130,
+        "",
+        "fbnetv3: stopped; what was finished is kept, resume to continue\n",
+    )
     assert load_torch(here / "run" / "checkpoint.pt", "checkpoint")["position"]["step"] >= 1
     assert not (here / "run" / "weights.pt").exists()
     code, _, err = run(*arguments(animals, recipe="noisy.yaml"), "--resume")

@@ -1,0 +1,111 @@
+"""`fbnetv3 models | info | predict | export | scale` as a user meets them."""
+
+import json
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from fbnetv3.arch import Arch
+from fbnetv3.classifier import Classifier
+from fbnetv3.complexity import cost
+from fbnetv3.training.data.packaged import load_images
+from fbnetv3.training.process_rank import ProcessRank
+from fbnetv3.weight_file import read_weight_file
+from tests.cli.test_cli import one_line
+from tests.training.examples import ARCH
+
+
+def test_models_and_info(run):
+    code, out, _ = run("models", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert [row["model"][-1] for row in rows] == list("abcdefgbdg")
+    assert rows[0]["flops_m"] == 356.59828
+    assert rows[0]["metrics"][0] == {"name": "acc1", "value": 79.574, "origin": "released file"}
+    _, table, _ = run("models")
+    assert "79.574 (released file), 79.1 (paper)" in table
+    _, out, _ = run("info", "fbnetv3_a", "--json")
+    data = json.loads(out)
+    assert data["totals"][0] == {
+        "model": "fbnetv3_a",
+        "convention": "published",
+        "flops": 356598280,
+        "params": 8542224,
+    }
+    assert data["parts"][0] == {"part": "stem", "output": "16 x 112 x 112", "flops": 5419008, "params": 432}
+    assert sum(part["flops"] for part in data["parts"]) == 356598280
+    _, table, _ = run("info", "fbnetv3_a", "--resolution", "128", "--num-classes", "10")
+    assert "16 x 64 x 64" in table
+    assert "19840" in table
+
+
+def test_info_of_a_pair_counts_for_its_data(run, pair):
+    _, out, _ = run("info", pair, "--json")
+    closed = cost(ARCH, 10, 1)
+    assert json.loads(out)["totals"][0]["flops"] == closed.flops()
+
+
+def test_predict_equals_evaluation_in_the_loop(weights):
+    data, classifier = load_images("fashion_mnist"), Classifier.from_weight_file(read_weight_file(weights))
+    x, _ = next(data.batches("test", ProcessRank()))
+    logits = classifier.model(x)
+    for i in range(3):
+        names = [name for name, _ in classifier.rank(data.transforms.normalise(data.test.images[i]))]
+        assert names == [data.classes[j] for j in logits[i].argsort(descending=True)]
+
+
+def test_a_colour_picture_of_another_size(run, weights, tmp_path):
+    Image.new("RGB", (90, 50), (200, 10, 10)).save(tmp_path / "red.jpg")
+    code, out, _ = run("predict", tmp_path / "red.jpg", "--weights", weights, "--json")
+    assert code == 0
+    assert len(json.loads(out)) == 5
+
+
+def test_predict_names_what_is_wrong_with_a_file(run, pair, weights, picture, tmp_path):
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    one_line(run("predict", text, "--weights", weights), "is no image that can be read")
+    picture_cut = tmp_path / "cut.png"
+    picture_cut.write_bytes(picture.read_bytes()[:-60])
+    one_line(run("predict", picture_cut, "--weights", weights), "cut.png")
+    one_line(run("predict", tmp_path / "absent.png", "--weights", weights), "no image at")
+    one_line(run("predict", picture, "--weights", tmp_path / "absent.pt"), "no such file")
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(weights.read_bytes()[:500])
+    one_line(run("predict", picture, "--weights", cut), "is no weight file or is damaged")
+    torch.save({"state_dict": {}}, tmp_path / "other.pt")
+    one_line(run("predict", picture, "--weights", tmp_path / "other.pt"), "does not say which network it is for")
+    data = yaml.safe_load(pair.read_text())
+    data["arch"]["resolution"] = 32
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(data))
+    one_line(run("predict", picture, "--weights", weights, "--pair", tmp_path / "other.yaml"), "another network than")
+
+
+def test_a_pair_needs_weights_and_names_the_network(run, picture, pair):
+    one_line(run("predict", picture, "--pair", pair), "--pair")
+    one_line(run("predict", picture, "--pair", pair, "--model", "fbnetv3_a"), "give one of them")
+
+
+def test_an_export_says_how_far_its_logits_are_from_those_of_the_network(run, weights, tmp_path):
+    code, out, _ = run("export", tmp_path / "net.pt2", "--format", "torch-export", "--weights", weights, "--json")
+    (row,) = json.loads(out)
+    assert code == 0
+    assert row["bytes"] == (tmp_path / "net.pt2").stat().st_size > 0
+    assert 0 <= row["difference"] < 1e-3
+    one_line(run("export", tmp_path / "net.x", "--format", "onxx", "--weights", weights), "did you mean 'onnx'?")
+
+
+def test_scale(run, pair):
+    code, out, _ = run("scale", "--model", "fbnetv3_b", "--target-flops", "357M", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert 5 < len(rows) <= 10
+    assert [row["from_rule"] for row in rows] == sorted(row["from_rule"] for row in rows)
+    for row in rows:
+        assert row["flops"] == cost(Arch.from_dict(row["arch"])).flops() == pytest.approx(357e6, rel=0.01)
+    _, table, _ = run("scale", "--pair", pair, "--target-flops", "2.5M", "--tolerance", "0.05", "--top", "2")
+    assert table.count("\n") == 6
+    one_line(run("scale", "--target-flops", "1G"), "give one network, with --model or with --pair")
+    one_line(run("scale", "--model", "fbnetv3_z", "--target-flops", "1G"), "unknown model")
