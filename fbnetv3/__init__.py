@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fbnetv3.arch import Arch as Arch
     from fbnetv3.arch import Block as Block
     from fbnetv3.errors import InputError as InputError
+    from fbnetv3.hub.load import create_model as create_model
     from fbnetv3.inference.export import export_model as export_model
     from fbnetv3.inference.optimize import optimize_for_inference as optimize_for_inference
     from fbnetv3.inference.quantization import quantize as quantize

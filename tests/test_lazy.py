@@ -15,14 +15,14 @@ from tests.places import ROOT
 # Packages whose public names are lazy.
 PACKAGES = (
     "fbnetv3",
+    "fbnetv3.hub",
     "fbnetv3.inference",
+    "fbnetv3.recipes",
     "fbnetv3.search",
     "fbnetv3.training",
     "fbnetv3.training.data",
     "fbnetv3.training.network",
 )
-# `fbnetv3` may not import the hub, not even for type checkers.
-UNTYPED = {"fbnetv3": {"create_model"}}
 
 
 @pytest.fixture
@@ -78,8 +78,7 @@ def test_type_checkers_see_the_same_names(name):
     imports = {alias.asname: (node.module, alias.name) for node in typed.body for alias in node.names}
     assert all(alias == original for alias, (_, original) in imports.items())
     modules = {public: module for public, (module, _) in imports.items()}
-    expected = {key: value for key, value in package._MODULES.items() if key not in UNTYPED.get(name, ())}
-    assert modules == expected
+    assert modules == package._MODULES
 
 
 def test_importing_the_package_imports_not_even_torch():

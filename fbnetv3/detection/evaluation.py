@@ -19,7 +19,7 @@ from fbnetv3.detection.batches import evaluation_loader
 from fbnetv3.detection.datasets import Record, check_class_count, dataset_of, load_records
 from fbnetv3.errors import InputError
 from fbnetv3.files import make_folder
-from fbnetv3.training.loop import Progress
+from fbnetv3.progress import Report
 
 Metrics = dict[str, float]
 
@@ -28,7 +28,7 @@ def evaluate(
     cfg: CfgNode,
     model: nn.Module,
     out: Path | None = None,
-    progress: Progress | None = None,
+    progress: Report | None = None,
     records: Sequence[Record] | None = None,
 ) -> Metrics:
     """Return COCO's box AP of a detector on `DATASETS.TEST` in percent, computed by pycocotools.

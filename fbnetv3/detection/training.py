@@ -42,8 +42,8 @@ from fbnetv3.detection.detectron2_model import seed_of
 from fbnetv3.detection.evaluation import Metrics, evaluate
 from fbnetv3.errors import InputError
 from fbnetv3.files import make_folder, save_torch, write_atomically
+from fbnetv3.progress import Report
 from fbnetv3.training.distributed import average_buffers, current_process, total, wrap
-from fbnetv3.training.loop import Progress
 from fbnetv3.training.optim import MovingAverage
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.training.stop_signal import StopRequest, stop_request
@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 StepHook = Callable[[Any], None]  # is called with detectron2's trainer, which has no types
 
 
-def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Progress | None = None) -> Metrics:
+def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Report | None = None) -> Metrics:
     """Train a detector in place up to step `SOLVER.MAX_ITER` and return its last evaluation.
 
     `OUTPUT_DIR` gets checkpoints, `config.yaml`, `metrics.json`, TensorBoard's event files and, at the end, `weights.pth`.
@@ -134,7 +134,7 @@ def _seed_step(seed: int, rank: int) -> StepHook:
     return seed_step
 
 
-def _update_averages(model: nn.Module, ema: MovingAverage | None, progress: Progress | None) -> StepHook:
+def _update_averages(model: nn.Module, ema: MovingAverage | None, progress: Report | None) -> StepHook:
     """Return a hook that, after a step, averages the running statistics of all processes, updates the EMA, and reports."""
 
     def update_averages(trainer: Any) -> None:
@@ -178,7 +178,7 @@ class _Evaluations:
         model: nn.Module,
         ema: MovingAverage | None,
         records: Sequence[Record],
-        progress: Progress | None,
+        progress: Report | None,
     ) -> None:
         self.cfg, self.records, self.progress = cfg, records, progress
         # Both, because the average needs many steps until it is better than the raw weights.

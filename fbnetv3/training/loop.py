@@ -9,7 +9,6 @@ killed and resumed therefore ends with the same numbers as an uninterrupted one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from torch import nn
 
 from fbnetv3.errors import InputError
 from fbnetv3.model import FBNetV3
+from fbnetv3.progress import Report
 from fbnetv3.training.checkpoint import EpochMetrics
 from fbnetv3.training.data.protocol import Data
 from fbnetv3.training.engine import DEFAULT_ENGINE, Engine
@@ -24,8 +24,6 @@ from fbnetv3.training.journal import open_journal
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.training.trainer import Trainer
 from fbnetv3.weight_file import UNKNOWN
-
-Progress = Callable[[int, int, str], None]  # steps done, steps in all, a few words
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +49,7 @@ def fit(
     split: str = "val",
     out: str | Path | None = None,
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: Report | None = None,
     engine: Engine = DEFAULT_ENGINE,
     teacher: nn.Module | None = None,
 ) -> Trained:
@@ -67,7 +65,7 @@ def fit(
         out: folder for `checkpoint.pt`, `best.pt`, `metrics.csv` and `metrics.jsonl`. With a folder, SIGTERM and Ctrl-C end
             the training at its next step, with a checkpoint.
         resume: continue from the checkpoint in `out`, if there is one.
-        progress: called after every step.
+        progress: called after every step with the steps done, the steps in all, and the epoch and the loss in words.
         teacher: network whose logits are distilled if the recipe says so. It is put into eval mode.
 
     Raises:
