@@ -13,6 +13,7 @@ import typer
 from fbnetv3.cli.show import Json, print_rows, progress_bar
 from fbnetv3.errors import InputError
 
+MODEL, DATA, ENGINE, OUTPUT = "Detector", "Data", "Training", "Output"
 CONFIG_HELP = "A packaged config (faster_rcnn_table5_fbnetv3_a_c4_3x, ...), or the path of a detectron2 YAML file."
 Device = Annotated[str, typer.Option(help="Device: cpu, cuda, or cuda:N.")]
 
@@ -67,36 +68,53 @@ def coco(
     changes: Annotated[
         list[str] | None, typer.Argument(help="Changes of the config: KEY VALUE ..., as in detectron2.")
     ] = None,
-    config: Annotated[str, typer.Option(help=CONFIG_HELP)] = "faster_rcnn_table5_fbnetv3_a_c4_3x",
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder of COCO 2017, with annotations/instances_*2017.json, train2017/ and val2017/."),
-    ] = None,
-    train_file: Annotated[
-        Path | None, typer.Option("--train", help="Annotation file to train on, instead of --data.")
-    ] = None,
-    val_file: Annotated[
-        Path | None, typer.Option("--val", help="Annotation file to evaluate on, instead of --data.")
-    ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images of --train and --val.")] = None,
+    config: Annotated[
+        str, typer.Option(help=CONFIG_HELP, rich_help_panel=MODEL)
+    ] = "faster_rcnn_table5_fbnetv3_a_c4_3x",
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Weights to start from, instead of MODEL.WEIGHTS: fb, or the weight file of a classifier or a detector."
+            help="Weights to start from, instead of MODEL.WEIGHTS: fb, or the weight file of a classifier or a detector.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
-    out_dir: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write checkpoints, weights and metrics to.")
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of COCO 2017, with annotations/instances_*2017.json, train2017/ and val2017/.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in the folder.")] = False,
-    eval_only: Annotated[bool, typer.Option("--eval-only", help="Evaluate --weights without training.")] = False,
+    train_file: Annotated[
+        Path | None,
+        typer.Option("--train", help="Annotation file to train on, instead of --data.", rich_help_panel=DATA),
+    ] = None,
+    val_file: Annotated[
+        Path | None,
+        typer.Option("--val", help="Annotation file to evaluate on, instead of --data.", rich_help_panel=DATA),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images of --train and --val.", rich_help_panel=DATA)
+    ] = None,
+    eval_only: Annotated[
+        bool, typer.Option("--eval-only", help="Evaluate --weights without training.", rich_help_panel=ENGINE)
+    ] = False,
     threads: Annotated[
         int,
         typer.Option(
-            min=1, help="Number of torch's threads. Results are equal to the last bit only for the same number."
+            min=1,
+            help="Number of torch's threads. Results are equal to the last bit only for the same number.",
+            rich_help_panel=ENGINE,
         ),
     ] = 1,
-    device: Device = "cpu",
+    device: Annotated[str, typer.Option(help="Device: cpu, cuda, or cuda:N.", rich_help_panel=ENGINE)] = "cpu",
+    out_dir: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder to write checkpoints, weights and metrics to.", rich_help_panel=OUTPUT),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the last checkpoint in the folder.", rich_help_panel=OUTPUT)
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train or evaluate a detector on COCO or on other data in its format (section 4.3). Needs detectron2."""

@@ -7,9 +7,16 @@ from typing import Annotated
 
 import typer
 
-from fbnetv3.cli.show import Json, out, print_rows
+from fbnetv3.cli.show import Json, complete, out, print_rows
 
-app = typer.Typer(no_args_is_help=True, help="Training recipes.")
+app = typer.Typer(no_args_is_help=True, help="Training recipes: list, show, and export to other trainers.")
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a recipe, or the path of a YAML file.", autocompletion=complete("fbnetv3.recipes", "list_recipes")
+    ),
+]
 
 
 @app.command("list")
@@ -22,7 +29,7 @@ def recipe_list() -> None:
 
 
 @app.command("show")
-def recipe_show(name: str, as_json: Json = False) -> None:
+def recipe_show(name: Name, as_json: Json = False) -> None:
     """Show a recipe: its expected accuracy, and every value with its provenance."""
     from fbnetv3.recipes import read_recipe_file
 
@@ -39,7 +46,7 @@ def recipe_show(name: str, as_json: Json = False) -> None:
 
 @app.command("export")
 def recipe_export(
-    name: str,
+    name: Name,
     to: Annotated[str, typer.Option(help="Trainer: timm, torchvision or detectron2.")],
     processes: Annotated[
         int, typer.Option(min=1, help="Number of processes (GPUs) that share the recipe's batch.")
