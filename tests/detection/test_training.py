@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,11 +14,13 @@ pytest.importorskip("detectron2", reason="the detectors need detectron2, which i
 from detectron2.solver import build_lr_scheduler, build_optimizer
 
 from fbnetv3 import InputError
+from fbnetv3.detection import training
 from fbnetv3.detection.config import load_config
 from fbnetv3.detection.detector_weights import load_detector
 from fbnetv3.detection.evaluation import evaluate
 from fbnetv3.detection.training import train
 from fbnetv3.training.engine import cpu_threads
+from fbnetv3.training.stop_signal import StopRequest
 from tests.detection import coco_data
 from tests.detection.coco_data import same
 
@@ -174,8 +177,6 @@ def test_truncated_images_stop_neither_training_nor_evaluation(pair, data, tmp_p
 
 
 def test_an_evaluation_that_fails_loses_no_step(pair, data, tmp_path, monkeypatch):
-    from fbnetv3.detection import training
-
     def fail(*_arguments, **_more):
         raise InputError("no evaluation")
 
@@ -224,3 +225,32 @@ def test_the_metrics_of_an_evaluation_are_those_of_the_saved_weights(finished, p
     assert again["AP50"] > 0  # something is compared
     assert same(evaluate(cfg, model), {k[4:]: v for k, v in metrics.items() if "raw" in k})
     assert model.training
+
+
+class Unwritable:
+    """A checkpointer on a full disk."""
+
+    device = torch.device("cpu")
+
+    def write(self, step):
+        raise InputError(f"no space for step {step}")
+
+
+def test_a_checkpoint_that_cannot_be_written_stops_only_the_last_step(caplog):
+    save_step = training._save_step(Unwritable(), 2, StopRequest())
+    for i in range(3):  # steps 1 to 3 of 4; only step 2 is to be saved
+        save_step(SimpleNamespace(iter=i, max_iter=4))
+    assert caplog.messages == ["step 2 is not saved, the training continues: no space for step 2"]
+    with pytest.raises(InputError, match="no space for step 4"):
+        save_step(SimpleNamespace(iter=3, max_iter=4))
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
+    model = torch.nn.Linear(1, 1)
+    training._write_weights(tmp_path / "good.pth", model, ["a"], ["b:fb"])
+    content = torch.load(tmp_path / "good.pth", weights_only=True)
+    assert (content["classes"], content["derived_from"]) == (["a"], ["b:fb"])
+    torch.nn.init.constant_(model.bias, math.nan)
+    with pytest.raises(InputError, match=r"not finite after the last step: lower SOLVER\.BASE_LR"):
+        training._write_weights(tmp_path / "bad.pth", model, ["a"], [])
+    assert not (tmp_path / "bad.pth").exists()

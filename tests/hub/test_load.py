@@ -13,6 +13,7 @@ from safetensors.torch import save
 
 import fbnetv3
 from fbnetv3 import InputError, build_model
+from fbnetv3.arch import find_arch
 from fbnetv3.errors import Note
 from fbnetv3.hub import convert_mobile_cv, create_model, load_weights
 from fbnetv3.hub import load as module
@@ -259,3 +260,26 @@ def test_without_weights_it_is_build_model():
     model = create_model("fbnetv3_a0", num_classes=3)
     torch.manual_seed(3)
     assert same(model, fbnetv3.build_model("fbnetv3_a0", num_classes=3).state_dict())
+
+
+def test_a_model_of_the_registry_whose_weights_fit_a_variant(released):
+    """As timm's weights of B: the registered weights are those of the variant, which a note says."""
+    variant = find_arch("fbnetv3_a_same_padding")
+    row = dataclasses.replace(module.read_registry().find("fbnetv3_a"), arch=variant, noncommercial=False)
+    released(pickled(bare_state(variant)))
+    with pytest.warns(
+        Note, match="the weights in fbnetv3_a:fb belong to the variant fbnetv3_a_same_padding, which comp"
+    ):
+        file = load_weights("fbnetv3_a", "fb", Registry((row,)), progress=False)
+    assert file.arch == variant
+
+
+def bare_state(arch):
+    """A state dict in this package's names, without a description."""
+    torch.manual_seed(0)
+    return build_model(arch).state_dict()
+
+
+def test_an_architecture_alone_needs_weights():
+    with pytest.raises(InputError, match="no weights given; give a registered source, a path or a URL"):
+        load_weights(TINY, None)

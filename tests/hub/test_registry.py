@@ -80,6 +80,9 @@ def test_mistakes_name_what_there_is(tmp_path):
         read_registry().find("fbnetv3_a0")
     with pytest.raises(InputError, match="no registry at"):
         read_registry(tmp_path)
+    (tmp_path / "registry.json").write_text("{")
+    with pytest.raises(InputError, match=r"registry\.json is damaged: .*; restore the file"):
+        read_registry(tmp_path)
 
 
 @pytest.mark.parametrize(
