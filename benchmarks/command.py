@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import sys
+import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,7 @@ class BenchmarkCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments, after every value of a list option got the name of its option, as typer wants it."""
+        # typer would refuse the command before anything here could see that nothing is to be measured.
         missing = [parameter for parameter in self.params if parameter.required and not set(parameter.opts) & set(args)]
         if "--show" in args or ("--plot" in args and missing):
             # Nothing is measured, so nothing that only a measurement needs is required.
@@ -67,6 +69,7 @@ class BenchmarkCommand(TyperCommand):
 
 def make_command(benchmark: Benchmark) -> Any:
     """Return the command that measures, writes the result file and prints it."""
+    # A typer app with one command is that command: typer has no function that makes a command of a function alone.
     app = typer.Typer(add_completion=False)
     name = (benchmark.command or command_of(benchmark.name)).split()[-1]
     app.command(name, cls=BenchmarkCommand, help=_about(benchmark))(_callback(benchmark))
@@ -134,10 +137,12 @@ def _callback(benchmark: Benchmark) -> Callable[..., None]:
             if plot is not None and benchmark.plot is not None:
                 write_atomically(plot, benchmark.plot(result))
 
+    # typer reads the signature of the function, so the options are written into it.
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter("context", keyword, annotation=typer.Context)]
     for name in benchmark.options:
         parameter = benchmark.parameters[name]
+        # typer knows lists, `measure` has tuples: a default that is a list could be changed by accident.
         default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
         parameters.append(inspect.Parameter(name, keyword, annotation=_as_list(parameter.annotation), default=default))
     for name, (annotation, default) in shared.items():
@@ -152,8 +157,11 @@ def _as_list(annotation: Any) -> Any:
     kind, *extras = typing.get_args(annotation)
     inner = typing.get_args(kind)
     if typing.get_origin(kind) is tuple and inner[1:] == (...,):
-        kind = list[inner[0]]  # type: ignore[valid-type]
-    return Annotated[(kind, *extras)]
+        kind = types.GenericAlias(list, inner[0])
+    # Through a variable, because only types may stand in the brackets of Annotated itself.
+    annotated: Any = Annotated
+    parts = (kind, *extras)
+    return annotated[parts]
 
 
 def _as_tuple(value: Any) -> Any:
@@ -162,6 +170,7 @@ def _as_tuple(value: Any) -> Any:
 
 def _is_given(context: typer.Context, name: str) -> bool:
     """Whether the option is on the command line."""
+    # typer fills in its defaults. A value that equals the default may still be given, and then goes before a rehearsal's.
     source = context.get_parameter_source(name)
     return source is not None and source.name != "DEFAULT"
 
@@ -176,7 +185,7 @@ def _repeat_names(args: list[str], lists: set[str]) -> list[str]:
         elif word.startswith("-") and not word[1:].isdecimal():  # -1 is a value, not an option
             name = ""
         elif name:
-            words += [name] * bool(count)
+            words += [name] * bool(count)  # the first value has its name already
             count += 1
         words.append(word)
     return words

@@ -37,6 +37,7 @@ class Target:
     def met(self) -> bool:
         """Whether the value keeps the limit."""
         value, limit = self.value, self.limit
+        # NumPy's comparisons give NumPy's bools, which JSON does not know.
         rules = {"at_least": value >= limit, "at_most": value <= limit, "above": value > limit, "below": value < limit}
         return bool(rules[self.rule])
 
@@ -120,6 +121,7 @@ class Benchmark:
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
         """The parameters of `measure` by name, with resolved annotations."""
+        # Annotations are texts with postponed evaluation. Resolved, they have what typer needs to know.
         hints = typing.get_type_hints(self.measure, include_extras=True)
         found = inspect.signature(self.measure).parameters
         return {name: parameter.replace(annotation=hints[name]) for name, parameter in found.items()}
@@ -150,11 +152,12 @@ class Benchmark:
         words += [self.command or command_of(self.name), *["--quick"] * quick]
         for name, info in self.options.items():
             value = settings[name]
+            # What equals its default is left out: the command stays short, and says what was special about the run.
             if value is None or (name in usual and value == usual[name]):
                 continue
             if isinstance(info, OptionInfo):
                 words.append(next(iter(info.param_decls or ()), f"--{name.replace('_', '-')}"))
-            if value is not True:
+            if value is not True:  # a flag has no value
                 parts = value if isinstance(value, tuple) else (value,)
                 words += [_quoted(_without_place(part, info.metavar or "FOLDER")) for part in parts]
         return " ".join(words)
@@ -172,11 +175,13 @@ class Benchmark:
             InputError: an environment variable has another value than the benchmark needs.
         """
         settings = self.settings(given, quick)
+        # Too late to set it here: libraries have read the variable when they were loaded.
         for key, value in self.environment.items():
             if os.environ.get(key) != value:
                 found = os.environ.get(key, "not set")
                 raise InputError(f"{key} is {found}; run this benchmark as: {self.written(settings, quick)}")
         measured = self.measure(**settings)
+        # Targets are computed from the values alone, so that a test can do the same with a committed file.
         values = measured.values | (self.record(self.targets(measured.values)) if self.targets else {})
         result = Result.now(
             command=self.written(settings, quick),
@@ -192,6 +197,7 @@ class Benchmark:
     def all_tables(self, result: Result) -> dict[str, Table]:
         """Return the tables of a result by title, that of the targets last."""
         tables = dict(self.tables(result)) if self.tables else {}
+        # Computed again and not read: the three layouts of targets in the files do not matter here.
         if self.targets:
             tables["targets"] = target_table(self.targets(result.values))
         return tables
@@ -208,6 +214,7 @@ def _quoted(word: str) -> str:
 
 def _without_place(value: Any, folder: str) -> str:
     """Return a value as a recorded command has it: `memory:/tmp/images` is `memory:FOLDER`, `/tmp/a.json` is `a.json`."""
+    # Data may have a kind before the place: torchvision:cifar10:/data.
     kind, colon, place = str(value).rpartition(":")
     path = Path(place).expanduser()
     if path.is_dir():

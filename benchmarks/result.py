@@ -79,6 +79,7 @@ def load_result(name: str, folder: Path = RESULTS) -> Result:
     except (OSError, ValueError) as error:
         raise InputError(f"{where}: cannot be read: {error}") from error
     result = Result(**check_keys(data, Result, where))
+    # An empty method or command would be a number that nobody can repeat.
     for key, kind in (("date", str), ("command", str), ("method", str), ("versions", dict), ("values", dict)):
         if type(getattr(result, key)) is not kind or not getattr(result, key):
             raise InputError(f"{where}: {key} is {getattr(result, key)!r}; allowed: a non-empty {kind.__name__}")
@@ -94,12 +95,14 @@ def load_result(name: str, folder: Path = RESULTS) -> Result:
 def write_result(name: str, result: Result, folder: Path = RESULTS) -> Path:
     """Write `<folder>/<name>.json`, complete or not at all, and return its path."""
     path = folder / f"{name}.json"
+    # NaN is not JSON: other programs could not read the file.
     write_atomically(path, json.dumps(asdict(result), indent=1, allow_nan=False) + "\n")
     return path
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Return the versions of Python and of installed packages."""
+    # A package that is not installed was not used. It is recorded too, so that nobody has to guess.
     found = {"python": platform.python_version()}
     for package in packages:
         try:

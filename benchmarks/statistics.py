@@ -42,6 +42,7 @@ def speed_ratio(reference: Sequence[float], path: Sequence[float]) -> Ratio:
         path: seconds of the path in the same rounds.
     """
     both = np.array([reference, path], dtype=np.float64)
+    # A slow round slows both series. Resampling them apart would make the interval of their ratio too wide.
     drawn = np.random.default_rng(SEED).integers(both.shape[1], size=(RESAMPLES, both.shape[1]))
     medians = np.median(both[:, drawn], axis=2)
     low, high = np.percentile(medians[0] / medians[1], [2.5, 97.5])
@@ -69,6 +70,7 @@ class Interval:
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     """Return the mean of `a` minus `b`, pair by pair, with Student's t interval. It needs at least two pairs."""
+    # Pairing removes what the seed does to both. The sums over seeds alone would need many more seeds.
     difference = np.subtract(a, b)
     half = stats.t.ppf(0.975, len(difference) - 1) * stats.sem(difference)
     return Interval(float(difference.mean()), float(difference.mean() - half), float(difference.mean() + half))
@@ -88,5 +90,6 @@ def over_seeds(
         "seeds": {str(seed): round(value, 3) for seed, value in accuracies.items()},
         "n": len(found),
         "mean": round(statistics.fmean(found), 3) if found else None,
+        # The key in the result files is older than the word std.
         "deviation": round(statistics.stdev(found), 3) if len(found) > 1 else std_of_one,
     }

@@ -45,6 +45,7 @@ class Table:
         """Return the table as rich prints it on a terminal."""
         table = rich.table.Table(title=title or None, title_justify="left", box=None, pad_edge=False)
         for column in self.columns:
+            # Folded and never cut: half a number is worse than a second line.
             table.add_column(column.replace("`", ""), overflow="fold")
         for row in self.rows:
             table.add_row(*(Text(cell.replace("`", "")) for cell in row))  # Text: a cell is never read as markup
@@ -58,6 +59,7 @@ def number(value: float) -> str:
 
 def amount(count: float) -> str:
     """Return a count with three digits and its unit: 4130000 is "4.13M"."""
+    # Powers of 1,000 in the letters of the paper's tables.
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
         if count >= size:
             return f"{count / size:.3g}{letter}"

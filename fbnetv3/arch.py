@@ -50,6 +50,7 @@ class Block:
             value = getattr(self, name)
             if value is None and name == "pad":
                 continue
+            # `type(...) is int` also refuses True, which YAML and JSON have and isinstance counts as an int.
             if type(value) is not int or value < low:
                 raise InputError(f"block row: {name} is {value!r}; allowed: whole numbers from {low}")
         for name in ("se", "dw_norm_act"):
@@ -58,6 +59,7 @@ class Block:
         for name, allowed in (("block", BLOCKS), ("act", ACTIVATIONS), ("se_from", SE_SOURCES)):
             if getattr(self, name) not in allowed:
                 raise InputError(f"block row: {name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
+        # With an even kernel, a padding of k // 2 would change the size of the map.
         if self.k % 2 == 0:
             raise InputError(f"block row: k is {self.k}; allowed: odd kernels")
 
@@ -126,7 +128,7 @@ class Arch:
         """
         if not isinstance(data, Mapping):
             raise InputError(f"{where}: expected a mapping, got {type(data).__name__}")
-        schema = data.get("schema", SCHEMA)
+        schema = data.get("schema", SCHEMA)  # may be missing: people write architectures by hand
         if schema != SCHEMA:
             raise InputError(f"{where}: schema is {schema!r}; this version reads {SCHEMA}: update fbnetv3")
         fields = check_keys({key: value for key, value in data.items() if key != "schema"}, cls, where)
@@ -143,6 +145,7 @@ class Arch:
 
 
 def _row_dict(row: Block) -> dict[str, Any]:
+    # Without the defaults a row fits on a line, and files stay readable when a field is added.
     required = ("block", "c")
     return {
         f.name: getattr(row, f.name)
@@ -155,7 +158,7 @@ def _row(data: Any, where: str) -> Block:
     fields = check_keys(data, Block, where)
     try:
         return Block(**fields)
-    except InputError as error:
+    except InputError as error:  # the block does not know where it is written
         raise InputError(f"{where}: {error}") from None
 
 
@@ -172,6 +175,7 @@ def _rows(text: str, **common: Any) -> tuple[Block, ...]:
 
 
 def _released(name: str, resolution: int, stem: int, *stages: str, expansion: int = 6) -> Arch:
+    # All released networks end in 1984 features.
     rows = tuple(map(_rows, stages))
     return Arch(name, resolution, Block("conv", stem, k=3, s=2), rows, Block("pool", 1984, e=expansion))
 
@@ -308,6 +312,7 @@ def find_arch(name: str) -> Arch:
         InputError: there is no such network. The message suggests the nearest names.
     """
     known = {arch.name: arch for arch in (*ARCHS.values(), ARCH_A0)}
+    # A network that has the padding already is its own variant, so that no name is listed twice.
     known |= {variant.name: variant for variant in map(same_padding, known.values())} | TABLE5
     arch = known.get(name.lower()) if isinstance(name, str) else None
     if arch is None:

@@ -97,10 +97,11 @@ def inverted_residual(
     # The factor (mid != cin) leaves out an expansion that would not change the width, also elementwise in arrays.
     cost = conv_norm(cin, mid, 1, side * side).times(mid != cin) + conv_norm(mid, c, 1, out * out)
     depthwise = conv_norm(mid, mid, k, out * out, groups=mid)
+    # Without its norm, a depthwise convolution has no other parameters: it has no bias in either case.
     cost += depthwise if dw_norm_act else depthwise._replace(norm=0, extras=0)
     if se:
         squeeze = round_width(cin if se_from == "input" else mid, 4)
-        weights = 2 * mid * squeeze
+        weights = 2 * mid * squeeze  # one convolution down and one up, on a single pixel
         cost += Cost(conv=weights, pool=mid * out * out, weights=weights, extras=mid + squeeze)
     return cost, out
 
@@ -134,6 +135,7 @@ def parts(arch: Arch, num_classes: int = 1000, in_chans: int = 3, resolution: in
     """
     stem = arch.stem
     side = conv_side(resolution or arch.resolution, stem.k, stem.s, stem.padding)
+    # The modules in the order of the forward pass, each on the map that the one before puts out.
     yield Part("stem", stem.c, side, conv_norm(in_chans, stem.c, stem.k, side * side, bias=True))
     cin = stem.c
     for index, rows in enumerate(arch.stages):

@@ -31,6 +31,7 @@ def check_keys(data: Any, cls: type, where: str) -> dict[str, Any]:
     """
     if not isinstance(data, Mapping):
         raise InputError(f"{where}: expected a mapping, got {type(data).__name__} {data!r}")
+    # The fields of the class are the only list of allowed keys, so a new field needs no other change.
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in data:
         if key not in fields:

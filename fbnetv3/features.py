@@ -13,6 +13,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.layers import Stage, python_only
 
 
+# timm's FeatureInfo has the same methods, so code for timm's backbones works with these networks.
 class FeatureInfo(list[dict[str, Any]]):
     """Facts about feature maps, a dict for each map: `num_chs`, `reduction` (product of the strides) and `module`."""
 
@@ -40,6 +41,7 @@ def feature_info(arch: Arch) -> FeatureInfo:
     less than half its kernel, as the released A, B, C, E and F do at reductions 16 and 32.
     """
     reduction = arch.stem.s
+    # Keyed by reduction, in the order of the network; dicts keep that order.
     deepest = {reduction: {"num_chs": arch.stem.c, "reduction": reduction, "module": "stem"}}
     for i, rows in enumerate(arch.stages):
         reduction *= math.prod(row.s for row in rows)
@@ -82,7 +84,7 @@ class FeatureNet(nn.Module):
         self.feature_info = FeatureInfo(info[i] for i in take_indices(len(info), out_indices))
         self.depths = self.feature_info.depths()
         self.stem = stem
-        self.stages = stages[: max(self.depths)]
+        self.stages = stages[: max(self.depths)]  # depth d is the output of stage d - 1
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map images [N, in_chans, H, W] to maps [N, num_chs, H / reduction, W / reduction], in the requested order."""

@@ -30,6 +30,7 @@ def use_channels_last(network: nn.Module) -> nn.Module:
 
 def activation(name: str) -> nn.Module:
     """Return a new activation module: `hswish` (hard-swish) or `relu`."""
+    # In place saves memory: the input is the output of the layer before, which nobody else reads.
     return nn.Hardswish(inplace=True) if name == "hswish" else nn.ReLU(inplace=True)
 
 
@@ -111,6 +112,7 @@ class StochasticDepth(nn.Module):
         """Set each sample of [N, C, H, W] to zero with probability `rate`."""
         if not self.training or self.rate == 0.0:
             return x
+        # One draw for each sample, which the shape spreads over channels and pixels.
         keep = torch.rand((x.shape[0], 1, 1, 1), dtype=x.dtype, device=x.device) >= self.rate
         return x * keep / (1.0 - self.rate)
 
@@ -128,14 +130,16 @@ class InvertedResidual(nn.Module):
     def __init__(self, cin: int, row: Block, stride: int, stochastic_depth: float = 0.0) -> None:
         super().__init__()
         mid = round_width(cin * row.e)
+        # An identity instead of a missing module: the names of the others, and so the state dict, do not depend on it.
         self.residual = stride == 1 and cin == row.c
         self.expand = ConvNormAct(cin, mid, act=row.act) if mid != cin else nn.Identity()
         self.depthwise = ConvNormAct(
             mid, mid, row.k, stride, row.padding, mid, norm=row.dw_norm_act, act=row.act if row.dw_norm_act else None
         )
-        squeeze = round_width(cin if row.se_from == "input" else mid, 4)
+        squeeze = round_width(cin if row.se_from == "input" else mid, 4)  # a quarter, rounded like every width
         self.se = SqueezeExcitation(mid, squeeze, row.act) if row.se else nn.Identity()
         self.project = ConvNormAct(mid, row.c)
+        # Without a shortcut, dropping the branch would drop everything.
         self.drop = StochasticDepth(stochastic_depth if self.residual else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -178,6 +182,7 @@ def checkpointed(block: nn.Module, x: Tensor) -> Tensor:
 @contextmanager
 def _kept_buffers(block: nn.Module) -> Iterator[None]:
     """Restore the block's buffers at the end: a recomputation must not count a batch twice in the running statistics."""
+    # Copies, because the recomputation changes the buffers in place.
     before = [(buffer, buffer.clone()) for buffer in block.buffers()]
     try:
         yield
@@ -198,6 +203,7 @@ class PoolHead(nn.Module):
         super().__init__()
         self.expand = nn.Identity() if row is None else ConvNormAct(cin, cin * row.e, act=row.act)
         self.pool = pooling(pool)
+        # After pooling this convolution has one pixel to work on, which is why the stage is efficient.
         self.conv = nn.Identity() if row is None else nn.Conv2d(cin * row.e, row.c, 1, bias=False)
         self.act = nn.Identity() if row is None else activation(row.act)
 

@@ -45,6 +45,7 @@ class FBNetV3(nn.Module):
         if type(in_chans) is not int or in_chans < 1:
             raise InputError(f"in_chans is {in_chans!r}; allowed: whole numbers from 1")
         _check_classifier(num_classes, global_pool)
+        # The order in which modules are created fixes the random numbers that they draw, and so the weights of a seed.
         self.arch = arch
         self.derived_from: tuple[str, ...] = ()  # set by the code that loads weights
         self.num_classes = num_classes
@@ -108,7 +109,7 @@ class FBNetV3(nn.Module):
         if stop_early and not intermediates_only:
             raise InputError("stop_early leaves out the last map, so it needs intermediates_only")
         depths = self._depths(take_indices(len(self.feature_info), indices))
-        maps = [self.stem(x)]
+        maps = [self.stem(x)]  # maps[d] is the map at depth d
         for stage in list(self.stages)[: max(depths) if stop_early else None]:
             maps.append(stage(maps[-1]))
         taken = [maps[depth] for depth in depths]
@@ -126,6 +127,7 @@ class FBNetV3(nn.Module):
         taken = take_indices(len(self.feature_info), indices)
         depth = max(self._depths(taken))
         if prune_head or depth < len(self.stages):
+            # What is left behaves like a network without head and classifier, as timm expects.
             del self.stages[depth:]
             self.num_features = self.head_hidden_size = self.feature_info[max(taken)]["num_chs"]
             self.head = PoolHead(self.num_features, None).train(self.training)
@@ -148,7 +150,7 @@ class FBNetV3(nn.Module):
             InputError: a negative number, an unknown pooling, or classes without pooling. Nothing is changed then.
         """
         pool = self.global_pool if global_pool is None else global_pool
-        _check_classifier(num_classes, pool)
+        _check_classifier(num_classes, pool)  # before anything changes
         self.num_classes, self.global_pool = num_classes, pool
         self.head.pool = pooling(pool).train(self.training)
         self.classifier = nn.Identity()
@@ -166,6 +168,7 @@ class FBNetV3(nn.Module):
     @python_only
     def no_weight_decay(self) -> set[str]:
         """Return the names of the parameters that weight decay should leave out: biases and the parameters of norms."""
+        # Biases and the parameters of norms are vectors, and nothing else is.
         return {name for name, parameter in self.named_parameters() if parameter.dim() == 1}
 
     @python_only
@@ -179,7 +182,7 @@ class FBNetV3(nn.Module):
 
 
 def _check_classifier(num_classes: int, global_pool: str) -> None:
-    if type(num_classes) is not int or num_classes < 0:
+    if type(num_classes) is not int or num_classes < 0:  # `type` also refuses True
         raise InputError(f"num_classes is {num_classes!r}; allowed: whole numbers from 0 (no classifier)")
     if global_pool not in GLOBAL_POOLS:
         raise InputError(f"global_pool is {global_pool!r}; allowed: {', '.join(map(repr, GLOBAL_POOLS))}")
@@ -192,12 +195,14 @@ def _check_classifier(num_classes: int, global_pool: str) -> None:
 def initialise(network: nn.Module) -> None:
     """Initialise the weights as the released code does: He normal by output fan, and residual branches start at zero."""
     for name, module in network.named_modules():
+        # The released code leaves this convolution, which sets the gates, at torch's initialisation.
         if isinstance(module, nn.Conv2d) and not name.endswith("se.expand"):
             # Also for depthwise convolutions: the released code counts all C output channels there, not one per group.
             fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
             nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    # A block that starts as the identity lets a deep network train from the first step.
     for module in network.modules():
         if isinstance(module, InvertedResidual) and module.residual and isinstance(module.project.bn, nn.BatchNorm2d):
             nn.init.zeros_(module.project.bn.weight)
@@ -209,6 +214,7 @@ def build_stage(rows: Sequence[Block], cin: int, rates: Iterator[float] | None =
     stage = Stage()
     for row in rows:
         for i in range(row.n):
+            # Every block takes a rate, also those that are not residual, because the rule counts all blocks.
             stride, rate = row.s if i == 0 else 1, next(rates)
             if row.block == "conv":
                 stage.append(ConvNormAct(cin, row.c, row.k, stride, row.padding, bias=True, act=row.act))
@@ -222,7 +228,7 @@ def _stages(arch: Arch, stochastic_depth: float) -> nn.Sequential:
     """Return the blocks of `arch`. The rate of stochastic depth grows linearly with the block's index, from 0."""
     count = sum(row.n for row in arch.rows)
     rates = (stochastic_depth * index / count for index in range(count))
-    inputs = (arch.stem.c, *(rows[-1].c for rows in arch.stages))
+    inputs = (arch.stem.c, *(rows[-1].c for rows in arch.stages))  # one more than stages: the last one's output
     return nn.Sequential(*(build_stage(rows, cin, rates) for rows, cin in zip(arch.stages, inputs, strict=False)))
 
 
@@ -283,6 +289,7 @@ def build_model(
         raise InputError(f"out_indices is {out_indices!r}, which chooses feature maps, so it needs features_only")
     if not isinstance(arch, Arch):
         arch = find_arch(arch)
+    # A feature network takes its modules from a full one, so that a seed gives both the same weights.
     model = FBNetV3(arch, num_classes, in_chans, dropout, stochastic_depth, global_pool)
     return FeatureNet(model.stem, model.stages, model.feature_info, out_indices) if features_only else model
 

@@ -74,11 +74,13 @@ def load_pair(path: str | Path) -> Pair:
         InputError: a missing or damaged file, an unknown or missing key, or a value out of range.
     """
     where = str(path)
+    # Every message starts with the path: a search leaves many pair files.
     fields = check_keys(load_yaml(Path(path), "pair file"), Pair, where)
     if fields.get("schema") != SCHEMA:
         raise InputError(f"{where}: schema is {fields.get('schema')!r}; this version reads {SCHEMA}")
     for key, entries in _MAPPINGS.items():
         mapping = fields[key]
+        # A scaled network has no prediction, and not every pair was trained.
         if key in ("measured", "predicted") and mapping == {}:
             continue
         for entry, kind in entries.items():
@@ -102,12 +104,13 @@ def pair_data(pair: Pair) -> Data:
         InputError: the images are not there.
     """
     spec = pair.provenance["data"]
+    # Images from files must have the size that the architecture was searched for.
     return load_data(spec, resolution=image_side(spec, pair.arch.resolution))
 
 
 def pair_shape(pair: Pair) -> tuple[int, int]:
     """Return the numbers of classes and channels for counting a pair's costs: those of its space, or else of its data."""
-    if "num_classes" in pair.provenance:
+    if "num_classes" in pair.provenance:  # the search space fixed them
         return pair.provenance["num_classes"], pair.provenance["in_chans"]
     data = pair_data(pair)
     return len(data.classes), data.transforms.in_chans

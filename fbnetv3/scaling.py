@@ -56,12 +56,13 @@ def scale(arch: Arch, depth: float = 1.0, width: float = 1.0, resolution: float 
     def wider(row: Block) -> Block:
         return row if width == 1.0 else dataclasses.replace(row, c=int(round_width(row.c * width)))
 
+    # Rows keep their kernel, expansion and stride, so the scaled network has the same stages.
     stages = tuple(
         tuple(wider(row) for group in _groups(stage) for row in _deeper(group, depth)) for stage in arch.stages
     )
     side = arch.resolution if resolution == 1.0 else max(SIDE, _nearest(arch.resolution * resolution / SIDE) * SIDE)
     if (stages, side) == (arch.stages, arch.resolution):
-        return arch
+        return arch  # another name for the same network would only confuse
     name = f"{arch.name}_d{depth:g}_w{width:g}_r{resolution:g}"
     return dataclasses.replace(arch, name=name, stages=stages, resolution=side)
 
@@ -97,6 +98,7 @@ def coefficients(
             f"target is {target:g}, tolerance {tolerance:g}; give FLOPs above 0 and a tolerance between 0 and 1"
         )
     ratio = target / cost(arch, num_classes, in_chans).flops(convention)
+    # FLOPs grow with depth, and with the squares of width and resolution: one factor alone could make up the whole ratio.
     low, high = min(ratio, 1.0), max(ratio, 1.0)
     depths = _distinct(_steps(low, high), lambda depth: scale(arch, depth=depth).stages)
     widths = _distinct(_steps(low**0.5, high**0.5), lambda width: scale(arch, width=width).stages)
@@ -155,9 +157,11 @@ def _groups(stage: tuple[Block, ...]) -> list[list[Block]]:
 def _deeper(group: list[Block], depth: float) -> list[Block]:
     """Return a row of Table 2 with `depth` times as many blocks; only the number of its last blocks changes."""
     before = sum(row.n for row in group)
+    # Only the last row takes more blocks, or fewer, but it keeps at least one.
     rest = max(_nearest(before * depth) - sum(row.n for row in group[:-1]), 1)
     return [*group[:-1], dataclasses.replace(group[-1], n=rest)]
 
 
 def _nearest(value: float) -> int:
+    # Halves go up; Python's round would send them to the even neighbour.
     return math.floor(value + 0.5)

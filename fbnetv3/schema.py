@@ -32,7 +32,7 @@ def read(cls: type[T], data: Any, where: str, **nested: type) -> T:
     try:
         return cls(**fields)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors()[0]  # one mistake at a time; the user reads one line
         if not first["loc"]:  # a rule between several fields, whose message names them
             raise InputError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
         key, given = ".".join(map(str, first["loc"])), first["input"]
@@ -90,6 +90,7 @@ def parse_scalar(text: str) -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise InputError(f"{text!r} is no value; give a number, true, false or a word") from None
+    # YAML 1.1 needs a dot in 1.0e-5; without it, PyYAML reads a text.
     return float(value) if isinstance(value, str) and _is_number(value) else value
 
 

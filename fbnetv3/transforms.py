@@ -53,7 +53,7 @@ class Transforms:
         Raises:
             InputError: an unknown key, a missing key, or a value out of range.
         """
-        fields = check_keys(data, cls, where)
+        fields = check_keys(data, cls, where)  # the values are checked in __post_init__
         # JSON has no tuples, so they come back as lists.
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**values)

@@ -62,10 +62,10 @@ class WeightFile:
         Raises:
             InputError: the weights do not fit the architecture.
         """
-        count = 1000 if isinstance(self.classes, str) else len(self.classes)
+        count = 1000 if isinstance(self.classes, str) else len(self.classes)  # the text stands for ImageNet's classes
         model = build_model(self.arch, count, self.transforms.in_chans)
         check_state(self.state, model.state_dict(), self.arch.name)
-        model.load_state_dict(dict(self.state))
+        model.load_state_dict(dict(self.state))  # cannot fail any more: the check above explains differences better
         model.derived_from = self.derived_from
         return model.eval()
 
@@ -100,6 +100,7 @@ def write_weight_file(path: str | Path, file: WeightFile) -> None:
     Raises:
         InputError: an unknown suffix, or a file that cannot be written.
     """
+    # The architecture itself, not its name: a file must be readable when names have changed.
     header = {
         "schema": SCHEMA,
         "arch": file.arch.to_dict(),
@@ -134,6 +135,7 @@ def read_tensors(path: str | Path, trust_pickle: bool = False) -> tuple[Any, dic
     path = Path(path)
     if check_suffix(path) != ".safetensors":
         content = load_torch(path, "weight file", trust=trust_pickle)
+        # Files of other programs have a state dict, or something that contains one.
         if isinstance(content, dict) and {"schema", "arch", "state_dict"} <= content.keys():
             return content["state_dict"], {key: value for key, value in content.items() if key != "state_dict"}
         return content, None
@@ -143,6 +145,7 @@ def read_tensors(path: str | Path, trust_pickle: bool = False) -> tuple[Any, dic
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            # `keys` is needed: the file is no mapping and cannot be iterated.
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         return state, json.loads(metadata[_KEY]) if _KEY in metadata else None
     except Exception as error:  # safetensors has its own error class; OSError and JSON errors are possible too

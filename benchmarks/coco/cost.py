@@ -46,7 +46,7 @@ REDUCTION_COLUMNS = {
 
 def measure() -> Measured:
     """Count all four detectors."""
-    need_detectron2()
+    need_detectron2()  # before the functions below import it: the error says how to install it
     values: Values = {_short(name): measure_detector(name) for name in TABLE5}
     # Section 4.3 says "up to": the larger one of two reductions. Both of its numbers are FBNetV3-A's against EfficientNetB0.
     values["reduction"] = reductions(values["fbnetv3_a"], values["efficientnet_b0"])
@@ -60,6 +60,7 @@ def measure_detector(name: str) -> Values:
     from fbnetv3.detection.config import load_config
     from fbnetv3.detection.detectron2_model import build_detector
 
+    # Suppression would drop some of the boxes: with a threshold of 1 it drops none.
     changes = ["MODEL.DEVICE", "cpu", "MODEL.RPN.NMS_THRESH", "1.0"]
     cfg = load_config(f"faster_rcnn_{name}_c4_3x", changes)
     model = build_detector(cfg).eval()
@@ -91,6 +92,7 @@ def count_operators(model: Any, sides: tuple[int, int], proposals: int) -> dict[
         nn.init.zeros_(part.weight)
     seen: list[int] = []
 
+    # The box head gets one row per proposal, so its input tells how many there were.
     def note(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         seen.append(len(inputs[0]))
 

@@ -22,7 +22,7 @@ from fbnetv3.benchmarks.harness import Benchmark, Measured, Values
 from fbnetv3.benchmarks.result import Result
 from fbnetv3.benchmarks.speed.inference_paths import check_same, same_networks
 from fbnetv3.benchmarks.statistics import speed_ratio
-from fbnetv3.benchmarks.tables import Table, ratio
+from fbnetv3.benchmarks.tables import Format, Table, ratio
 from fbnetv3.detection import need_detectron2
 from fbnetv3.inference.fusion import fold_batch_norms
 from fbnetv3.inference.optimize import time_calls
@@ -41,13 +41,18 @@ METHOD = (
     "convolutions, in trunk and heads. `full_run`: training images a second, the median of {steps} steps of one such image "
     "and 512 regions on one thread, and the days that Table 5's schedule of one network would take at that rate: an estimate."
 )
-COLUMNS = {"path": "`{path}`", "images/s": "{images_per_s:.2f}", "times as fast as on timm's backbone": ratio}
+COLUMNS: dict[str, Format] = {
+    "path": "`{path}`",
+    "images/s": "{images_per_s:.2f}",
+    "times as fast as on timm's backbone": ratio,
+}
 TRAINING_COLUMNS = {"images of the schedule": "{images:,}", "images/s": "{images_per_s:.2f}", "days": "{days:.0f}"}
 
 
 def measure(rounds: Rounds = 40) -> Measured:
     """Time all detectors, and some training steps."""
     need_detectron2()
+    # Noise is enough: the time depends on the size of the image and on the number of proposals, which is fixed.
     image = torch.randint(0, 256, (3, *SIDES), generator=torch.Generator().manual_seed(1)).float()
     runs: dict[str, Callable[[], object]] = {
         name: functools.partial(model, [{"image": image}]) for name, model in detectors().items()
@@ -97,6 +102,7 @@ def detectors(side: int = 128) -> dict[str, nn.Module]:
     model: Any = build_detector(load_config("faster_rcnn_fbnetv3_a_c4_3x", changes)).eval()
     weights = ours.state_dict()
     model.backbone.load_state_dict({key: weights[key] for key in model.backbone.state_dict()})
+    # Heads with the same weights, so that the detectors propose equal regions and their heads do equal work.
     on_timm = copy.deepcopy(model)
     on_timm.backbone = TimmBackbone(theirs).eval()
     x = torch.randn(1, 3, *SIDES, generator=torch.Generator().manual_seed(0))
@@ -118,6 +124,7 @@ def time_training() -> Values:
     cfg = load_config(TRAINED, ["MODEL.DEVICE", "cpu"])
     model = build_detector(cfg).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
+    # Two objects, as on a simple photo. Their number hardly matters: the heads always sample 512 regions.
     boxes = torch.tensor([[40.0, 40.0, 200.0, 300.0], [250.0, 90.0, 500.0, 400.0]])
     objects = Instances(SIDES, gt_boxes=Boxes(boxes), gt_classes=torch.tensor([0, 1]))
     seconds = []

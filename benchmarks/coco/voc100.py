@@ -75,6 +75,7 @@ def measure(
     need_detectron2()
     names = split(data, out)
     values: Values = {"starts": {}}
+    # On one thread every training ends with the same weights, however often it was stopped.
     with cpu_threads(THREADS), show_progress() as report:
         for start, weights in (("cifar10", backbone), ("random", None)):
             rows = {
@@ -82,6 +83,7 @@ def measure(
                 for seed in seeds
             }
             values["starts"][start] = summary(rows)
+    # Drawn from the start with CIFAR-10, the better one, and from its first seed.
     write_atomically(picture, draw(names[1], out / f"cifar10{seeds[0]}" / "weights.pth", PHOTOS, threshold))
     words = describe(out)
     values["photos"] = {part: words[part] for part in ("train", "test")}
@@ -100,6 +102,7 @@ def split(folder: Path, out: Path) -> tuple[str, str]:
     file, images = folder / "instances.json", folder / "images"
     load_records(dataset_name(file, images))  # a mistake in the file is found before anything is written
     data = json.loads(file.read_text())
+    # By id and not by place in the file: a file in another order gives the same split.
     rows = sorted(data["images"], key=lambda row: row["id"])
     names = []
     for part in ("train", "test"):
@@ -131,8 +134,10 @@ def run(names: tuple[str, str], backbone: Path | None, seed: int, out: Path, rep
     changes += ["MODEL.WEIGHTS", "" if backbone is None else str(backbone)]
     cfg = load_config(CONFIG, [*changes, *_sets(*names)])
     model, _ = load_detector(cfg)
+    # Evaluated before the training: that the AP grows shows that the training works at all.
     untrained = evaluate(cfg, model)
     trained = train(cfg, model, resume=True, progress=report)
+    # The AP on the training photos shows how much of the rest is missing data: there it should be high.
     again = load_config(CONFIG, [*changes, *_sets(names[0], names[0]), "MODEL.WEIGHTS", str(out / WEIGHTS)])
     seen = evaluate(again, load_detector(again)[0])
     rows = {"untrained": untrained, "training": seen} | {
@@ -188,6 +193,7 @@ def draw(test: str, weights: Path, count: int, threshold: float) -> bytes:
     from fbnetv3.transforms import open_upright
 
     detector, records = Detector.load(weights), load_records(test)[:count]
+    # Four photos in a row.
     figure = Figure(figsize=(12, 2.9 * ((count + 3) // 4)), dpi=80, layout="constrained")
     for i, record in enumerate(records, 1):
         image = open_upright(record["file_name"], "RGB")
@@ -201,6 +207,7 @@ def draw(test: str, weights: Path, count: int, threshold: float) -> bytes:
 
 def _accuracy(backbone: Path) -> float | None:
     """Return the top-1 of the last epoch, from the metrics beside the weights; None where there are none."""
+    # `fbnetv3 train` writes the metrics beside the weights. Weights from elsewhere have none.
     path = backbone.with_name("metrics.jsonl")
     if not path.is_file():
         return None

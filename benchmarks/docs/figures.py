@@ -4,7 +4,7 @@
 
 It takes a minute. Costs and predictor are drawn from their result files. The space, and the evolution on the made-up
 landscape of landscapes.py, are computed here from fixed seeds. The same data and versions give the same bytes. Every
-picture has a fingerprint of its data in its description, so that a test finds the pictures that are out of date.
+figure has a fingerprint of its data in its description, so that a test finds the figures that are out of date.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"
 def space_data() -> dict[str, Any]:
     """Return a histogram of the FLOPs of uniform draws in millions, and the FLOPs of the released networks in the space."""
     space = load_space(SPACE)
+    # 2**17 Sobol rows cover the space evenly. More would give the same histogram.
     millions = space.cost(sobol(space, 17, 0)).flops() / 1e6
     edges = np.geomspace(millions.min(), millions.max(), 80).round(3)
     inside = float(np.mean((millions * 1e6 >= WINDOW[0]) & (millions * 1e6 <= WINDOW[1])))
@@ -55,6 +56,7 @@ def space_data() -> dict[str, Any]:
         name[-1].upper(): complexity.cost(ARCHS[name]).flops() / 1e6
         for name in (f"fbnetv3_{letter}" for letter in "bcde")
     }
+    # The data are rounded and counted before they are drawn: the fingerprint must not depend on the last bits of a machine.
     counts = np.histogram(millions, edges)[0]
     return {"edges": edges.tolist(), "counts": counts.tolist(), "inside": inside, "released": released}
 
@@ -66,6 +68,7 @@ def draw_space(data: Mapping[str, Any]) -> Any:
     axes.axvspan(*(edge / 1e6 for edge in WINDOW), color=ORANGE, alpha=0.2, linewidth=0, zorder=0, label=label)
     axes.stairs(data["counts"], data["edges"], fill=True, color=BLUE)
     for i, (name, millions) in enumerate(data["released"].items()):
+        # One label for all lines: the legend has one entry for them.
         axes.axvline(millions, color="black", linewidth=1, linestyle=":", label="" if i else "released B to E")
         axes.text(millions * 1.01, top * 1.12, name, fontsize=9)
     ticks = (300, 400, 600, 800, 1200, 1600)
@@ -147,6 +150,7 @@ class _Recorded:
 
     def __call__(self, index: IntMatrix) -> Floats:
         values = self.score(index)
+        # An evolution scores many rows in one call; the order within it is that of the rows.
         best = np.maximum.accumulate([self.best, *values.tolist()])
         self.rises += [(self.count + int(i) + 1, float(best[i + 1])) for i in np.flatnonzero(np.diff(best))]
         self.count, self.best = self.count + len(values), float(best[-1])
@@ -170,6 +174,7 @@ def draw_evolution(data: Mapping[str, list[list[tuple[int, float]]]]) -> Any:
             counts, best = zip(*curve, strict=True)
             axes.step(counts, best, where="post", color=color, linewidth=1.3, label=name if i == 0 else None)
             axes.plot(counts[-1], best[-1], "o", color=color, markersize=4)
+    # The first hundred evaluations are random in all methods, and far below the rest.
     axes.set(xscale="log", xlim=(100, None), ylim=(77.5, None))
     axes.legend(fontsize=8)
     return axes
@@ -184,16 +189,17 @@ FIGURES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
 
 
 def fingerprint(data: Any) -> str:
-    """Return the description of a picture of this data."""
+    """Return the description of a figure of this data."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
-def picture(name: str) -> bytes:
+def draw_png(name: str) -> bytes:
     """Return one figure as a PNG with 64 colours, which is a third of the size of a PNG with all colours."""
     make, draw = FIGURES[name]
     data = make()
     figure, description, buffer = draw(data).figure, PngInfo(), io.BytesIO()
     figure.savefig(buffer, format="png")
+    # PNG keeps a text that no viewer shows. The test reads it, and needs no drawing.
     description.add_text("Description", fingerprint(data))
     small = io.BytesIO()
     Image.open(buffer).convert("RGB").quantize(64).save(small, "png", optimize=True, pnginfo=description)
@@ -203,7 +209,7 @@ def picture(name: str) -> bytes:
 def main(out: Annotated[Path, typer.Option(help="Folder of the PNG files.")]) -> None:
     """Draw the four figures of docs/search.md."""
     for name in FIGURES:
-        write_atomically(out / f"{name}.png", picture(name))
+        write_atomically(out / f"{name}.png", draw_png(name))
 
 
 if __name__ == "__main__":

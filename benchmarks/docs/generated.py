@@ -31,6 +31,7 @@ def render(text: str, blocks: Blocks) -> str:
     Raises:
         InputError: the page has a block that is not in `blocks`, lacks one of them, or has one twice.
     """
+    # A marker that was mistyped in the page would leave its old table there for ever.
     names = [name for _, name, _ in _BLOCK.findall(text)]
     if sorted(names) != sorted(blocks):
         raise InputError(f"generated blocks are {', '.join(names) or 'none'}; needed once each: {', '.join(blocks)}")

@@ -38,6 +38,7 @@ class Block:
         """
         result = load_result(self.result)
         tables = self.entry.load().all_tables(result)
+        # Pages are read on the web, where only relative links lead into the same checkout.
         link = os.path.relpath(RESULTS / f"{self.result}.json", PurePosixPath(page).parent)
         caption = f"Result of `{result.command}`, {result.date} ([{self.result}.json]({link})):"
         return "\n\n".join([caption, *(tables[title].markdown() for title in self.tables or tables)])
@@ -51,6 +52,7 @@ def _experiment(name: str) -> Block:
     return Block(CATALOGUE["experiment"], f"experiment_{name}")
 
 
+# A block without titles has all tables of its benchmark.
 PAGES = {
     "README.md": {
         "zoo": _block("zoo-cost"),

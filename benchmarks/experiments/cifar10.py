@@ -150,6 +150,7 @@ def train(
         InputError: `out` holds another training, or the data have no test split.
     """
     data.count("test")  # without a test split this fails before the training
+    # The same seed draws the weights and the training: with equal seeds networks see equal batches.
     model = seeded(lambda: network.build(len(data.classes), recipe), seed)
     trained = fit(model, recipe, data, seed=seed, out=out, resume=True, progress=report, engine=Engine(device=device))
     return evaluate(trained.model, data, "test", device=torch.device(device)).acc1
@@ -157,6 +158,7 @@ def train(
 
 def full_run(device: str, report: Report) -> Values:
     """Return the hours that one seed of every network of `FIGURE` would take: an estimate from a few steps of each."""
+    # The hours depend on the network and the machine, not on what this run trained, so they are estimated in every run.
     recipe, rows = load_recipe(FULL_RECIPE), {}
     for i, name in enumerate(FIGURE):
         report(i, len(FIGURE), f"timing steps of {name}")
@@ -178,6 +180,7 @@ def images_per_second(model: nn.Module, recipe: Recipe, classes: int, side: int,
     use_channels_last(model.to(device)).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     generator = torch.Generator().manual_seed(0)
+    # Images of noise: reading and augmenting are not part of this estimate.
     x = torch.randn(recipe.batch_size, 3, side, side, generator=generator).to(device, memory_format=torch.channels_last)
     labels = torch.randint(classes, (recipe.batch_size,), generator=generator).to(device)
     seconds = []
@@ -251,6 +254,7 @@ def plot(result: Result) -> bytes:
 
 def family(name: str) -> str:
     """Return the family of a network: FBNetV3, EfficientNet or ResNet. Any other network is a family of its own."""
+    # The name of a baseline contains its family: timm:tf_efficientnet_b0, torchvision:resnet18.
     known = {"fbnetv3": "FBNetV3", "efficientnet": "EfficientNet", "resnet": "ResNet"}
     return next((label for key, label in known.items() if key in name), name)
 

@@ -62,6 +62,7 @@ def cifar_arch(name: str) -> Arch:
     """
     arch = find_arch(name)
     strided = [index for index, rows in enumerate(arch.stages) if rows[0].s == 2]
+    # `strided` has stages alone: where the stem has stride two, it is the first block, and the first of the stages the second.
     second = strided[1 - (arch.stem.s == 2)]
     stages = list(arch.stages)
     stages[second] = (dataclasses.replace(stages[second][0], s=1), *stages[second][1:])
@@ -85,6 +86,7 @@ def without_second_stride(model: nn.Module) -> nn.Module:
         raise InputError(
             f"{type(model).__name__} has {len(layers)} layers of stride two; the benchmark needs a second one to change"
         )
+    # A convolution has a pair of strides, a max-pool one number.
     layers[1].stride = 1 if isinstance(layers[1], nn.MaxPool2d) else (1, 1)
     return model
 
@@ -98,6 +100,7 @@ def find_network(name: str) -> Network:
     if (released := name.removeprefix("fbnetv3:")).startswith("fbnetv3_"):
         arch = cifar_arch(released)
         return Network(released, arch.resolution, lambda classes, recipe: _fbnetv3(arch, classes, recipe))
+    # Built once to learn its full name and its input on ImageNet; trainings build it again, with the data's classes.
     applied = build(name, _PLAIN, 10)
     source, _, bare = applied.name.partition(":")
     return _checked(
@@ -150,4 +153,5 @@ def count_flops(network: Network, classes: int) -> tuple[int, int]:
     model = network.build(classes, _PLAIN).eval()
     analysis = FlopCountAnalysis(model, torch.zeros(1, 3, network.resolution, network.resolution))
     counted = analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).by_operator()
+    # Pools and norms are left out: how fvcore counts them depends on how an implementation writes them.
     return int(counted["conv"] + counted["linear"]), sum(p.numel() for p in model.parameters())

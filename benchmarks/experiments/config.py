@@ -53,12 +53,14 @@ class Network:
 
     def cost(self, classes: int, in_chans: int, side: int) -> dict[str, int]:
         """Return the multiply-adds of convolutions and linear layers on one image of `side` pixels, and all parameters."""
+        # Dropout and stochastic depth cost nothing, so any recipe would do.
         plain = Recipe(optimizer="sgd", lr=0.1, epochs=1, batch_size=2)
         counter = FlopCounterMode(display=False)
         with torch.device("meta"):  # shapes alone: nothing is allocated or computed
             model = self.build(classes, in_chans, plain).eval()
             with counter:
                 model(torch.zeros(1, in_chans, side, side))
+        # torch counts a multiply-add as two.
         return {"flops": counter.get_total_flops() // 2, "params": sum(p.numel() for p in model.parameters())}
 
 
@@ -124,6 +126,7 @@ class Scale:
         """Return the recipe that the cell is trained with."""
         pair = _pair(cell.recipe)
         found = load_recipe(cell.recipe) if pair is None else pair.recipe
+        # The changes come last: `epochs` among them means the epochs that are trained, whatever `stretch` says.
         return found.stretched(self.stretch).replace(**cell.changes)
 
 
@@ -178,6 +181,7 @@ def _scale(data: Any, where: str) -> Scale:
         here = f"{where}: differences: {name}"
         for cell_name in (*difference.plus, *difference.minus):
             _check_name(cell_name, scale.cells, f"{here}: cell")
+        # A sum of unequally many accuracies would be no difference, but about the size of an accuracy.
         if len(difference.plus) != len(difference.minus) or not difference.plus:
             counts = f"{len(difference.plus)} and {len(difference.minus)}"
             raise InputError(
@@ -208,6 +212,7 @@ def _check_cell(scale: Scale, cell: Cell, where: str) -> None:
         )
     if cell.teacher is not None:
         _check_name(cell.teacher, scale.cells, f"{where}: teacher")
+        # A chain of teachers could be a circle, and the paper has none.
         if scale.cells[cell.teacher].teacher is not None:
             raise InputError(f"{where}: teacher {cell.teacher!r} has a teacher itself; allowed: cells without one")
 

@@ -83,6 +83,7 @@ class Trainer:
         """
         entry, data = self.scale.cells[cell], self.images(cell)
         network, recipe = self.scale.networks[entry.network], self.scale.recipe(entry)
+        # A teacher that is a cell itself is trained only once: its folder is the one of the cell.
         teacher = None if entry.teacher is None else self.train(entry.teacher, seed, report).model
         model = seeded(lambda: network.build(len(data.classes), data.transforms.in_chans, recipe), seed)
         return fit(
@@ -135,6 +136,7 @@ def measure(
     engine = Engine(find_device(device), "bf16" if precision == "bf16" else "fp32", accumulate)
     # Two sizes of images at most are used in turns: of a cell, and of its teacher.
     load = functools.lru_cache(maxsize=2)(lambda side: load_data(spec, resolution=side, workers=workers))
+    # Under torchrun all processes train, and every one of them comes to the same result. The first one writes it.
     with process_group(torch.device(engine.device)) as process:
         trainer = Trainer(chosen, load, runs / experiment.name / scale, engine, process)
         trainer.images(next(iter(chosen.cells))).count(
@@ -151,6 +153,7 @@ def train_all(trainer: Trainer, seeds: tuple[int, ...]) -> tuple[Accuracies, Map
     cells, split = trainer.scale.cells, trainer.scale.split
     accuracies: dict[str, dict[int, float]] = {cell: {} for cell in cells}
     failures: dict[str, dict[int, str]] = {cell: {} for cell in cells}
+    # Seeds are in the outer loop: a run that is stopped early can already compare all cells, for fewer seeds.
     jobs = [(seed, cell) for seed in seeds for cell in cells]
     console = Console(stderr=True, quiet=not is_first_process())
     with show_progress(console) as report:
@@ -176,6 +179,7 @@ def collect(
 ) -> Values:
     """Return the values of the result file."""
     chosen = trainer.scale
+    # Images of another size are the same images, so the first cell speaks for all.
     data = trainer.images(next(iter(chosen.cells)))
     cells = {
         name: {
@@ -220,6 +224,7 @@ def costs(scale: Scale, classes: int, in_chans: int, side: int = 224) -> dict[st
 
 def compare(difference: Difference, accuracies: Accuracies) -> Values:
     """Return the difference over the seeds that all of its cells finished. One seed alone gives no interval."""
+    # A training that failed has no accuracy. Its seed is left out of all sums, so that these stay paired.
     involved = [accuracies[cell] for cell in (*difference.plus, *difference.minus)]
     seeds = [seed for seed in involved[0] if all(seed in cell for cell in involved)]
     plus, minus = (

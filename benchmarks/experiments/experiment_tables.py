@@ -59,6 +59,7 @@ def verdict(row: Mapping[str, Any]) -> str:
 def _cells(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield every cell with the values of its network."""
     for name, cell in values["cells"].items():
+        # The name comes last: a cell called `flops` must not get the costs of its network as its name.
         yield {**values["networks"][cell["network"]], **cell, "name": name}
 
 

@@ -95,6 +95,7 @@ def evaluate(
     first, five = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
     rows = [np.arange(i, min(i + EVAL_BATCH, count)) for i in range(0, count, EVAL_BATCH)]
     prepare = functools.partial(eval_image, transforms)
+    # The network is timed apart from reading images: which of the two is slower tells a user whether more workers help.
     start, busy = time.perf_counter(), 0.0
     with torch.no_grad():
         for chosen, (pixels, labels) in zip(rows, read_batches(images, rows, prepare, workers), strict=True):
@@ -127,6 +128,7 @@ def val_images(folder: str | Path) -> ImageFiles:
         InputError: there are no images, or a class is neither a synset of ImageNet nor a number below 1000.
     """
     root = Path(folder).expanduser()
+    # Both layouts are common: the whole of ImageNet, and a folder with the validation images alone.
     root = root / "val" if (root / "val").is_dir() else root
     return _labelled(root)
 
@@ -164,12 +166,15 @@ def search_split(
     found = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     if len(found) < classes:
         raise InputError(f"{root} has {len(found)} folders of classes; needed: {classes}")
+    # Classes first, then images of them: the paper takes 10,000 images out of 200 classes, not out of each class.
     rng = np.random.default_rng(seed)
     chosen = sorted(rng.choice(found, classes, replace=False).tolist())
+    # Sorted, because the order of a folder differs between file systems, and the sample is drawn from it.
     paths = sorted(f"train/{name}/{image.name}" for name in chosen for image in _images(root / name))
     if len(paths) <= held_out:
         raise InputError(f"{root} has {len(paths)} images in {classes} classes; needed: more than {held_out}")
     held = set(rng.choice(len(paths), held_out, replace=False).tolist())
+    # A class without a training image could not be learnt, and its validation images would count as wrong.
     train = [p for i, p in enumerate(paths) if i not in held]
     if bare := set(chosen) - {Path(path).parent.name for path in train}:
         raise InputError(f"{root / min(bare)} keeps no image to train on; hold out fewer than {held_out}")
@@ -201,6 +206,7 @@ def _labelled(root: Path) -> ImageFiles:
     except (OSError, RuntimeError) as error:
         raise InputError(f"{root}: {error}; give a folder with val/CLASS/IMAGE") from None
     synsets = {name: index for index, name in enumerate(ImageNetInfo().label_names())}
+    # Synsets are the names of ImageNet itself; many smaller sets name their folders by the number of the class.
     numbers = {str(index): index for index in range(len(synsets))}
     index: list[int] = []
     for name in listed.classes:
@@ -209,5 +215,6 @@ def _labelled(root: Path) -> ImageFiles:
                 f"{root / name}: {name!r} is no class of ImageNet; give synsets such as n01440764, or numbers"
             )
         index.append(synsets.get(name, numbers.get(name, -1)))
+    # torchvision numbers the folders that it finds. With a part of the classes, these are not ImageNet's numbers.
     listed.targets = [index[label] for label in listed.targets]
     return list_files(listed, root)

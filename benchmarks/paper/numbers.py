@@ -111,6 +111,7 @@ def load_paper(path: Path = PAPER) -> tuple[Item, ...]:
         for i, entry in enumerate(read_list(data["items"], f"{path.name}: items"))
     )
     found = tuple(item.id for item in items)
+    # A table that is left out by mistake would look as if the paper had none.
     if found != ITEMS:
         raise InputError(f"{path.name}: items are {', '.join(found)}; allowed, in this order: {', '.join(ITEMS)}")
     return items
@@ -124,16 +125,18 @@ def round_like(figure: str, measured: int | float) -> str:
     Raises:
         InputError: the figure is not one plain number ('>91K', '(16, 24, 2)'), or the measured value is not finite.
     """
+    # NaN and infinity round to themselves, and would never agree, without anybody seeing why.
     if not math.isfinite(measured):
         raise InputError(f"measured value is {measured!r}; allowed: finite numbers")
     if re.fullmatch(r"10\^\d+", figure):
         if measured <= 0:
-            raise InputError(f"measured value is {measured!r}; allowed beside {figure!r}: positive numbers")
+            raise InputError(f"measured value is {measured!r}; allowed for {figure!r}: positive numbers")
         return f"10^{round(math.log10(measured))}"
     match = _FIGURE.fullmatch(figure)
     if match is None:
         raise InputError(f"figure {figure!r} is not one plain number, so no measured value compares with it")
     sign, digits, scale = match.groups()
+    # Decimals, not floats: 0.15 as a float is below 0.15, and would round down.
     unit = Decimal(1).scaleb(-len(digits.partition(".")[2]))
     rounded = Decimal(str(measured)).scaleb(-_SCALES[scale]).quantize(unit, ROUND_HALF_UP) + 0  # + 0 turns -0 into 0
     return f"{rounded:{'+' if sign else ''}f}{scale}"
@@ -155,7 +158,9 @@ def _item(data: Any, where: str) -> Item:
     columns = read_records(keys.get("columns", []), _Column, f"{where}: columns")
     rows = read_records(keys.get("rows", []), _Row, f"{where}: rows")
     numbers = read_records(keys.get("numbers", []), Number, f"{where}: numbers")
+    # The printed grid comes first, then the numbers of caption and text.
     found = (*_grid(columns, rows, where), *numbers)
+    # Answers refer to numbers by id. Two numbers of one id could not be told from each other.
     for number_id, count in Counter(number.id for number in found).items():
         row, _, column = number_id.partition(".")
         if count > 1 or not _ID.fullmatch(row) or not _ID.fullmatch(column):

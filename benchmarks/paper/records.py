@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 
@@ -44,10 +44,11 @@ def read_record(data: Any, cls: type[Record], where: str) -> Record:
         InputError: a key is unknown or missing, or a value has another type. The message names place, key and value.
     """
     values = check_keys(data, cls, where)
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+    for field in dataclasses.fields(cast(Any, cls)):
         if field.name not in values:
             continue
         value = values[field.name]
+        # With postponed annotations the type of a field is a text.
         if str(field.type).startswith("tuple"):
             values[field.name] = tuple(read_list(value, f"{where}: {field.name}"))
             wrong = [element for element in value if not _is_text(element)]
@@ -79,9 +80,10 @@ def _plain(node: yaml.Node | None, where: str) -> Any:
     if isinstance(node, yaml.SequenceNode):
         return [_plain(element, where) for element in node.value]
     if not isinstance(node, yaml.MappingNode):
-        return None if node is None else node.value
+        return None if node is None else node.value  # the text as it is in the file, before YAML makes a number of it
     data: dict[str, Any] = {}
     for key, value in node.value:
+        # yaml keeps the last of two equal keys without a word. A number that is given twice is a mistake.
         if str(key.value) in data:
             raise InputError(f"{where}: line {key.start_mark.line + 1}: key {key.value!r} is given twice")
         data[str(key.value)] = _plain(value, where)

@@ -183,6 +183,7 @@ def _load_answers(path: Path) -> tuple[dict[str, _Reason], list[_Rule], list[_Re
         where = f"{path.name}: answers[{i}] ({rule.item} {rule.numbers})"
         if bool(rule.reason) == bool(rule.result) or bool(rule.result) != bool(rule.value):
             raise InputError(f"{where}: give either a reason, or a result and a value")
+        # Accuracies on other images may only be pointed to, never compared with the paper's.
         if rule.small and not rule.reason:
             raise InputError(
                 f"{where}: has small without a reason; give a reason, because a small experiment answers no number of the paper"
@@ -194,6 +195,7 @@ def _load_answers(path: Path) -> tuple[dict[str, _Reason], list[_Rule], list[_Re
 
 def _check_rules(paper: Sequence[Item], rules: Sequence[_Rule]) -> None:
     used = [_rule(rules, entry.id, number) for entry in paper for number in entry.numbers]
+    # A rule that answers nothing is a mistyped pattern: the number that it was meant for got another answer.
     for rule in rules:
         if rule not in used:
             raise InputError(
@@ -202,6 +204,7 @@ def _check_rules(paper: Sequence[Item], rules: Sequence[_Rule]) -> None:
 
 
 def _rule(rules: Sequence[_Rule], item: str, number: Number) -> _Rule:
+    # The first rule that fits answers: special cases stand before the general ones.
     for rule in rules:
         if rule.item == item and fnmatchcase(number.id, rule.numbers):
             return rule
@@ -235,6 +238,7 @@ def _paper_row(item: str, number: Number, rules: Sequence[_Rule], reasons: dict[
 def _small(name: str, results: Path) -> str:
     """Return where the same question was asked at small scale. No number is given: numbers of other images do not compare."""
     result = load_result(name, results)
+    # An experiment trains for an hour. With --show its command prints the result that exists.
     show = " --show" if "experiment" in result.values else ""
     return (
         f"; measured here at small scale, on other images, which is no answer to this number: results/{name}.json "
@@ -270,6 +274,7 @@ def _released_rows(extra: _Released, results: Path) -> Iterator[Row]:
             place=f"hub/registry.json, {row.id}: {extra.field}",
             source="released files",
             status="measured here",
+            # Six decimals of a million are single units: these numbers are compared exactly.
             measured=_measured(f"{published:.6f}M", extra.result, extra.value.replace("{row}", name), "", results),
         )
 
@@ -298,6 +303,7 @@ def _notes(row: Row) -> list[str]:
 
 
 def _note_number(note: str, notes: list[str]) -> int:
+    # Many numbers have the same reason. It is printed once, and the rows refer to it.
     if note not in notes:
         notes.append(note)
     return notes.index(note) + 1

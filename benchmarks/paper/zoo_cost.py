@@ -47,8 +47,10 @@ def measure_network(name: str) -> Values:
         RuntimeError: fvcore counts an operator that no convention knows.
     """
     arch, model = find_arch(name), build_model(name).eval()
+    # Zeros: the count depends on shapes alone.
     analysis = FlopCountAnalysis(model, torch.zeros(1, 3, arch.resolution, arch.resolution))
     counted = analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).by_operator()
+    # A new version of fvcore may count more operators. Then a total would mean something else, without any error.
     if unknown := sorted(set(counted) - set(OPERATORS)):
         raise RuntimeError(f"{name}: fvcore counts operators that no convention names: {', '.join(unknown)}")
     operators = {operator: int(counted[operator]) for operator in OPERATORS}
@@ -64,6 +66,7 @@ def measure_network(name: str) -> Values:
             "weights": weights,
         },
         "noop_pool": closed.noop_pool,
+        # The paper counts a second pool that the released head has and this package does not build: it changes nothing.
         "published": {"flops": total - operators["batch_norm"] + closed.noop_pool, "params": weights},
         "closed_form": {c: {"flops": closed.flops(c), "params": closed.params(c)} for c in CONVENTIONS},
     }
@@ -79,7 +82,7 @@ def tables(result: Result) -> dict[str, Table]:
     registry, rows = read_registry(), []
     for model in result.values:
         row = registry.find(model, "fb")
-        paper = row.metric("acc1", "paper")
+        paper = row.metric("acc1", "paper")  # of the networks that the paper lists; D and F are only released
         rows.append(
             {
                 "model": model,

@@ -79,6 +79,7 @@ def measure(
         raise InputError("--invented needs --preset; a table has accuracies of its own")
     source = table if table is not None else load_preset(preset or "")
     names = list(METHODS) if methods == "all" else methods.split(",")
+    # Everything is checked before the first search: a comparison of real trainings takes hours.
     cases = plan_cases(source, parse_trainings(trainings), parse_budgets(max_flops))
     comparison = Comparison(cases, names, range(first_seed, first_seed + seeds), invented)
     with show_progress() as report:
@@ -117,6 +118,7 @@ def compare(comparison: Comparison, out: Path, workers: int, report: Report) -> 
     """
     cases, methods = comparison.cases, comparison.methods
     runs = [(case, method, seed) for case in cases for seed in comparison.seeds for method in methods]
+    # Seeds are in the outer loop, so that a stopped comparison has all methods for the seeds that it finished.
     total, done = sum(cases[case].trainings for case, _, _ in runs), 0
     found: dict[str, dict[str, list[Values]]] = {case: {method: [] for method in methods} for case in cases}
     for case, method, seed in runs:
@@ -155,12 +157,14 @@ def summary(comparison: Comparison, case: str, found: Mapping[str, Sequence[Valu
         "min_flops": config.constraint.min,
         "seeds": list(comparison.seeds),
     }
+    # Of a table the best candidate is known, and with it the regret.
     if not context.space.trainable:
         known = context.space.known()
         feasible = known[context.constraints.satisfied(known)]
         values |= {"pairs": len(feasible), "best": round(float(context.space.accuracy(feasible).max()), 4)}
     values["methods"] = {name: _describe(rows, values.get("best")) for name, rows in found.items()}
     ours = [row["acc1"] for row in found.get("nars", [])]
+    # One seed has no interval, and without NARS there is nothing to subtract from.
     if ours and len(ours) > 1:
         values["nars_minus"] = {
             name: _against(ours, [row["acc1"] for row in rows]) for name, rows in found.items() if name != "nars"
@@ -188,6 +192,7 @@ def _describe(rows: Sequence[Values], best: float | None) -> Values:
 def _against(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
     """Return the paired difference of NARS and another method, and the share of seeds with which NARS is better."""
     difference = np.subtract(ours, theirs)
+    # On a table two methods often find the same candidate. Such a tie counts half for each.
     share = float((difference > 0).mean() + (difference == 0).mean() / 2)
     return paired_difference(ours, theirs).rounded(4) | {"share_better": round(share, 3)}
 

@@ -54,6 +54,8 @@ class Method:
     change: Callable[[SearchConfig], SearchConfig] = lambda config: config
 
 
+# The order is that of the tables and the plot. `_sequential` baselines see every result before they propose again, which needs
+# a run without parallel workers: they show what batches cost a baseline. The last three are ablations of NARS.
 METHODS = {
     "nars": Method(nars),
     "random": Method(baselines.random_search),
@@ -116,6 +118,7 @@ class InventedEvaluator:
         top = float(self.oracle(np.array([space.find(candidate.values)]))[0])
         top += NOISE * float(np.random.default_rng(seed).normal())
         last = candidate.recipe.epochs
+        # All curves have the same shape, so every epoch ranks the candidates alike: early stopping loses nothing here.
         return Outcome(tuple(top - 10.0 * (last - epoch) / last for epoch in range(1, epochs + 1)), "ok", 0.0)
 
 
@@ -132,6 +135,7 @@ def run_one(method: Method, config: SearchConfig, invented: bool, folder: Path, 
             raise InputError(f"{folder} holds a search of another configuration; give another --out")
         return answer
     context, evaluator, truth = make_context(config, invented)
+    # The configuration is kept for a reader of the folder. `fingerprint` in the answer is what is compared.
     save_config(config, folder / CONFIG)
     with (
         cpu_threads(1),
@@ -139,7 +143,9 @@ def run_one(method: Method, config: SearchConfig, invented: bool, folder: Path, 
         ExecutorSettings(workers=workers).start(evaluator, config.processes) as executor,
     ):
         proposal = method.search(context, BatchRunner(context, ledger, executor, report))
+        # The ledger is in the order in which trainings ended, which depends on the workers.
         trials = sorted(ledger.trials, key=lambda t: (t.round, t.index))
+    # One thread here too: with another number of threads, the final training would have another accuracy.
     with cpu_threads(1):
         acc1 = true_accuracy(context, truth, proposal, folder, report)
     answer = {
@@ -182,12 +188,12 @@ def curve(context: Context, truth: Truth | None, trials: Sequence[Trial], acc1: 
     Args:
         acc1: true accuracy of the answer.
     """
-    epoch = min(
-        t.epochs for t in trials
-    )  # after so many epochs all trials can be compared, also those that stopped early
+    # Trials of NARS may stop early. All of them have the epochs of the shortest one, so these can be compared.
+    epoch = min(t.epochs for t in trials)
     measured = np.array([context.label(t, t.epochs if truth is None else epoch) for t in trials])
     best = [int(measured[: i + 1].argmax()) for i in range(len(trials))]
     if truth is None:
         return [float(value) for value in measured[best]]
     found = truth(np.array([trials[i].candidate for i in best]))
+    # The answer need not be the best measured trial: NARS may answer with a finalist. The curve ends where the table does.
     return [*map(float, found[:-1]), acc1]

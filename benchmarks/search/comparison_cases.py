@@ -32,6 +32,7 @@ def plan_cases(
         limited = table_config(source, flops) if isinstance(source, Path) else with_budget(source, flops)
         for total in trainings or [limited.trainings]:
             name = f"trainings_{total}" + ("" if flops is None else f"_flops_{flops / 1e6:g}M")
+            # The preset's own split of its trainings stays, even if `with_trainings` would split them in another way.
             cases[name] = limited if total == limited.trainings else with_trainings(limited, total)
     return cases
 
@@ -63,6 +64,7 @@ def with_trainings(config: SearchConfig, total: int) -> SearchConfig:
 def without_finalists(config: SearchConfig) -> SearchConfig:
     """Return the configuration with all trainings in stage 2, in about as many rounds as before."""
     total = config.trainings
+    # Near the old number of rounds the batches stay about as large, so that only the finalists are missing.
     rounds = min((r for r in range(1, total + 1) if total % r == 0), key=lambda r: abs(r - config.rounds))
     return config.replace(finalists=0, rounds=rounds, batch=total // rounds)
 
@@ -89,6 +91,8 @@ def table_config(path: Path, flops: float | None) -> SearchConfig:
             f"{path} has {feasible} pairs of at most {constraint.max:g} FLOPs; at least {FEWEST} are needed"
         )
     settings: dict[str, Any] = {"schema": 1, "about": "a table", "data": "table", "recipe": "table"}
+    # 4 batches of 9 and 4 finalists: the 40 trainings of the quickstart. Table trainings are not trained again with a longer
+    # schedule, so `final_stretch` is 1.
     small = {"batch": 9, "rounds": 4, "finalists": FINALISTS, "early_stopping": 0.98, "final_stretch": 1}
     settings |= {"name": space.name, "space": str(path), "constraint": constraint, "pool": min(feasible, POOL)}
     return read_config(settings | small | {"predictor": {}, "evolution": {}}, str(path))

@@ -112,9 +112,11 @@ def measure(plan: Plan = Plan()) -> Measured:
 def ensemble(space: SearchSpace, oracle: Oracle, plan: Plan) -> Score:
     """Return the score of a predictor that learnt from trials of the oracle."""
     window = Constraint("flops", plan.window[1], plan.window[0])
+    # Pool and trials come from different Sobol sequences: the trials of a search are not the rows that it was pretrained on.
     pool, rows, mask = sample(space, plan.pool, window, 1), sample(space, plan.trials, window, 2), arch_mask(space)
     costs = space.cost(pool)
     predictor = AccuracyPredictor(mask, seed=0)
+    # FLOPs and parameters alone, as in the paper. The committed result was measured so.
     predictor.pretrain(encode(space, pool)[:, mask], np.stack([costs.flops(), costs.params()], 1).astype(float))
     predictor.fit(encode(space, rows), oracle(rows))
     return cautious_score(space, predictor, plan.settings.caution)
@@ -143,6 +145,7 @@ def pymoo_best(constraints: ConstraintSet, score: Score, evaluations: int, seed:
     from pymoo.operators.sampling.rnd import IntegerRandomSampling
     from pymoo.optimize import minimize
 
+    # pymoo is imported in this function, because only this benchmark needs it; so the class is defined here.
     class Search(Problem):  # type: ignore[misc]
         def __init__(self) -> None:
             top = constraints.space.sizes - 1
@@ -150,7 +153,8 @@ def pymoo_best(constraints: ConstraintSet, score: Score, evaluations: int, seed:
 
         def _evaluate(self, x: Any, out: dict[str, Any], *_: Any, **__: Any) -> None:
             rows = constraints.space.canonical(np.asarray(x, np.int64))
-            out["F"], out["G"] = -score(rows), constraints.excess(rows)  # pymoo minimises
+            # pymoo minimises, and takes a positive G for a violated constraint.
+            out["F"], out["G"] = -score(rows), constraints.excess(rows)
 
     algorithm = GA(
         pop_size=100,
@@ -175,6 +179,7 @@ def measure_landscape(space: SearchSpace, score: Score, budget: float, plan: Pla
         return float(found.scores[0])
 
     most = plan.settings.evaluations
+    # A search with five times the evaluations comes near to the best candidate, which nobody knows in a space of this size.
     long = dataclasses.replace(plan.settings, evaluations=5 * most, population=2 * plan.settings.population)
     runs: dict[str, list[float]] = {"ours": [], "pymoo": []}
     seconds: dict[str, list[float]] = {"ours": [], "pymoo": []}
@@ -186,7 +191,7 @@ def measure_landscape(space: SearchSpace, score: Score, budget: float, plan: Pla
     for seed in range(plan.seeds):
         # The rivals are slow. Where they run, they take turns with ours, so that the load of the machine meets both.
         for name in timed if seed < plan.rivals else timed[:1]:
-            start = time.thread_time()
+            start = time.thread_time()  # of this thread: other work on the machine does not count
             runs[name].append(searches[name](seed))
             seconds[name].append(time.thread_time() - start)
     used = max(evaluations)  # before the other settings below, which may use more
@@ -207,9 +212,11 @@ def measure_enumerated(space: SearchSpace, plan: Plan) -> Values:
     """Return how many seeds find the best candidate of a small space, which is known because all are enumerated."""
     small = restricted(space, plan.small)
     oracle, rows = Oracle(small), everything(small)
+    # Half of the candidates are too expensive, so that the search has to respect a budget here too.
     constraints = ConstraintSet(small, (Constraint("flops", float(np.median(small.cost(rows).flops()))),))
     feasible = rows[constraints.satisfied(rows)]
     best = float(oracle(feasible).max())
+    # Fewer evaluations than candidates: with as many, every search would find the best one.
     settings = dataclasses.replace(plan.settings, evaluations=plan.small_evaluations)
     found = [float(evolve(constraints, oracle, rows[:0], settings, s).scores[0]) for s in range(plan.seeds)]
     return {
@@ -217,6 +224,7 @@ def measure_enumerated(space: SearchSpace, plan: Plan) -> Values:
         "inside": len(feasible),
         "evaluations": plan.small_evaluations,
         "seeds": plan.seeds,
+        # Equal scores are equal candidates here, but batches of another size round in another way.
         "found": int(np.isclose(found, best, rtol=0, atol=1e-9).sum()),
     }
 
@@ -239,12 +247,13 @@ def targets(values: Values) -> dict[str, Target]:
     slowest = max(float(np.median(seconds["ours"])) for seconds in times)
     found = {"seconds": Target(round(slowest, 3), "at_most", 1.5)}
     if all("pymoo" in seconds for seconds in times):
-        # pymoo ran with the first seeds alone.
+        # pymoo ran with the first seeds alone. `zip` pairs these with the same seeds of ours.
         pairs = [(p, o) for row in times for o, p in zip(row["ours"], row["pymoo"], strict=False)]
         longer = speed_ratio(*zip(*pairs, strict=True))
         found["over_pymoo"] = RatioTarget(longer.ratio, "at_least", 4.0, longer)
     for name in LANDSCAPES:
         found[f"gap_{name}"] = Target(max(row["gap"] for row in values[name].values()), "at_most", 0.05)
+    # The worst seed of ours against the best seed of random search: the hardest comparison of the two.
     lead = min(min(row["runs"]["ours"]) - max(row["runs"]["random"]) for row in rows)
     found["over_random_25x"] = Target(round(lead, 4), "at_least", 0.0)
     small = values["enumerated"]

@@ -34,6 +34,7 @@ from fbnetv3.search.space.table_file import read_table
 from fbnetv3.training.engine import cpu_threads
 
 FINALISTS = 5
+# `lone` differs from the default in one thing, so that it shows what the ensemble adds.
 PREDICTORS = {
     "ensemble": PredictorSettings(),
     "lone": dataclasses.replace(PredictorSettings(), members=1),
@@ -118,9 +119,10 @@ def answer_all(space: TableSpace, trainings: Trainings, seed: int, pretraining: 
     predictors = {name: pretrained(space, settings, seed, pretraining) for name, settings in PREDICTORS.items()}
     trials, more = stage_two(predictors["ensemble"], space, first, trainings, seed)
     labels = first[space.position(trials)]
+    # All predictors learn from the trials of the default one: so they differ in stage 3 alone.
     for name in ("lone", "paper"):
         predictors[name].fit(encode(space, trials), labels)
-    rng, result = np.random.default_rng([seed, 1]), {}
+    rng, result = np.random.default_rng([seed, 1]), {}  # of random search; `seed` alone drew the first batch
     for share in SHARES:
         budget = Constraint("flops", max=float(np.quantile(space.labels["flops"], share)))
         constraints = ConstraintSet(space, (budget,))
@@ -128,6 +130,7 @@ def answer_all(space: TableSpace, trainings: Trainings, seed: int, pretraining: 
         ordered = trials[np.argsort(-labels, kind="stable")]  # best first
         chosen, evolved = {}, {}
         for name, predictor in predictors.items():
+            # A single network has no std that it could be cautious by.
             caution = EvolutionSettings().caution if name == "ensemble" else 0.0
             score = cautious_score(space, predictor, caution)
             evolved[name] = evolve(constraints, score, ordered, EvolutionSettings(caution=caution), seed).index
@@ -136,6 +139,7 @@ def answer_all(space: TableSpace, trainings: Trainings, seed: int, pretraining: 
         best_trials = ordered[constraints.satisfied(ordered)]
         finalists = choose_finalists(evolved["ensemble"], best_trials, FINALISTS)
         chosen[SEARCH] = best_of(constraints, finalists, second, space)
+        # Finalists were chosen by the ensemble, so its prediction is the one that may be too optimistic.
         expected = {
             name: float(predictors.get(name, predictors["ensemble"]).predict(encode(space, row))[0][0])
             for name, row in chosen.items()
@@ -174,11 +178,13 @@ def stage_two(
     """
     pool = space.table
     encoded, tried = encode(space, pool), np.zeros(len(pool), bool)
+    # All trials count here, also those outside of the budget: one search serves several budgets.
     rows = first_batch(len(pool), trainings.batch, seed)
     for _ in range(trainings.batches):
         tried[rows] = True
         predictor.fit(encoded[rows], label[rows])
         members = predictor.predict_members(encoded)
+        # After the last batch the predictor is only fitted.
         if len(rows) < trainings.batches * trainings.batch:
             rows = np.concatenate([rows, promising_batch(members, tried, trainings.batch)])
     return pool[rows], pool[promising_batch(members, tried, FINALISTS)]
@@ -203,6 +209,7 @@ def summary(rows: Sequence[Mapping[str, Answers]]) -> Values:
                     key: round(float(series.mean()), 3),
                     f"{key}_std": round(float(series.std()), 3),
                 }
+        # Regret is better when it is smaller, so the rival comes first in the difference: a gain is positive.
         for rival in ("stage2", "paper", "lone"):
             regrets = [[row[budget][name]["regret"] for row in rows] for name in (rival, SEARCH)]
             values[budget][f"gain_over_{rival}"] = paired_difference(*regrets).rounded(3)

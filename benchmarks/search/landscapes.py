@@ -27,6 +27,7 @@ class Oracle:
         columns = encode(space, np.zeros((1, len(space.sizes)), np.int64)).shape[1]
         self.space = space
         names = ("dropout", "stochastic_depth", "mixup")
+        # A space may leave out some of the three. Only those that it searches count.
         self.tops = {c.name: max(c.values) for c in space.coordinates if c.name in names}
         self.linear = rng.normal(size=columns) * 0.06
         self.first = rng.normal(size=(columns, hidden)) * 2.0 / columns**0.5
@@ -61,5 +62,6 @@ def restricted(space: SearchSpace, free: Collection[str]) -> SearchSpace:
 
 def everything(space: SearchSpace) -> IntMatrix:
     """Return all different index rows of a small space."""
+    # Several written rows may be one network after rounding. `canonical` makes them equal, and `unique` keeps one.
     grid = np.indices(space.sizes.tolist()).reshape(len(space.sizes), -1).T
     return np.unique(space.canonical(grid), axis=0)

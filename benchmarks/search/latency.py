@@ -66,6 +66,7 @@ def measure(
 def measure_space(name: str, networks: int, rounds: int, repeats: int) -> Values:
     """Return how the table of one space predicts the times of random architectures."""
     space = as_networks(load_space(name))
+    # Not from a constraint's window: the table has to hold for all architectures of the space.
     rows = random_rows(space, networks, np.random.default_rng(SEED))
     everything = distinct_parts(space, covering(space))
     # The larger space has thousands of blocks: there only those of the random architectures are measured.
@@ -77,11 +78,12 @@ def measure_space(name: str, networks: int, rounds: int, repeats: int) -> Values
             step(f"space {name}, repeat {repeat + 1}")
             # A new folder each time: a table that exists is not measured again.
             with tempfile.TemporaryDirectory() as folder:
-                start = time.thread_time()
+                start = time.thread_time()  # as the measurements themselves, which run on this thread
                 table = measure_table(space, wanted, Path(folder) / "table.json", silent, rounds)
                 seconds += (time.thread_time() - start) / repeats
             tables.append(table.latency(space, rows))
             wholes.append(measure_networks(archs, space, rounds))
+    # A slow minute of the machine changes one repeat. The median over repeats does not follow it.
     predicted, measured = np.median(tables, axis=0), np.median(wholes, axis=0)
     return {
         "networks": networks,
@@ -99,6 +101,7 @@ def measure_space(name: str, networks: int, rounds: int, repeats: int) -> Values
 def agreement(predicted: Floats, measured: Floats, flops: IntVector) -> dict[str, float]:
     """Return how well predicted times and FLOPs rank the measured times, and how far the predictions are off."""
     ratio = predicted / measured
+    # All sums may be too small by one factor, which no ranking and no choice of a network depends on.
     bias = float(ratio.mean())
     return {
         "rank_correlation": round(float(stats.spearmanr(predicted, measured)[0]), 4),

@@ -37,6 +37,7 @@ def measure(n: Annotated[int, typer.Option(min=1, help="Number of candidates to 
     """Train the candidates."""
     context = Context.of(load_preset("quickstart"))
     evaluate = context.evaluator()
+    # As in a search, whose first batch is a random part of a Sobol pool inside the window.
     pool = context.constraints.sample(2000, SEED)
     rows = pool[np.random.default_rng(SEED).permutation(len(pool))[:n]].tolist()
     accuracies = []

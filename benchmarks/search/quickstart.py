@@ -57,6 +57,7 @@ def measure(
     commit = commit_of(before)
     checkouts = {"before": before.resolve(), "after": after.resolve()}
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
+    # The versions take turns, so that a slow hour of the machine meets both.
     with count_steps(len(seeds) * len(checkouts)) as step:
         for seed in seeds:
             for name, checkout in checkouts.items():
@@ -86,6 +87,7 @@ def run_search(checkout: Path, seed: int, folder: Path) -> dict[str, float]:
     if not record.exists():
         command = [sys.executable, "-m", "fbnetv3", "search", "run", "--preset", "quickstart", "--seed", str(seed)]
         command += ["--workers", str(WORKERS), "--out", str(folder / "run")]
+        # Children's time counts once they have ended: the command, and the workers that it waited for.
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         # The working directory is another one than the checkout of this command: `-m` would find the package there.
         subprocess.run(
@@ -94,6 +96,7 @@ def run_search(checkout: Path, seed: int, folder: Path) -> dict[str, float]:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         accuracy = json.loads((folder / "run" / "result.json").read_text())["nars"]["test_acc1"]
+        # Written last: a folder without it is a search that was stopped, and is run again.
         record.write_text(json.dumps({"test_acc1": accuracy, "cpu_seconds": round(seconds, 1)}))
     found: dict[str, float] = json.loads(record.read_text())
     return found

@@ -42,6 +42,7 @@ def measure(
     """Make the zoo, with two trainings at the same time."""
     with show_progress() as report:
         account = make_zoo(load_zoo(ZOO), out, None, None, 0, Resources(at_once=2), report)
+    # The teacher is the largest network, trained without distillation. Only its accuracy is of interest here.
     teacher = account.pop("teacher")
     return Measured(account | {"teacher": {"acc1": teacher["test_acc1"], "network": account["networks"][-1]["model"]}})
 

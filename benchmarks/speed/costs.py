@@ -38,7 +38,7 @@ from fbnetv3.training.engine import cpu_threads, seeded
 
 SPACE = "released"
 WINDOW = Constraint("flops", 800e6, 400e6)  # published convention; section 4.2
-STREAMS = 3  # runs of the screening
+STREAMS = 3  # runs of the screening: the target is about their median
 ROWS, POOL, DRAWS, KEEP = 2**17, 20_000, 10**7, 100_000
 MEMBERS, WIDTH = 8, 128  # networks of the ensemble that scores candidates, and width of their hidden layers
 METHOD = (
@@ -92,6 +92,7 @@ def measure(
         memory["tenth"] = _peak_mib()
         runs = [run_screening(space, draws, keep, seed) for seed in range(1, streams + 1)]
         memory["whole"] = _peak_mib()
+        # One call for many rows, as a search makes it. The times of a row are those of the call divided by the rows.
         times = time_calls(_calls(space, sample(space, rows, WINDOW, seed=0), pool), rounds)
     labels = {name: [seconds / rows for seconds in times[name]] for name in ("statistics", "cost")}
     return Measured(
@@ -118,6 +119,8 @@ def measure(
 
 def _calls(space: NetworkSpace, index: IntMatrix, pool: int) -> dict[str, Callable[[], object]]:
     """Return the calls that are timed in turns, by name."""
+    # fvcore takes long, so it counts one network per call, the next row each time. A pool is another one in every call: the
+    # same rows would be found in caches.
     turns, seeds = itertools.cycle(range(len(index))), itertools.count(1)
 
     def sample_pool() -> None:
@@ -139,12 +142,14 @@ def count_built(space: NetworkSpace, row: Sequence[int]) -> int:
     Raises:
         RuntimeError: FLOPs or parameters differ from the closed form.
     """
+    # Imported here, so that its memory is not in the peak of the screening, which runs first.
     from fvcore.nn import FlopCountAnalysis
 
     arch = space.arch(row, "counted")
     model = build_model(arch, space.num_classes, space.in_chans).eval()
     counter = FlopCountAnalysis(model, torch.zeros(1, space.in_chans, arch.resolution, arch.resolution))
     total = int(counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total())
+    # A closed form that is fast and wrong would win the comparison.
     closed = space.cost(np.array([row]))
     built = total, sum(p.numel() for p in model.parameters())
     if built != (closed.flops("fvcore")[0], closed.params("fvcore")[0]):
@@ -163,6 +168,7 @@ class Screening(NamedTuple):
 
 def run_screening(space: SearchSpace, draws: int, keep: int, seed: int) -> Screening:
     """Screen `draws` candidates with one network, score the best with an ensemble, and time both together."""
+    # Both start from seed 0, so the screening network is a member of the ensemble, as in a search.
     cheap, score = _score(space, 1), _score(space, MEMBERS)
     start, cpu = time.perf_counter(), time.process_time()
     found = screen(space, WINDOW, draws, seed, cheap, score, keep)
@@ -195,6 +201,7 @@ def _summary(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def _digits(value: float) -> float:
+    """Return a value with four significant digits: fixed decimals would round the seconds of a look-up to zero."""
     return float(f"{value:.4g}")
 
 
@@ -207,6 +214,7 @@ def _peak_mib() -> int:
 def targets(values: Values) -> dict[str, Target]:
     """Return the targets, which are about medians."""
     stream = values["stream"]
+    # Memory that grows with the draws would be ten times as large after the complete run.
     memory = round(stream["peak_mib"]["whole"] / stream["peak_mib"]["tenth"], 3)
     return {
         "architectures_per_second": Target(

@@ -105,6 +105,7 @@ def passes(kind: str, images: Pixels, folder: Path) -> dict[str, Callable[[], in
         images: the images as an array.
         folder: the same images as files.
     """
+    # The labels of the arrays are those of the folders, so that all paths yield the same images with the same labels.
     labels = fashion_mnist().train.labels[: len(images)].tolist()
     transform = pillow_transform(kind)
     memory = load_data(f"memory:{folder}")
@@ -117,6 +118,7 @@ def passes(kind: str, images: Pixels, folder: Path) -> dict[str, Callable[[], in
             ("files", ImageFolder(folder / "train", transform)),
         ):
             runs[f"pil_{name}_{workers}"] = _loader(dataset, workers)
+        # Reading files is what the reader adds, and that is timed with the plain augmentation already.
         if kind == "crop_flip":
             sizes = Transforms(SIDE, SIDE, (0.5,) * 3, (0.25,) * 3)
             reader = load_data(str(folder), resolution=SIDE, transforms=sizes, workers=workers)
@@ -125,11 +127,12 @@ def passes(kind: str, images: Pixels, folder: Path) -> dict[str, Callable[[], in
 
 
 def _epochs(data: Data, kind: str) -> Callable[[], int]:
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(0)  # goes on from pass to pass, so that every pass shuffles in another way
     return lambda: _count(data.epoch(kind, BATCH, rng, ProcessRank()))
 
 
 def _loader(dataset: Any, workers: int) -> Callable[[], int]:
+    # Persistent workers: starting processes is not what a pass costs in a training of many epochs.
     loader = DataLoader(
         dataset, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
     )
@@ -145,11 +148,13 @@ def measure(rounds: Rounds = 15, images: int = 5000) -> Measured:
     """Time all paths, for both augmentations."""
     pixels = coloured(images)
     values: Values = {}
+    # One thread in the main process. The workers of a DataLoader come on top: their paths use more processors than `memory`.
     with tempfile.TemporaryDirectory() as folder, cpu_threads(1):
         write_files(pixels, Path(folder))
         for kind in AUGMENTATIONS:
             times = time_calls(passes(kind, pixels, Path(folder)), rounds)
             seen = images // BATCH * BATCH  # no path reads the last, smaller batch
+            # The rival is the fastest Pillow path of this machine: with files or arrays, with or without workers.
             best = fastest(times, [name for name in times if name.startswith("pil_")])
             values[kind] = {
                 "images_per_second": {name: round(seen / float(np.median(series))) for name, series in times.items()},

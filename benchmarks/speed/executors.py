@@ -77,8 +77,10 @@ def measure(rounds: Rounds = 5) -> Measured:
     """Time the jobs of every kind and length in all executors."""
     load = os.getloadavg()[0]
     space, recipe = load_space("micro"), load_recipe("fashion_mnist/micro")
+    # A real candidate, because the executors send it to their workers. Nobody trains it.
     row = sample(space, 1, Constraint("flops", max=4e5, min=1.5e5), seed=0)[0]
     candidate = space.candidate(row.tolist(), recipe, "busy")
+    # How much work half a second is depends on the machine, so it is measured first.
     thousands = thousands_per_second()
     seconds: dict[str, dict[str, list[float]]] = {}
     with contextlib.ExitStack() as stack:
@@ -93,6 +95,7 @@ def measure(rounds: Rounds = 5) -> Measured:
         for executor in executors.values():
             # The first jobs of a worker start a process and import the package, which is not what is measured.
             time_jobs(executor, dict.fromkeys(range(2 * WORKERS), Job(candidate, 300, 1)))
+        # A random order in every round: no executor always runs after the same other one.
         rng = np.random.default_rng(0)
         for _ in range(rounds):
             for length, count in COUNTS.items():
@@ -104,6 +107,7 @@ def measure(rounds: Rounds = 5) -> Measured:
                         times[name].append(time_jobs(executors[name], jobs))
     values: Values = {case: efficiencies(times) for case, times in seconds.items()}
     values |= {"rounds": rounds, "load": {"before": round(load, 2), "after": round(os.getloadavg()[0], 2)}}
+    # A real-time priority changes how much other work disturbs the jobs, so the result file says whether there was one.
     policy = {os.SCHED_RR: "real-time", os.SCHED_OTHER: "normal"}.get(os.sched_getscheduler(0), "other")
     return Measured(values, facts={"scheduling": policy})
 
@@ -124,7 +128,7 @@ def thousands_per_second() -> float:
     """Return how many thousand hashes a processor computes per second: the median of five tries."""
     tries = []
     for _ in range(5):
-        start = time.process_time()
+        start = time.process_time()  # not the clock: other work on the machine must not make the jobs smaller
         BusyJob("cpu")(None, 200, 0)
         tries.append(200 / (time.process_time() - start))
     return float(np.median(tries))

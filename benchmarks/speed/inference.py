@@ -84,7 +84,7 @@ RECIPE = Recipe(
     ema_decay=0.97,
     augmentation="flip",
 )
-QUICK = {
+QUICK = {  # few paths on small images, and none that compiles for minutes
     "resolution": 96,
     "threads": (1,),
     "batches": (1,),
@@ -124,6 +124,7 @@ def measure(
         epochs: epochs of these trainings.
     """
     values: Values = {"model": model, "resolution": resolution, "rounds": rounds}
+    # One pair of networks for all paths and numbers of threads: exports are written only once.
     ours, theirs = same_networks(model, resolution)
     macs = cost(find_arch(model), resolution=resolution).conv  # of one image
     with tempfile.TemporaryDirectory() as files, count_steps(len(threads) * len(batches) + 1 + len(seeds)) as step:
@@ -159,12 +160,14 @@ def time_paths(runs: Mapping[str, Run], example: torch.Tensor, rounds: int, macs
         name: {"ms": _milliseconds(series, 3)} | speed_ratio(times["timm_eager"], series).as_dict()
         for name, series in times.items()
     }
+    # int8 computes another function, so it is never the best path. It is compared with the best one below.
     best = fastest(times, [name for name in FP32 if name in runs])
     peer = fastest(times, [name for name in ("timm_eager", *PEERS) if name in runs])
     product = fastest(times, [name for name in times if name.startswith("matmul_")])
     values |= {
         "best": {"path": best, "peer": peer, "product": product}
         | {"over_peer": speed_ratio(times[peer], times[best]).as_dict()},
+        # A product of matrices has MATRIX**3 multiply-adds, all in one call: more per second is not to be had here.
         "peak_share": round(macs / MATRIX**3 * float(np.median(times[product]) / np.median(times[best])), 4),
     }
     if "int8" in runs:
@@ -174,6 +177,7 @@ def time_paths(runs: Mapping[str, Run], example: torch.Tensor, rounds: int, macs
 
 def measure_start(heavy: str, rounds: int) -> Values:
     """Time the import of this package against torch's, in fresh processes, and the building of a network against timm's."""
+    # A fresh process finds the package that runs here, also in a checkout that is not installed.
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
     run = functools.partial(subprocess.run, check=True, env=environment)
@@ -195,6 +199,7 @@ def measure_start(heavy: str, rounds: int) -> Values:
 
 def int8_accuracy(seeds: Sequence[int], epochs: int, step: Callable[[str], None]) -> Values:
     """Train networks on Fashion-MNIST and return their top-1 on all test images, in percent, in float32 and in int8."""
+    # Random weights would say nothing about int8: rounding matters where a network has learnt something.
     data = fashion_mnist()
     calibration = [normalise(part, data.mean, data.std) for part in data.train.images[:512].split(64)]
     batches = [normalise(part, data.mean, data.std) for part in data.test.images.split(500)]

@@ -40,6 +40,7 @@ def same_networks(name: str, side: int) -> tuple[nn.Module, nn.Module]:
             module.momentum = None  # the running statistics are the plain mean over all batches
     with torch.no_grad():
         ours(images)
+    # timm's networks pad by half the kernel, as the variants `_same_padding` of this package do.
     theirs = timm.create_model(name.removesuffix("_same_padding"))
     theirs.load_state_dict(convert_to_timm(ours.state_dict(), name))
     ours.eval()
@@ -89,6 +90,7 @@ def build_paths(
         elif name == "eager":
             runs[name] = without_gradients(ours)
         elif name == "int8":
+            # Images of noise are enough to time int8. Its accuracy is measured elsewhere, on real images.
             runs[name] = quantize(ours, [torch.randn_like(example) for _ in range(8)])
         elif name.startswith("export_"):
             runs[name] = exported(ours, example, name.removeprefix("export_"), files)
@@ -120,6 +122,7 @@ def matrix_products() -> dict[str, Callable[[], object]]:
     a, b = torch.randn(MATRIX, MATRIX), torch.randn(MATRIX, MATRIX)
     left = opset13.parameter([MATRIX, MATRIX], np.float32)
     product = openvino.Model([opset13.matmul(left, opset13.constant(b.numpy()), False, False)], [left])
+    # The same settings as for the networks: float32, and as many threads as torch has.
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1}
     request = openvino.Core().compile_model(product, "CPU", settings).create_infer_request()
     share = {"share_inputs": True, "share_outputs": True}

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from fbnetv3.arch import ARCHS, Arch, Block
 from fbnetv3.benchmarks.speed.data import coloured
 from fbnetv3.benchmarks.speed.inference import MICRO
+from fbnetv3.layers import use_channels_last
 from fbnetv3.model import build_model
 from fbnetv3.training.data.augment import PADDING
 from fbnetv3.training.data.memory import BLOCK, ImageData, Split
@@ -82,7 +83,7 @@ class Case:
         def build() -> nn.Module:
             return build_model(self.arch, 10, self.channels, recipe.dropout, recipe.stochastic_depth)
 
-        return seeded(build, SEED).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return use_channels_last(seeded(build, SEED))
 
     def data(self, begin: Callable[[], None] = lambda: None) -> Watched:
         """Return an epoch of `STEPS` batches to train on, and two images to evaluate on.
@@ -96,6 +97,7 @@ class Case:
             images = torch.from_numpy(coloured(count)).permute(0, 3, 1, 2)
         images = F.interpolate(images, (self.side, self.side)).contiguous()
         labels = full.train.labels[:count]
+        # `fit` evaluates after every epoch. Two images keep that short; it is not what is measured.
         val = Split(images[:2], labels[:2])
         return Watched("loop_speed", full.classes, full.mean, full.std, Split(images, labels), val, val, begin)
 
@@ -154,6 +156,7 @@ def by_hand(case: Case) -> Loop:
     average = copy.deepcopy(model)
     optimizer = make_optimizer(model, recipe)
     weights, averages = states(model), states(average)
+    # Rates are computed beforehand: the schedule is part of the overhead of `fit`, and no tensor operation.
     rates = [learning_rate(recipe, step, STEPS) for step in range(STEPS * recipe.epochs)]
     count, side, smoothing = STEPS * case.batch, case.side, recipe.label_smoothing
     together = BLOCK // case.batch * case.batch  # `fit` augments so many images at once
@@ -179,6 +182,7 @@ def by_hand(case: Case) -> Loop:
         summed = 0.0
         for step in range(STEPS):
             first = step * case.batch
+            # `fit` augments several batches in one call, which is faster. By hand it is done in the same blocks.
             if first % together == 0:
                 images = shifted(order[first : first + together], flipped, corner)
             x = images[first % together :][: case.batch].contiguous(memory_format=torch.channels_last)
@@ -189,6 +193,7 @@ def by_hand(case: Case) -> Loop:
             weight = float(rng.beta(recipe.mixup, recipe.mixup))
             optimizer.zero_grad()
             logits = model(torch.lerp(x.flip(0), x, weight))
+            # Mixup with the reversed batch, as in `fit`: the loss of two labels is the weighted sum of two losses.
             own = F.cross_entropy(logits, y, label_smoothing=smoothing)
             other = F.cross_entropy(logits, y.flip(0), label_smoothing=smoothing)
             loss = weight * own + (1 - weight) * other
@@ -212,7 +217,7 @@ def timm_loop(case: Case) -> Loop:
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
         momentum=recipe.momentum,
-        filter_bias_and_bn=True,
+        filter_bias_and_bn=True,  # no weight decay for norms and biases, as in the recipe
         alpha=recipe.alpha,
         eps=recipe.eps,
     )
@@ -224,7 +229,7 @@ def timm_loop(case: Case) -> Loop:
         num_epochs=recipe.epochs,
         warmup_epochs=int(recipe.warmup_epochs),
         warmup_lr=learning_rate(recipe, 0, STEPS),
-        warmup_prefix=True,
+        warmup_prefix=True,  # the decay begins after the warm-up
         step_on_epochs=False,
         updates_per_epoch=STEPS,
     )
@@ -271,6 +276,7 @@ def bare_loop(case: Case) -> Loop:
     return Loop(epoch, model, None)
 
 
+# `ours`, which is `fit` itself, is not among them: it drives the turns of these.
 LOOPS = {"by_hand": by_hand, "timm": timm_loop, "bare": bare_loop}
 
 

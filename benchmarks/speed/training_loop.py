@@ -22,7 +22,7 @@ from fbnetv3.benchmarks.harness import Benchmark, Measured, Target, Values
 from fbnetv3.benchmarks.result import Result
 from fbnetv3.benchmarks.speed.loops import CASES, LOOPS, SEED, STEPS, Case, Loop, difference, equal
 from fbnetv3.benchmarks.statistics import speed_ratio
-from fbnetv3.benchmarks.tables import Table, ratio
+from fbnetv3.benchmarks.tables import Format, Table, ratio
 from fbnetv3.search.space.measure_latency import cpu_model
 from fbnetv3.training.accuracy import measure as evaluate
 from fbnetv3.training.data.memory import ImageData
@@ -89,8 +89,10 @@ def measure(
     cases = {name: CASES[name] for name in networks}
     if rounds is not None:
         cases = {name: dataclasses.replace(case, rounds=rounds) for name, case in cases.items()}
+    # On one thread the loops differ by their overhead alone. More threads would hide it behind their own.
     with cpu_threads(1):
         values = {name: run_case(case) for name, case in cases.items()}
+    # Whoever repeats the measurement has to know what else could have slowed one loop more than another.
     facts = {
         "cpu": cpu_model(),
         "threads": "1",
@@ -137,6 +139,7 @@ def run_case(case: Case) -> Values:
 
 def _turn(loop: Loop, number: int, data: ImageData, watch: Watch) -> float:
     """Evaluate as `fit` has just done, then train an epoch on the clock, and return its mean loss."""
+    # Evaluation leaves the caches in a certain state. Every loop begins its turn with the same one.
     for model in (loop.model, loop.average):
         if model is not None:
             evaluate(model, data, "val")
@@ -184,7 +187,7 @@ def targets(values: Values) -> dict[str, Target]:
 
 def tables(result: Result) -> dict[str, Table]:
     """Return the images per second of every loop, and the ratios."""
-    columns = {
+    columns: dict[str, Format] = {
         "network": "`{name}`",
         **{f"{loop} (images/s)": f"{{images_per_second[{loop}]:.0f}}" for loop in ("ours", *LOOPS)},
         "times as fast as timm": lambda row: ratio(row["ours_over_timm"]),

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import warnings
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -53,7 +53,7 @@ def main() -> None:
         _fail(f"{message}{stop} `{context.command_path} --help` shows what it takes")
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     if message:
         print(f"fbnetv3: {message}", file=sys.stderr)
     sys.exit(2)

@@ -87,11 +87,13 @@ def export_model(model: nn.Module, example: Tensor, path: str | Path, format: st
         raise InputError(f"unknown format {format!r}; {available(format, FORMATS)}")
     row, path = FORMATS[format], Path(path)
     require(row.needs, f"format {format!r}")
+    # OpenVINO insists on its suffix and names its second file after the first.
     if path.suffix != row.suffix or path.is_dir():
         raise InputError(f"cannot write {path}; a file of format {format!r} ends in {row.suffix}")
     network = frozen_copy(model, example)
     with draft(path) as file:
         row.write(network, example, file)
+        # The check reads the file, not the object in memory, because the writing may be what goes wrong.
         difference = _check(row.load(file, example), network, example, format)
         paths = publish(file, path)
     return Exported(paths, format, difference, sum(file.stat().st_size for file in paths))
@@ -106,7 +108,7 @@ def frozen_copy(model: nn.Module, example: Tensor) -> nn.Module:
     given = f"{str(example.dtype).removeprefix('torch.')} {list(example.shape)} on {example.device}"
     if example.dim() != 4 or example.dtype != torch.float32 or example.device.type != "cpu" or not len(example):
         raise InputError(f"example is {given}; allowed: float32 images [N, C, H, W] on cpu")
-    network = copy.deepcopy(model).eval().requires_grad_(False)
+    network = copy.deepcopy(model).eval().requires_grad_(False)  # so that no call builds a graph for gradients
     try:
         network(example)
     except RuntimeError as error:
@@ -141,7 +143,7 @@ def openvino_model(model: nn.Module, example: Tensor) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # OpenVINO traces the network, which is deprecated in torch
         converted = openvino.convert_model(model, example_input=_several(example))
-    converted.reshape([-1, *example.shape[1:]])
+    converted.reshape([-1, *example.shape[1:]])  # any batch size, but the example's channels and size
     return converted
 
 
@@ -196,6 +198,7 @@ def _write_torch(model: nn.Module, example: Tensor, path: Path) -> None:
 def _write_openvino(model: nn.Module, example: Tensor, path: Path) -> None:
     import openvino
 
+    # Half-precision weights are OpenVINO's default, and they would change the logits.
     openvino.save_model(openvino_model(model, example), path, compress_to_fp16=False)
 
 

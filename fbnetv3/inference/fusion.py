@@ -14,6 +14,7 @@ _FUSED_ACTIVATIONS: dict[type[nn.Module], str] = {nn.Hardswish: "hardswish", nn.
 
 def fold_batch_norms(network: nn.Module) -> None:
     """Fold every batch norm into the convolution before it, in place. The network must be in eval mode."""
+    # In eval mode a batch norm is a multiplication and an addition per channel, which the weights and bias can absorb.
     for module in network.modules():
         if isinstance(module, ConvNormAct) and isinstance(module.bn, nn.BatchNorm2d):
             module.conv = fuse_conv_bn_eval(module.conv, module.bn)
@@ -39,9 +40,11 @@ class FusedConv(nn.Module):
     def __init__(self, layer: ConvNormAct, size: torch.Size) -> None:
         super().__init__()
         conv = layer.conv
+        # As plain lists and numbers: the operator below takes nothing else.
         self.geometry = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
         self.activation = _FUSED_ACTIVATIONS[type(layer.act)]
         self.bias = conv.bias
+        # Reordering once here saves oneDNN the reordering in every call.
         self.weight = torch.ops.mkldnn._reorder_convolution_weight(conv.weight.detach(), *self.geometry, list(size))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,6 +65,7 @@ class FusedSqueezeExcitation(nn.Module):
         """Scale the channels of [N, C, H, W]."""
         squeezed = self.act(F.linear(x.mean((2, 3)), self.reduce.weight.flatten(1), self.reduce.bias))
         scale = self.gate(F.linear(squeezed, self.expand.weight.flatten(1), self.expand.bias))
+        # In place: the input is the output of the depthwise convolution, which nobody else reads.
         return x.mul_(scale[:, :, None, None])
 
 
@@ -72,6 +76,7 @@ def _input_sizes(network: nn.Module, example: Tensor) -> dict[nn.Module, torch.S
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         sizes[layer] = inputs[0].shape
 
+    # Hooks on one run of the example: the sizes depend on strides and paddings of everything before.
     hooks = [m.register_forward_pre_hook(note) for m in network.modules() if isinstance(m, ConvNormAct)]
     with torch.no_grad():
         network(example)
@@ -83,7 +88,7 @@ def _input_sizes(network: nn.Module, example: Tensor) -> dict[nn.Module, torch.S
 def _replace(module: nn.Module, sizes: dict[nn.Module, torch.Size]) -> None:
     """Replace modules by fused ones, the innermost ones first."""
     for name, child in module.named_children():
-        _replace(child, sizes)
+        _replace(child, sizes)  # a squeeze-and-excitation keeps its inner modules, so they must be replaced first
         if isinstance(child, ConvNormAct):
             setattr(module, name, FusedConv(child, sizes[child]))
         elif isinstance(child, SqueezeExcitation):

@@ -85,7 +85,7 @@ def optimize_for_inference(model: nn.Module, example: Tensor, backend: str = "au
     """
     if backend not in ("auto", *BACKENDS):
         raise InputError(f"unknown backend {backend!r}; {available(backend, ('auto', *BACKENDS))}")
-    network = frozen_copy(model, example)
+    network = frozen_copy(model, example)  # also the reference that the backends are compared with
     if backend != "auto":
         return _optimized(backend, _build(backend, network, example), example)
     runs = {}
@@ -96,6 +96,7 @@ def optimize_for_inference(model: nn.Module, example: Tensor, backend: str = "au
             logger.info("backend %s is left out: %s", name, error)
     if not runs:
         raise InputError("no backend gives the logits of this network here; run the network without optimisation")
+    # The median, because a single call may be disturbed by anything else on the machine.
     times = time_calls({name: functools.partial(run, example) for name, run in runs.items()})
     seconds = {name: statistics.median(values) for name, values in times.items()}
     best = min(seconds, key=seconds.__getitem__)
@@ -124,7 +125,7 @@ def _build(backend: str, network: nn.Module, example: Tensor) -> Run:
     """Build a backend and check its logits on the example."""
     row = BACKENDS[backend]
     require(row.needs, f"backend {backend!r}")
-    run = row.build(frozen_copy(network, example), example)
+    run = row.build(frozen_copy(network, example), example)  # a copy of its own, since fusing changes it
     with torch.no_grad():
         difference = relative_difference(run(example), network(example))
     if difference > TOLERANCE:
@@ -142,6 +143,7 @@ def _optimized(name: str, run: Run, example: Tensor, seconds: Mapping[str, float
 def _eager(network: nn.Module, example: Tensor) -> Run:
     network = fuse_network(network, example)
 
+    # Inputs get the layout of the weights here, once, instead of in every layer.
     def run(images: Tensor) -> Tensor:
         with torch.no_grad():
             logits: Tensor = network(images.contiguous(memory_format=torch.channels_last))

@@ -41,7 +41,7 @@ def quantize(model: nn.Module, calibration: Iterable[Tensor]) -> OptimizedModel:
     """
     require(("openvino", "nncf"), "int8")
     batches = iter(calibration)
-    example = next(batches, None)
+    example = next(batches, None)  # the first batch of what may be a generator, used again below
     if example is None:
         raise InputError("calibration has no images; give an iterable of float32 batches [N, C, H, W]")
     network = frozen_copy(model, example)
@@ -63,6 +63,7 @@ def save_quantized(quantized: OptimizedModel, path: str | Path) -> tuple[Path, .
     import openvino
 
     with draft(path) as file:
+        # The rest of the network stays float32, as it was measured.
         openvino.save_model(quantized.run.model, file, compress_to_fp16=False)
         return publish(file, path)
 

@@ -53,6 +53,7 @@ def onnxruntime_run(content: bytes) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    # Networks are chains, so several operators at a time bring nothing and compete for the threads.
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
@@ -74,7 +75,7 @@ class OpenVINORun:
         self.shape = tuple(example.shape)
         self.threads = torch.get_num_threads()
         self.lock = threading.Lock()  # a request can run only one call at a time
-        fixed = model.clone()
+        fixed = model.clone()  # reshaping works in place, and the free shape is needed later
         fixed.reshape(list(self.shape))
         self.fixed = self._request(fixed)
         self.free: Any = None
@@ -94,6 +95,7 @@ class OpenVINORun:
         """Map images to logits."""
         import openvino
 
+        # Shared memory saves a copy of the input; `detach` and `contiguous` are what it requires.
         data = openvino.Tensor(images.detach().contiguous().numpy(), shared_memory=True)
         with self.lock:
             if tuple(images.shape) != self.shape and self.free is None:

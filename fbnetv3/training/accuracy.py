@@ -45,6 +45,7 @@ def measure(
         process: this process among those that evaluate together; None if it works alone.
     """
     process = process or ProcessRank()
+    # Images, hits, and hits among five. Percentages could not be averaged over processes with unequal parts.
     counts = [0.0, 0.0, 0.0]
     training = model.training
     model.eval()
@@ -59,5 +60,6 @@ def measure(
 
 def top_hits(logits: Tensor, labels: Tensor) -> tuple[int, int]:
     """Return how many rows of a batch have their label as the most probable class, and among the five most probable."""
+    # A network may have fewer than five classes.
     five = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
     return int((logits.argmax(1) == labels).sum()), int(five.sum())

@@ -68,7 +68,7 @@ class Position:
 class State:
     """The parts of a training that change with every step."""
 
-    model: nn.Module
+    model: nn.Module  # not wrapped or compiled, so that the keys of its state dict are the network's
     ema: MovingAverage | None
     optimizer: torch.optim.Optimizer
 
@@ -101,7 +101,7 @@ def save(
         if position is None
         else {"step": position.step, "losses": list(position.losses), "generators": list(position.generators)},
     }
-    if rows:
+    if rows:  # within the first epoch there are none yet
         table = io.StringIO()
         writer = csv.DictWriter(table, fieldnames=list(rows[0]))
         writer.writeheader()
@@ -138,6 +138,7 @@ def resume_from(
         return [], None
     if not allowed:
         raise InputError(f"{out} already holds a training; resume it, or give another folder")
+    # Everything is checked before anything is loaded, so that a refused checkpoint leaves the training as it is.
     content = load_torch(path, "checkpoint", ("identity", "metrics", "model", "ema", "optimizer", "position"))
     _check_identity(json.loads(content["identity"]), identity, path)
     position = None if content["position"] is None else Position(**content["position"])
@@ -149,7 +150,7 @@ def resume_from(
         )
     try:
         state.model.load_state_dict(content["model"])
-    except RuntimeError as error:
+    except RuntimeError as error:  # torch's list of differences, of which the first line says enough
         reason = str(error).split("\n")[0]
         raise InputError(f"{path} belongs to another network ({reason}); give another folder") from error
     if state.ema is not None:
@@ -161,6 +162,7 @@ def resume_from(
 
 
 def _check_identity(saved: dict[str, Any], identity: dict[str, Any], path: Path) -> None:
+    # The keys of this version: a checkpoint that lacks one was written by an older version and cannot be trusted to agree.
     for key, value in identity.items():
         if saved.get(key) != value:
             raise InputError(

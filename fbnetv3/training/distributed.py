@@ -62,7 +62,7 @@ def current_process() -> ProcessRank:
 def total(values: Sequence[float], process: ProcessRank, device: torch.device) -> list[float]:
     """Return the sum of each value over all processes, in float64, which counts images exactly."""
     if process.world_size == 1:
-        return list(values)
+        return list(values)  # not through a tensor: the values stay exactly what they are
     tensor = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(tensor)
     return [float(v) for v in tensor]

@@ -49,7 +49,7 @@ class Journal:
 
         A checkpoint that cannot be written is only a warning, since the next epoch may succeed, unless it is the last one.
         """
-        best = all(metrics.acc1 > earlier.acc1 for earlier in self.metrics)
+        best = all(metrics.acc1 > earlier.acc1 for earlier in self.metrics)  # of equal epochs, the first
         self.metrics.append(metrics)
         if self.events is not None:
             for key, value in asdict(metrics).items():
@@ -59,6 +59,7 @@ class Journal:
             return
         if self.process.rank == 0:
             try:
+                # The best weights come first: after a crash between the two, the epoch is trained and written again.
                 if best:
                     save_best(self.state.reported, self.out, metrics)
                 save(self.state, self.out, self.identity, self.metrics)
@@ -87,6 +88,7 @@ class Journal:
             generator: state of this process's torch generator.
         """
         assert self.out is not None, "there is no folder to save to"
+        # Every process has its own losses and its own dropout masks; process 0 writes all of them.
         losses, generators = zip(*gathered((loss_sum, generator), self.process), strict=True)
         if self.process.rank == 0:
             save(self.state, self.out, self.identity, self.metrics, Position(step, losses, generators))
@@ -96,6 +98,7 @@ class Journal:
     def _stop_requested(self) -> bool:
         """Whether any process was asked to stop: a signal may reach only one of them, but all must stop at one step."""
         asked = self.request.signal is not None
+        # A message to all processes in every step, but only of one number.
         return total([asked], self.process, torch.device(self.engine.device))[0] > 0
 
 

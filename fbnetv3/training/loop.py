@@ -77,6 +77,7 @@ def fit(
     if not 1 <= epochs <= recipe.epochs:
         raise InputError(f"epochs is {epochs}; allowed: 1 to the recipe's {recipe.epochs}")
     teacher = _check_teacher(model, recipe, teacher)
+    # Mistakes in the settings show here, before the folder is touched.
     trainer = Trainer.start(model, recipe, data, seed, engine, teacher)
 
     def after_step(epoch: int, step: int, loss_sum: float) -> None:
@@ -88,7 +89,7 @@ def fit(
             journal.save_position(step, loss_sum, trainer.generator_state())
 
     with open_journal(trainer.state, trainer.identity, trainer.process, engine, out, resume) as journal:
-        for epoch in range(len(journal.metrics), epochs):
+        for epoch in range(len(journal.metrics), epochs):  # after those that a resumed training has already
             mean_loss = trainer.train_epoch(epoch, journal.take_position(), after_step)
             journal.add_epoch(trainer.measure_epoch(epoch, mean_loss, split), last=epoch + 1 == epochs)
     return Trained(trainer.state.reported.eval(), tuple(journal.metrics))
@@ -97,7 +98,7 @@ def fit(
 def _check_teacher(model: nn.Module, recipe: Recipe, teacher: nn.Module | None) -> nn.Module | None:
     """Return the teacher that the recipe needs, or None. Note in `model` which weights the teacher came from."""
     if not recipe.distillation:
-        return None
+        return None  # an unused teacher would cost a forward pass in every step
     if teacher is None:
         raise InputError(
             f"the recipe distils with weight {recipe.distillation}: give a teacher, or set distillation to 0"

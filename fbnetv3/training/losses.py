@@ -28,6 +28,7 @@ class Target:
 
     def part(self, rows: slice) -> Target:
         """Return the target of some rows of the batch."""
+        # The weight is the same for all rows: a batch draws one.
         teacher = None if self.teacher is None else self.teacher[rows]
         return Target(self.labels[rows], self.other[rows], self.weight, teacher)
 

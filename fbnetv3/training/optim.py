@@ -30,7 +30,7 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
         {"params": plain, "weight_decay": 0.0},
         {"params": decayed, "weight_decay": recipe.weight_decay},
     ]
-    return [group for group in groups if group["params"]]
+    return [group for group in groups if group["params"]]  # a network may have no norms and biases
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -73,7 +73,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     if recipe.schedule == "cosine":
         length = recipe.epochs * steps_per_epoch - warmup_steps
         return 0.5 * recipe.lr * (1.0 + math.cos(math.pi * (step - warmup_steps) / length))
-    epochs = int((step - warmup_steps) / steps_per_epoch)
+    epochs = int((step - warmup_steps) / steps_per_epoch)  # full epochs after warm-up, which may end within one
     return recipe.lr * recipe.lr_decay ** (epochs if recipe.schedule == "exponential" else epochs // recipe.step_epochs)
 
 
@@ -91,6 +91,7 @@ class MovingAverage(nn.Module):
         super().__init__()
         self.decay = decay
         self.module = copy.deepcopy(model)
+        # A buffer, because torch's AveragedModel has it in its state dict too.
         self.register_buffer("n_averaged", torch.tensor(0))
         self._places = _places(self.module), _places(model)
         # Floating-point tensors come first in both lists, so that one slice of each can be averaged in one call.
@@ -104,6 +105,7 @@ class MovingAverage(nn.Module):
     def update(self) -> None:
         """Move the average towards the present weights of the network."""
         averages, news = map(_tensors, self._places)
+        # The first weights would otherwise stay in the average for long: at a decay of 0.999, for a thousand steps.
         if self.n_averaged == 0:
             torch._foreach_copy_(averages, news)
         else:

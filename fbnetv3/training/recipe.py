@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from fbnetv3.schema import STRICT, read
 
+# The types check a value when a recipe is made, whether it comes from a file, from --set or from a search.
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -59,6 +60,7 @@ class Recipe:
 
     @model_validator(mode="after")
     def _agrees(self) -> Recipe:
+        # Torch's own message for this comes only when the optimizer is made, minutes into a run.
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0.0:
             raise ValueError("nesterov is true and momentum 0.0; Nesterov's SGD needs a momentum above 0")
         if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:

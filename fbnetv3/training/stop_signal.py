@@ -42,6 +42,7 @@ def stop_request() -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         request.signal = number
 
+    # `note` does nothing but note: in a signal handler, saving could interrupt a save.
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield request

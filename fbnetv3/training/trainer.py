@@ -124,6 +124,7 @@ class Trainer:
             for step, (x, labels) in enumerate(batches, start=done):
                 in_all = epoch * self.steps + step
                 rate = learning_rate(self.recipe, in_all, self.steps)
+                # Set in every step instead of by torch's schedulers, which have a state of their own to save.
                 for group in self.state.optimizer.param_groups:
                     group["lr"] = rate
                 loss_sum += self.step(x, labels, rng, f"step {in_all}, learning rate {rate:g}")

@@ -142,7 +142,7 @@ def _join(address: str, cpus: int) -> None:
         ray.init(address, **settings)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}; begin one with `ray start --head`, or give "
+            f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}; start one with `ray start --head`, or give "
             "HOST:PORT, auto or local"
         ) from None
 

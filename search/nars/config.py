@@ -17,6 +17,7 @@ from fbnetv3.files import write_atomically
 from fbnetv3.schema import STRICT, dump_yaml, find_yaml, list_yaml, load_yaml, read
 from fbnetv3.search.nars.evolve import PRESETS as EVOLUTIONS
 from fbnetv3.search.nars.evolve import EvolutionSettings
+from fbnetv3.search.predictor.settings import PRESETS as PREDICTORS
 from fbnetv3.search.predictor.settings import PredictorSettings
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.space.latency import LatencyLimit
@@ -85,10 +86,9 @@ def read_config(data: Any, where: str) -> SearchConfig:
     """Read a configuration strictly. Errors name `where`, key and value."""
     if isinstance(data, Mapping):
         data = {str(key): value for key, value in data.items()}
-        if isinstance(data.get("evolution"), str):
-            data["evolution"] = _evolution(data["evolution"], where)
-        if isinstance(data.get("predictor"), str):
-            data["predictor"] = PredictorSettings.preset(data["predictor"])
+        for key, presets in (("evolution", EVOLUTIONS), ("predictor", PREDICTORS)):
+            if isinstance(data.get(key), str):
+                data[key] = _preset(presets, data[key], f"{where}: {key}")
         if isinstance(data.get("also"), list | tuple):
             data["also"] = tuple(read(Constraint, row, f"{where}: also[{i}]") for i, row in enumerate(data["also"]))
     nested = {"constraint": Constraint, "predictor": PredictorSettings, "evolution": EvolutionSettings}
@@ -104,10 +104,10 @@ def read_config(data: Any, where: str) -> SearchConfig:
     return config
 
 
-def _evolution(name: str, where: str) -> EvolutionSettings:
-    if name not in EVOLUTIONS:
-        raise InputError(f"{where}: evolution is {name!r}; give one of {', '.join(EVOLUTIONS)}, or settings")
-    return EVOLUTIONS[name]
+def _preset(presets: Mapping[str, Any], name: str, where: str) -> Any:
+    if name not in presets:
+        raise InputError(f"{where} is {name!r}; give one of {', '.join(presets)}, or settings")
+    return presets[name]
 
 
 def list_presets() -> list[str]:

@@ -2,7 +2,12 @@
 
 import pytest
 
+from fbnetv3.search.execution.settings import ExecutorSettings
+from fbnetv3.search.report import plots
+from fbnetv3.search.sessions import run_search
 from fbnetv3.training.engine import cpu_threads
+from tests.search.images import fashion_config
+from tests.search.scripted import Scripted
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -10,3 +15,26 @@ def one_thread():
     """Let torch compute on one thread: on several, test processes that run at the same time wait for each other's threads."""
     with cpu_threads(1):
         yield
+
+
+@pytest.fixture(scope="session")
+def scripted_search(tmp_path_factory):
+    """Configuration, folder and results of a search with a baseline and scripted trainings. Copy the folder to change it."""
+    folder = tmp_path_factory.mktemp("scripted")
+    cfg = fashion_config(folder, pool=128, batch=6, baseline=True, final_training=False)
+    return cfg, folder / "run", search_without_drawing(cfg, folder / "run", Scripted())
+
+
+@pytest.fixture(scope="session")
+def trained_search(tmp_path_factory):
+    """Configuration, folder and results of a search with a baseline and real trainings. Copy the folder to change it."""
+    folder = tmp_path_factory.mktemp("trained")
+    cfg = fashion_config(folder, baseline=True)
+    return cfg, folder / "run", search_without_drawing(cfg, folder / "run")
+
+
+def search_without_drawing(cfg, folder, evaluator=None):
+    """Run a search in this process. Its plots are not rendered, which would take as long as the search."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "png_of", lambda figure: b"a PNG")
+        return run_search(cfg, folder, evaluator=evaluator, executor=ExecutorSettings(workers=1))

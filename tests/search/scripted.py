@@ -13,6 +13,11 @@ from fbnetv3.search.trial import Ledger, Outcome
 from fbnetv3.training.engine import cpu_threads
 
 BASE_RECIPE = {"optimizer": "sgd", "lr": 0.05, "epochs": 2, "batch_size": 500, "ema_decay": 0.8}
+# A predictor and an evolution that are quick. What they find is worse, but every stage runs.
+QUICK = {
+    "predictor": {"pretrain_epochs": 5, "members": 2},
+    "evolution": {"evaluations": 500, "restarts": 0},
+}
 
 
 def config(tmp_path, **changes):
@@ -20,7 +25,7 @@ def config(tmp_path, **changes):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(BASE_RECIPE))
     small = {"recipe": str(recipe), "pool": 64, "batch": 2, "rounds": 2, "finalists": 2, "final_stretch": 1}
-    return load_preset("quickstart").replace(**small | changes)
+    return load_preset("quickstart").replace(**QUICK | small | changes)
 
 
 class Scripted:
@@ -35,6 +40,18 @@ class Scripted:
             return Outcome((), "diverged", 0.0)
         top = 80 - 20 * candidate.recipe.mixup + cost(candidate.arch, 10, 1).flops() / 2e5
         return Outcome(tuple(top - 10 / (e + 1) for e in range(epochs)), "ok", 0.0)
+
+
+class Failing(Scripted):
+    """Trainings with these numbers, counted from 0, fail, as they do on a full disk."""
+
+    def __init__(self, fails):
+        super().__init__()
+        self.fails = fails
+
+    def __call__(self, candidate, epochs, seed):
+        outcome = super().__call__(candidate, epochs, seed)
+        return Outcome((), "failed", 0.0, "OSError: disk full") if len(self.calls) - 1 in self.fails else outcome
 
 
 def run_scripted(cfg, path, search=nars, evaluator=None):

@@ -166,11 +166,13 @@ def test_a_second_search_is_refused_and_a_killed_one_blocks_nothing(path):
     ready, done = context.Event(), context.Event()
     process = context.Process(target=hold, args=(path, ready, done))
     process.start()
-    assert ready.wait(60)
-    with pytest.raises(InputError, match="in use by another search"), Ledger.open(path, "config"):
-        pass
-    process.kill()
-    process.join()
+    try:
+        assert ready.wait(60)
+        with pytest.raises(InputError, match="in use by another search"), Ledger.open(path, "config"):
+            pass
+    finally:
+        process.kill()
+        process.join()
     with Ledger.open(path, "config") as ledger:
         assert len(ledger.trials) == 3
 

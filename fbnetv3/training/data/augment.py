@@ -54,6 +54,7 @@ def draw(kind: str, count: int, size: tuple[int, ...], rng: np.random.Generator)
         return lambda images, rows: images
     if kind == "resized_crop_flip":
         return _draw_crops(count, size, rng)
+    # The order of the draws is part of what a seed means, so it must not change.
     flipped = torch.from_numpy(rng.random(count) < 0.5)
     if kind == "flip":
         return lambda images, rows: _shift(images, flipped[rows])
@@ -79,6 +80,7 @@ def draw_boxes(count: int, height: int, width: int, rng: np.random.Generator) ->
     The distribution is that of torchvision's RandomResizedCrop. How many numbers are drawn does not depend on their values,
     so that all later draws are the same for every image size.
     """
+    # Uniform in the area, and in the logarithm of the ratio, so that wide and tall crops are equally likely.
     area = height * width * rng.uniform(AREA[0], AREA[1], (count, TRIES))
     ratio = np.exp(rng.uniform(np.log(RATIO[0]), np.log(RATIO[1]), (count, TRIES)))
     place = rng.random((2, count))
@@ -126,7 +128,7 @@ def _resize_crops(images: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
     across = _bilinear(left, columns, width)
     across = torch.where(flipped[:, None, None], across.flip(1), across)
     pixels = down[:, None] @ images.float() @ across.transpose(1, 2)[:, None]
-    return pixels.round_().to(torch.uint8)
+    return pixels.round_().to(torch.uint8)  # interpolation cannot leave 0..255
 
 
 def _bilinear(start: Tensor, length: Tensor, size: int) -> Tensor:

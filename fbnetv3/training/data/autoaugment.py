@@ -49,7 +49,7 @@ def draw_codes(policy: str, count: int, rng: np.random.Generator) -> np.ndarray:
 def apply_codes(images: Tensor, codes: Tensor, policy: str) -> Tensor:
     """Return uint8 images [n, 1 or 3, h, w] changed by their codes [n, 2], as if they were changed one by one."""
     operations = _tables(policy)[0]
-    images = images.clone()
+    images = images.clone()  # they may be the data set itself
     for column in codes.unbind(1):
         for code in column[column > 0].unique().tolist():
             rows = (column == code).nonzero()[:, 0]
@@ -68,6 +68,7 @@ def change_image(image: Any, policy: str, rng: np.random.Generator) -> Any:
 def operate(image: Any, operation: Operation) -> Any:
     """Apply one operation to a Pillow image, or to a uint8 tensor [..., 1 or 3, h, w]. New pixels are black."""
     name, magnitude = operation
+    # The others are affine maps, whose arguments depend on the size of the image.
     if name in _PLAIN:
         return _PLAIN[name](image, magnitude)
     height, width = TF.get_size(image)

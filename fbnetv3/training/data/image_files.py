@@ -113,6 +113,7 @@ def open_folder(root: Path) -> ImageSource:
     Raises:
         InputError: the layout is another one, or the splits do not have the same classes.
     """
+    # Reversed, so that the preferred name overwrites the others.
     found = {
         split: root / name for split, names in SPELLINGS.items() for name in reversed(names) if (root / name).is_dir()
     }
@@ -157,6 +158,7 @@ def open_lists(lists: Path, root: Path) -> ImageSource:
     for split, names in folders.items():
         if odd := set(names) - set(classes):
             raise InputError(f"{found[split]} has classes that {found['train']} lacks: {', '.join(sorted(odd))}")
+        # Numbered by the classes of train, also where another split lacks some of them.
         number = {name: index for index, name in enumerate(classes)}
         labels = np.array([number[name] for name in names], dtype=np.int64)
         splits[split] = ImageFiles(root, np.array([os.fsencode(line) for line in paths[split]]), labels)
@@ -166,6 +168,7 @@ def open_lists(lists: Path, root: Path) -> ImageSource:
 def _read_list(path: Path, root: Path) -> list[str]:
     """Return the lines of a file list. Only the first image is looked for, because there may be a million."""
     try:
+        # File names are bytes, which need not be UTF-8; `surrogateescape` and `fsencode` bring them back.
         lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; give a list of files") from None
@@ -179,7 +182,7 @@ def _read_list(path: Path, root: Path) -> list[str]:
 
 
 def _image_folder(folder: Path) -> tuple[ImageFiles, tuple[str, ...]]:
-    from torchvision.datasets import ImageFolder
+    from torchvision.datasets import ImageFolder  # its order of classes and files is what everybody expects
 
     try:
         listed = ImageFolder(str(folder))
@@ -192,5 +195,6 @@ def _image_folder(folder: Path) -> tuple[ImageFiles, tuple[str, ...]]:
 
 def list_files(listed: Any, folder: Path) -> ImageFiles:
     """Return the files that torchvision's ImageFolder found below a folder."""
+    # Relative paths: they identify the images also when the folder is moved.
     paths = [os.fsencode(os.path.relpath(path, folder)) for path, _ in listed.samples]
     return ImageFiles(folder, np.array(paths), np.array(listed.targets, dtype=np.int64))

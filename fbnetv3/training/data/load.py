@@ -108,6 +108,7 @@ def choose(labels: np.ndarray, number: Callable[[int], int], seed: int) -> np.nd
     marked = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels).tolist():
         rows = np.flatnonzero(labels == label)
+        # A generator for each class, so that a new class changes nothing for the others.
         marked[np.random.default_rng([seed, label]).permutation(rows)[: number(len(rows))]] = True
     return marked
 
@@ -135,6 +136,7 @@ class ImageSubset:
 
 
 def _open(spec: str, download: bool) -> ImageSource:
+    # A name that is no folder is a mistyped set, so the message explains all forms instead of "no such folder".
     known = ("torchvision:", "list:", "hfds/", "wds/", "hfids/", "tfds/")
     if not spec.startswith(known) and not Path(spec).expanduser().is_dir():
         raise InputError(f"unknown data set {spec!r}; available: {FORMS}")
@@ -162,6 +164,7 @@ def _arrange(source: ImageSource, limit: int | None) -> tuple[ImageSource, list[
     splits, about = dict(source.splits), []
     if "val" not in splits:
         labels = splits["train"].labels
+        # At least one image of a class, but never all of them.
         held = choose(labels, lambda count: min(count - 1, max(1, round(HELD_OUT * count))), SEED)
         if not held.any():
             raise InputError(f"{source.name} has one image a class and no val; nothing can be held out: add images")
@@ -173,6 +176,7 @@ def _arrange(source: ImageSource, limit: int | None) -> tuple[ImageSource, list[
             rows = np.flatnonzero(choose(images.labels, lambda count: limit, SEED))
             splits[name] = ImageSubset(images, rows)
         about.append(f"{limit} a class")
+    # In a fixed order, on which the hash depends.
     ordered = {name: splits[name] for name in SPLITS if name in splits}
     return ImageSource(source.name, source.classes, ordered), [*about, f"id {_fingerprint(ordered)}"]
 
@@ -194,6 +198,7 @@ def _reader(
         transforms = Transforms(round(resolution / CROP_RATIO), resolution, IMAGENET_MEAN, IMAGENET_STD)
     if transforms.in_chans not in MODES:
         raise InputError(f"transforms: {transforms.in_chans} channels; allowed for images: 1 (grey) or 3 (RGB)")
+    # The name says everything that changes the pixels, because a training resumes only on data of the same name.
     sizes = f"{resolution} px, evaluated at {transforms.crop} of {transforms.resize}"
     name = f"{source.name} ({', '.join([sizes, *about])})"
     return ReaderData(name, source.classes, source.splits, transforms, resolution, workers)
@@ -203,6 +208,7 @@ def _in_memory(source: ImageSource, about: list[str], resolution: int | None, wo
     side = resolution or source.splits["train"].read(0).height
     channels = 1 if _is_grey(source.splits["train"]) else 3
     count = sum(len(images.labels) for images in source.splits.values())
+    # Checked before anything is decoded: running out of memory after an hour would be worse.
     if (needed := count * channels * side * side) > MEMORY:
         raise InputError(
             f"{count} images of {side} x {side} pixels take {needed / 2**30:.1f} GiB of memory; allowed: "
@@ -211,7 +217,7 @@ def _in_memory(source: ImageSource, about: list[str], resolution: int | None, wo
     scale = Transforms(side, side, (0.0,) * channels, (1.0,) * channels)  # only its sizes and channels are used
 
     def decode(split: str) -> Split:
-        if split not in source.splits:
+        if split not in source.splits:  # `ImageData` has all three splits; a missing one is empty
             return Split(torch.empty(0, channels, side, side, dtype=torch.uint8), torch.empty(0, dtype=torch.long))
         images = source.splits[split]
         crop = functools.partial(eval_image, scale) if resolution else functools.partial(_unscaled, scale, images)
@@ -219,12 +225,13 @@ def _in_memory(source: ImageSource, about: list[str], resolution: int | None, wo
 
     train = decode("train")
     name = f"memory:{source.name} ({', '.join([f'{side} px', *about])})"
-    mean, std = pixel_statistics(train.images)
+    mean, std = pixel_statistics(train.images)  # of train alone: the other splits must not influence a training
     return ImageData(name, source.classes, mean, std, train, decode("val"), decode("test"))
 
 
 def _is_grey(images: ImageCollection) -> bool:
     """Whether a sample of images, spread over the whole collection, has no colours."""
+    # Spread, since sets are sorted by class and a whole class may be grey.
     rows = np.linspace(0, len(images.labels) - 1, LOOKED_AT).astype(int)
     return all(images.read(row).mode in ("1", "L") for row in set(rows.tolist()))
 

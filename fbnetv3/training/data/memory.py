@@ -81,6 +81,7 @@ class ImageData:
         """
         change = draw(augmentation, len(self.train), self.train.images.shape[2:], rng)
         order = torch.from_numpy(rng.permutation(len(self.train)))
+        # [steps, processes, images]: every process takes its part of every batch; the rest of the images is left out.
         size, steps = process.local_batch(batch_size), len(self.train) // batch_size
         mine = order[: steps * batch_size].view(steps, process.world_size, size)[start:, process.rank]
 

@@ -68,6 +68,7 @@ class ReaderData:
         if augmentation not in KINDS:
             raise InputError(f"unknown augmentation {augmentation!r}; available: {', '.join(KINDS)}")
         images = self.images("train")
+        # One number seeds the changes of all images of the pass; workers derive theirs from it and the image's index.
         seed, order = int(rng.integers(2**62)), rng.permutation(len(images.labels))
         size, steps = process.local_batch(batch_size), len(order) // batch_size
         mine = order[: steps * batch_size].reshape(steps, process.world_size, size)[start:, process.rank]
@@ -85,6 +86,7 @@ class ReaderData:
 
     def _load(self, images: ImageCollection, rows: list[np.ndarray], prepare: Prepare) -> Iterator[Batch]:
         for pixels, labels in read_batches(images, rows, prepare, self.workers):
+            # Normalised here and not in the workers: uint8 is a quarter of the bytes to send.
             yield self.transforms.normalise(pixels.contiguous(memory_format=torch.channels_last)), labels
 
 
@@ -100,6 +102,7 @@ def train_image(augmentation: str, transforms: Transforms, seed: int, image: Any
     other kinds change the crop that evaluation sees.
     """
     rng = np.random.default_rng([seed, index])
+    # These two change what is cropped; the others change the crop.
     if augmentation not in ("resized_crop_flip", "autoaugment"):
         return augment(eval_image(transforms, image)[None], augmentation, rng)[0]
     image = image.convert(MODES[transforms.in_chans])
@@ -128,6 +131,7 @@ def read_batches(
     Raises:
         InputError: an image is damaged.
     """
+    # A batch is the unit of work of a worker, so that batches come in order whatever the number of workers.
     batches = _Batches(images, rows, prepare)
     loaded: Any = map(batches.__getitem__, range(len(rows)))
     if workers and rows:

@@ -84,6 +84,7 @@ def _shards(root: Path, names: tuple[str, ...]) -> list[Path]:
             raise InputError(
                 f"{info}: expected splits, each with filenames ({error!r}); correct the file or remove it"
             ) from None
+    # Whole words of the name: "constrain-0000" is no shard of train.
     return [path for path in sorted(root.glob("*.tar")) if set(re.split(r"[-_.]", path.stem)) & set(names)]
 
 
@@ -102,7 +103,7 @@ def _samples(shard: Path) -> Iterator[tuple[str, int, int, int]]:
         with tarfile.open(shard, "r:") as tar:  # "r:" refuses compressed files, whose bytes have no fixed places
             for member in tar:
                 folder, slash, name = member.name.rpartition("/")
-                key, _, ending = name.partition(".")
+                key, _, ending = name.partition(".")  # the key ends at the first dot, but dots in folders belong to it
                 sample = found.setdefault(folder + slash + key, {})
                 if ending.lower() in IMAGE_ENDINGS:
                     sample["image"] = (member.offset_data, member.size)
@@ -110,6 +111,7 @@ def _samples(shard: Path) -> Iterator[tuple[str, int, int, int]]:
                     sample["label"] = int(content.read())
     except (OSError, tarfile.TarError, ValueError) as error:
         raise InputError(f"{shard} is no WebDataset shard that can be read: {error}") from error
+    # After the whole shard: the files of a sample may come in any order.
     for key, sample in found.items():
         if set(sample) != {"image", "label"} or sample["label"] < 0:
             raise InputError(

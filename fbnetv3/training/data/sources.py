@@ -83,6 +83,7 @@ def _torchvision(spec: str, download: bool) -> ImageSource:
     kind, arguments = TORCHVISION[name]
     splits: dict[str, ImageCollection] = {}
     for split, given in arguments.items():
+        # ImageNet must be downloaded by hand, and its class has no such argument.
         extra = {"download": download} if kind != "ImageNet" else {}
         try:
             found = getattr(datasets, kind)(root, **given, **extra)
@@ -94,6 +95,7 @@ def _torchvision(spec: str, download: bool) -> ImageSource:
             splits[split] = list_files(found, Path(found.split_folder))
         else:
             labels = np.asarray(found.targets, dtype=np.int64)
+            # A partial function of a module, and no lambda: worker processes may have to pickle it.
             splits[split] = DatasetImages(f"{kind} {split}", functools.partial(_first, found), labels)
     classes = tuple(c if isinstance(c, str) else c[0] for c in found.classes)
     return ImageSource(f"torchvision:{name}", classes, splits)
@@ -111,6 +113,7 @@ def _hugging_face(spec: str) -> ImageSource:
     from timm.data import create_reader
 
     try:
+        # By name, since "datasets" may not be installed and type checkers need not know it.
         datasets = importlib.import_module("datasets")
     except ImportError:
         raise InputError(f'data {spec!r} needs the package datasets; run: pip install "fbnetv3[hf]"') from None

@@ -76,6 +76,7 @@ def _build_torchvision(request: ModelRequest) -> RegularisedModel:
     if request.name in ("googlenet", "inception_v3"):
         arguments |= {"aux_logits": False, "init_weights": True}
         notes = ("without its auxiliary classifiers, so that it returns logits alone",)
+    # torchvision's networks differ in the arguments that they have, so both are offered and what is refused is left out.
     rates = {"dropout": request.dropout, "stochastic_depth_prob": request.stochastic_depth}
     if request.name.startswith(_DROPOUT_IN_BLOCKS):
         del rates["dropout"]
@@ -148,6 +149,7 @@ def _regularised(
     notes: tuple[str, ...] = ()
     words = f"{request.dropout:g}, the model's argument {dropout}" if request.dropout else "off"
     _, head_dropouts = find_classifier(model, found)
+    # timm's models keep the rate in an attribute or in a dropout of a custom class; other models have dropout modules.
     if is_timm(model):
         dropouts = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
         shown = request.dropout in (getattr(model, TIMM_RATE, None), *dropouts)
@@ -156,6 +158,7 @@ def _regularised(
     if dropout is None or not shown:
         words, notes = put_dropout(model, request.dropout, found)
     largest = max(stochastic_depth_rates(model).values(), default=0.0)
+    # The model's rule may have another largest rate, but whether there is one at all must agree with the recipe.
     if stochastic_depth is None or (largest > 0) != (request.stochastic_depth > 0):
         depth_words, depth_notes = put_stochastic_depth(model, request.stochastic_depth, found)
         return RegularisedModel(model, type(model).__name__, words, depth_words, (*notes, *depth_notes))

@@ -50,7 +50,7 @@ def put_dropout(model: nn.Module, rate: float, found: Branches) -> tuple[str, tu
     functional = is_timm(model) and isinstance(getattr(model, TIMM_RATE, None), (int, float))
     if functional:
         setattr(model, TIMM_RATE, rate)
-    if rate == 0:
+    if rate == 0:  # only after the model's dropouts were set: they may have a rate by default
         return "off", tuple(notes)
     if own:
         return f"{rate:g}, set on the model's own {few(list(own))}", tuple(notes)
@@ -73,6 +73,7 @@ def find_classifier(model: nn.Module, found: Branches) -> tuple[str | None, dict
     modules = {name: module for name, module in model.named_modules() if id(module) not in found.inside}
     linear = [n for n, m in modules.items() if isinstance(m, nn.Linear)]
     points = [n for n, m in modules.items() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
+    # Outside of branches, because the last layer of a block is no classifier. A 1x1 convolution is one in SqueezeNet.
     classifier: str | None = ([None] + (linear or points))[-1]
     dropouts: dict[str, nn.Dropout] = {}
     if classifier is None:
@@ -87,7 +88,7 @@ def find_classifier(model: nn.Module, found: Branches) -> tuple[str | None, dict
         elif name != classifier and has_weight(module) and not (in_head and isinstance(module, nn.Linear)):
             if passed:
                 return None, {}
-            dropouts.clear()
+            dropouts.clear()  # a layer of the body follows, so these dropouts were not the last ones
     return classifier, dropouts
 
 

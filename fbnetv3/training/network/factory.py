@@ -52,7 +52,7 @@ def build(
             `strict`.
     """
     if isinstance(model, nn.Module):
-        if arguments:
+        if arguments:  # they would have no effect, which the user should know
             raise InputError(f"{', '.join(arguments)} given with a module, which is built already; leave them out")
         return apply_regularisation(model, recipe.dropout, recipe.stochastic_depth, strict)
     source, name = _find(model)
@@ -66,6 +66,7 @@ def build(
         if not any(f"'{key}'" in str(error) for key in arguments):
             raise
         raise InputError(f"{model} does not take an argument that was given: {error}") from error
+    # Names such as resnet18 exist twice, with other weights and sometimes other layers: the user should know which one it is.
     others = [s for s in SOURCES if ":" not in model and s != source and _has(s, name)]
     notes = tuple(f"{s} has a network of this name too: {s}:{name}" for s in others)
     full_name = name if source == CUSTOM else f"{source}:{name}"
@@ -78,7 +79,7 @@ def _find(name: str) -> tuple[str, str]:
         raise InputError(f"model is {name!r}; give the name of a network, or a torch.nn.Module")
     source, colon, bare = name.partition(":")
     if colon and source not in SOURCES:
-        return CUSTOM, name
+        return CUSTOM, name  # MODULE:CALLABLE; a mistyped source shows as a module that is not there
     candidates, bare = ((source,), bare) if colon else (SOURCES, name)
     for candidate in candidates:
         if _has(candidate, bare):

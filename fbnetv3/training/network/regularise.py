@@ -37,8 +37,10 @@ def apply_regularisation(
         InputError: a rate out of range, or a rate that cannot be applied and `strict`.
     """
     for name, rate in (("dropout", dropout), ("stochastic_depth", stochastic_depth)):
+        # True is a number in Python; NaN fails the comparison.
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0.0 <= rate < 1.0:
             raise InputError(f"{name} is {rate!r}; allowed: 0 <= {name} < 1")
+    # Once for both: the classifier is looked for outside of branches.
     found = find_branches(model)
     words, notes = put_dropout(model, dropout, found)
     depth_words, depth_notes = put_stochastic_depth(model, stochastic_depth, found)
@@ -53,7 +55,7 @@ def hooks_kept(model: nn.Module) -> Iterator[None]:
     yield
     for name, module in model.named_modules():
         old = before.get(name, module)
-        if old is not module:
+        if old is not module:  # replaced inside the block
             for hook in old._forward_hooks.values():
                 if isinstance(hook, DropBranch):
                     module.register_forward_hook(hook)

@@ -54,6 +54,7 @@ def build_resnet(name: str, num_classes: int = 1000, in_chans: int = 3, base_wid
     from torchvision.models.resnet import BasicBlock, ResNet
 
     shape = RESNETS[name]
+    # Rounded at full size first, so that both sizes of a network have the same proportions.
     full = [int(round_width(width * shape.width)) for width in WIDTHS]
     stem, *_, features = widths = [width * base_width // WIDTHS[0] for width in full]
     model = ResNet(BasicBlock, list(shape.blocks), num_classes)
@@ -64,6 +65,7 @@ def build_resnet(name: str, num_classes: int = 1000, in_chans: int = 3, base_wid
     for i, (width, count) in enumerate(zip(widths, shape.blocks, strict=True)):
         setattr(model, f"layer{i + 1}", model._make_layer(BasicBlock, width, count, stride=1 if i == 0 else 2))
     model.fc = nn.Linear(features, num_classes)
+    # torchvision's initialisation, for the layers that were built again and, harmlessly, for the others once more.
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

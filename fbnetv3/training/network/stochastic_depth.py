@@ -38,6 +38,7 @@ class DropBranch:
             del module._forward_hooks[key]
 
     def _drop(self, output: Tensor) -> Tensor:
+        # One draw for each sample, spread over all other axes.
         shape = [1] * output.dim()
         shape[self.axis] = output.shape[self.axis]
         return output * output.new_empty(shape).bernoulli_(1.0 - self.rate).div_(1.0 - self.rate)
@@ -50,13 +51,14 @@ def put_stochastic_depth(model: nn.Module, rate: float, found: Branches) -> tupl
     if isinstance(model, FBNetV3):
         _set_fbnetv3(model, rate)
         return ("off" if rate == 0 else f"{rate:g}, set on the model's own blocks"), ()
+    # Hooks of an earlier call are gone, so this call decides alone.
     count, own = len(found.ends), 0
     for i, (name, axis) in enumerate(found.ends.items()):
         module, branch_rate = model.get_submodule(name), rate * i / count
         if attribute := rate_attribute(module):
             own += 1
             setattr(module, attribute, branch_rate)
-        elif branch_rate > 0:
+        elif branch_rate > 0:  # a hook with a rate of 0 would only cost time
             module.register_forward_hook(DropBranch(branch_rate, axis))
     if rate == 0:
         return "off", ()

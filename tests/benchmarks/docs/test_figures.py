@@ -27,9 +27,9 @@ def test_a_committed_figure_is_of_the_data(name):
         assert image.text["Description"] == figures.fingerprint(figures.FIGURES[name][0]()), COMMAND
 
 
-def test_equal_data_is_an_equal_picture_of_what_it_says(monkeypatch):
+def test_equal_data_is_an_equal_figure_of_what_it_says(monkeypatch):
     pytest.importorskip("matplotlib")
-    assert figures.picture("costs") == figures.picture("costs")
+    assert figures.draw_png("costs") == figures.draw_png("costs")
     drawn = figures.draw_costs({"fvcore": 0.5, "look-up": 2e-7})
     assert [(bar.get_y() + bar.get_height() / 2, bar.get_width()) for bar in drawn.patches] == [(0, 2e-7), (1, 0.5)]
     assert [text.get_text() for text in drawn.texts] == ["0.2 µs", "0.5 s"]

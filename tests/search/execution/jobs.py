@@ -1,4 +1,4 @@
-"""Evaluators that worker processes import: what each does is said by the seed of its job."""
+"""Evaluators that other processes import. The seed of a job says what an evaluator does."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ class Acts:
         if act == MISTAKE:
             raise InputError("no such data; give other data")
         if act == DIE or (act == DIE_ONCE and not earlier):
-            time.sleep(0.5)  # a job beside it is running, too
+            time.sleep(0.2)  # another job runs at the same time
             os.kill(os.getpid(), signal.SIGKILL)
         if act == SLEEP:
             time.sleep(60)
@@ -37,7 +37,7 @@ class Acts:
 
 
 class Unreadable:
-    """Can be sent and not be read."""
+    """Can be sent to another process, but not be read there."""
 
     def __setstate__(self, state):
         raise KeyError("lost")
@@ -47,3 +47,37 @@ class Unreadable:
 
     def __call__(self, candidate, epochs, seed):
         return Outcome((), "ok", 0.0)
+
+
+def jobs(*seeds):
+    """Jobs by name. The evaluators look at the seeds alone."""
+    return {f"job {seed}": (None, 1, seed) for seed in seeds}
+
+
+def calls(folder, seed):
+    """Number of times that a job was started."""
+    return len(list(folder.glob(f"{seed}.*")))
+
+
+def done(folder, seed):
+    """The outcome of a job, which was started once, on one thread."""
+    assert calls(folder, seed) == 1
+    return Outcome((float(seed), 1.0), "ok", 0.0)
+
+
+def wait_until_gone(folder):
+    """Wait until the processes that ran jobs have ended; return their ids."""
+    pids = {int(path.suffix[1:]) for path in folder.iterdir()} - {os.getpid()}
+    for _ in range(200):
+        if not any(alive(pid) for pid in pids):
+            return pids
+        time.sleep(0.05)
+    raise AssertionError(f"{pids} outlived their executor")
+
+
+def alive(pid):
+    """Whether a process exists and is more than an entry that nobody has collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,43 +1,38 @@
-"""Batches and early stopping, by hand-countable cases."""
-
-import math
+"""Batches of stage 2: promising candidates, and not near-duplicates of one of them."""
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fbnetv3.errors import InputError
-from fbnetv3.search.nars.early_stopping import agreement, early_stopping_epoch, noise_ceiling, rank_correlations
 from fbnetv3.search.nars.select import first_batch, promising_batch
 
-NAN = math.nan
+MEMBERS = np.array([[9.0, 8, 7, 1, 0], [0.0, 1, 2, 3, 9]])
 
 
-def test_first_batch_is_random_and_seeded():
+def test_the_first_batch_is_random_and_seeded():
     assert np.array_equal(first_batch(100, 8, 3), first_batch(100, 8, 3))
     assert len(set(first_batch(100, 8, 3))) == 8
     assert not np.array_equal(first_batch(100, 8, 3), first_batch(100, 8, 4))
 
 
-def test_promising_batch_by_hand():
-    members = np.array([[9.0, 8, 7, 1, 0], [0.0, 1, 2, 3, 9]])
-    assert promising_batch(members, np.zeros(5, bool), 3).tolist() == [0, 4, 1]
-    assert promising_batch(members, np.array([True, False, False, False, True]), 3).tolist() == [1, 3, 2]
-    with pytest.raises(InputError, match="2 candidates left, a batch needs 3"):
-        promising_batch(members, np.array([True, True, True, False, False]), 3)
+def test_members_choose_their_favourites_in_turn():
+    assert promising_batch(MEMBERS, np.zeros(5, bool), 3).tolist() == [0, 4, 1]
 
 
-def test_early_stopping_epoch_by_hand():
-    agree = [[1, 10, 11], [2, 20, 21], [3, 30, 31], [0, 5, 6]]
-    late = [[3, 10, 11], [2, 20, 21], [1, 30, 31], [0, 40, 41]]
-    assert early_stopping_epoch(agree, 0.92, 3) == 1
-    assert early_stopping_epoch(late, 0.92, 3) == 2
-    assert early_stopping_epoch([[1, 2], [2, 1], [3, 3]], 0.92, 2) == 2
-    assert early_stopping_epoch([*late, []], 0.92, 3) == 2  # a diverged training is left out
-    assert early_stopping_epoch([[5, 5, 1], [5, 5, 2], [5, 5, 3]], 0.92, 3) == 3  # no ranking in equal values
-    assert early_stopping_epoch([[1, 2, 3], [2, 3, 4]], 0.92, 3) == 3  # two rank nothing
-    assert early_stopping_epoch([[], []], 0.92, 3) == 3
+def test_tried_candidates_are_not_chosen_again():
+    assert promising_batch(MEMBERS, np.array([True, False, False, False, True]), 3).tolist() == [1, 3, 2]
+
+
+def test_members_that_agree_choose_the_top():
+    same = np.repeat(np.array([[1.0, 5, 3, 4, 2]]), 3, axis=0)
+    assert promising_batch(same, np.zeros(5, bool), 3).tolist() == [1, 3, 2]
+
+
+def test_too_few_candidates_are_refused():
+    with pytest.raises(InputError, match="2 candidates left, a batch needs 3; give a larger pool"):
+        promising_batch(MEMBERS, np.array([True, True, True, False, False]), 3)
 
 
 def distances(rows):
@@ -45,32 +40,52 @@ def distances(rows):
     return (rows[:, None] != rows[None]).sum(axis=2)[np.triu_indices(len(rows), 1)]
 
 
-def test_near_copies_at_the_top_do_not_fill_a_batch():
-    """The degenerate case: the predictor scores one row and all that differ from it in one coordinate highest."""
+@pytest.fixture(scope="module")
+def crowded():
+    """Index rows and predictions: one row and all that differ from it in one coordinate have the highest scores."""
     rng = np.random.default_rng(0)
     best = np.zeros(8, np.int64)
     copies = np.repeat(best[None], 24, axis=0)
     copies[np.arange(24), np.arange(24) % 8] = np.arange(24) // 8 + 1
     index = np.concatenate([best[None], copies, rng.integers(4, 20, (200, 8))])
-    members = np.linspace(90, 60, len(index))[None]
-    tried = np.zeros(len(index), bool)
-    assert promising_batch(members, tried, 10).tolist() == list(range(10))
-    for distance in (2, 3, 5):
-        batch = promising_batch(members, tried, 10, index, distance)
-        assert batch[0] == 0  # the favourite itself stays
-        assert distances(index[batch]).min() >= distance
-        assert (np.diff(batch) > 0).all()  # still by predicted accuracy
-    assert distances(index[promising_batch(members, tried, 10, index)]).min() >= 2  # by default
+    return index, np.linspace(90, 60, len(index))[None]
 
 
-def test_distance_gives_way_when_the_pool_has_no_more():
-    # 0000 and 1111 are 4 apart; then 1100 is 2 from both, at the most; 0001 is 1 from 0000.
+def test_without_index_rows_near_duplicates_fill_a_batch(crowded):
+    index, members = crowded
+    assert promising_batch(members, np.zeros(len(index), bool), 10).tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("distance", [2, 3, 5])
+def test_with_index_rows_a_batch_holds_no_near_duplicates(crowded, distance):
+    index, members = crowded
+    batch = promising_batch(members, np.zeros(len(index), bool), 10, index, distance)
+    assert batch[0] == 0  # the favourite itself stays
+    assert distances(index[batch]).min() >= distance
+    assert (np.diff(batch) > 0).all()  # still by predicted accuracy
+
+
+def test_by_default_rows_of_a_batch_differ_in_two_coordinates(crowded):
+    index, members = crowded
+    assert distances(index[promising_batch(members, np.zeros(len(index), bool), 10, index)]).min() >= 2
+
+
+def test_by_default_rows_with_many_coordinates_differ_in_an_eighth_of_them():
+    index = np.zeros((4, 32), np.int64)
+    index[1, :3], index[2, :4], index[3, 4:8] = 1, 1, 1
+    members = np.array([[4.0, 3.0, 2.0, 1.0]])
+    assert promising_batch(members, np.zeros(4, bool), 3, index).tolist() == [0, 2, 3]
+
+
+def test_the_distance_gives_way_when_the_pool_has_no_more():
+    # 0000 and 1111 are 4 apart; then 1100 is 2 from both, at most; 0001 is 1 from 0000.
     index = np.array([[0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1], [1, 1, 0, 0]])
     members = np.array([[4.0, 3.0, 2.0, 1.0]])
     assert promising_batch(members, np.zeros(4, bool), 4, index, 4).tolist() == [0, 2, 3, 1]
     assert promising_batch(members, np.zeros(4, bool), 2, index, 1).tolist() == [0, 1]
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(
     rows=st.lists(st.tuples(*[st.integers(0, 2)] * 5), min_size=4, max_size=40, unique=True),
     wanted=st.integers(0, 6),
@@ -88,53 +103,3 @@ def test_rows_are_close_only_where_all_others_were(rows, wanted, seed):
         left = ~tried
         left[batch[:i]] = False
         assert nearest[batch[i]] >= min(wanted, nearest[left].max())
-
-
-def test_agreement_by_hand():
-    # Ranks 2 1 4 3 5: squared differences add up to 4, 1 - 6 * 4 / 120 = 0.8; of ten pairs two are turned round, 0.6.
-    found = agreement([1, 2, 3, 4, 5], [61, 60, 64, 63, 65])
-    assert (found.spearman, found.kendall) == (pytest.approx(0.8), pytest.approx(0.6))
-    # Ties have their mean rank: ranks 1.5 1.5 3 and 1 2 3, covariance 1.5, variances 1.5 and 2: sqrt(3) / 2.
-    # Of three pairs one is tied: tau-b = 2 / sqrt(2 * 3).
-    found = agreement([7, 7, 9], [1, 2, 3])
-    assert (found.spearman, found.kendall) == (pytest.approx(3**0.5 / 2), pytest.approx(2 / 6**0.5))
-    for a, b in (([1, 2], [1, 2]), ([5, 5, 5], [1, 2, 3]), ([1, 2, 3], [5, 5, 5]), ([], [])):
-        assert math.isnan(agreement(a, b).spearman)
-        assert math.isnan(agreement(a, b).kendall)
-
-
-def test_rank_correlations_by_epoch():
-    curves = [[61, 1, 1], [60, 2, 2], [64, 2, 3], [63, 2, 4], [65, 2, 5], [], [70, 90]]
-    first, second, last = rank_correlations(curves)  # the diverged and the failed one are left out
-    assert (first.spearman, first.kendall) == (pytest.approx(0.8), pytest.approx(0.6))
-    assert second.spearman == pytest.approx(agreement([1, 2, 2, 2, 2], [1, 2, 3, 4, 5]).spearman)
-    assert (last.spearman, last.kendall) == (pytest.approx(1), pytest.approx(1))
-    assert rank_correlations([]) == []
-    assert rank_correlations([[], []]) == []
-    assert all(math.isnan(c.spearman) for c in rank_correlations([[1, 2], [2, 1]]))
-
-
-def test_a_shorter_curve_does_not_stop_trainings():
-    """All that is left of a batch are trainings cut off half-way: nothing is known of the last epoch."""
-    assert early_stopping_epoch([[1, 2], [2, 3], [3, 4]], 0.92, 4) == 4
-
-
-def test_noise_ceiling_by_hand():
-    # Seeds 1 and 2: 0.8 and 0.6, as above; 1 and 3 agree; 2 and 3 as 1 and 2.
-    one, two, three = [1, 2, 3, 4, 5], [61, 60, 64, 63, 65], [11, 12, 13, 14, 15]
-    found = noise_ceiling([one, two])
-    assert (found.spearman, found.kendall) == (pytest.approx(0.8), pytest.approx(0.6))
-    found = noise_ceiling([one, two, three])
-    assert (found.spearman, found.kendall) == (pytest.approx((0.8 + 1 + 0.8) / 3), pytest.approx((0.6 + 1 + 0.6) / 3))
-    # What only one seed has is left out of that pair: 1 2 3 and 61 60 64, rank correlation 0.5.
-    assert noise_ceiling([[1, 2, 3, NAN], [61, 60, 64, 99]]).spearman == pytest.approx(0.5)
-    assert noise_ceiling([[61, 60, 64, 99], [1, 2, 3, NAN]]).spearman == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize(
-    "table", [[[1, 2, 3]], [[1, 2], [2, 3]], [[1, 2, NAN], [1, NAN, 3]], [[5, 5, 5], [1, 2, 3]], []]
-)
-def test_noise_ceiling_is_unknown(table):
-    found = noise_ceiling(table)
-    assert math.isnan(found.spearman)
-    assert math.isnan(found.kendall)

@@ -1,3 +1,5 @@
+"""The accuracy predictor: what it learns from few labels, what pretraining gives, and its file."""
+
 import dataclasses
 import json
 
@@ -8,68 +10,44 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 
 from fbnetv3 import InputError
-from fbnetv3.search.predictor.gaussian_process import GaussianProcess, _Evidence, _warp
 from fbnetv3.search.predictor.model import AccuracyPredictor
-from fbnetv3.search.predictor.settings import PRESETS, PredictorSettings
-from fbnetv3.training.engine import cpu_threads
+from tests.search.predictor.examples import ARCH, PAPER, QUICK, WEIGHTS, fitted, statistics, table
 
-ARCH = np.array([True] * 6 + [False] * 3)
-WEIGHTS = np.array([3.0, -2, 1, 1, 0, 0, 2, -3, 1])
-QUICK = PredictorSettings(members=2, pretrain_epochs=30, width=64, layers=2)
-PAPER = dataclasses.replace(PRESETS["paper"], pretrain_epochs=5, width=32, layers=2, frozen_epochs=8, finetune_epochs=8)
-
-
-def table(n, seed, noise=0.1):
-    rng = np.random.default_rng(seed)
-    x = rng.random((n, 9)).astype(np.float32)
-    return x, 75 + x @ WEIGHTS + noise * rng.standard_normal(n)
-
-
-def statistics(x_arch):
-    """Two made-up costs that are no linear function of the columns."""
-    size = 0.2 + x_arch[:, 0] + x_arch[:, 1] * x_arch[:, 2] + x_arch[:, 3] * x_arch[:, 4]
-    return np.stack([1e8 * size**2, 1e6 * (0.3 + x_arch[:, 4] * x_arch[:, 5])], axis=1)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    with cpu_threads(1):
-        yield
+NETWORK = dataclasses.replace(QUICK, head="network", batch=6, width=32)
 
 
 @pytest.fixture(scope="module")
 def pretrained():
     x = np.random.default_rng(3).random((2000, 6)).astype(np.float32)
-    with cpu_threads(1):
-        predictor = AccuracyPredictor(ARCH, seed=0, settings=QUICK)
-        predictor.pretrain(x, statistics(x))
+    predictor = AccuracyPredictor(ARCH, seed=0, settings=QUICK)
+    predictor.pretrain(x, statistics(x))
     return predictor
 
 
-def fitted(x, y, seed=0, settings=QUICK):
-    predictor = AccuracyPredictor(ARCH, seed=seed, settings=settings)
-    predictor.fit(x, y)
-    return predictor
-
-
-@pytest.mark.parametrize("settings", [QUICK, dataclasses.replace(QUICK, head="network", batch=6, width=32)])
-def test_it_learns_a_table_and_speaks_in_percentage_points(settings):
+@pytest.mark.parametrize("settings", [QUICK, NETWORK], ids=["kernel", "network"])
+def test_it_learns_a_table_and_predicts_percentage_points(settings):
     x, y = table(60, 0)
     test_x, test_y = table(200, 1)
-    predictor = fitted(x, y, settings=settings)
-    mean, std = predictor.predict(test_x)
+    mean, std = fitted(x, y, settings=settings).predict(test_x)
     assert mean.shape == std.shape == (200,)
     assert mean.dtype == std.dtype == np.float64
     assert spearmanr(mean, test_y)[0] > 0.9
     assert np.abs(mean - test_y).mean() < 0.6
     assert (std > 0).all()
-    members = predictor.predict_members(test_x)
-    assert members.shape == (2, 200)
+
+
+@pytest.mark.parametrize("settings", [QUICK, PAPER], ids=["kernel", "network"])
+def test_the_mean_is_the_mean_of_the_members(settings):
+    x, y = table(30, 0)
+    predictor = fitted(x, y, settings=dataclasses.replace(settings, members=2))
+    members, (mean, std) = predictor.predict_members(x), predictor.predict(x)
+    assert members.shape == (2, 30)
     assert np.allclose(members.mean(0), mean)
+    assert (std >= members.std(0) - 1e-9).all()
     assert not np.array_equal(members[0], members[1])
 
 
-@pytest.mark.parametrize("settings", [QUICK, PAPER])
+@pytest.mark.parametrize("settings", [QUICK, PAPER], ids=["kernel", "network"])
 def test_the_same_seed_gives_the_same_bits_whatever_was_fitted_before(settings):
     x, y = table(40, 0)
     first = fitted(x, y, settings=settings)
@@ -80,34 +58,37 @@ def test_the_same_seed_gives_the_same_bits_whatever_was_fitted_before(settings):
     assert not np.array_equal(first.predict(x)[0], fitted(x, y, seed=1, settings=settings).predict(x)[0])
 
 
-def test_pretraining_learns_the_statistics_and_is_what_fit_starts_from(pretrained):
+def test_fit_starts_from_the_pretrained_encoder_every_time(pretrained):
     x, y = table(40, 0)
     new = np.random.default_rng(4).random((500, 6)).astype(np.float32)
     predicted = pretrained.predict_labels(new)
-    assert predicted.shape == (500, 2)
-    residual = ((predicted - statistics(new)) ** 2).mean(0) / statistics(new).var(0)
-    assert (residual < 0.02).all()
     pretrained.fit(x, y)
     once = pretrained.predict(x)[0]
     pretrained.fit(*table(20, 7))
-    pretrained.fit(x, y)  # fit must not change the pretrained encoder
+    pretrained.fit(x, y)
     assert np.array_equal(once, pretrained.predict(x)[0])
     assert np.array_equal(predicted, pretrained.predict_labels(new))
+
+
+def test_fitting_leaves_the_global_generator_alone(pretrained):
     state = torch.get_rng_state()
-    pretrained.fit(x, y)
+    pretrained.fit(*table(20, 0))
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_pretraining_depends_on_its_seed_alone():
-    x = np.random.default_rng(3).random((300, 6)).astype(np.float32)
-    found = []
-    for seed, state in ((0, 1), (0, 2), (1, 1)):
-        torch.manual_seed(state)
-        predictor = AccuracyPredictor(ARCH, seed=seed, settings=PAPER)
-        predictor.pretrain(x, statistics(x))
-        found.append(predictor.predict_labels(x))
-    assert np.array_equal(found[0], found[1])
-    assert not np.array_equal(found[0], found[2])
+def test_pretraining_learns_the_statistics(pretrained):
+    new = np.random.default_rng(4).random((500, 6)).astype(np.float32)
+    predicted = pretrained.predict_labels(new)
+    assert predicted.shape == (500, 2)
+    assert (((predicted - statistics(new)) ** 2).mean(0) / statistics(new).var(0) < 0.02).all()
+
+
+def test_pretraining_again_forgets_what_was_fitted():
+    x, y = table(20, 0)
+    predictor = fitted(x, y)
+    predictor.pretrain(x[:, ARCH], statistics(x[:, ARCH]))
+    with pytest.raises(InputError, match="call fit first"):
+        predictor.predict(x)
 
 
 def test_labels_that_are_constant_zero_or_negative_are_learnt_as_they_are():
@@ -123,7 +104,7 @@ def test_labels_that_are_constant_zero_or_negative_are_learnt_as_they_are():
 
 
 def gains(accuracy, predictor, seeds=6, n=24):
-    """Errors without pretraining over those with it, a table a seed."""
+    """Logarithms of the errors without pretraining over those with it, for a table of every seed."""
     out = []
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
@@ -144,15 +125,18 @@ def test_pretraining_helps_where_accuracy_follows_the_statistics(pretrained):
     assert found.mean() > np.log(2.0)
 
 
-def test_pretraining_never_hurts_where_the_statistics_say_nothing(pretrained):
+def test_pretraining_does_not_hurt_where_the_statistics_say_nothing(pretrained):
     found = gains(lambda x: 75 + x @ WEIGHTS, pretrained)
     assert found.mean() > np.log(0.95)
     assert found.min() > np.log(0.7)
 
 
-def test_recipe_columns_stay_out_of_pretraining(pretrained):
+def test_pretraining_takes_columns_of_the_architecture_alone():
     with pytest.raises(InputError, match=r"expected an array \[n >= 1, 6\], got shape \[5, 9\]"):
         AccuracyPredictor(ARCH, seed=0).pretrain(np.zeros((5, 9)), np.zeros((5, 2)))
+
+
+def test_the_recipe_changes_accuracies_and_no_statistics(pretrained):
     x, y = table(30, 0)
     pretrained.fit(x, y)
     other = x.copy()
@@ -161,15 +145,27 @@ def test_recipe_columns_stay_out_of_pretraining(pretrained):
     assert np.array_equal(pretrained.predict_labels(x[:, ARCH]), pretrained.predict_labels(other[:, ARCH]))
 
 
-def test_columns_by_index():
+def test_columns_by_index_are_those_of_a_mask():
     x, y = table(20, 0)
     by_index = AccuracyPredictor([0, 1, 2, 3, 4, 5], seed=0, n_columns=9, settings=QUICK)
+    assert by_index.arch_columns.tolist() == ARCH.tolist()
     by_index.fit(x, y)
     assert np.array_equal(by_index.predict(x)[0], fitted(x, y).predict(x)[0])
-    with pytest.raises(InputError, match="give n_columns too"):
-        AccuracyPredictor([0, 1], seed=0)
-    with pytest.raises(InputError, match="allowed: 0 to 8"):
-        AccuracyPredictor([0, 9], seed=0, n_columns=9)
+
+
+@pytest.mark.parametrize(
+    ("columns", "keywords", "words"),
+    [
+        ([0, 1], {}, "give n_columns too"),
+        ([0, 9], {"n_columns": 9}, r"arch_columns are \[0, 9\]; allowed: 0 to 8"),
+        (np.zeros(4, bool), {}, "at least one column"),
+        (np.ones((2, 2), bool), {}, "at least one column"),
+    ],
+    ids=["indices alone", "too large", "none", "matrix"],
+)
+def test_columns_that_cannot_be_are_refused(columns, keywords, words):
+    with pytest.raises(InputError, match=words):
+        AccuracyPredictor(columns, seed=0, **keywords)
 
 
 def test_a_few_failures_do_not_hide_the_order_of_the_rest():
@@ -180,10 +176,10 @@ def test_a_few_failures_do_not_hide_the_order_of_the_rest():
 
 
 @pytest.mark.parametrize(
-    ("n", "labels"), [(1, [70.0]), (3, [70.0, 70.0, 70.0]), (4, [70.0, 0.0, 0.0, 100.0]), (5, [1e-9, 1, 2, 3, 4])]
+    "labels", [[70.0], [70.0, 70.0, 70.0], [70.0, 0.0, 0.0, 100.0], [1e-9, 1, 2, 3, 4]], ids=["1", "3", "4", "5"]
 )
-def test_hardly_any_labels(pretrained, n, labels):
-    x, _ = table(n, 0)
+def test_hardly_any_labels_give_finite_predictions(pretrained, labels):
+    x, _ = table(len(labels), 0)
     for predictor in (pretrained, AccuracyPredictor(ARCH, seed=0, settings=PAPER)):
         predictor.fit(x, np.array(labels, float))
         mean, std = predictor.predict(table(50, 1)[0])
@@ -193,7 +189,7 @@ def test_hardly_any_labels(pretrained, n, labels):
             assert np.abs(mean - 70.0).max() < 1.0
 
 
-def test_repeated_rows_and_columns_that_never_change(pretrained):
+def test_repeated_rows_and_a_constant_column_are_no_problem(pretrained):
     x, y = table(40, 0)
     x[:, 5] = 1.0
     x[20:] = x[:20]
@@ -202,71 +198,36 @@ def test_repeated_rows_and_columns_that_never_change(pretrained):
     assert spearmanr(pretrained.predict(x)[0], y)[0] > 0.9
 
 
-def test_the_gradient_of_the_evidence_is_the_derivative():
-    rng = torch.Generator().manual_seed(0)
-    a = torch.randn(5, 5, generator=rng, dtype=torch.float64)
-    y = torch.randn(5, generator=rng, dtype=torch.float64, requires_grad=True)
-
-    def evidence(a, y):  # symmetric perturbations alone are covariances
-        return _Evidence.apply(a @ a.T + torch.eye(5, dtype=torch.float64), y)
-
-    assert torch.autograd.gradcheck(evidence, (a.requires_grad_(), y))
-    covariance = (a @ a.T + torch.eye(5, dtype=torch.float64)).detach()
-    normal = torch.distributions.MultivariateNormal(torch.zeros(5, dtype=torch.float64), covariance)
-    constant = 2.5 * np.log(2 * np.pi)
-    assert evidence(a, y).item() == pytest.approx(-normal.log_prob(y).item() - constant)
-
-
-def test_warping_by_hand_and_its_jacobian():
-    y = torch.tensor([70.0, 78.0, 80.0], dtype=torch.float64, requires_grad=True)
-    theta = {"headroom": torch.tensor(0.0, dtype=torch.float64)}
-    warped, jacobian = _warp(y, torch.tensor(80.0), torch.tensor(2.0), theta)
-    assert warped.tolist() == pytest.approx([-np.log(6), -np.log(2), 0.0])
-    slopes = torch.autograd.grad(warped.sum(), y)[0]
-    assert jacobian.item() == pytest.approx(slopes.log().sum().item())
-
-
-def test_a_process_is_sure_at_its_rows_and_unsure_far_away():
-    x = torch.linspace(0, 1, 12)[:, None]
-    y = 75 + 3 * torch.sin(6 * x[:, 0])
-    process = GaussianProcess.fit([x], y)
-    near, far = (process.predict([rows])[1].mean().item() for rows in (x, x + 3))
-    assert near < 0.1
-    assert far > 5 * near
-    assert (process.predict([x])[0] - y).abs().max() < 0.3
-
-
-@pytest.mark.parametrize("settings", [QUICK, PAPER])
-@pytest.mark.parametrize("begun", [True, False])
-def test_a_saved_predictor_predicts_the_same_bits(tmp_path, settings, begun):
+@pytest.mark.parametrize("settings", [QUICK, PAPER], ids=["kernel", "network"])
+@pytest.mark.parametrize("pretrain", [True, False], ids=["pretrained", "fitted alone"])
+def test_a_saved_predictor_predicts_the_same_bits(tmp_path, settings, pretrain):
     x, y = table(30, 0)
     predictor = AccuracyPredictor(ARCH, seed=3, settings=settings)
-    predictor.save(tmp_path / "fresh.safetensors")
-    assert AccuracyPredictor.load(tmp_path / "fresh.safetensors").settings == settings
-    if begun:
+    if pretrain:
         predictor.pretrain(x[:, ARCH], statistics(x[:, ARCH]))
     predictor.fit(x, y)
     predictor.save(tmp_path / "p.safetensors")
     loaded = AccuracyPredictor.load(tmp_path / "p.safetensors")
     for a, b in zip(predictor.predict(x), loaded.predict(x), strict=True):
         assert np.array_equal(a, b)
-    loaded.fit(*table(25, 4))  # it goes on as the first would
+    loaded.fit(*table(25, 4))  # it continues as the first would
     predictor.fit(*table(25, 4))
     assert np.array_equal(predictor.predict_members(x), loaded.predict_members(x))
 
 
-def test_foreign_and_damaged_files(tmp_path):
-    path = tmp_path / "p.safetensors"
-    x, y = table(10, 0)
-    with pytest.raises(InputError, match=r"ends in \.safetensors"):
-        fitted(x, y).save(tmp_path / "p.pt")
-    with pytest.raises(InputError, match="no such file"):
-        AccuracyPredictor.load(path)
-    save_file({"a": torch.zeros(2)}, path)
-    with pytest.raises(InputError, match="holds no accuracy predictor"):
-        AccuracyPredictor.load(path)
-    fitted(x, y).save(path)
-    tensors = load_file(path)
+def test_a_new_predictor_is_saved_with_its_settings(tmp_path):
+    AccuracyPredictor(ARCH, seed=3, settings=PAPER).save(tmp_path / "new.safetensors")
+    loaded = AccuracyPredictor.load(tmp_path / "new.safetensors")
+    assert (loaded.settings, loaded.seed, loaded.arch_columns.tolist()) == (PAPER, 3, ARCH.tolist())
+    with pytest.raises(InputError, match="call fit first"):
+        loaded.predict(table(5, 0)[0])
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The tensors and the header of a saved predictor."""
+    path = tmp_path_factory.mktemp("saved") / "p.safetensors"
+    fitted(*table(10, 0)).save(path)
     header = {
         "kind": "accuracy_predictor",
         "schema": 1,
@@ -276,60 +237,75 @@ def test_foreign_and_damaged_files(tmp_path):
         "fitted": True,
         "settings": dataclasses.asdict(QUICK),
     }
-    missing = {key: value for key, value in tensors.items() if key != "member1.process0.weights"}
-    for change, kept, words in (
-        ({"schema": 2}, tensors, "update fbnetv3"),
-        ({}, missing, "damaged: KeyError"),
-        ({"settings": {"members": 0}}, tensors, "members"),
-        ({"settings": {"heads": 1}}, tensors, "heads"),
-        ({"pretrained": True}, tensors, "damaged"),
-    ):
-        save_file(kept, path, {"fbnetv3": json.dumps(header | change)})
-        with pytest.raises(InputError, match=words):
-            AccuracyPredictor.load(path)
+    return load_file(path), header
+
+
+def test_the_file_has_the_described_header(tmp_path, saved):
+    tensors, header = saved
+    save_file(tensors, tmp_path / "p.safetensors", {"fbnetv3": json.dumps(header)})
+    x, y = table(10, 0)
+    loaded = AccuracyPredictor.load(tmp_path / "p.safetensors")
+    assert np.array_equal(loaded.predict(x)[0], fitted(x, y).predict(x)[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "lost", "words"),
+    [
+        ({"schema": 2}, "", "schema is 2; this version reads 1: update fbnetv3"),
+        ({"kind": "detector"}, "", "holds no accuracy predictor; give a file that AccuracyPredictor.save wrote"),
+        ({}, "member1.process0.weights", "damaged: KeyError"),
+        ({"settings": {"members": 0}}, "", "members"),
+        ({"settings": {"heads": 1}}, "", "heads"),
+        ({"pretrained": True}, "", "damaged"),
+    ],
+    ids=["schema", "kind", "tensor", "setting", "unknown setting", "no encoder"],
+)
+def test_a_file_that_cannot_be_read_is_refused(tmp_path, saved, change, lost, words):
+    tensors, header = saved
+    kept = {key: value for key, value in tensors.items() if key != lost}
+    save_file(kept, tmp_path / "p.safetensors", {"fbnetv3": json.dumps(header | change)})
+    with pytest.raises(InputError, match=words):
+        AccuracyPredictor.load(tmp_path / "p.safetensors")
+
+
+def test_files_of_others_are_refused(tmp_path, saved):
+    path = tmp_path / "p.safetensors"
+    with pytest.raises(InputError, match="no such file"):
+        AccuracyPredictor.load(path)
+    save_file({"a": torch.zeros(2)}, path)
+    with pytest.raises(InputError, match="holds no accuracy predictor"):
+        AccuracyPredictor.load(path)
+    save_file(saved[0], path, {"fbnetv3": json.dumps(saved[1])})
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match="damaged"):
         AccuracyPredictor.load(path)
 
 
-def test_presets():
-    assert PredictorSettings.preset("default") == PredictorSettings()
-    paper = PredictorSettings.preset("paper")
-    assert (paper.members, paper.frozen_epochs, paper.finetune_epochs, paper.head) == (1, 50, 50, "network")
-    assert not paper.log_labels
-    assert not paper.rich_labels
-    with pytest.raises(InputError, match="available: default, paper"):
-        PredictorSettings.preset("best")
+@pytest.mark.parametrize("call", ["save", "load"])
+def test_another_suffix_is_refused(tmp_path, call):
+    with pytest.raises(InputError, match=r"p\.pt: a predictor's file ends in \.safetensors"):
+        getattr(AccuracyPredictor(ARCH, seed=0), call)(tmp_path / "p.pt")
 
 
-def test_the_network_head_freezes_the_encoder_first():
-    x, y = table(20, 0)
-    settings = dataclasses.replace(PAPER, finetune_epochs=0)
-    for epochs, moved in ((0, False), (3, True)):
-        predictor = AccuracyPredictor(ARCH, seed=0, settings=dataclasses.replace(settings, finetune_epochs=epochs))
-        predictor.pretrain(x[:, ARCH], statistics(x[:, ARCH]))
-        predictor.fit(x, y)
-        before, after = predictor._proxy.encoder.state_dict(), predictor._heads[0].encoder.state_dict()
-        assert any(not torch.equal(before[key], after[key]) for key in before) == moved
-        assert torch.equal(before["1.running_mean"], after["1.running_mean"])
+X, Y = table(10, 0)
 
 
-def test_bad_arrays_and_calls():
-    x, y = table(10, 0)
-    predictor = AccuracyPredictor(ARCH, seed=0)
-    with pytest.raises(InputError, match="call fit first"):
-        predictor.predict(x)
-    with pytest.raises(InputError, match="call pretrain first"):
-        predictor.predict_labels(x[:, :6])
-    with pytest.raises(InputError, match="10 rows of x but 9 of y"):
-        predictor.fit(x, y[:9])
-    with pytest.raises(InputError, match="10 rows of x_arch but 9 of labels"):
-        predictor.pretrain(x[:, ARCH], np.ones((9, 2)))
-    with pytest.raises(InputError, match="at least 2 rows"):
-        predictor.pretrain(x[:1, ARCH], np.ones((1, 2)))
-    with pytest.raises(InputError, match="not finite"):
-        predictor.fit(x, np.full(10, np.nan))
-    with pytest.raises(InputError, match="array of numbers"):
-        predictor.fit(x, ["good"] * 10)
-    with pytest.raises(InputError, match="at least one column"):
-        AccuracyPredictor(np.zeros(4, bool), seed=0)
+@pytest.mark.parametrize(
+    ("call", "arguments", "words"),
+    [
+        ("predict", (X,), "predict needs a fitted predictor: call fit first"),
+        ("predict_members", (X,), "predict needs a fitted predictor: call fit first"),
+        ("predict_labels", (X[:, :6],), "predict_labels needs a pretrained predictor: call pretrain first"),
+        ("fit", (X, Y[:9]), "10 rows of x but 9 of y"),
+        ("fit", (X[:, :8], Y), r"expected an array \[n >= 1, 9\], got shape \[10, 8\]"),
+        ("fit", (X, np.full(10, np.nan)), "not finite"),
+        ("fit", (X, ["good"] * 10), "array of numbers"),
+        ("pretrain", (X[:, ARCH], np.ones((9, 2))), "10 rows of x_arch but 9 of labels"),
+        ("pretrain", (X[:1, ARCH], np.ones((1, 2))), "at least 2 rows"),
+        ("pretrain", (X[:, ARCH], np.ones((10, 0))), r"expected an array \[n >= 1, k\], got shape \[10, 0\]"),
+    ],
+    ids=["unfitted", "members", "not pretrained", "rows", "columns", "nan", "text", "labels", "one row", "no labels"],
+)
+def test_arrays_and_calls_that_do_not_fit_are_refused(call, arguments, words):
+    with pytest.raises(InputError, match=words):
+        getattr(AccuracyPredictor(ARCH, seed=0), call)(*arguments)

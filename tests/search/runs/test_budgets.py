@@ -1,6 +1,7 @@
 """Many budgets from one predictor: pairs inside them, never worse for more, and files that can be used."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,51 +9,68 @@ import pytest
 from fbnetv3 import InputError
 from fbnetv3.complexity import cost
 from fbnetv3.pair_file import load_pair
-from fbnetv3.progress import silent as quiet
-from fbnetv3.search.nars.config import save_config
+from fbnetv3.progress import silent
 from fbnetv3.search.nars.context import Context
-from fbnetv3.search.runs.budgets import answer_budgets, budget_name, budget_pairs, pareto_front
+from fbnetv3.search.runs.budgets import answer_budgets, budget_name, budget_pairs, pareto_front, table_rows
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.training.accuracy import measure
-from fbnetv3.training.data.packaged import load_images
+from fbnetv3.training.data.load import load_data
 from fbnetv3.weight_file import read_weight_file
 from tests.search.scripted import config, run_scripted
 
 BUDGETS = (4e5, 2e5, 3e5)
 
 
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory):
-    """A folder as a search leaves it, with scripted trainings."""
-    folder = tmp_path_factory.mktemp("searched")
-    cfg = config(folder, pool=128, batch=6)
-    run_scripted(cfg, folder / "ledger.jsonl")
-    save_config(cfg, folder / "config.yaml")
+def copy(search, folder):
+    shutil.copytree(search[1], folder, ignore=shutil.ignore_patterns("plots"))
     return folder
+
+
+@pytest.fixture
+def fresh(scripted_search, tmp_path):
+    """A copy of a finished search without budgets."""
+    return copy(scripted_search, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def searched(scripted_search, tmp_path_factory):
+    """A copy of a finished search, into which `pairs` writes."""
+    return copy(scripted_search, tmp_path_factory.mktemp("budgets") / "run")
 
 
 @pytest.fixture(scope="module")
 def pairs(searched):
-    return budget_pairs(searched, BUDGETS, quiet)
+    return budget_pairs(searched, BUDGETS, silent)
 
 
-def test_every_pair_keeps_its_budget_and_more_is_never_worse(searched, pairs):
+def test_budgets_are_answered_in_ascending_order(pairs):
     assert [answer.constraint.max for answer, _ in pairs] == sorted(BUDGETS)
-    scores = []
+
+
+def test_every_candidate_satisfies_its_budget(pairs):
     for answer, pair in pairs:
         assert cost(pair.arch, 10, 1).flops() == answer.flops[0] <= answer.constraint.max
         assert answer.flops.max() <= answer.constraint.max
+
+
+def test_a_larger_budget_is_never_worse(pairs):
+    scores = [answer.mean[0] - answer.std[0] for answer, _ in pairs]
+    assert scores == sorted(scores)
+
+
+def test_a_pair_has_the_prediction_of_its_answer(pairs):
+    for answer, pair in pairs:
         assert pair.predicted == {
             "mean": pytest.approx(answer.mean[0], abs=1e-4),
             "std": pytest.approx(answer.std[0], abs=1e-4),
         }
-        scores.append(answer.mean[0] - answer.std[0])
-    assert scores == sorted(scores)
+        assert pair.provenance["search"] == "nars budgets"
+        assert pair.provenance["predicted_after_epochs"] == answer.epochs
 
 
-def test_its_files(searched, pairs):
+def test_every_budget_gets_a_pair_file(searched, pairs):
     folder = searched / "budgets"
-    assert {path.name for path in folder.iterdir()} == {
+    assert {path.name for path in folder.glob("*.*")} == {
         "flops_200K.yaml",
         "flops_300K.yaml",
         "flops_400K.yaml",
@@ -63,54 +81,96 @@ def test_its_files(searched, pairs):
         assert loaded == pair
         assert loaded.measured == {}  # not trained
         assert loaded.constraint["max"] == answer.constraint.max
-    front = json.loads((folder / "front.json").read_text())
+
+
+def test_the_front_lists_the_budgets_and_rises(searched, pairs):
+    front = json.loads((searched / "budgets" / "front.json").read_text())
     assert [row["budget"] for row in front["budgets"]] == ["flops 200K", "flops 300K", "flops 400K"]
     points = [(p["flops"], p["predicted"]) for p in front["front"]]
     assert points == sorted(points)
     assert [p[1] for p in points] == sorted({p[1] for p in points})
 
 
-def test_the_same_folder_gives_the_same_pairs(searched, pairs):
-    again = budget_pairs(searched, BUDGETS[1:], quiet)
-    assert again[0][1] == pairs[0][1]  # the least budget begins with nothing of another
+def test_a_row_of_the_table_says_what_a_pair_costs(pairs):
+    (answer, pair), row = pairs[0], table_rows(pairs)[0]
+    assert row == {
+        "budget": "flops 200K",
+        "flops": cost(pair.arch, 10, 1).flops(),
+        "params": cost(pair.arch, 10, 1).params(),
+        "predicted": pair.predicted["mean"],
+        "std": pair.predicted["std"],
+        "test_acc1": None,
+        "pair": "budgets/flops_200K.yaml",
+    }
+    assert answer.params[0] == row["params"]
 
 
-def test_limits_of_the_search_hold_in_every_budget(tmp_path):
+def test_the_smallest_budget_does_not_depend_on_the_others(fresh, pairs):
+    again = budget_pairs(fresh, BUDGETS[1:], silent)
+    assert again[0][1] == pairs[0][1]
+
+
+def test_a_budget_that_is_given_twice_is_answered_once(fresh):
+    assert len(budget_pairs(fresh, [2e5, 2e5], silent)) == 1
+
+
+def test_budgets_of_parameters_replace_the_constraint_on_flops(fresh):
+    ((answer, pair),) = budget_pairs(fresh, [2e4], silent, "params")
+    assert answer.constraint.metric == "params"
+    assert cost(pair.arch, 10, 1).params() == answer.params[0] <= 2e4
+    assert pair.constraint == {"metric": "params", "convention": "published", "max": 2e4}
+
+
+def test_more_constraints_of_the_search_hold_in_every_budget(tmp_path):
     cfg = config(tmp_path, pool=128, batch=6, also=[{"metric": "params", "max": 22e3}])
     _, trials, context = run_scripted(cfg, tmp_path / "ledger.jsonl")
     answers = answer_budgets(context, trials, [Constraint("flops", 4e5)])
     assert answers[0].params.max() <= 22e3
 
 
-def test_an_unfinished_search_is_refused(searched, tmp_path):
-    lines = (searched / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+def test_an_unfinished_search_is_refused(scripted_search, tmp_path):
+    folder = scripted_search[1]
+    lines = (folder / "ledger.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "ledger.jsonl").write_bytes(b"".join(lines[:-3]))
-    (tmp_path / "config.yaml").write_bytes((searched / "config.yaml").read_bytes())
+    (tmp_path / "config.yaml").write_bytes((folder / "config.yaml").read_bytes())
     with pytest.raises(InputError, match="has made 11 of the 12 trainings of stage 2; continue it"):
-        budget_pairs(tmp_path, BUDGETS, quiet)
+        budget_pairs(tmp_path, BUDGETS, silent)
+
+
+def test_a_ledger_without_trials_is_refused(tmp_path):
     context = Context.of(config(tmp_path))
     with pytest.raises(InputError, match="no trials to learn from"):
         answer_budgets(context, [], [Constraint("flops", 4e5)])
+
+
+def test_a_budget_that_no_candidate_satisfies_is_refused(fresh):
     with pytest.raises(InputError, match="found no candidate with flops"):
-        budget_pairs(searched, [1e3], quiet)
+        budget_pairs(fresh, [1e3], silent)
 
 
-def test_a_pair_is_trained_on_demand(searched):
-    ((_, pair),) = budget_pairs(searched, [2.5e5], quiet, train=True)
-    folder = searched / "budgets" / "flops_250K"
+def test_a_pair_is_trained_on_demand_and_only_once(scripted_search, fresh):
+    ((_, pair),) = budget_pairs(fresh, [2.5e5], silent, train=True)
+    folder = fresh / "budgets" / "flops_250K"
     assert pair.measured["split"] == "test"
     model = read_weight_file(folder / "weights.pt").build()
-    assert measure(model, load_images("fashion_mnist"), "test").acc1 == pair.measured["acc1"]
-    assert load_pair(searched / "budgets" / "flops_250K.yaml") == pair
+    assert measure(model, load_data(scripted_search[0].data), "test").acc1 == pair.measured["acc1"]
+    assert load_pair(fresh / "budgets" / "flops_250K.yaml") == pair
 
-    assert budget_pairs(searched, [2.5e5], quiet, train=True)[0][1] == pair
+    before = (folder / "final" / "metrics.jsonl").stat().st_mtime_ns
+    assert budget_pairs(fresh, [2.5e5], silent, train=True)[0][1] == pair
+    assert (folder / "final" / "metrics.jsonl").stat().st_mtime_ns == before
 
 
 def test_pareto_front_by_hand():
     costs, values = np.array([3.0, 1, 2, 2, 4, 5]), np.array([7.0, 5, 4, 6, 7, 9])
-    assert pareto_front(costs, values).tolist() == [1, 3, 0, 5]  # equal value for more is no gain
+    assert pareto_front(costs, values).tolist() == [1, 3, 0, 5]  # an equal value at a higher cost is no gain
+    costs, values = np.array([3.0, 1.0, 2.0, 2.0, 4.0]), np.array([5.0, 1.0, 4.0, 5.0, 6.0])
+    assert pareto_front(costs, values).tolist() == [1, 3, 4]  # the first costs more than the fourth and is no better
 
 
-def test_names_of_budgets():
-    names = [budget_name(Constraint("flops", v)) for v in (450e6, 1.2e9, 21500.0, 12.0)]
-    assert names == ["flops_450M", "flops_1.2G", "flops_21.5K", "flops_12"]
+@pytest.mark.parametrize(
+    ("budget", "name"),
+    [(450e6, "flops_450M"), (1.2e9, "flops_1.2G"), (21500.0, "flops_21.5K"), (12.0, "flops_12")],
+)
+def test_budgets_have_short_names(budget, name):
+    assert budget_name(Constraint("flops", budget)) == name

@@ -1,87 +1,244 @@
-"""A zoo from nothing, killed half-way, by the real command on real images."""
+"""A zoo from nothing, with scripted trainings and commands that are only recorded. tests/whole has the real commands."""
 
+import dataclasses
+import fcntl
+import functools
+import itertools
 import json
-import os
-import subprocess
+import shutil
 import sys
-import time
+import threading
+from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from fbnetv3 import InputError
 from fbnetv3.arch import ARCHS
 from fbnetv3.complexity import cost
+from fbnetv3.files import write_atomically
 from fbnetv3.pair_file import Pair, load_pair
+from fbnetv3.progress import silent
 from fbnetv3.recipes import load_recipe
-from fbnetv3.search.nars.config import load_preset
-from fbnetv3.search.runs.zoo import ZOOS, _scaled, list_zoos, load_zoo
-from fbnetv3.training.accuracy import measure
-from fbnetv3.training.data.packaged import load_images
-from tests.places import ROOT
+from fbnetv3.search.execution.settings import ExecutorSettings
+from fbnetv3.search.nars.config import load_preset, save_config
+from fbnetv3.search.runs import run, zoo
+from fbnetv3.search.runs.zoo import ZOOS, Resources, _scaled, list_zoos, load_zoo, make_zoo
+from tests.search.scripted import Scripted, config
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    """A zoo of two searched networks and a larger one."""
+    folder = tmp_path_factory.mktemp("plan")
+    save_config(config(folder), folder / "preset.yaml")
+    data = yaml.safe_load((ZOOS / "micro.yaml").read_text())
+    data |= {"name": "tiny", "search": str(folder / "preset.yaml"), "budgets": [350e3, 250e3]}
+    data |= {
+        "larger": [500e3],
+        "recipe": {"dropout": 0.1},
+        "larger_recipe": {"stochastic_depth": 0.2},
+        "tolerance": 0.3,
+    }
+    (folder / "zoo.yaml").write_text(yaml.safe_dump(data))
+    return load_zoo(str(folder / "zoo.yaml"))
+
+
+class Commands:
+    """Stands in for the commands of the package: it records them, and leaves what the zoo reads of their files."""
+
+    def __init__(self):
+        self.calls, self.fails = [], None
+
+    def __call__(self, command, what, lock=None):
+        if what == self.fails:
+            raise InputError(f"{what} failed: no reason; fix the cause, and call again")
+        self.calls.append(what)
+        options = dict(itertools.pairwise(command))
+        if what.startswith("training"):
+            return {"test_acc1": 80.0, "command": command}
+        pair = load_pair(options["--pair"])
+        costs = cost(pair.arch, 10, 1)
+        path = Path(options["--zoo"]) / "registry.json"
+        rows = json.loads(path.read_text())["weights"] if path.is_file() else []
+        row = {
+            "model": options["--name"],
+            "flops_m": costs.flops() / 1e6,
+            "params_m": costs.params() / 1e6,
+            "metrics": [{"value": 81.5}],
+            "about": options["--about"],
+        }
+        write_atomically(path, json.dumps({"weights": [*rows, row]}))
+        return row
+
+
+def scripted(patch):
+    """Replace trainings by scripted ones and commands by recorded ones."""
+    quick = {"executor": ExecutorSettings(workers=1), "evaluator": Scripted()}
+    patch.setattr(zoo, "start", functools.partial(run.start, **quick))
+    patch.setattr(zoo, "resume", functools.partial(run.resume, **quick))
+    recorded = Commands()
+    patch.setattr(zoo, "_command", recorded)
+    return recorded
 
 
 @pytest.fixture
-def plan(tmp_path):
-    """The micro zoo in small: a search of six trainings of two epochs, three networks."""
-    recipe = {"optimizer": "sgd", "lr": 0.05, "epochs": 2, "batch_size": 500, "ema_decay": 0.8}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    small = {"recipe": str(tmp_path / "recipe.yaml"), "pool": 64, "batch": 2, "rounds": 2, "finalists": 2}
-    preset = load_preset("quickstart").replace(**small, final_stretch=1)
-    (tmp_path / "preset.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(preset.to_dict()))))
-    zoo = yaml.safe_load((ZOOS / "micro.yaml").read_text())
-    zoo |= {"name": "tiny", "search": str(tmp_path / "preset.yaml"), "budgets": [250e3, 350e3]}
-    zoo |= {"larger": [500e3], "larger_recipe": {"stochastic_depth": 0.2}, "tolerance": 0.3}
-    (tmp_path / "zoo.yaml").write_text(yaml.safe_dump(zoo))
-    return tmp_path / "zoo.yaml"
+def commands(monkeypatch):
+    return scripted(monkeypatch)
 
 
-def begin(plan, out):
-    command = [sys.executable, "-m", "fbnetv3", "make-zoo", "--preset", str(plan), "--out", str(out)]
-    return subprocess.Popen(
-        [*command, "--at-once", "2"],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def made(plan, tmp_path_factory):
+    """Account, folder and commands of a zoo that was made without a break."""
+    out = tmp_path_factory.mktemp("made") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        recorded = scripted(patch)
+        return make(plan, out), out, recorded
 
 
-@pytest.mark.slow
-def test_a_zoo_is_regenerated_and_served_although_killed(plan, tmp_path):
-    out = tmp_path / "out"
-    for file in ("search/ledger.jsonl", "trained/teacher/measured.json", "trained/tiny_a/checkpoint.pt"):
-        process = begin(plan, out)
-        while process.poll() is None and not (out / file).exists():
-            time.sleep(0.02)
-        process.kill()
-        assert process.wait() == -9
-    process = begin(plan, out)
-    shown = process.communicate()[0]
-    assert process.returncode == 0
-    account = json.loads((out / "zoo.json").read_text())
-    assert [row["model"] for row in account["networks"]] == ["tiny_a", "tiny_b", "tiny_c"]
-    assert all(row["model"] in shown for row in account["networks"])
-    assert all(value > 0 for value in account["hours"].values())
-    data = load_images("fashion_mnist")
-    for row in account["networks"]:
-        pair = load_pair(out / "pairs" / f"{row['model']}.yaml")
-        model = torch.hub.load(str(out / "zoo"), row["model"], source="local", pretrained=True)
-        assert model.arch == pair.arch
-        assert cost(pair.arch, 10, 1).flops() == row["flops"]
-        assert measure(model, data, "test").acc1 == row["acc1"]
-        assert pair.recipe.distillation == 0.8
-        assert (pair.recipe.stochastic_depth == 0.2) == (row["model"] == "tiny_c")
+def make(plan, out, resources=None, data=None, seed=0):
+    return make_zoo(plan, out, data, None, seed, resources or Resources(), silent)
+
+
+def trained_with(out, name):
+    """The command that trained a network, and its options."""
+    command = json.loads((out / "trained" / name / "measured.json").read_text())["command"]
+    return command, dict(itertools.pairwise(command))
+
+
+def test_the_teacher_is_trained_first_then_the_networks_then_they_are_published(made):
+    commands = made[2]
+    names = ("tiny_a", "tiny_b", "tiny_c")
+    assert commands.calls[0] == "training teacher"
+    assert sorted(commands.calls[1:4]) == [f"training {name}" for name in names]
+    assert commands.calls[4:] == [f"publishing {name}" for name in names]
+
+
+def test_networks_are_named_from_the_smallest_to_the_largest(made):
+    account = made[0]
     flops = [row["flops"] for row in account["networks"]]
+    assert [row["model"] for row in account["networks"]] == ["tiny_a", "tiny_b", "tiny_c"]
     assert flops == sorted(set(flops))
     assert flops[0] <= 250e3 < flops[1] <= 350e3
     assert abs(flops[2] / 500e3 - 1) < 0.3
-    state = torch.load(out / "trained/teacher/weights.pt", weights_only=True)
-    assert json.dumps(state["arch"], sort_keys=True) == json.dumps(pair.arch.to_dict(), sort_keys=True)  # the largest
-    before = {path: path.stat().st_mtime_ns for path in (out / "trained").rglob("*.pt")}
-    assert begin(plan, out).wait() == 0  # nothing is trained again
-    assert {path: path.stat().st_mtime_ns for path in (out / "trained").rglob("*.pt")} == before
+
+
+def test_the_account_says_how_every_network_was_made(made):
+    account, out, _ = made
+    assert json.loads((out / "zoo.json").read_text()) == account
+    assert account["networks"][0]["made"] == "searched for at most 250,000 flops"
+    assert account["networks"][2]["made"].startswith("micro_quickstart_0_flops_350K scaled by depth 1")
+    assert [row["acc1"] for row in account["networks"]] == [81.5] * 3
+    assert account["teacher"]["test_acc1"] == 80.0
+    abouts = [row["about"] for row in json.loads((out / "zoo" / "registry.json").read_text())["weights"]]
+    assert abouts[0].startswith("tiny_a: ")
+    assert abouts[0].endswith("; searched for at most 250,000 flops.")
+
+
+def test_students_learn_from_the_teacher_which_has_the_largest_network(made):
+    out = made[1]
+    command, options = trained_with(out, "teacher")
+    assert options["--pair"] == str(out / "pairs" / "tiny_c.yaml")
+    assert command[-2:] == ["--set", "distillation=0"]
+    command, options = trained_with(out, "tiny_a")
+    assert options["--pair"] == str(out / "pairs" / "tiny_a.yaml")
+    assert options["--teacher"] == str(out / "trained" / "teacher" / "weights.pt")
+    assert "--set" not in command
+
+
+def test_recipes_are_changed_as_the_plan_says(made):
+    a, _, c = (load_pair(made[1] / "pairs" / f"tiny_{x}.yaml") for x in "abc")
+    assert (a.recipe.dropout, c.recipe.dropout) == (0.1, 0.1)
+    assert (a.recipe.distillation, c.recipe.distillation) == (0.8, 0.8)
+    assert a.recipe.stochastic_depth != 0.2
+    assert c.recipe.stochastic_depth == 0.2  # only for what was scaled up
+    assert (a.arch.name, c.arch.name) == ("tiny_a", "tiny_c")
+
+
+def test_without_distillation_there_is_no_teacher(plan, commands, tmp_path):
+    account = make(dataclasses.replace(plan, distillation=0.0), tmp_path / "out")
+    assert "training teacher" not in commands.calls
+    assert "teacher" not in account
+    assert trained_with(tmp_path / "out", "tiny_a")[0][-2:] == ["--set", "distillation=0"]
+
+
+def test_the_same_call_makes_only_what_is_missing(plan, commands, tmp_path):
+    out = tmp_path / "out"
+    commands.fails = "training tiny_b"
+    with pytest.raises(InputError, match="training tiny_b failed"):
+        make(plan, out)
+    assert "training teacher" in commands.calls
+    commands.calls.clear()
+    commands.fails = "publishing tiny_b"
+    with pytest.raises(InputError, match="publishing tiny_b failed"):
+        make(plan, out)
+    assert "training teacher" not in commands.calls
+    assert commands.calls[-1] == "publishing tiny_a"
+    commands.calls.clear()
+    commands.fails = None
+    make(plan, out)
+    assert commands.calls == ["publishing tiny_b", "publishing tiny_c"]
+
+
+def test_resources_are_handed_to_the_trainings(plan, commands, tmp_path):
+    make(plan, tmp_path / "out", Resources("cpu", at_once=2, processes=3, readers=4))
+    command, options = trained_with(tmp_path / "out", "tiny_a")
+    assert command[:3] == [sys.executable, "-m", "torch.distributed.run"]
+    assert options["--nproc-per-node"] == "3"
+    assert (options["--workers"], options["--device"]) == ("4", "cpu")
+
+
+def test_networks_may_be_trained_on_other_data_than_candidates(plan, commands, tmp_path):
+    make(plan, tmp_path / "out", data="folder:OTHER")
+    pair = load_pair(tmp_path / "out" / "pairs" / "tiny_a.yaml")
+    assert pair.provenance["data"] == "folder:OTHER"
+    assert load_pair(tmp_path / "out" / "search" / "budgets" / "flops_250K.yaml").provenance["data"] == "fashion_mnist"
+
+
+def test_hours_are_summed_by_stage(made, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(made[1], out)
+    for name, seconds in (("teacher", 3600.0), ("tiny_a", 1800.0), ("tiny_b", 900.0), ("tiny_c", 900.0)):
+        (out / "trained" / name / "measured.json").write_text(json.dumps({"seconds": seconds}))
+    assert zoo.hours(out) == {"search": 0.0, "teacher": 1.0, "networks": 1.0}
+
+
+def test_a_folder_of_another_search_is_refused(plan, commands, made):
+    with pytest.raises(InputError, match="holds the search quickstart with seed 0; give another --out"):
+        make(plan, made[1], seed=1)
+
+
+def test_a_training_waits_for_one_that_outlived_its_driver(commands, tmp_path):
+    job = zoo._Training("a", ["train"], tmp_path / "trained" / "a")
+    job.folder.mkdir(parents=True)
+    with (job.folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=zoo._run, args=(job,))
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+        assert commands.calls == []
+    waiting.join(10)
+    assert commands.calls == ["training a"]
+    assert json.loads((job.folder / "measured.json").read_text())["test_acc1"] == 80.0
+
+
+def test_a_command_answers_with_its_row():
+    script = "print('some words'); print('[{\"acc1\": 5}]')"
+    assert zoo._command([sys.executable, "-c", script], "a training") == {"acc1": 5}
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("import sys; sys.exit('first\\nthe disk is full')", "a training failed: the disk is full; fix the cause"),
+        ("raise SystemExit(3)", "a training failed: no message; fix the cause, and call again. The command was: "),
+    ],
+    ids=["message", "silent"],
+)
+def test_a_command_that_fails_is_named_with_its_last_line(script, words):
+    with pytest.raises(InputError, match=words):
+        zoo._command([sys.executable, "-c", script], "a training")
 
 
 def test_a_scaled_pair_says_so_and_claims_no_accuracy():
@@ -116,16 +273,20 @@ def test_zoos_of_the_package_are_read():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"budgets": []}, "budgets is empty"),
+        ({"budgets": []}, "budgets is empty; give one or more"),
         ({"budgets": ["450M"]}, "budgets.0 is '450M'"),
         ({"size": 1}, "unknown key 'size'"),
         ({"distillation": 1.0}, "distillation is 1.0"),
         ({"schema": 2}, "schema is 2; this version reads 1"),
     ],
+    ids=["empty", "text", "key", "distillation", "schema"],
 )
-def test_a_wrong_zoo_is_one_clear_line(tmp_path, change, words):
+def test_a_wrong_zoo_is_refused(tmp_path, change, words):
     (tmp_path / "zoo.yaml").write_text(yaml.safe_dump(yaml.safe_load((ZOOS / "micro.yaml").read_text()) | change))
     with pytest.raises(InputError, match=words):
         load_zoo(str(tmp_path / "zoo.yaml"))
+
+
+def test_an_unknown_zoo_is_refused():
     with pytest.raises(InputError, match="unknown zoo 'nano'; available: imagenet, micro"):
         load_zoo("nano")

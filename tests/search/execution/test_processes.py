@@ -1,0 +1,156 @@
+"""Jobs on processes of this machine: each runs once, a death is charged to its job, and no process outlives the pool."""
+
+import multiprocessing
+import os
+import signal
+import time
+from concurrent.futures import CancelledError
+from concurrent.futures.process import BrokenProcessPool
+from types import SimpleNamespace
+
+import pytest
+
+from fbnetv3 import InputError
+from fbnetv3.search.execution import processes
+from fbnetv3.search.execution.processes import RETRIES, ProcessPool, _start_worker, available_workers
+from tests.search.execution.contract import (
+    check_a_death_is_charged_to_the_job_that_ran,
+    check_every_job_runs_once_and_exceptions_are_outcomes,
+)
+from tests.search.execution.jobs import CALL, MISTAKE, SLEEP, Acts, alive, calls, done, jobs, wait_until_gone
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    """A pool of two processes, and the folder where its evaluator notes calls. At the end no process is left."""
+    folder = tmp_path_factory.mktemp("pool")
+    with ProcessPool(Acts(str(folder)), 2) as pool:
+        yield pool, folder
+    wait_until_gone(folder)
+
+
+def pids(folder):
+    return {int(path.suffix[1:]) for path in folder.iterdir()}
+
+
+def test_every_job_runs_once_on_one_thread_and_exceptions_are_outcomes(pool):
+    check_every_job_runs_once_and_exceptions_are_outcomes(*pool)
+    assert len(pids(pool[1])) == 2
+    assert os.getpid() not in pids(pool[1])
+
+
+def test_a_slow_consumer_leaves_no_worker_idle_and_loses_nothing(pool):
+    executor, folder = pool
+    seeds = range(CALL + 31, CALL + 39)
+    run = executor.run(jobs(*seeds))
+    first = [next(run)]
+    for _ in range(200):
+        if sum(calls(folder, seed) for seed in seeds) == 8:
+            break
+        time.sleep(0.05)
+    assert sum(calls(folder, seed) for seed in seeds) == 8  # all have started although one outcome was taken
+    assert dict(first + list(run)) == {f"job {seed}": done(folder, seed) for seed in seeds}
+
+
+def test_a_death_is_charged_to_the_job_that_ran(pool):
+    check_a_death_is_charged_to_the_job_that_ran(*pool, RETRIES)
+
+
+def test_a_mistake_of_the_user_ends_the_search_at_once(tmp_path):
+    start = time.monotonic()
+    with (
+        pytest.raises(InputError, match=r"^no such data; give other data$"),
+        ProcessPool(Acts(str(tmp_path)), 2) as executor,
+    ):
+        list(executor.run(jobs(CALL + 1, MISTAKE + 2, *range(SLEEP, SLEEP + 9))))
+    assert time.monotonic() - start < 40
+    wait_until_gone(tmp_path)
+
+
+def test_ctrl_c_stops_running_jobs_and_no_process_of_the_caller(tmp_path):
+    start = time.monotonic()
+    own = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(120,))
+    own.start()
+    try:
+        executor = ProcessPool(Acts(str(tmp_path)), 1)
+        with pytest.raises(KeyboardInterrupt), executor:  # noqa: PT012
+            next(executor.run(jobs(CALL + 1, *range(SLEEP, SLEEP + 9))))
+            raise KeyboardInterrupt
+        assert time.monotonic() - start < 40
+        wait_until_gone(tmp_path)
+        assert alive(own.pid)
+    finally:
+        own.kill()
+        own.join()
+
+
+def test_an_evaluator_that_cannot_be_sent_is_refused():
+    with pytest.raises(InputError, match="cannot be sent to another process"):
+        ProcessPool(lambda candidate, epochs, seed: None, 2)
+
+
+def test_processes_that_cannot_start_are_no_failed_trainings(monkeypatch):
+    tries = []
+
+    def broken(pool, place, function, *arguments):
+        tries.append(function)
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(ProcessPool, "_call", broken)
+    words = r"worker processes cannot start: .*if __name__ == \"__main__\".*use fewer workers"
+    with pytest.raises(InputError, match=words), ProcessPool(Acts(""), 1, retries=2) as executor:
+        list(executor.run(jobs(CALL + 1)))
+    assert tries == [os.getpid] * 3
+
+
+def test_nothing_starts_once_the_pool_has_stopped():
+    with ProcessPool(Acts(""), 1) as executor:
+        pass
+    with pytest.raises(CancelledError):
+        executor._call(0, os.getpid)
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    """The start of a worker process, without effects on this process. Holds its threads, signals, and what it did in order."""
+    seen = SimpleNamespace(threads=[], signals={}, order=[])
+
+    class Thread:
+        def __init__(self, target, daemon):
+            self.target, self.daemon = target, daemon
+
+        def start(self):
+            seen.threads.append(self)
+
+    driver = SimpleNamespace(join=lambda: seen.order.append("the driver ended"))
+    handled = SimpleNamespace(SIGINT=signal.SIGINT, SIG_IGN=signal.SIG_IGN, signal=seen.signals.__setitem__)
+    monkeypatch.setattr(processes, "threading", SimpleNamespace(Thread=Thread))
+    monkeypatch.setattr(processes, "signal", handled)
+    monkeypatch.setattr(processes, "os", SimpleNamespace(_exit=seen.order.append))
+    monkeypatch.setattr(processes, "multiprocessing", SimpleNamespace(parent_process=lambda: driver))
+    _start_worker()
+    return seen
+
+
+def test_a_worker_dies_with_its_driver(worker):
+    (thread,) = worker.threads
+    assert thread.daemon  # a worker that is stopped does not wait for it
+    assert worker.order == []
+    thread.target()
+    assert worker.order == ["the driver ended", 1]
+
+
+def test_a_worker_leaves_ctrl_c_to_its_driver(worker):
+    assert worker.signals == {signal.SIGINT: signal.SIG_IGN}
+
+
+def test_the_workers_are_as_many_as_processors_of_this_process(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
+    assert available_workers() == 3
+
+
+@pytest.mark.parametrize(("count", "workers"), [(8, 8), (None, 1)])
+def test_where_a_process_has_no_processors_of_its_own_all_count(monkeypatch, count, workers):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: count)
+    assert available_workers() == workers

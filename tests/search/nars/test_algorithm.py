@@ -1,0 +1,223 @@
+"""Algorithm 1 on scripted trainings: its stages, its finalists, and what failed trainings do to it."""
+
+import numpy as np
+import pytest
+
+from fbnetv3.complexity import cost
+from fbnetv3.search.nars.algorithm import Stage2Result, choose_finalists, fit_trials, stage1, stage3
+from fbnetv3.search.nars.context import Context
+from fbnetv3.search.nars.evolve import cautious_score
+from fbnetv3.search.space.encoding import encode
+from fbnetv3.search.trial import Outcome, comparable
+from tests.search.scripted import Failing, Scripted, config, run_scripted
+
+
+@pytest.fixture(scope="module")
+def cfg(tmp_path_factory):
+    return config(tmp_path_factory.mktemp("config"), pool=256, batch=8, rounds=4)
+
+
+@pytest.fixture(scope="module")
+def searched(cfg, tmp_path_factory):
+    """Proposal, trials and context of four rounds of eight trainings and two finalists."""
+    return run_scripted(cfg, tmp_path_factory.mktemp("searched") / "ledger.jsonl")
+
+
+def test_every_round_trains_a_batch_and_the_finalists_come_last(searched):
+    places = [(r, i) for r in (1, 2, 3, 4) for i in range(8)] + [(5, 0), (5, 1)]
+    assert [(t.round, t.index) for t in searched[1]] == places
+
+
+def test_no_candidate_is_trained_twice_before_the_finals(searched):
+    assert len({tuple(t.candidate) for t in searched[1][:32]}) == 32
+
+
+def test_every_training_has_its_own_seed(searched):
+    assert len({t.seed for t in searched[1]}) == 34
+
+
+def test_the_candidates_of_the_first_round_are_not_predicted(searched):
+    assert all((t.predicted is None) == (t.round == 1) for t in searched[1])
+
+
+def test_early_stopping_shortens_later_rounds_but_not_the_finals(searched):
+    # The scripted ranking is clear after one epoch.
+    assert all(t.epochs == (2 if t.round in (1, 5) else 1) for t in searched[1])
+    assert searched[0].epochs == 1
+
+
+def test_every_trial_satisfies_the_constraint(cfg, searched):
+    assert all(cfg.constraint.min <= t.flops <= cfg.constraint.max for t in searched[1])
+
+
+def test_later_rounds_are_better_than_the_random_one(searched):
+    _, trials, context = searched
+    best = {r: max(context.label(t, 1) for t in trials if t.round == r) for r in (1, 2, 3, 4)}
+    assert max(best[2], best[3], best[4]) > best[1]
+
+
+def test_the_answer_is_feasible_and_no_worse_than_the_first_round(cfg, searched):
+    proposal, trials, context = searched
+    chosen = context.space.candidate(proposal.candidate, context.base, "x")
+    assert cost(chosen.arch, 10, 1).flops() <= cfg.constraint.max
+    assert Scripted()(chosen, 1, 0).acc1[0] >= max(context.label(t, 1) for t in trials if t.round == 1)
+
+
+def test_the_same_seed_gives_the_same_search(cfg, searched, tmp_path):
+    proposal, trials, _ = searched
+    again, trials_again, _ = run_scripted(cfg, tmp_path / "again.jsonl")
+    assert again == proposal
+    assert comparable(trials_again) == comparable(trials)
+
+
+def test_another_seed_gives_another_search(cfg, searched, tmp_path):
+    assert run_scripted(cfg.replace(seed=1), tmp_path / "other.jsonl")[0] != searched[0]
+
+
+def test_the_answer_says_how_well_statistics_were_predicted(cfg, searched):
+    assert [statistic.name for statistic in searched[0].proxy] == ["flops", "params"]
+    assert len(searched[0].proxy[0].exact) == cfg.pool - cfg.pool * 4 // 5
+
+
+class Deceived(Scripted):
+    """The first six trainings look best by far. After them, only one training is better than the others."""
+
+    def __init__(self, wins):
+        super().__init__()
+        self.wins = wins
+
+    def __call__(self, candidate, epochs, seed):
+        outcome = super().__call__(candidate, epochs, seed)
+        if len(self.calls) > 6:
+            outcome = Outcome((50.0, 60.0 + (len(self.calls) - 7 == self.wins)), "ok", 0.0)
+        return outcome
+
+
+@pytest.mark.parametrize("wins", [0, 1, 3])
+def test_the_most_accurate_finalist_is_the_answer(tmp_path, wins):
+    cfg = config(tmp_path, batch=3, finalists=4)
+    proposal, trials, _ = run_scripted(cfg, tmp_path / "a.jsonl", evaluator=Deceived(wins))
+    assert [list(f.candidate) for f in proposal.finalists] == [t.candidate for t in trials[6:]]
+    assert proposal.candidate == proposal.finalists[wins].candidate
+    assert proposal.predicted == proposal.finalists[wins].predicted
+    assert [f.final for f in proposal.finalists] == [60.0 + (i == wins) for i in range(4)]
+
+
+def test_finalists_are_the_best_predicted_ones_and_the_best_trial(tmp_path):
+    cfg = config(tmp_path, batch=3, finalists=4)
+    proposal, trials, _ = run_scripted(cfg, tmp_path / "a.jsonl", evaluator=Deceived(0))
+    scores = [mean - cfg.evolution.caution * std for mean, std in (f.predicted for f in proposal.finalists)]
+    assert scores[:3] == sorted(scores[:3], reverse=True)
+    best = max(trials[:6], key=lambda t: t.acc1[:1])
+    assert tuple(best.candidate) in [f.candidate for f in proposal.finalists]
+    assert [t.predicted for t in trials[6:]] == [pytest.approx(list(f.predicted)) for f in proposal.finalists]
+
+
+def test_a_finalist_is_measured_after_the_epochs_of_the_trials_and_at_the_end(searched):
+    proposal, trials, _ = searched
+    assert [f.measured for f in proposal.finalists] == [t.acc1[0] for t in trials[32:]]
+    assert [f.final for f in proposal.finalists] == [t.acc1[1] for t in trials[32:]]
+
+
+def test_a_finalist_whose_training_failed_is_left_out(tmp_path):
+    cfg = config(tmp_path, batch=3)
+    proposal, trials, _ = run_scripted(cfg, tmp_path / "a.jsonl", evaluator=Failing({6}))
+    assert trials[6].status == "failed"
+    assert [list(f.candidate) for f in proposal.finalists] == [trials[7].candidate]
+    assert proposal.candidate == tuple(trials[7].candidate)
+
+
+def test_without_finalists_the_highest_score_is_the_answer(tmp_path):
+    cfg = config(tmp_path, batch=3)
+    with_finalists, trials, _ = run_scripted(cfg, tmp_path / "a.jsonl")
+    alone, fewer, _ = run_scripted(cfg.replace(finalists=0), tmp_path / "b.jsonl")
+    assert comparable(fewer) == comparable([t for t in trials if t.round < 3])
+    assert alone.candidate == with_finalists.finalists[0].candidate
+    assert alone.finalists == ()
+
+
+@pytest.mark.parametrize(
+    ("trials", "count", "expected"),
+    [
+        ([[9]], 3, [1, 2, 9]),  # the best trial takes the last place
+        ([[9], [8]], 2, [1, 9]),
+        ([[2], [9]], 3, [1, 2, 3]),  # it is among them already
+        ([[3], [9]], 3, [1, 2, 3]),
+        ([[9]], 1, [1]),  # a single finalist is the best predicted one
+        ([], 2, [1, 2]),  # no trial is feasible
+        ([[9]], 7, [1, 2, 3, 9]),  # the evolution found only three
+    ],
+)
+def test_finalists_by_hand(trials, count, expected):
+    rows = choose_finalists(np.array([[1], [2], [3]]), np.array(trials, int).reshape(-1, 1), count)
+    assert rows[:, 0].tolist() == expected
+
+
+def test_more_constraints_hold_for_every_trial(tmp_path):
+    cfg = config(tmp_path, also=[{"metric": "params", "max": 22e3}], batch=4)
+    trials = run_scripted(cfg, tmp_path / "a.jsonl")[1]
+    assert len(trials) == 10
+    assert all(t.params <= 22e3 and t.flops <= cfg.constraint.max for t in trials)
+    without = run_scripted(cfg.replace(also=()), tmp_path / "b.jsonl")[1]
+    assert max(t.params for t in without) > 22e3
+
+
+def test_a_search_in_which_every_training_diverges_has_an_answer(tmp_path):
+    cfg = config(tmp_path, batch=3)
+    proposal, trials, _ = run_scripted(cfg, tmp_path / "a.jsonl", evaluator=lambda *_: Outcome((), "diverged", 0.0))
+    assert {t.status for t in trials} == {"diverged"}
+    assert proposal.predicted[0] == pytest.approx(10.0, abs=1e-3)  # chance
+
+
+def test_failed_trainings_are_recorded(tmp_path):
+    cfg = config(tmp_path, batch=4, rounds=2)
+    trials = run_scripted(cfg, tmp_path / "a.jsonl", evaluator=Failing({1, 2}))[1]
+    assert len(trials) == 10
+    assert [t.status for t in trials].count("failed") == 2
+    assert {t.error for t in trials} == {"", "OSError: disk full"}
+
+
+class Spy:
+    """A predictor that remembers what it was fitted to."""
+
+    def fit(self, x, y):
+        self.rows, self.labels = len(x), list(y)
+
+
+def test_the_predictor_does_not_learn_from_failed_trainings(tmp_path):
+    cfg = config(tmp_path, batch=4, rounds=1)
+    _, trials, context = run_scripted(cfg, tmp_path / "a.jsonl", evaluator=Failing({1, 2}))
+    spy = Spy()
+    best = fit_trials(context, spy, trials[:4], 1)
+    assert (spy.rows, spy.labels) == (2, [context.label(trials[0], 1), context.label(trials[3], 1)])
+    assert {tuple(row) for row in best.tolist()} == {tuple(trials[0].candidate), tuple(trials[3].candidate)}
+
+
+def test_fitting_returns_the_rows_best_first(searched):
+    _, trials, context = searched
+    best = fit_trials(context, Spy(), trials[:8], 2)
+    labels = {tuple(t.candidate): context.label(t, 2) for t in trials[:8]}
+    assert [labels[tuple(row)] for row in best.tolist()] == sorted(labels.values(), reverse=True)
+
+
+def test_repeats_train_the_first_candidates_again_and_change_nothing_else(tmp_path):
+    cfg = config(tmp_path, batch=4)
+    plain, trials, _ = run_scripted(cfg, tmp_path / "a.jsonl")
+    again, more, _ = run_scripted(cfg.replace(repeats=2), tmp_path / "b.jsonl")
+    assert again == plain
+    repeats = [t for t in more if t.round == 0]
+    assert [t.candidate for t in repeats] == [t.candidate for t in trials[:2]]
+    assert not {t.seed for t in repeats} & {t.seed for t in trials}
+    assert comparable([t for t in more if t.round]) == comparable(trials)
+    assert cfg.replace(repeats=2).trainings == cfg.trainings + 2 == len(more)
+
+
+def test_the_evolution_starts_from_the_best_trials_and_scores_with_caution(cfg):
+    context = Context.of(cfg.replace(evolution={"evaluations": 300, "restarts": 0, "parents": 2}))
+    predictor, rows = stage1(context), context.pool()[:6]
+    predictor.fit(encode(context.space, rows), 80.0 - np.arange(6.0))
+    evolved = stage3(context, predictor, Stage2Result(rows, 1))
+    score = cautious_score(context.space, predictor, context.config.evolution.caution)
+    assert evolved.scores == pytest.approx(score(evolved.index))
+    assert evolved.scores[0] >= score(rows[:2]).max()
+    assert context.constraints.satisfied(evolved.index).all()

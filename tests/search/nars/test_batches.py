@@ -1,0 +1,183 @@
+"""The trainings of a round: recorded ones are taken, missing ones are made, and their order does not matter."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fbnetv3 import InputError
+from fbnetv3.search.execution.executor import InProcess
+from fbnetv3.search.nars.batches import Batch, BatchRunner, missing_jobs, recorded
+from fbnetv3.search.nars.context import Context
+from fbnetv3.search.trial import REPEATS, Ledger, Outcome, Trial, read_ledger
+from tests.search.scripted import Failing, Scripted, config, run_scripted
+
+
+@pytest.fixture
+def context(tmp_path):
+    return Context.of(config(tmp_path, batch=3))
+
+
+def batch_of(context, round=1, n=3, epochs=2, predicted=None):
+    return Batch(round, context.pool()[:n], epochs, predicted)
+
+
+def trial(batch, index, status="ok", **changes):
+    values = {
+        "round": batch.round,
+        "index": index,
+        "candidate": batch.rows[index].tolist(),
+        "seed": 7,
+        "epochs": batch.epochs,
+        "flops": 1,
+        "params": 1,
+        "predicted": None,
+        "acc1": [50.0] * batch.epochs if status == "ok" else [],
+        "status": status,
+        "seconds": 0.0,
+    }
+    return Trial(**values | changes)
+
+
+def test_recorded_trials_are_found_by_their_place(context):
+    batch = batch_of(context)
+    trials = [trial(batch, 2), trial(batch, 0)]
+    assert recorded(batch, trials, "ledger") == {2: trials[0], 0: trials[1]}
+
+
+def test_trials_of_other_rounds_are_not_those_of_this_batch(context):
+    batch = batch_of(context, round=2)
+    assert recorded(batch, [trial(batch, 0, round=1)], "ledger") == {}
+
+
+def test_a_failed_trial_counts_as_missing(context):
+    batch = batch_of(context)
+    assert recorded(batch, [trial(batch, 0, "failed")], "ledger") == {}
+
+
+def test_a_failed_trial_counts_once_a_later_round_depends_on_it(context):
+    batch = batch_of(context)
+    trials = [trial(batch, 0, "failed"), trial(batch, 1, round=2)]
+    assert recorded(batch, trials, "ledger") == {0: trials[0]}
+
+
+def test_a_diverged_trial_is_not_repeated(context):
+    batch = batch_of(context)
+    assert list(recorded(batch, [trial(batch, 0, "diverged")], "ledger")) == [0]
+
+
+@pytest.mark.parametrize("change", [{"candidate": [0] * 29}, {"epochs": 1}], ids=["candidate", "epochs"])
+def test_a_trial_that_this_search_does_not_make_is_refused(context, change):
+    batch = batch_of(context)
+    with pytest.raises(InputError, match=r"ledger.jsonl: trial 1 of round 1 is not the one .* start in another folder"):
+        recorded(batch, [trial(batch, 1, **change)], "ledger.jsonl")
+
+
+def test_a_ledger_of_other_versions_is_refused(tmp_path):
+    cfg, path = config(tmp_path), tmp_path / "a.jsonl"
+    run_scripted(cfg, path)
+    lines = path.read_text().splitlines(keepends=True)
+    row = json.loads(lines[1])
+    row["candidate"][0] ^= 1
+    path.write_text(lines[0] + json.dumps(row) + "\n" + "".join(lines[2:]))
+    with pytest.raises(InputError, match="trial 0 of round 1 is not the one that this search makes"):
+        run_scripted(cfg, path)
+
+
+def test_missing_jobs_are_those_that_were_not_found(context):
+    batch = batch_of(context)
+    jobs = missing_jobs(context, batch, {1: trial(batch, 1)})
+    assert list(jobs) == [0, 2]
+    for i, job in jobs.items():
+        assert job.candidate == context.space.candidate(batch.rows[i].tolist(), context.base, "candidate")
+        assert (job.epochs, job.seed) == (2, context.trial_seed(1, i))
+
+
+def test_repeats_leave_the_seeds_of_the_final_training_and_of_random_search_alone(context):
+    seeds = [job.seed for job in missing_jobs(context, batch_of(context, REPEATS), {}).values()]
+    assert seeds == [context.trial_seed(REPEATS, i) for i in (2, 3, 4)]
+
+
+class Backwards:
+    """An executor whose jobs end in the reverse order."""
+
+    def __init__(self, evaluator):
+        self.inner = InProcess(evaluator)
+
+    def run(self, jobs):
+        return reversed(list(self.inner.run(jobs)))
+
+
+def run_batch(context, batch, path, executor):
+    said = []
+    with Ledger.open(path, context.config.fingerprint) as ledger:
+        return BatchRunner(context, ledger, executor, lambda *words: said.append(words)).run(batch), said
+
+
+def test_trials_are_returned_in_the_order_of_rows_and_written_as_they_end(context, tmp_path):
+    batch, path = batch_of(context), tmp_path / "ledger.jsonl"
+    trials, _ = run_batch(context, batch, path, Backwards(Scripted()))
+    assert [t.candidate for t in trials] == batch.rows.tolist()
+    assert [t.index for t in read_ledger(path)] == [2, 1, 0]
+
+
+def test_a_trial_has_the_costs_of_its_candidate_and_its_prediction(context, tmp_path):
+    predicted = np.array([[61.0, 62.0, 63.0], [1.0, 2.0, 3.0]])
+    batch = batch_of(context, predicted=predicted)
+    trials, _ = run_batch(context, batch, tmp_path / "l", InProcess(Scripted()))
+    costs = context.space.cost(batch.rows)
+    assert [t.flops for t in trials] == costs.flops().tolist()
+    assert [t.params for t in trials] == costs.params().tolist()
+    assert [t.predicted for t in trials] == [[61.0, 1.0], [62.0, 2.0], [63.0, 3.0]]
+
+
+def test_costs_are_counted_in_the_convention_of_the_constraint(context, tmp_path):
+    changed = context.config.replace(constraint={"metric": "flops", "convention": "fvcore", "max": 4e5})
+    context = Context.of(changed)
+    batch = batch_of(context)
+    trials, _ = run_batch(context, batch, tmp_path / "l", InProcess(Scripted()))
+    assert [t.flops for t in trials] == context.space.cost(batch.rows).flops("fvcore").tolist()
+
+
+def test_what_the_ledger_holds_is_not_trained_again(context, tmp_path):
+    batch, path, evaluator = batch_of(context), tmp_path / "l", Scripted()
+    first, _ = run_batch(context, batch, path, InProcess(Scripted()))
+    again, _ = run_batch(context, batch, path, InProcess(evaluator))
+    assert again == first
+    assert evaluator.calls == []
+
+
+def test_a_batch_in_which_every_training_failed_ends_the_search(context, tmp_path):
+    message = "all 3 trainings of round 1 failed, OSError: disk full; fix the cause, and resume"
+    with pytest.raises(InputError, match=message):
+        run_batch(context, batch_of(context), tmp_path / "l", InProcess(Failing({0, 1, 2})))
+    assert [t.status for t in read_ledger(tmp_path / "l")] == ["failed"] * 3
+
+
+def test_repeats_may_all_fail(context, tmp_path):
+    trials, _ = run_batch(context, batch_of(context, REPEATS), tmp_path / "l", InProcess(Failing({0, 1, 2})))
+    assert {t.status for t in trials} == {"failed"}
+
+
+def test_failed_trainings_are_made_again_until_a_later_round_depends_on_them(tmp_path):
+    cfg = config(tmp_path, batch=3, rounds=2)
+    path = tmp_path / "a.jsonl"
+    with pytest.raises(InputError, match="all 3 trainings of round 2 failed"):
+        run_scripted(cfg, path, evaluator=Failing({0, 3, 4, 5}))
+    assert [t.status for t in read_ledger(path)] == ["failed", "ok", "ok", "failed", "failed", "failed"]
+    evaluator = Scripted()
+    _, trials, _ = run_scripted(cfg, path, evaluator=evaluator)
+    assert len(evaluator.calls) == 5  # round 2, and the finalists
+    assert [(t.round, t.index) for t in trials] == [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (3, 0), (3, 1)]
+    assert [t.status == "failed" for t in trials] == [True] + [False] * 7
+    assert read_ledger(path) == trials
+
+
+@pytest.mark.parametrize(("round", "name"), [(1, "round 1"), (2, "round 2"), (3, "finalists"), (REPEATS, "repeats")])
+def test_progress_names_the_round_and_the_best_so_far(context, tmp_path, round, name):
+    batch = batch_of(context, round)
+    evaluator = lambda candidate, epochs, seed: Outcome((50.0, 61.25), "ok", 0.0)  # noqa: E731
+    said = run_batch(context, batch, tmp_path / "l", InProcess(evaluator))[1]
+    assert said[0] == (0, 8, f"{name}: 0 of 3 candidates trained")
+    assert said[-1] == (3, 8, f"{name}: 3 of 3 candidates trained, best so far 61.2%")
+    assert len(said) == 4

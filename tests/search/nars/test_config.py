@@ -1,0 +1,133 @@
+"""The configuration of a search: read strictly, written completely, and recognised by its fingerprint."""
+
+import pytest
+import yaml
+
+from fbnetv3 import InputError
+from fbnetv3.search.nars.config import list_presets, load_preset, read_config, save_config
+from fbnetv3.search.nars.context import Context
+from fbnetv3.search.nars.evolve import PRESETS as EVOLUTIONS
+from fbnetv3.search.predictor.settings import PredictorSettings
+from fbnetv3.search.space.constraints import Constraint
+from fbnetv3.search.space.latency import LatencyLimit
+from tests.places import ROOT
+from tests.search.scripted import config
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    return config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"speed": 1}, "here: unknown key 'speed'"),
+        ({"pool": 3}, "here: a pool of 3 is too small for 2 batches of 2"),
+        ({"rounds": 0}, "here: rounds is 0"),
+        ({"repeats": 3}, "here: repeats is 3; at most the 2 of the first batch"),
+        ({"predictor": "quick"}, "here: predictor is 'quick'; give one of default, paper, or settings"),
+        ({"precision": "fp16"}, "here: precision is 'fp16'"),
+        ({"schema": 2}, "here: schema is 2; this version reads 1"),
+        ({"evolution": {"speed": 1}}, "here: evolution: unknown key 'speed'; available: parents"),
+        ({"constraint": {"metric": "flops"}}, "here: constraint: missing key 'max'"),
+        ({"evolution": "fast"}, "here: evolution is 'fast'; give one of default, paper, or settings"),
+        ({"also": [{"metric": "params", "max": "1M"}]}, r"here: also\[0\]: max is '1M'"),
+        ({"latency": {"max": 1.0}}, "here: latency: missing key 'table'"),
+        ({"finalists": -1}, "here: finalists is -1"),
+        ({"early_stopping": 1.5}, "here: early_stopping is 1.5"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_wrong_value_is_refused_with_its_key_and_its_place(cfg, change, words):
+    with pytest.raises(InputError, match=words):
+        read_config(cfg.to_dict() | change, "here")
+
+
+def test_what_is_no_mapping_is_refused():
+    with pytest.raises(InputError, match="here"):
+        read_config([1, 2], "here")
+
+
+def test_a_configuration_survives_writing_and_reading(cfg, tmp_path):
+    changed = cfg.replace(
+        also=[{"metric": "params", "max": 22e3}],
+        latency={"table": "t.json", "max": 1.5},
+        classes=5,
+        evolution="paper",
+        predictor="paper",
+    )
+    save_config(changed, tmp_path / "config.yaml")
+    read = read_config(yaml.safe_load((tmp_path / "config.yaml").read_text()), "here")
+    assert read == changed
+    assert read.also == (Constraint("params", 22e3),)
+    assert read.latency == LatencyLimit("t.json", 1.5)
+
+
+def test_predictor_and_evolution_can_be_named(cfg):
+    named = cfg.replace(predictor="paper", evolution="paper")
+    assert named.predictor == PredictorSettings.preset("paper")
+    assert named.evolution == EVOLUTIONS["paper"]
+
+
+def test_a_replaced_value_is_checked_like_a_new_one(cfg):
+    with pytest.raises(InputError, match="search config: rounds is 0"):
+        cfg.replace(rounds=0)
+
+
+def test_trainings_are_batches_repeats_and_finalists(cfg):
+    assert cfg.replace(batch=4, rounds=3, repeats=2, finalists=5).trainings == 4 * 3 + 2 + 5
+
+
+@pytest.mark.parametrize("change", [{"baseline": True}, {"about": "other words"}, {"readers": 2}], ids=str)
+def test_the_fingerprint_ignores_what_trials_do_not_depend_on(cfg, change):
+    assert cfg.replace(**change).fingerprint == cfg.fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"pool": 65}, {"early_stopping": 0.9}, {"predictor": {"width": 8}}, {"evolution": {"random": 9}}],
+    ids=str,
+)
+def test_the_fingerprint_covers_what_trials_depend_on(cfg, change):
+    assert cfg.replace(**change).fingerprint != cfg.fingerprint
+
+
+def test_the_fingerprint_does_not_change_between_versions():
+    """A version that computes another one cannot resume the searches of earlier versions."""
+    assert load_preset("quickstart").fingerprint == "600907a662977c81"
+
+
+def test_an_unknown_preset_is_refused_with_the_names():
+    with pytest.raises(InputError, match="unknown preset 'slow'; available: cifar10, imagenet200"):
+        load_preset("slow")
+
+
+def test_a_preset_can_be_a_file(cfg, tmp_path):
+    save_config(cfg, tmp_path / "mine.yaml")
+    assert load_preset(str(tmp_path / "mine.yaml")) == cfg
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_every_preset_is_read_and_has_enough_candidates(name):
+    preset = load_preset(name)
+    assert read_config(preset.to_dict(), "here") == preset
+    Context.of(preset).constraints.sample(preset.batch * preset.rounds, 0)
+
+
+@pytest.mark.parametrize("name", [name for name in list_presets() if name.startswith("imagenet200")])
+def test_presets_for_imagenet_have_the_numbers_of_the_paper(name):
+    preset = load_preset(name)
+    base = Context.of(preset).base
+    assert (preset.pool, preset.batch, preset.early_stopping, preset.classes) == (20_000, 48, 0.92, 200)
+    assert preset.rounds == (4 if name == "imagenet200_recipe" else 5)
+    assert (base.epochs, base.lr_decay) == (150, 0.963)
+    assert base.stretched(preset.final_stretch).lr_decay == pytest.approx(0.9875, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_the_documentation_has_the_numbers_of_the_presets(name):
+    preset = load_preset(name)
+    sizes, epochs = f"{preset.pool:,}, {preset.batch}, {preset.rounds}", Context.of(preset).base.epochs
+    row = f"| `{name}` | `{preset.space}` | {sizes} | {epochs} |"
+    assert row in (ROOT / "docs/search.md").read_text()

@@ -1,0 +1,125 @@
+"""What the stages of a search share."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fbnetv3 import InputError
+from fbnetv3.search.execution.images import ImageEvaluator
+from fbnetv3.search.nars.config import load_preset
+from fbnetv3.search.nars.context import Context, image_evaluator
+from fbnetv3.search.space.constraints import Constraint
+from fbnetv3.search.space.latency import LatencyTable, covering, distinct_parts, save_table
+from fbnetv3.search.space.table import TableEvaluator
+from fbnetv3.search.trial import Trial
+from tests.search.images import colour_space, write_noise
+from tests.search.scripted import config
+from tests.search.tables import whole_grid
+
+
+@pytest.fixture
+def context(tmp_path):
+    return Context.of(config(tmp_path))
+
+
+def trial(round, index, acc1, status="ok"):
+    return Trial(round, index, [index], 0, 2, 1, 1, None, acc1, status, 0.0)
+
+
+def test_it_loads_what_the_configuration_names(context):
+    assert context.space.name == "micro"
+    assert (context.base.epochs, context.base.batch_size) == (2, 500)
+
+
+def test_an_unknown_space_is_refused(tmp_path):
+    with pytest.raises(InputError, match="unknown search space 'nano'"):
+        Context.of(config(tmp_path, space="nano"))
+
+
+def test_the_constraints_are_all_of_the_configuration(tmp_path):
+    context = Context.of(config(tmp_path, also=[{"metric": "params", "max": 22e3}]))
+    assert context.constraints.constraints == (context.config.constraint, Constraint("params", 22e3))
+    assert context.constraints.measured == ()
+
+
+def test_a_latency_is_a_constraint_too(tmp_path, context):
+    space = context.space
+    times = dict.fromkeys(distinct_parts(space, covering(space)), 1.0)
+    save_table(LatencyTable("micro", {"cpu": "none"}, times), tmp_path / "table.json")
+    context = Context.of(config(tmp_path, latency={"table": str(tmp_path / "table.json"), "max": 12.5}))
+    assert [limit.max for limit in context.constraints.measured] == [12.5]
+
+
+def test_a_latency_table_that_is_not_there_is_refused(tmp_path):
+    context = Context.of(config(tmp_path, latency={"table": "absent.json", "max": 1.0}))
+    with pytest.raises(InputError, match=r"absent\.json"):
+        context.constraints  # noqa: B018
+
+
+def test_the_pool_is_different_feasible_and_drawn_once(context):
+    pool = context.pool()
+    assert len(np.unique(pool, axis=0)) == context.config.pool
+    assert context.constraints.satisfied(pool).all()
+    assert context.pool() is pool
+
+
+def test_a_seed_is_a_function_of_the_search_and_the_place(context):
+    seeds = [context.trial_seed(round, index) for round in range(5) for index in range(20)]
+    assert len(set(seeds)) == 100
+    again = Context.of(context.config)
+    assert [again.trial_seed(round, index) for round in range(5) for index in range(20)] == seeds
+    assert Context.of(context.config.replace(seed=1)).trial_seed(0, 0) != seeds[0]
+
+
+def test_the_label_is_the_accuracy_after_an_epoch(context):
+    assert context.label(trial(1, 0, [40.0, 50.0]), 1) == 40.0
+    assert context.label(trial(1, 0, [40.0, 50.0]), 2) == 50.0
+
+
+def test_the_label_of_a_diverged_training_is_chance(context):
+    assert context.label(trial(1, 0, [], "diverged"), 1) == 10.0
+
+
+def test_chance_depends_on_the_classes_of_the_data(context):
+    assert Context.of(context.config.replace(classes=4)).chance == 25.0
+
+
+def test_of_equally_accurate_trials_the_earliest_is_the_best(context):
+    trials = [trial(2, 0, [1.0, 50.0]), trial(1, 1, [2.0, 50.0]), trial(1, 0, [3.0, 49.0])]
+    assert context.best_trial(trials) is trials[1]
+
+
+def test_a_failed_trial_is_the_best_only_if_all_failed(context):
+    bad, good = trial(1, 0, [], "failed"), trial(1, 1, [1.0, 2.0])
+    assert context.best_trial([bad, good]) is good
+    assert context.best_trial([bad]) is bad
+
+
+def test_candidates_of_networks_are_trained_on_the_data(context):
+    evaluator = context.evaluator()
+    assert isinstance(evaluator, ImageEvaluator)
+    assert (evaluator.data, evaluator.precision, evaluator.readers) == ("fashion_mnist", "fp32", 0)
+
+
+def test_candidates_of_a_table_are_looked_up(tmp_path):
+    cfg = config(tmp_path, space=whole_grid(tmp_path / "t.csv"), constraint=Constraint("flops", 1e9))
+    assert isinstance(Context.of(cfg).evaluator(), TableEvaluator)
+
+
+def test_a_preset_without_data_says_what_to_give():
+    with pytest.raises(InputError, match="imagenet200 names no data: give --data"):
+        Context.of(load_preset("imagenet200")).evaluator()
+
+
+def test_space_and_data_must_have_the_same_channels(context):
+    rgb = dataclasses.replace(context.space, in_chans=3)
+    with pytest.raises(InputError, match="is for 3 channels and 10 classes, data fashion_mnist has 1 and 10; choose"):
+        image_evaluator(context.config, rgb)
+
+
+def test_the_classes_of_the_configuration_are_those_of_the_data(tmp_path):
+    cfg = config(tmp_path, **colour_space(tmp_path), data=write_noise(tmp_path / "data", 4), classes=4)
+    assert isinstance(Context.of(cfg).evaluator(), ImageEvaluator)
+    with pytest.raises(InputError, match=r"is for 3 channels and 10 classes, data .* has 3 and 4; choose a space"):
+        Context.of(cfg.replace(classes=None)).evaluator()

@@ -1,0 +1,142 @@
+"""The final training of a search's answer, and what its pair file says."""
+
+import dataclasses
+import shutil
+
+import pytest
+
+from fbnetv3.progress import silent
+from fbnetv3.search.nars.context import Context
+from fbnetv3.search.nars.proposal import Proposal
+from fbnetv3.search.runs.final import (
+    environment,
+    final_candidate,
+    final_seed,
+    make_pair,
+    pair_of_proposal,
+    train_final,
+)
+from fbnetv3.search.space.constraints import Constraint
+from fbnetv3.training.accuracy import measure
+from fbnetv3.training.data.load import load_data
+from fbnetv3.version import __version__
+from fbnetv3.weight_file import read_weight_file
+from tests.search.images import fashion_config
+from tests.search.made_up import make_trials
+from tests.search.scripted import config
+
+
+@pytest.fixture
+def context(tmp_path):
+    return Context.of(config(tmp_path, seed=3, final_stretch=2))
+
+
+@pytest.fixture
+def row(context):
+    return context.pool()[0].tolist()
+
+
+def test_the_final_schedule_is_longer_and_decays_slower(context, row):
+    candidate, chosen = context.space.candidate(row, context.base, "any"), final_candidate(context, row)
+    assert chosen.recipe == candidate.recipe.stretched(2)
+    assert chosen.recipe.epochs == 4
+    assert chosen.arch == dataclasses.replace(candidate.arch, name="micro_quickstart_3")
+
+
+def test_the_name_of_a_final_network_may_have_a_suffix(context, row):
+    assert final_candidate(context, row, "_flops_450M").arch.name == "micro_quickstart_3_flops_450M"
+
+
+def test_no_trial_has_the_seed_of_the_final_training(context):
+    assert final_seed(context) not in [context.trial_seed(round, i) for round in range(1, 9) for i in range(48)]
+
+
+def test_a_pair_says_what_it_was_searched_for_and_with(context, row):
+    chosen = final_candidate(context, row)
+    pair = make_pair(context, chosen, Constraint("flops", 4e5, 1e5), (66.66666, 0.123456), 2, "nars", {})
+    assert (pair.arch, pair.recipe) == (chosen.arch, chosen.recipe)
+    assert (pair.space, pair.seed, pair.measured) == ("micro", 3, {})
+    assert pair.constraint == {"metric": "flops", "convention": "published", "max": 4e5}
+    assert pair.predicted == {"mean": 66.6667, "std": 0.1235}
+    assert pair.provenance == environment() | {
+        "data": "fashion_mnist",
+        "num_classes": 10,
+        "in_chans": 1,
+        "search": "nars",
+        "config": context.config.fingerprint,
+        "predicted_after_epochs": 2,
+        "training_seed": final_seed(context),
+    }
+
+
+def test_a_pair_names_more_constraints(tmp_path, row):
+    latency = {"table": "table.json", "max": 1.5}
+    context = Context.of(config(tmp_path, also=[{"metric": "params", "max": 22e3}], latency=latency))
+    pair = make_pair(context, final_candidate(context, row), Constraint("flops", 4e5), (1.0, 0.0), 2, "nars", {})
+    assert pair.constraint == {
+        "metric": "flops",
+        "convention": "published",
+        "max": 4e5,
+        "also": [{"metric": "params", "convention": "published", "max": 22e3}],
+        "latency_ms": latency,
+    }
+
+
+def test_the_answer_of_nars_has_its_prediction(context, row):
+    proposal = Proposal(tuple(row), (70.0, 1.5), 1)
+    pair = pair_of_proposal(context, "nars", proposal, make_trials(context.config, context.space, 1), {})
+    assert pair.predicted == {"mean": 70.0, "std": 1.5}
+    assert pair.arch == final_candidate(context, row).arch
+
+
+def test_an_answer_without_a_predictor_has_the_best_measurement(context, row):
+    trials = make_trials(context.config, context.space, 1)  # with 90 to 94 percent after their 3 epochs
+    pair = pair_of_proposal(context, "random", Proposal(tuple(row), None, 3), trials, {})
+    assert pair.predicted == {"mean": 94.0, "std": 0.0}
+
+
+def test_the_environment_has_the_versions_that_numbers_depend_on():
+    found = environment()
+    assert set(found) == {"fbnetv3", "python", "torch", "numpy", "machine", "threads_per_trial"}
+    assert found["fbnetv3"] == __version__
+    assert found["threads_per_trial"] == 1
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Context, folder, training and measurement of a final training, and what it said."""
+    folder, said = tmp_path_factory.mktemp("final"), []
+    context = Context.of(fashion_config(folder))
+    chosen = final_candidate(context, context.pool()[0].tolist())
+    made = train_final(context, chosen, folder / "run", lambda *words: said.append(words))
+    return context, chosen, folder, made, said
+
+
+def test_the_network_is_measured_on_the_test_images(trained):
+    context, chosen, folder, (_, measured), _ = trained
+    file = read_weight_file(folder / "run" / "weights.pt")
+    assert file.arch == chosen.arch
+    accuracy = measure(file.build(), load_data(context.config.data), "test").acc1
+    assert measured == {"split": "test", "epochs": 2, "acc1": accuracy}
+
+
+def test_the_training_says_what_it_does(trained):
+    words = [text for _, _, text in trained[4]]
+    assert words
+    assert all(text.startswith("training the chosen pair: ") for text in words)
+
+
+def test_a_final_training_that_has_ended_is_not_made_again(trained):
+    context, chosen, folder, (training, measured), _ = trained
+    before = (folder / "run" / "final" / "metrics.jsonl").stat().st_mtime_ns
+    again, measured_again = train_final(context, chosen, folder / "run", silent)
+    assert (again.acc1, measured_again) == (training.acc1, measured)
+    assert (folder / "run" / "final" / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_without_test_images_the_validation_images_are_measured(trained, tmp_path):
+    context, chosen, folder, _, _ = trained
+    shutil.copytree(folder / "data", tmp_path / "data", ignore=shutil.ignore_patterns("test"))
+    context = Context.of(context.config.replace(data=f"memory:{tmp_path / 'data'}"))
+    training, measured = train_final(context, chosen, tmp_path / "run", silent)
+    assert measured == {"split": "val", "epochs": 2, "acc1": training.acc1[-1]}

@@ -1,0 +1,197 @@
+"""Verification finds a search as it was made, and tells what was changed."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+
+from fbnetv3 import InputError
+from fbnetv3.pair_file import load_pair, save_pair
+from fbnetv3.progress import silent
+from fbnetv3.search.nars.config import save_config
+from fbnetv3.search.nars.context import Context
+from fbnetv3.search.runs.verify import Recorded, replay, verify
+from fbnetv3.search.trial import Trial, comparable, read_ledger
+from fbnetv3.training.engine import cpu_threads
+
+KEPT = ("pair.yaml", "final/metrics.csv", "config.yaml", "ledger.jsonl")
+PROPOSALS, ANSWER, WEIGHTS = (
+    "nars: 6 proposals of the ledger",
+    "nars: pair.yaml",
+    "nars: accuracy of the pair's weights",
+)
+
+
+def by_name(checks):
+    return {check.what: check for check in checks}
+
+
+def statuses(checks):
+    return {check.what: check.status for check in checks}
+
+
+@pytest.fixture
+def copied(trained_search, tmp_path):
+    """NARS's half of a search, to be changed."""
+    folder = tmp_path / "copy"
+    shutil.copytree(trained_search[1], folder, ignore=shutil.ignore_patterns("baseline", "final", "plots"))
+    return folder
+
+
+def change_trial(folder, **changes):
+    """Write other values into the first trial of a ledger; return the trial as it was."""
+    first, second, *rest = (folder / "ledger.jsonl").read_text().splitlines(keepends=True)
+    row = json.loads(second)
+    (folder / "ledger.jsonl").write_text("".join([first, json.dumps(row | changes) + "\n", *rest]))
+    return row
+
+
+def reconfigure(folder, cfg):
+    """Give a search another configuration, and make its ledger belong to it."""
+    save_config(cfg, folder / "config.yaml")
+    header, *rest = (folder / "ledger.jsonl").read_text().splitlines(keepends=True)
+    header = json.dumps(json.loads(header) | {"config": cfg.fingerprint}) + "\n"
+    (folder / "ledger.jsonl").write_text(header + "".join(rest))
+
+
+def test_a_search_is_found_as_it_was_made_and_nothing_changes(trained_search):
+    folder = trained_search[1]
+    before = {name: (folder / name).read_bytes() for name in KEPT}
+    checks = verify(folder, 2, silent)
+    assert {check.status for check in checks} == {"same"}, checks
+    assert [check.what for check in checks] == [
+        "versions",
+        PROPOSALS,
+        ANSWER,
+        WEIGHTS,
+        "nars: training of trial 0 of round 1",
+        "nars: training of trial 1 of round 3",
+        "random: 6 proposals of the ledger",
+        "random: baseline/pair.yaml",
+        "random: accuracy of the pair's weights",
+        "random: training of trial 0 of round 1",
+        "random: training of trial 5 of round 1",
+    ]
+    assert {name: (folder / name).read_bytes() for name in KEPT} == before
+
+
+def test_an_accuracy_that_was_changed_is_found_by_training_again(copied):
+    row = change_trial(copied, acc1=[99.0, 99.5])
+    check = by_name(verify(copied, 1, silent))["nars: training of trial 0 of round 1"]
+    assert check.status == "differs"
+    assert check.note == f"{row['acc1'][-1]:.2f}%, recorded 99.50%"
+
+
+def test_what_does_not_follow_from_the_trials_before_it_is_found(copied):
+    change_trial(copied, acc1=[99.0, 99.5])
+    assert statuses(verify(copied, 0, silent))[PROPOSALS] == "differs"
+
+
+def test_costs_that_were_changed_are_found_with_their_place(copied):
+    row = change_trial(copied, flops=1)
+    assert by_name(verify(copied, 0, silent))[PROPOSALS].note == f"trial 0 of round 1: flops is 1, not {row['flops']}"
+
+
+def test_a_trial_that_the_search_does_not_make_is_found(copied):
+    last = (copied / "ledger.jsonl").read_text().splitlines()[-1]
+    extra = json.loads(last) | {"index": 2, "seed": 1}
+    with (copied / "ledger.jsonl").open("a") as file:
+        file.write(json.dumps(extra) + "\n")
+    check = by_name(verify(copied, 0, silent))["nars: 7 proposals of the ledger"]
+    assert check.status == "differs"
+    assert check.note == "trial 2 of round 3 does not follow from the trials before it"
+
+
+def test_a_pair_file_that_was_changed_is_found(copied):
+    pair = load_pair(copied / "pair.yaml")
+    save_pair(dataclasses.replace(pair, measured=pair.measured | {"acc1": 99.0}, seed=9), copied / "pair.yaml")
+    checks = by_name(verify(copied, 0, silent))
+    assert checks[ANSWER].status == checks[WEIGHTS].status == "differs"
+    assert checks[ANSWER].note == "seed is not what the search answers with"
+    assert checks[WEIGHTS].note == f"{pair.measured['acc1']:.2f}%, stated 99.00%"
+    assert checks[PROPOSALS].status == "same"
+
+
+def test_the_versions_in_a_pair_file_are_not_compared(copied):
+    pair = load_pair(copied / "pair.yaml")
+    save_pair(dataclasses.replace(pair, provenance=pair.provenance | {"torch": "1.0"}), copied / "pair.yaml")
+    assert statuses(verify(copied, 0, silent))[ANSWER] == "same"
+
+
+def test_weights_of_another_network_are_found(copied, trained_search):
+    shutil.copy(trained_search[1] / "baseline" / "weights.pt", copied / "weights.pt")
+    check = by_name(verify(copied, 0, silent))[WEIGHTS]
+    assert check.status == "differs"
+    assert check.note.endswith("weights.pt has the weights of another network")
+
+
+def test_without_its_data_an_accuracy_is_not_checked(copied, trained_search):
+    reconfigure(copied, trained_search[0].replace(data=None))
+    check = by_name(verify(copied, 0, silent))[WEIGHTS]
+    assert check.status == "not checked"
+    assert "names no data" in check.note
+
+
+def test_other_versions_are_named(copied):
+    record = json.loads((copied / "environment.json").read_text())
+    (copied / "environment.json").write_text(json.dumps(record | {"torch": "1.0"}))
+    check = by_name(verify(copied, 0, silent))["versions"]
+    assert (check.status, check.note) == ("differs", f"torch was 1.0, is {record['torch']}")
+
+
+def test_without_a_record_versions_are_not_checked(copied):
+    (copied / "environment.json").unlink()
+    check = by_name(verify(copied, 0, silent))["versions"]
+    assert (check.status, check.note) == ("not checked", "environment.json is missing")
+
+
+def test_the_answer_of_a_search_that_has_not_ended_is_not_checked(copied):
+    lines = (copied / "ledger.jsonl").read_text().splitlines(keepends=True)
+    (copied / "ledger.jsonl").write_text("".join(lines[:4]))
+    checks = by_name(verify(copied, 0, silent))
+    assert checks["nars: 3 proposals of the ledger"].status == "same"
+    assert checks["nars: answer"].status == "not checked"
+    assert checks["nars: answer"].note == "the search has not ended; it has made 3 trials"
+
+
+def test_a_folder_without_a_search_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no search in .*: config.yaml is missing; give the folder"):
+        verify(tmp_path, 0, silent)
+
+
+def test_trainings_by_several_processes_are_not_made_again(copied, trained_search):
+    reconfigure(copied, trained_search[0].replace(processes=2))
+    check = by_name(verify(copied, 1, silent))["nars: trainings"]
+    assert (check.status, check.note) == ("not checked", "each was made by 2 processes")
+
+
+def test_a_training_that_diverged_is_made_again(copied):
+    change_trial(copied, acc1=[], status="diverged")
+    check = by_name(verify(copied, 1, silent))["nars: training of trial 0 of round 1"]
+    assert check.status == "differs"
+    assert check.note.endswith("%, recorded diverged")
+
+
+def test_a_search_is_replayed_with_its_recorded_accuracies(scripted_search):
+    cfg, folder, results = scripted_search
+    trials = read_ledger(folder / "ledger.jsonl")
+    with cpu_threads(1):
+        again, proposal = replay(Context.of(cfg), "nars", Recorded({t.seed: t for t in trials}), silent)
+    assert comparable(again) == comparable(trials)
+    assert proposal == results[0].proposal
+
+
+def test_a_replay_ends_at_the_first_training_that_is_not_recorded(scripted_search):
+    cfg, folder, _ = scripted_search
+    trials = read_ledger(folder / "ledger.jsonl")[:4]
+    with cpu_threads(1):
+        again, proposal = replay(Context.of(cfg), "nars", Recorded({t.seed: t for t in trials}), silent)
+    assert comparable(again) == comparable(trials)
+    assert proposal is None
+
+
+def test_a_recorded_failure_fails_again():
+    trial = Trial(1, 0, [0], 7, 2, 1, 1, None, [], "failed", 3.0, "OSError: disk full")
+    outcome = Recorded({7: trial})(None, 2, 7)
+    assert (outcome.acc1, outcome.status, outcome.seconds, outcome.error) == ((), "failed", 3.0, "OSError: disk full")
