@@ -6,6 +6,9 @@ Tests of detectors are skipped without detectron2, but not where `FBNETV3_NEED_D
 import importlib.util
 import os
 
+# Two test processes with several threads each would wait for one another. torch reads this when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 RUNTIMES = (
