@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 _here = Path(__file__).resolve().parent
-# An installed package has search/, recipes/, hub/ and benchmarks/ inside. In a bare checkout they are beside this folder.
+# An installed package has search/, recipes/, hub/ and benchmarks/ inside. In a bare checkout they are next to this folder.
 if not (_here / "search").exists():
     __path__.append(str(_here.parent))
 

@@ -312,7 +312,7 @@ def find_arch(name: str) -> Arch:
         InputError: there is no such network. The message suggests the nearest names.
     """
     known = {arch.name: arch for arch in (*ARCHS.values(), ARCH_A0)}
-    # A network that has the padding already is its own variant, so that no name is listed twice.
+    # The variant of a network that has the padding already is the network itself, so that no name is listed twice.
     known |= {variant.name: variant for variant in map(same_padding, known.values())} | TABLE5
     arch = known.get(name.lower()) if isinstance(name, str) else None
     if arch is None:

@@ -194,7 +194,7 @@ def _kept_buffers(block: nn.Module) -> Iterator[None]:
 class PoolHead(nn.Module):
     """MBPool, the efficient last stage: 1x1 expansion, global pooling, 1x1 convolution without norm or bias, activation.
 
-    A call runs what follows the expansion, because the expanded map is a feature of its own. The complete head is
+    A call runs what follows the expansion, because the expanded map alone is useful too. The complete head is
     `head(head.expand(x))`. Without a row (None) the head only pools. The released head pools its 1x1 output once more; that
     has no effect and is not built here.
     """

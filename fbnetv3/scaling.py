@@ -41,7 +41,7 @@ class Scaled:
 def scale(arch: Arch, depth: float = 1.0, width: float = 1.0, resolution: float = 1.0) -> Arch:
     """Return an architecture with more (or fewer) blocks, channels and pixels.
 
-    The depth multiplies the number of blocks in a row of Table 2 (a first block and further blocks of the same width), and
+    The depth multiplies the number of blocks in a row of Table 2 (a first block and more blocks of the same width), and
     the result is rounded. A first block that differs from the others stays. Widths are rounded to multiples of 8 as in the
     search space, and the side of the image is rounded to the nearest multiple of 8. Stem and head do not change, as in the
     released F. Coefficients of 1 change nothing.

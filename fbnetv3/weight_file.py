@@ -62,7 +62,7 @@ class WeightFile:
         Raises:
             InputError: the weights do not fit the architecture.
         """
-        count = 1000 if isinstance(self.classes, str) else len(self.classes)  # the text stands for ImageNet's classes
+        count = 1000 if isinstance(self.classes, str) else len(self.classes)  # a text means ImageNet
         model = build_model(self.arch, count, self.transforms.in_chans)
         check_state(self.state, model.state_dict(), self.arch.name)
         model.load_state_dict(dict(self.state))  # cannot fail any more: the check above explains differences better

@@ -125,7 +125,7 @@ def _build(backend: str, network: nn.Module, example: Tensor) -> Run:
     """Build a backend and check its logits on the example."""
     row = BACKENDS[backend]
     require(row.needs, f"backend {backend!r}")
-    run = row.build(frozen_copy(network, example), example)  # a copy of its own, since fusing changes it
+    run = row.build(frozen_copy(network, example), example)  # a new copy, because fusing changes it
     with torch.no_grad():
         difference = relative_difference(run(example), network(example))
     if difference > TOLERANCE:

@@ -72,7 +72,7 @@ def load_quantized(path: str | Path, example: Tensor) -> OptimizedModel:
     """Read a network that `save_quantized` wrote.
 
     Args:
-        example: float32 images [N, C, H, W] of the shape that shall run fastest.
+        example: float32 images [N, C, H, W] of the shape that should run fastest.
 
     Raises:
         InputError: the file is missing or damaged, the example has another size, or OpenVINO is not installed.

@@ -130,7 +130,7 @@ def resume_from(
         The metrics of the finished epochs, and the position in the next epoch, None for its start.
 
     Raises:
-        InputError: there is a checkpoint and resuming is not `allowed`, or it belongs to another training or another
+        InputError: there is a checkpoint and resuming is not `allowed`, or it is the checkpoint of another training or another
             network, or it stands within an epoch and the number of processes is another one.
     """
     path = make_folder(out) / CHECKPOINT
@@ -150,7 +150,7 @@ def resume_from(
         )
     try:
         state.model.load_state_dict(content["model"])
-    except RuntimeError as error:  # torch's list of differences, of which the first line says enough
+    except RuntimeError as error:  # torch lists all differences; the first line says enough
         reason = str(error).split("\n")[0]
         raise InputError(f"{path} belongs to another network ({reason}); give another folder") from error
     if state.ema is not None:

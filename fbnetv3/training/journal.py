@@ -112,7 +112,7 @@ def open_journal(
     act as usual.
 
     Raises:
-        InputError: `out` holds a training and `resume` is off, or its checkpoint belongs to another training.
+        InputError: `out` holds a training and `resume` is off, or its checkpoint is that of another training.
     """
     if out is None:
         yield Journal(state, identity, process, engine)

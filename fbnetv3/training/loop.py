@@ -69,7 +69,7 @@ def fit(
         teacher: network whose logits are distilled if the recipe says so. It is put into eval mode.
 
     Raises:
-        InputError: `out` holds a training and `resume` is off, or its checkpoint belongs to another training; the recipe
+        InputError: `out` holds a training and `resume` is off, or its checkpoint is that of another training; the recipe
             distils and there is no teacher; the processes cannot divide the batch evenly.
         DivergedError: the loss became infinite or NaN.
     """
@@ -89,7 +89,7 @@ def fit(
             journal.save_position(step, loss_sum, trainer.generator_state())
 
     with open_journal(trainer.state, trainer.identity, trainer.process, engine, out, resume) as journal:
-        for epoch in range(len(journal.metrics), epochs):  # after those that a resumed training has already
+        for epoch in range(len(journal.metrics), epochs):  # a resumed training has some epochs already
             mean_loss = trainer.train_epoch(epoch, journal.take_position(), after_step)
             journal.add_epoch(trainer.measure_epoch(epoch, mean_loss, split), last=epoch + 1 == epochs)
     return Trained(trainer.state.reported.eval(), tuple(journal.metrics))

@@ -60,7 +60,7 @@ class Recipe:
 
     @model_validator(mode="after")
     def _agrees(self) -> Recipe:
-        # Torch's own message for this comes only when the optimizer is made, minutes into a run.
+        # torch would notice this only when it makes the optimizer, after the images have been read.
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0.0:
             raise ValueError("nesterov is true and momentum 0.0; Nesterov's SGD needs a momentum above 0")
         if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:

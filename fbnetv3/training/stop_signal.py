@@ -22,7 +22,7 @@ class StopRequest:
         """
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
-        # Without a signal of its own, this process stops because another process was asked to.
+        # No signal came here: this process stops because another process was asked to.
         raise SystemExit(128 + (self.signal or signal.SIGTERM))
 
 

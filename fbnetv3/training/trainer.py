@@ -124,7 +124,7 @@ class Trainer:
             for step, (x, labels) in enumerate(batches, start=done):
                 in_all = epoch * self.steps + step
                 rate = learning_rate(self.recipe, in_all, self.steps)
-                # Set in every step instead of by torch's schedulers, which have a state of their own to save.
+                # Set in every step instead of by torch's schedulers, whose state would have to be saved too.
                 for group in self.state.optimizer.param_groups:
                     group["lr"] = rate
                 loss_sum += self.step(x, labels, rng, f"step {in_all}, learning rate {rate:g}")
@@ -145,7 +145,7 @@ class Trainer:
         """
         weight = mixup_weight(self.recipe.mixup, rng)
         x, labels = x.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
-        # Each image is mixed with one of its own batch: the batch in reverse order.
+        # Each image is mixed with another one of the same batch: the batch in reverse order.
         mixed = x if weight == 1.0 else torch.lerp(x.flip(0), x, weight)
         target = Target(labels, labels.flip(0), weight, self._teacher_logits(mixed))
         self.state.optimizer.zero_grad(set_to_none=True)

@@ -9,7 +9,10 @@ import torch
 from fbnetv3 import build_model
 from fbnetv3.arch import ARCH_A0
 from tests.test_arch import TINY
-from tests.test_model import EACH, images, lively, same
+from tests.test_model import HEADLESS, images, lively, same
+
+A0 = pytest.param(ARCH_A0, marks=pytest.mark.slow)  # a deep one; the small ones have each of its kinds of blocks
+EACH = pytest.mark.parametrize("arch", [TINY, HEADLESS, A0], ids=lambda arch: arch.name)
 
 
 @EACH
@@ -53,7 +56,7 @@ def test_export_with_any_batch_and_size(arch):
         same(exported(x), model(x))
 
 
-@pytest.mark.parametrize("arch", [TINY, pytest.param(ARCH_A0, marks=pytest.mark.slow)], ids=lambda arch: arch.name)
+@pytest.mark.parametrize("arch", [TINY, A0], ids=lambda arch: arch.name)
 def test_compile(arch):
     model, x = lively(arch).eval(), images()
     compiled = torch.compile(model, fullgraph=True)

@@ -1,6 +1,6 @@
 """AutoAugment (Cubuk et al. 2019) with torchvision's policies and operations, drawn from an explicit generator.
 
-Every image gets one of 25 sub-policies at random. A sub-policy is two operations, each of which is applied with its
+Every image gets one of 25 sub-policies at random. A sub-policy is two operations, and each is applied with its
 probability. A code is one operation with its signed magnitude; code 0 is no operation. The codes of all images are drawn
 first, and then all images with the same code are changed in one call.
 """

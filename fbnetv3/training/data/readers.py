@@ -96,7 +96,7 @@ def eval_image(transforms: Transforms, image: Any, _: int = 0) -> Tensor:
 
 
 def train_image(augmentation: str, transforms: Transforms, seed: int, image: Any, index: int) -> Tensor:
-    """Return a training crop, uint8 [c, crop, crop], from a generator that belongs to this image alone.
+    """Return a training crop, uint8 [c, crop, crop], from a generator for this image alone.
 
     `resized_crop_flip` and `autoaugment` (the same, followed by AutoAugment's policy for ImageNet) crop the image itself. The
     other kinds change the crop that evaluation sees.
@@ -135,7 +135,7 @@ def read_batches(
     batches = _Batches(images, rows, prepare)
     loaded: Any = map(batches.__getitem__, range(len(rows)))
     if workers and rows:
-        # A generator of its own: DataLoader would draw a seed from torch's global one, and dropout would change.
+        # A separate generator: DataLoader would draw a seed from torch's global one, and dropout would change.
         generator = torch.Generator()
         loaded = DataLoader(batches, batch_size=None, num_workers=workers, collate_fn=_unchanged, generator=generator)
     for batch in loaded:

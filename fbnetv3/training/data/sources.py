@@ -122,7 +122,7 @@ def _hugging_face(spec: str) -> ImageSource:
     try:
         available = datasets.get_dataset_split_names(name)
         features = datasets.load_dataset(name, split=available[0]).features
-    except Exception as error:  # the file system, the network and pyarrow have errors of their own
+    except Exception as error:  # the file system, the network and pyarrow raise different errors
         raise InputError(f"cannot open the Hugging Face data set {name!r}: {error}") from error
     image = _column(spec, features, datasets.Image, "")
     label = _column(spec, features, datasets.ClassLabel, wanted)

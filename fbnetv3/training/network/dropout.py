@@ -38,22 +38,24 @@ class DropInput:
 
 def put_dropout(model: nn.Module, rate: float, found: Branches) -> tuple[str, tuple[str, ...]]:
     """Set the dropout before the classifier. Return in words what was done, and notes."""
-    classifier, own = find_classifier(model, found)
+    classifier, head_dropouts = find_classifier(model, found)
     for module in model.modules():
         DropInput.remove_from(module)
-    notes = [f"dropout {n} had the rate {m.p:g}, now {rate:g}" for n, m in own.items() if m.p not in (0.0, rate)]
-    others = [n for n, m in model.named_modules() if isinstance(m, nn.Dropout) and m.p > 0 and n not in own]
+    notes = [
+        f"dropout {n} had the rate {m.p:g}, now {rate:g}" for n, m in head_dropouts.items() if m.p not in (0.0, rate)
+    ]
+    others = [n for n, m in model.named_modules() if isinstance(m, nn.Dropout) and m.p > 0 and n not in head_dropouts]
     if others:
         notes.append(f"dropouts elsewhere in the model stay as they are: {few(others)}")
-    for dropout in own.values():
+    for dropout in head_dropouts.values():
         dropout.p = rate
     functional = is_timm(model) and isinstance(getattr(model, TIMM_RATE, None), (int, float))
     if functional:
         setattr(model, TIMM_RATE, rate)
     if rate == 0:  # only after the model's dropouts were set: they may have a rate by default
         return "off", tuple(notes)
-    if own:
-        return f"{rate:g}, set on the model's own {few(list(own))}", tuple(notes)
+    if head_dropouts:
+        return f"{rate:g}, set on the model's own {few(list(head_dropouts))}", tuple(notes)
     if functional:
         return f"{rate:g}, set on the model's own drop_rate", tuple(notes)
     if classifier is None:

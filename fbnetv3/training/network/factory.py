@@ -57,7 +57,7 @@ def build(
         return apply_regularisation(model, recipe.dropout, recipe.stochastic_depth, strict)
     source, name = _find(model)
     if num_classes is None:
-        raise InputError(f"num_classes is missing; give the number of classes that {model} shall have")
+        raise InputError(f"num_classes is missing; give the number of classes for {model}")
     request = ModelRequest(name, num_classes, in_chans, recipe.dropout, recipe.stochastic_depth, arguments)
     try:
         built = BUILDERS[source](request)

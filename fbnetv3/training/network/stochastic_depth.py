@@ -52,11 +52,11 @@ def put_stochastic_depth(model: nn.Module, rate: float, found: Branches) -> tupl
         _set_fbnetv3(model, rate)
         return ("off" if rate == 0 else f"{rate:g}, set on the model's own blocks"), ()
     # Hooks of an earlier call are gone, so this call decides alone.
-    count, own = len(found.ends), 0
+    count, set_modules = len(found.ends), 0
     for i, (name, axis) in enumerate(found.ends.items()):
         module, branch_rate = model.get_submodule(name), rate * i / count
         if attribute := rate_attribute(module):
-            own += 1
+            set_modules += 1
             setattr(module, attribute, branch_rate)
         elif branch_rate > 0:  # a hook with a rate of 0 would only cost time
             module.register_forward_hook(DropBranch(branch_rate, axis))
@@ -67,9 +67,9 @@ def put_stochastic_depth(model: nn.Module, rate: float, found: Branches) -> tupl
         notes.append(f"modules whose forward cannot be traced: {few(found.untraced)}")
     if count < 2:  # a single branch is the first one, whose rate is 0
         return f"{NOT_APPLIED}: {('no', 'only one')[count]} residual branch found", tuple(notes)
-    hooked = count - own
+    hooked = count - set_modules
     parts = [f"wrapper on {hooked} residual branches"] if hooked else []
-    parts += [f"set on {own} stochastic depths of the model"] if own else []
+    parts += [f"set on {set_modules} stochastic depths of the model"] if set_modules else []
     largest = max(stochastic_depth_rates(model).values())
     return f"{rate:g}, {', '.join(parts)} (linear in depth up to {largest:.3g})", tuple(notes)
 
@@ -87,7 +87,7 @@ def stochastic_depth_rates(model: nn.Module) -> dict[str, float]:
 
 
 def _set_fbnetv3(model: FBNetV3, rate: float) -> None:
-    """Set the rates by the network's own rule, which also counts the blocks without a residual branch."""
+    """Set the rates by the rule of `fbnetv3.model`, which also counts the blocks without a residual branch."""
     blocks = [block for stage in model.stages.children() for block in stage.children()]
     for i, block in enumerate(blocks):
         if isinstance(block, InvertedResidual) and block.residual:
