@@ -1,10 +1,10 @@
-"""Draws the four figures of docs/search.md: the space, the costs, the predictor and the evolution.
+"""Draws the figures of docs/search.md: the space, the costs, the predictor, the evolution and two comparisons.
 
     python -m fbnetv3.benchmarks.docs.figures --out docs/figures
 
-It takes a minute. Costs and predictor are drawn from their result files. The space, and the evolution on the made-up
-landscape of landscapes.py, are computed here from fixed seeds. The same data and versions give the same bytes. Every
-figure has a fingerprint of its data in its description, so that a test finds the figures that are out of date.
+It takes a minute. Costs, predictor and comparisons are drawn from their result files. The space, and the evolution on the
+made-up landscape of landscapes.py, are computed here from fixed seeds. The same data and versions give the same bytes.
+Every figure has a fingerprint of its data in its description, so that a test finds the figures that are out of date.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from PIL.PngImagePlugin import PngInfo
 from fbnetv3 import complexity
 from fbnetv3.arch import ARCHS
 from fbnetv3.benchmarks.result import load_result
+from fbnetv3.benchmarks.search.comparison_figure import draw_curves
 from fbnetv3.benchmarks.search.evolution import random_best
 from fbnetv3.benchmarks.search.landscapes import Oracle
 from fbnetv3.benchmarks.search.predictor_figure import draw_errors
@@ -42,6 +44,7 @@ WINDOW = (400e6, 800e6)  # FLOPs of the pool in section 4.2
 BUDGET = 450e6  # FLOPs; the tightest budget of the benchmark `evolution`
 SEEDS = range(5)
 CHANCE = 25  # random search scores so many times the candidates of the evolution
+COMPARISONS = ("compare_nas_bench_macro", "compare_quickstart")
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"
 
 
@@ -92,7 +95,7 @@ def costs_data() -> dict[str, float]:
 
 def draw_costs(data: Mapping[str, float]) -> Any:
     """Draw a bar per way to compute costs."""
-    axes = plot_axes("seconds for one architecture (logarithmic)", "")
+    axes = plot_axes("seconds per architecture", "")
     names = list(data)[::-1]  # bars grow upwards: the first one comes to the top
     seconds = [data[name] for name in names]
     axes.barh(names, seconds, color=[BLUE if "fvcore" not in name else GREY for name in names], height=0.6)
@@ -180,11 +183,21 @@ def draw_evolution(data: Mapping[str, list[list[tuple[int, float]]]]) -> Any:
     return axes
 
 
+def comparison_data(name: str) -> dict[str, Any]:
+    """Return what a comparison's figure shows of its result: curves by case and method, and the best accuracy of a table."""
+    found: dict[str, Any] = {}
+    for key, case in load_result(name).values["cases"].items():
+        curves = {method: {k: row[k] for k in ("curve", "curve_std")} for method, row in case["methods"].items()}
+        found[key] = {"methods": curves} | ({"best": case["best"]} if "best" in case else {})
+    return found
+
+
 FIGURES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "space": (space_data, draw_space),
     "costs": (costs_data, draw_costs),
     "predictor": (predictor_data, draw_predictor),
     "evolution": (evolution_data, draw_evolution),
+    **{name: (partial(comparison_data, name), draw_curves) for name in COMPARISONS},
 }
 
 
@@ -207,7 +220,7 @@ def draw_png(name: str) -> bytes:
 
 
 def main(out: Annotated[Path, typer.Option(help="Folder of the PNG files.")]) -> None:
-    """Draw the four figures of docs/search.md."""
+    """Draw the figures of docs/search.md."""
     for name in FIGURES:
         write_atomically(out / f"{name}.png", draw_png(name))
 

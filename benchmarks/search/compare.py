@@ -8,7 +8,6 @@ the result, OUT/compare.png a plot of it. There is no target: every difference i
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ from fbnetv3.benchmarks.harness import Benchmark, Measured, Values
 from fbnetv3.benchmarks.result import Result
 from fbnetv3.benchmarks.search.comparison import METHODS, NOISE, Comparison, run_one
 from fbnetv3.benchmarks.search.comparison_cases import plan_cases
+from fbnetv3.benchmarks.search.comparison_figure import plot
 from fbnetv3.benchmarks.statistics import paired_difference
 from fbnetv3.benchmarks.tables import Table
 from fbnetv3.counts import parse_count
@@ -195,36 +195,6 @@ def _against(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]
     # On a table two methods often find the same candidate. Such a tie counts half for each.
     share = float((difference > 0).mean() + (difference == 0).mean() / 2)
     return paired_difference(ours, theirs).rounded(4) | {"share_better": round(share, 3)}
-
-
-def plot(values: Mapping[str, Any]) -> bytes:
-    """Return a PNG with a panel per case: the best accuracy so far against trainings, mean and std over seeds.
-
-    On tables it draws the regret instead, because there the best accuracy is known.
-    """
-    from matplotlib.figure import Figure
-
-    cases = values["cases"]
-    figure = Figure(figsize=(5.5 * len(cases), 4.2), layout="constrained")
-    for axes, (name, case) in zip(np.atleast_1d(figure.subplots(1, len(cases))), cases.items(), strict=True):
-        best = case.get("best")
-        for i, (method, row) in enumerate(case["methods"].items()):
-            mean, std = np.array(row["curve"]), np.array(row["curve_std"])
-            mean = mean if best is None else best - mean
-            steps = np.arange(1, len(mean) + 1)
-            axes.plot(steps, mean, label=method, color=f"C{i}")
-            axes.fill_between(steps, mean - std, mean + std, color=f"C{i}", alpha=0.12, linewidth=0)
-        if best is not None:
-            # The first trainings are far from the best. Their regret would leave no room for the differences that count.
-            axes.set_ylim(
-                0.0, 2.5 * max(best - row["curve"][len(row["curve"]) // 4] for row in case["methods"].values())
-            )
-        axes.set(title=name.replace("_", " "), xlabel="trainings")
-        axes.set_ylabel("best so far, %" if best is None else "regret of the best so far, points")
-        axes.legend(fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
 
 
 def verdict(difference: Mapping[str, float]) -> str:

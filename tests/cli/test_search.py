@@ -1,65 +1,255 @@
 """`fbnetv3 search run | resume | verify | export | budgets` as a user meets them."""
 
+import contextlib
+import io
 import json
+import shutil
+import sys
 
 import pytest
 
+from fbnetv3.cli import main, search
+from fbnetv3.pair_file import load_pair
+from fbnetv3.search import sessions
+from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset, save_config
+from fbnetv3.search.report import front, plots
+from fbnetv3.search.runs.folder import load_search
+from fbnetv3.search.space.constraints import Constraint
+from fbnetv3.search.space.latency import LatencyLimit
 from tests.cli.test_cli import one_line
-from tests.search.scripted import config, run_scripted
+from tests.search.images import fashion_config
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("searched")
-    cfg = config(folder, batch=6)
-    run_scripted(cfg, folder / "ledger.jsonl")
-    save_config(cfg, folder / "config.yaml")
-    return folder
+    """The folder of a search that the command made with real trainings, and what it printed."""
+    folder, out = tmp_path_factory.mktemp("searched"), io.StringIO()
+    save_config(fashion_config(folder, batch=3, baseline=True), folder / "preset.yaml")
+    given = ["--preset", str(folder / "preset.yaml"), "--out", str(folder / "run"), "--workers", "1"]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+        patch.setattr(plots, "png_of", lambda figure: b"a PNG")
+        patch.setattr(sys, "argv", ["fbnetv3", "search", "run", *given])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == 0
+    return folder / "run", out.getvalue()
 
 
-def test_budgets(run, searched):
-    code, out, _ = run("search", "budgets", searched, "--max-flops", "250K, 300K", "--max-flops", "400K", "--json")
+@pytest.fixture
+def copied(searched, tmp_path, monkeypatch):
+    """A copy of the search, to be changed. New plots are not drawn."""
+    for module in (plots, front):
+        monkeypatch.setattr(module, "png_of", lambda figure: b"a PNG")
+    shutil.copytree(searched[0], tmp_path / "run", ignore=shutil.ignore_patterns("plots"))
+    return tmp_path / "run"
+
+
+def test_a_search_prints_what_every_method_found_and_where(searched):
+    folder, out = searched
+    for name, method in (("NARS", "nars"), ("random search", "random")):
+        path = load_search(folder).pair(method)
+        pair, flops = load_pair(path), load_search(folder).results()[method == "random"].flops
+        line = next(line for line in out.splitlines() if line.startswith(f"{name}: "))
+        assert f"{pair.measured['acc1']:.2f}% on the test images after 2 epochs" in line
+        assert f"{flops / 1e6:.3f}M FLOPs" in line
+        assert line.endswith(str(path))
+    assert f"report: {folder / 'report.html'}" in out
+    assert (folder / "report.html").is_file()
+
+
+def test_a_finished_search_that_is_resumed_prints_the_same(run, searched, copied):
+    code, out, _ = run("search", "resume", copied, "--workers", 1)
+    assert code == 0
+    assert out == searched[1].replace(str(searched[0]), str(copied))
+
+
+def test_a_pair_without_a_final_training_is_said_to_be_untrained(run, copied):
+    shutil.rmtree(copied / "baseline")
+    config = load_search(copied).config.replace(final_training=False, baseline=False)
+    save_config(config, copied / "config.yaml")
+    header, *rest = (copied / "ledger.jsonl").read_text().splitlines(keepends=True)
+    header = json.dumps(json.loads(header) | {"config": config.fingerprint}) + "\n"
+    (copied / "ledger.jsonl").write_text(header + "".join(rest))
+    code, out, _ = run("search", "resume", copied, "--workers", 1)
+    assert code == 0
+    mean = load_pair(copied / "pair.yaml").predicted["mean"]
+    assert f"NARS: predicted {mean:.2f}%, not trained" in out
+
+
+def test_a_search_is_verified(run, searched):
+    code, out, _ = run("search", "verify", searched[0], "--retrain", 0, "--json")
+    assert code == 0
+    assert [row["what"] for row in json.loads(out)] == [
+        "versions",
+        "nars: 8 proposals of the ledger",
+        "nars: pair.yaml",
+        "nars: accuracy of the pair's weights",
+        "random: 8 proposals of the ledger",
+        "random: baseline/pair.yaml",
+        "random: accuracy of the pair's weights",
+    ]
+    assert {row["status"] for row in json.loads(out)} == {"same"}
+
+
+def test_a_search_that_was_changed_gives_exit_code_1(run, copied):
+    lines = (copied / "ledger.jsonl").read_text().splitlines()
+    lines[1] = json.dumps(json.loads(lines[1]) | {"flops": 1})
+    (copied / "ledger.jsonl").write_text("\n".join(lines) + "\n")
+    code, out, _ = run("search", "verify", copied, "--retrain", 0)
+    assert code == 1
+    assert "flops is 1, not" in out
+
+
+@pytest.mark.parametrize(("options", "method"), [((), "nars"), (("--baseline",), "random")], ids=["nars", "random"])
+def test_trials_are_exported(run, searched, tmp_path, options, method):
+    code, out, _ = run("search", "export", searched[0], "--out", tmp_path / "x.json", "--format", "json", *options)
+    assert code == 0
+    assert out.strip() == f"8 trials: {tmp_path / 'x.json'}"
+    seeds = [row["seed"] for row in json.loads((tmp_path / "x.json").read_text())]
+    assert sorted(seeds) == sorted(t.seed for t in load_search(searched[0]).trials(method))
+
+
+def test_an_unknown_export_format_suggests_the_nearest(run, searched, tmp_path):
+    one_line(run("search", "export", searched[0], "--out", tmp_path / "x", "--format", "jsn"), "did you mean 'json'?")
+    assert not (tmp_path / "x").exists()
+
+
+def test_budgets_are_answered(run, copied):
+    code, out, _ = run("search", "budgets", copied, "--max-flops", "250K, 300K", "--max-flops", "400K", "--json")
     rows = json.loads(out)
     assert code == 0
     assert [row["budget"] for row in rows] == ["flops 250K", "flops 300K", "flops 400K"]
     assert all(row["flops"] <= top for row, top in zip(rows, (250e3, 300e3, 400e3), strict=True))
     for row in rows:
         assert row["test_acc1"] is None
-        code, shown, _ = run("info", searched / row["pair"], "--json")
+        code, shown, _ = run("info", copied / row["pair"], "--json")
         assert json.loads(shown)["totals"][0]["flops"] == row["flops"]
-    one_line(run("search", "budgets", searched), "give budgets with --max-flops or with --max-params")
-    one_line(run("search", "budgets", searched, "--max-flops", "many"), "--max-flops is 'many'")
-    one_line(run("search", "budgets", searched / "absent", "--max-flops", "1M"), "no search in")
 
 
-def test_mistakes_with_options_are_one_line_and_leave_no_folder(run, tmp_path):
-    new = ["--out", tmp_path / "run"]
-    one_line(run("search", "run", *new, "--preset", "slow"), "unknown preset 'slow'; available: cifar10, imagenet200")
-    one_line(run("search", "run", *new, "--max-flops", "lots"), "--max-flops is 'lots'; give a count such as 450M")
-    one_line(run("search", "run", *new, "--max-latency", "2"), "--max-latency and --latency-table work only together")
-    one_line(
-        run("search", "run", *new, "--max-params", "9K", "--max-flops", "400K"),
-        "params (published convention) from 0 to 9,000",
-    )
-    one_line(run("search", "run", *new, "--flops-convention", "mine"), "convention is 'mine'")
-    one_line(run("search", "resume", tmp_path / "run"), "no search in")
+def test_the_table_of_budgets_names_the_plot_of_the_front(run, copied):
+    code, out, _ = run("search", "budgets", copied, "--max-params", "20K")
+    assert code == 0
+    assert "params 20K" in out
+    assert f"Pareto front: {copied / 'budgets' / 'front.png'}, front.json" in out
+    assert (copied / "budgets" / "front.png").is_file()
+
+
+def test_mistakes_with_budgets_are_one_line(run, searched):
+    folder = searched[0]
+    one_line(run("search", "budgets", folder), "give budgets with --max-flops or with --max-params")
+    one_line(run("search", "budgets", folder, "--max-flops", "many"), "--max-flops is 'many'")
+    one_line(run("search", "budgets", folder / "absent", "--max-flops", "1M"), "no search in")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the command asks of `run_search`, which searches nothing here."""
+    given = {}
+
+    def run_search(config, out, *, executor, progress):
+        given.update(config=config, out=out, executor=executor)
+        return []
+
+    monkeypatch.setattr(sessions, "run_search", run_search)
+    monkeypatch.setattr(search, "_print_results", lambda results, folder: None)
+    return given
+
+
+QUICKSTART = load_preset("quickstart")
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [
+        ((), {}),
+        (("--seed", "3"), {"seed": 3}),
+        (("--baseline",), {"baseline": True}),
+        (("--data", "folder", "--device", "cuda"), {"data": "folder", "device": "cuda"}),
+        (("--readers", "2", "--processes-per-trial", "4"), {"readers": 2, "processes": 4}),
+        (
+            ("--max-latency", "2.5", "--latency-table", "t.json"),
+            {"latency": {"table": "t.json", "max": 2.5}},
+        ),
+    ],
+    ids=["none", "seed", "baseline", "data", "processes", "latency"],
+)
+def test_options_change_the_preset(run, asked, tmp_path, options, changes):
+    assert run("search", "run", "--out", tmp_path / "run", *options)[0] == 0
+    assert asked["config"] == QUICKSTART.replace(**changes)
+    assert asked["out"] == tmp_path / "run"
+
+
+def test_a_latency_is_a_limit_of_the_table(run, asked, tmp_path):
+    run("search", "run", "--out", tmp_path, "--max-latency", 2.5, "--latency-table", "t.json")
+    assert asked["config"].latency == LatencyLimit("t.json", 2.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "constraints"),
+    [
+        # The window of the preset is 150,000 to 400,000 FLOPs.
+        (("--max-flops", "800K"), [Constraint("flops", 8e5, 3e5)]),
+        (("--flops-convention", "fvcore"), [Constraint("flops", 4e5, 1.5e5, "fvcore")]),
+        (("--max-params", "20K"), [Constraint("params", 2e4)]),
+        (("--max-flops", "800K", "--max-params", "20K"), [Constraint("flops", 8e5, 3e5), Constraint("params", 2e4)]),
+        (
+            ("--max-flops", "800K", "--max-params", "20K", "--flops-convention", "fvcore"),
+            [Constraint("flops", 8e5, 3e5, "fvcore"), Constraint("params", 2e4, 0.0, "fvcore")],
+        ),
+    ],
+    ids=["flops", "convention", "params", "both", "both in a convention"],
+)
+def test_budgets_replace_the_constraint_of_the_preset(run, asked, tmp_path, options, constraints):
+    assert run("search", "run", "--out", tmp_path, *options)[0] == 0
+    assert [asked["config"].constraint, *asked["config"].also] == constraints
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ((), ExecutorSettings()),
+        (("--workers", "3"), ExecutorSettings(workers=3)),
+        (
+            ("--executor", "ray", "--ray-address", "local", "--cpus-per-trial", "2", "--gpus-per-trial", "0.5"),
+            ExecutorSettings("ray", None, "local", 2.0, 0.5),
+        ),
+    ],
+    ids=["none", "workers", "ray"],
+)
+def test_options_choose_where_trainings_run(run, asked, tmp_path, options, settings):
+    assert run("search", "run", "--out", tmp_path, *options)[0] == 0
+    assert asked["executor"] == settings
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--preset", "slow"), "unknown preset 'slow'; available: cifar10, imagenet200"),
+        (("--max-flops", "lots"), "--max-flops is 'lots'; give a count such as 450M"),
+        (("--max-latency", "2"), "--max-latency and --latency-table work only together"),
+        (("--max-params", "9K", "--max-flops", "400K"), "params (published convention) from 0 to 9,000"),
+        (("--flops-convention", "mine"), "convention is 'mine'"),
+        (("--executor", "slurm"), "the executor is 'slurm'; allowed: processes, ray"),
+        (("--ray-address", "auto"), "give --executor ray too"),
+        (("--max-flops", "10K", "--workers", "1"), "give wider constraints"),
+    ],
+    ids=["preset", "count", "latency", "params", "convention", "executor", "ray", "infeasible"],
+)
+def test_a_wrong_option_is_one_line_and_leaves_no_folder(run, tmp_path, options, words):
+    one_line(run("search", "run", "--out", tmp_path / "run", *options), words)
     assert not (tmp_path / "run").exists()
 
 
-def test_an_infeasible_budget_is_one_line(run, tmp_path):
-    one_line(
-        run("search", "run", "--out", tmp_path / "run", "--max-flops", "10K", "--workers", "1"),
-        "give wider constraints",
-    )
+def test_resuming_no_search_is_one_line(run, tmp_path):
+    one_line(run("search", "resume", tmp_path / "run"), "no search in")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_ledger_is_one_line(run, tmp_path):
     folder = tmp_path / "run"
-    config = load_preset("quickstart")
-    save_config(config, folder / "config.yaml")
-    header = json.dumps({"ledger": 2, "config": config.fingerprint})
+    save_config(QUICKSTART, folder / "config.yaml")
+    header = json.dumps({"ledger": 2, "config": QUICKSTART.fingerprint})
     (folder / "ledger.jsonl").write_text(f"{header}\nnot json\n")
     one_line(run("search", "resume", folder), "line 2 is damaged; restore the file")
 
@@ -67,8 +257,3 @@ def test_a_damaged_ledger_is_one_line(run, tmp_path):
 def test_an_unwritable_folder_is_one_line(run, tmp_path):
     (tmp_path / "file").write_text("")
     one_line(run("search", "run", "--out", tmp_path / "file" / "run"), "give a folder that can be written")
-
-
-def test_an_unknown_export_format_suggests_the_nearest(run, searched, tmp_path):
-    one_line(run("search", "export", searched, "--out", tmp_path / "x", "--format", "jsn"), "did you mean 'json'?")
-    assert not (tmp_path / "x").exists()

@@ -11,16 +11,38 @@ from fbnetv3.search.space.reader import load_space
 from tests.cli.test_cli import one_line
 
 
-def test_audit_shows_sizes_and_what_is_outside(run):
-    code, out, _ = run("search", "audit", "table2", "--json")
-    data = json.loads(out)
+def test_an_audit_shows_sizes_and_what_is_outside(run):
+    code, text, _ = run("search", "audit", "table2")
+    assert code == 0
+    assert "table2: 1.23e+18 architectures, 1.76e+17 without the choice of resolution (7)" in text
+    assert "260 times fewer" in text
+    assert "fbnetv3_b" in text
+    line = next(line for line in text.splitlines() if "fbnetv3_d" in line and "row6.c" in line)
+    assert [cell.strip() for cell in line.split("│")[1:-1]] == ["fbnetv3_d", "row6.c", "240", "(180, 224, 4)", "-"]
+    line = next(line for line in text.splitlines() if "fbnetv3_c" in line and "row3.c" in line)
+    assert "84 is built as this" in line
+
+
+def test_an_audit_can_be_json(run):
+    code, text, _ = run("search", "audit", "table2", "--json")
+    data = json.loads(text)
     assert code == 0
     assert data["space"] == "table2"
     assert data["architectures"] > 1e17
-    code, table, _ = run("search", "audit", "table2")
-    assert "table2: 1.23e+18 architectures" in table
-    assert "fbnetv3_b" in table
+
+
+def test_the_audit_of_the_released_space_says_which_networks_it_contains(run):
+    code, text, _ = run("search", "audit", "released", "--json")
+    data = json.loads(text)
+    assert code == 0
+    assert [network["contained"] for network in data["networks"]] == [True] * 5 + [False] * 2
+    assert data["recipes"] == 9_452_520
+
+
+def test_an_unknown_space_is_refused_with_the_names(run):
     one_line(run("search", "audit", "mirco"), "did you mean 'micro'?")
+    names = "unknown search space 'nano'; available: cifar, micro, recipe_only, released, table2"
+    one_line(run("search", "audit", "nano"), names)
 
 
 def test_latency_table_and_a_search_within_it(run, tmp_path, monkeypatch):

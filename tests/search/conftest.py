@@ -5,16 +5,8 @@ import pytest
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.report import plots
 from fbnetv3.search.sessions import run_search
-from fbnetv3.training.engine import cpu_threads
 from tests.search.images import fashion_config
 from tests.search.scripted import Scripted
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Let torch compute on one thread: on several, test processes that run at the same time wait for each other's threads."""
-    with cpu_threads(1):
-        yield
 
 
 @pytest.fixture(scope="session")

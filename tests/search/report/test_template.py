@@ -1,4 +1,4 @@
-"""The templates of the page fit together: every name that they ask for is one that `page.py` gives, and markup is closed."""
+"""The templates of the page: their markup is closed, and there are words for every case."""
 
 from html.parser import HTMLParser
 from string import Template

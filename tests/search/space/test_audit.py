@@ -187,6 +187,15 @@ def test_a_stage_with_fewer_blocks_than_rows_is_outside(tmp_path):
     assert list(outside(space, short)) == [Outside("row0", "1 blocks in the stage", "2 rows")]
 
 
+def test_blocks_are_divided_among_rows_by_their_widths_first(tmp_path):
+    row = {"k": 3, "e": 1, "c": "(16, 24, 8)", "n": "(1, 2)", "s": 2, "se": False}
+    space = load(tmp_path, TINY | {"rows": [row, row | {"k": 5, "s": 1}]})
+    blocks = (Block("ir", 16, 3, s=2), Block("ir", 16, 5), Block("ir", 24, 5))
+    arch = dataclasses.replace(space.arch([0] * 4, "x"), stages=(blocks,))
+    # The first row has both blocks of width 16, although the kernel of the second block would fit the second row.
+    assert list(outside(space, arch)) == [Outside("row0.k", "3/5", "one value of 3")]
+
+
 def test_a_width_that_another_written_width_is_built_as_is_reached(tmp_path):
     space = load(tmp_path, TINY | {"rows": [TINY["rows"][0] | {"c": "(12, 20, 8)"}]})
     arch = space.arch([0, 0, 0, 1], "x")

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fbnetv3 import InputError
@@ -72,6 +72,7 @@ def test_indices_outside_a_space_are_refused(row):
     assert str(error.value) == f"space counting: {row} is no index row; sizes are [10, 10, 3]"
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(ROWS)
 def test_the_row_of_a_candidates_values_has_these_values(row):
     values = MICRO.values(row)
