@@ -77,7 +77,7 @@ def test_f_is_among_the_candidates_of_its_cost():
     assert wanted in [plain(s.arch)[:1] for s in found]
 
 
-def test_a_score_of_ones_own_ranks():
+def test_a_custom_score_ranks():
     found = coefficients(E, 1.2e9, score=lambda arch: arch.resolution)
     assert found[0].arch.resolution == max(s.arch.resolution for s in found)
     assert found[0].arch.resolution > coefficients(E, 1.2e9)[0].arch.resolution
@@ -94,7 +94,7 @@ def test_a_coefficient_must_be_positive(change):
         scale(E, **change)
 
 
-def test_what_cannot_be_met_is_said():
+def test_targets_that_cannot_be_met():
     with pytest.raises(InputError, match="the nearest has"):
         coefficients(E, 800e6, tolerance=1e-7)
     with pytest.raises(InputError, match="give FLOPs above 0"):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, available
 
 KINDS = ("none", "flip", "crop_flip", "resized_crop_flip", "autoaugment")
 PADDING = 2  # largest shift of `crop_flip`, in pixels
@@ -49,7 +49,7 @@ def draw(kind: str, count: int, size: tuple[int, ...], rng: np.random.Generator)
         InputError: there is no such kind.
     """
     if kind not in KINDS:
-        raise InputError(f"unknown augmentation {kind!r}; available: {', '.join(KINDS)}")
+        raise InputError(f"unknown augmentation {kind!r}; {available(kind, KINDS)}")
     if kind == "none":
         return lambda images, rows: images
     if kind == "resized_crop_flip":

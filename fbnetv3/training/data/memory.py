@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, available
 from fbnetv3.training.data.augment import draw
 from fbnetv3.training.data.protocol import SPLITS, Batch
 from fbnetv3.training.process_rank import ProcessRank
@@ -64,7 +64,7 @@ class ImageData:
         """
         present = [split for split in SPLITS if len(getattr(self, split))]
         if name not in present:
-            raise InputError(f"unknown split {name!r} of {self.name}; available: {', '.join(present)}")
+            raise InputError(f"unknown split {name!r} of {self.name}; {available(name, present)}")
         split: Split = getattr(self, name)
         return split
 

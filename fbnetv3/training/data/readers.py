@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, available
 from fbnetv3.training.data.augment import KINDS, augment, draw_boxes
 from fbnetv3.training.data.image_files import ImageCollection
 from fbnetv3.training.data.protocol import Batch
@@ -54,7 +54,7 @@ class ReaderData:
             InputError: there is no such split.
         """
         if split not in self.splits:
-            raise InputError(f"unknown split {split!r} of {self.name}; available: {', '.join(self.splits)}")
+            raise InputError(f"unknown split {split!r} of {self.name}; {available(split, self.splits)}")
         return self.splits[split]
 
     def count(self, split: str) -> int:
@@ -66,7 +66,7 @@ class ReaderData:
     ) -> Iterator[Batch]:
         """Pass over `train` once, as `Data.epoch` describes. Batches before `start` are not read."""
         if augmentation not in KINDS:
-            raise InputError(f"unknown augmentation {augmentation!r}; available: {', '.join(KINDS)}")
+            raise InputError(f"unknown augmentation {augmentation!r}; {available(augmentation, KINDS)}")
         images = self.images("train")
         # One number seeds the changes of all images of the pass; workers derive theirs from it and the image's index.
         seed, order = int(rng.integers(2**62)), rng.permutation(len(images.labels))
