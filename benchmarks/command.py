@@ -165,6 +165,7 @@ def _as_list(annotation: Any) -> Any:
 
 
 def _as_tuple(value: Any) -> Any:
+    """Return a list as a tuple, which is what `measure` takes, and any other value as it is."""
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -209,6 +209,7 @@ def is_first_process() -> bool:
 
 
 def _quoted(word: str) -> str:
+    """Return a word as a shell needs it."""
     return f'"{word}"' if " " in word else word
 
 

@@ -148,6 +148,7 @@ def run(names: tuple[str, str], backbone: Path | None, seed: int, out: Path, rep
 
 
 def _sets(train: str, test: str) -> list[str]:
+    """Return the config changes that set the data of training and test."""
     return ["DATASETS.TRAIN", repr((train,)), "DATASETS.TEST", repr((test,))]
 
 

@@ -45,10 +45,12 @@ class Block:
 
 
 def _block(command: str, *tables: str) -> Block:
+    """Return the block of a benchmark whose result file has the name of its command."""
     return Block(CATALOGUE[command], command.replace("-", "_"), tables)
 
 
 def _experiment(name: str) -> Block:
+    """Return the block of one experiment at the scale of one machine."""
     return Block(CATALOGUE["experiment"], f"experiment_{name}")
 
 

@@ -113,10 +113,12 @@ def find_network(name: str) -> Network:
 
 
 def _fbnetv3(arch: Arch, classes: int, recipe: Recipe) -> nn.Module:
+    """Return an FBNetV3 for colour images, with the regularisation of the recipe."""
     return build_model(arch, classes, 3, recipe.dropout, recipe.stochastic_depth)
 
 
 def _baseline(name: str, classes: int, recipe: Recipe) -> nn.Module:
+    """Return a network of timm or torchvision with one stride less."""
     applied = build(name, recipe, classes)
     return without_second_stride(applied.model)
 

@@ -201,6 +201,7 @@ def _entries(cls: type, data: Any, where: str) -> dict[str, Any]:
 
 
 def _check_cell(scale: Scale, cell: Cell, where: str) -> None:
+    """Check that network, recipe and teacher of a cell exist and fit together."""
     _check_name(cell.network, scale.networks, f"{where}: network")
     try:
         recipe = scale.recipe(cell)  # reads the recipe and applies the changes: both may be wrong
@@ -218,6 +219,7 @@ def _check_cell(scale: Scale, cell: Cell, where: str) -> None:
 
 
 def _check_name(name: str, known: Mapping[str, Any], where: str) -> None:
+    """Check that a name is one of the known ones."""
     if name not in known:
         raise InputError(f"{where} is {name!r}; {available(name, known)}")
 

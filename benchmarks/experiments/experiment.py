@@ -126,6 +126,7 @@ def measure(
     accumulate: Annotated[int, typer.Option(help="Number of parts into which a batch is divided, to save memory.")] = 1,
 ) -> Measured:
     """Train every cell with every seed, and compare the cells. What a stopped run has finished is not trained again."""
+    # A seed that is given twice would count twice in the mean, and make its interval too narrow.
     if len(set(seeds)) < len(seeds):
         raise InputError(f"seeds are {', '.join(map(str, seeds))}; give every seed once")
     experiment = load_experiment(name)
@@ -139,9 +140,9 @@ def measure(
     # Under torchrun all processes train, and every one of them comes to the same result. The first one writes it.
     with process_group(torch.device(engine.device)) as process:
         trainer = Trainer(chosen, load, runs / experiment.name / scale, engine, process)
-        trainer.images(next(iter(chosen.cells))).count(
-            chosen.split
-        )  # images without this split fail here, not at the end
+        # Images without this split fail here, and not after the first training.
+        trainer.images(next(iter(chosen.cells))).count(chosen.split)
+        # The number of threads changes the last digits of a training, so it is part of the result.
         with cpu_threads(threads):
             accuracies, failures = train_all(trainer, seeds or tuple(chosen.seeds))
         values = collect(experiment, scale, threads, trainer, accuracies, failures)
@@ -162,6 +163,7 @@ def train_all(trainer: Trainer, seeds: tuple[int, ...]) -> tuple[Accuracies, Map
             try:
                 accuracies[cell][seed] = trainer.accuracy(cell, seed, labelled(report, label))
                 console.print(f"{label}: {accuracies[cell][seed]:.2f}% on {split}", markup=False)
+            # That a network cannot be trained with a recipe is a result too.
             except FAILURES as error:
                 # The words after the semicolon are long: they repeat the recipe, which the result file has anyway.
                 failures[cell][seed] = f"{type(error).__name__}: {str(error).partition(';')[0]}"
@@ -202,6 +204,7 @@ def collect(
         "networks": costs(chosen, len(data.classes), data.transforms.in_chans, data.transforms.crop),
         "cells": cells,
         "differences": {name: compare(entry, accuracies) for name, entry in chosen.differences.items()},
+        # The networks that the small ones stand for, so that a reader can compare their sizes.
         "full": costs(experiment.full, **IMAGENET),
     }
 

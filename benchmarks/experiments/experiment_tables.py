@@ -59,13 +59,15 @@ def verdict(row: Mapping[str, Any]) -> str:
 def _cells(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield every cell with the values of its network."""
     for name, cell in values["cells"].items():
-        # The name comes last: a cell called `flops` must not get the costs of its network as its name.
+        # The file has the costs once per network, because several cells train the same one.
         yield {**values["networks"][cell["network"]], **cell, "name": name}
 
 
 def _settings(mapping: Mapping[str, Any]) -> list[str]:
+    """Return the entries of a mapping as words."""
     return [f"{key} {value}" for key, value in mapping.items()]
 
 
 def _taught_by(cell: Mapping[str, Any]) -> str:
+    """Return the words that name the teacher of a cell, if it has one."""
     return f", taught by {cell['teacher']}" if cell["teacher"] else ""

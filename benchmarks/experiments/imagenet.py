@@ -193,6 +193,7 @@ def write_search_split(
 
 
 def _images(folder: Path) -> Iterator[Path]:
+    """Return the image files of a folder."""
     return (path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
 
 

@@ -70,6 +70,8 @@ class Item:
 
 @dataclass(frozen=True)
 class _Column:
+    """A column of a printed table: the second part of its numbers' ids, its heading, and the unit of its values."""
+
     id: str
     name: str
     unit: str
@@ -77,6 +79,8 @@ class _Column:
 
 @dataclass(frozen=True)
 class _Row:
+    """A row of a printed table: the first part of its numbers' ids, its heading, and a value per column."""
+
     id: str
     name: str
     values: tuple[str, ...]
@@ -84,6 +88,8 @@ class _Row:
 
 @dataclass(frozen=True)
 class _ItemKeys:
+    """The keys of an item in the file."""
+
     id: str
     title: str
     section: str
@@ -95,6 +101,8 @@ class _ItemKeys:
 
 @dataclass(frozen=True)
 class _PaperKeys:
+    """The keys of the file."""
+
     items: Any
 
 
@@ -148,6 +156,7 @@ def agrees(figure: str, measured: int | float) -> bool:
 
 
 def _item(data: Any, where: str) -> Item:
+    """Return a table or figure with all of its numbers."""
     if isinstance(data, dict):
         where = f"{where} ({data.get('id')})"
     keys = check_keys(data, _ItemKeys, where)
@@ -171,6 +180,7 @@ def _item(data: Any, where: str) -> Item:
 
 
 def _grid(columns: list[_Column], rows: list[_Row], where: str) -> list[Number]:
+    """Return the numbers of a printed table."""
     numbers = []
     for i, row in enumerate(rows, 1):
         if len(row.values) != len(columns):

@@ -91,4 +91,5 @@ def _plain(node: yaml.Node | None, where: str) -> Any:
 
 
 def _is_text(value: Any) -> bool:
+    """Whether a value is a text that is not blank."""
     return isinstance(value, str) and bool(value.strip())

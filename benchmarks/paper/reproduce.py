@@ -80,6 +80,8 @@ class Row:
 
 @dataclass(frozen=True)
 class _Reason:
+    """A reason why numbers are not measured here, with their status."""
+
     id: str
     status: str
     text: str
@@ -87,17 +89,21 @@ class _Reason:
 
 @dataclass(frozen=True)
 class _Rule:
+    """The answer to the numbers of an item whose ids match a pattern: a reason, or a value of a result file."""
+
     item: str
     numbers: str
     reason: str = ""
     result: str = ""
     value: str = ""
     note: str = ""
-    small: str = ""  # beside a reason: the result file that asks the same question at small scale, on other images
+    small: str = ""  # next to a reason: the result file that asks the same question at small scale, on other images
 
 
 @dataclass(frozen=True)
 class _Released:
+    """A field of hub/registry.json that is compared with a result file, for every released network."""
+
     item: str
     field: str
     name: str
@@ -108,6 +114,8 @@ class _Released:
 
 @dataclass(frozen=True)
 class _Answers:
+    """The keys of answers.yaml."""
+
     reasons: Any
     answers: Any
     released: Any
@@ -171,10 +179,12 @@ def render(console: Console, item: str | None = None) -> None:
 
 
 def _load_answers(path: Path) -> tuple[dict[str, _Reason], list[_Rule], list[_Released]]:
+    """Return reasons by id, rules, and the numbers of the released files."""
     data = check_keys(read_yaml(path), _Answers, path.name)
     reason_list = read_records(data["reasons"], _Reason, f"{path.name}: reasons")
     rules = read_records(data["answers"], _Rule, f"{path.name}: answers")
     extras = read_records(data["released"], _Released, f"{path.name}: released")
+    # Reasons have ids, because many numbers have the same one.
     reasons = {reason.id: reason for reason in reason_list}
     for reason in reasons.values():
         if reason.status not in ("quoted", "not run"):
@@ -194,6 +204,7 @@ def _load_answers(path: Path) -> tuple[dict[str, _Reason], list[_Rule], list[_Re
 
 
 def _check_rules(paper: Sequence[Item], rules: Sequence[_Rule]) -> None:
+    """Check that every number has a rule and every rule a number."""
     used = [_rule(rules, entry.id, number) for entry in paper for number in entry.numbers]
     # A rule that answers nothing is a mistyped pattern: the number that it was meant for got another answer.
     for rule in rules:
@@ -204,6 +215,7 @@ def _check_rules(paper: Sequence[Item], rules: Sequence[_Rule]) -> None:
 
 
 def _rule(rules: Sequence[_Rule], item: str, number: Number) -> _Rule:
+    """Return the rule that answers a number."""
     # The first rule that fits answers: special cases stand before the general ones.
     for rule in rules:
         if rule.item == item and fnmatchcase(number.id, rule.numbers):
@@ -214,6 +226,7 @@ def _rule(rules: Sequence[_Rule], item: str, number: Number) -> _Rule:
 
 
 def _paper_row(item: str, number: Number, rules: Sequence[_Rule], reasons: dict[str, _Reason], results: Path) -> Row:
+    """Return the row of one number of the paper."""
     rule = _rule(rules, item, number)
     if rule.result:
         status, why = "measured here", ""
@@ -236,7 +249,7 @@ def _paper_row(item: str, number: Number, rules: Sequence[_Rule], reasons: dict[
 
 
 def _small(name: str, results: Path) -> str:
-    """Return where the same question was asked at small scale. No number is given: numbers of other images do not compare."""
+    """Return where the same question was asked at small scale. Its number is left out: other images, other accuracies."""
     result = load_result(name, results)
     # An experiment trains for an hour. With --show its command prints the result that exists.
     show = " --show" if "experiment" in result.values else ""
@@ -247,6 +260,7 @@ def _small(name: str, results: Path) -> str:
 
 
 def _measured(figure: str, name: str, path: str, note: str, results: Path) -> Measured:
+    """Return the value at a dotted path of a result file, and whether it agrees with a printed number."""
     result = load_result(name, results)
     value = result.number(path)
     return Measured(
@@ -280,6 +294,7 @@ def _released_rows(extra: _Released, results: Path) -> Iterator[Row]:
 
 
 def _print_block(console: Console, rows: Sequence[Row], heading: str) -> None:
+    """Print one table and the notes that its rows refer to."""
     notes: list[str] = []
     table = Table(title=heading or None, title_justify="left", title_style="bold yellow", box=None, pad_edge=False)
     published = "released" if heading else "paper"
@@ -295,6 +310,7 @@ def _print_block(console: Console, rows: Sequence[Row], heading: str) -> None:
 
 
 def _notes(row: Row) -> list[str]:
+    """Return how a number was measured, or why it was not."""
     if row.measured is None:
         return [row.why]
     measured = row.measured
@@ -303,6 +319,7 @@ def _notes(row: Row) -> list[str]:
 
 
 def _note_number(note: str, notes: list[str]) -> int:
+    """Return the number of a note, which is added to `notes` if it is new."""
     # Many numbers have the same reason. It is printed once, and the rows refer to it.
     if note not in notes:
         notes.append(note)
@@ -310,6 +327,7 @@ def _note_number(note: str, notes: list[str]) -> int:
 
 
 def _measured_text(measured: Measured | None) -> Text:
+    """Return the last cell of a row: the value as it is, as rounded, and whether it agrees."""
     if measured is None:
         return Text("")
     verdict, style = ("agrees", "green") if measured.agrees else ("differs", "bold red")
@@ -317,6 +335,7 @@ def _measured_text(measured: Measured | None) -> Text:
 
 
 def _summary(rows: Sequence[Row]) -> str:
+    """Return the line that counts the rows by status."""
     measured = [row.measured for row in rows if row.measured is not None]
     agree = sum(m.agrees for m in measured)
     quoted, not_run = (sum(row.status == status for row in rows) for status in ("quoted", "not run"))

@@ -48,6 +48,7 @@ def measure_space(name: str) -> Values:
 
 
 def _count(number: int) -> str:
+    """Return a number of candidates as the table prints it."""
     # 10^17 is what the paper writes: of large sizes only the power of ten can be compared.
     return f"{number:.2e}" if number >= 1e6 else str(number)
 

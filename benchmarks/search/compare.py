@@ -117,8 +117,8 @@ def compare(comparison: Comparison, out: Path, workers: int, report: Report) -> 
         InputError: the folder holds another comparison, or a configuration cannot be met.
     """
     cases, methods = comparison.cases, comparison.methods
+    # Methods are in the inner loop, so that a stopped comparison has all methods for the seeds that it finished.
     runs = [(case, method, seed) for case in cases for seed in comparison.seeds for method in methods]
-    # Seeds are in the outer loop, so that a stopped comparison has all methods for the seeds that it finished.
     total, done = sum(cases[case].trainings for case, _, _ in runs), 0
     found: dict[str, dict[str, list[Values]]] = {case: {method: [] for method in methods} for case in cases}
     for case, method, seed in runs:
@@ -212,6 +212,7 @@ def tables(result: Result) -> dict[str, Table]:
 
 
 def _cell(case: Mapping[str, Any], method: str) -> str:
+    """Return the accuracy of a method, and by how much NARS is better."""
     against = case.get("nars_minus", {}).get(method)
     gain = f" ({against['mean']:+.2f} [{against['low']:+.2f}, {against['high']:+.2f}])" if against else ""
     return f"{case['methods'][method]['acc1']:.2f}{gain}"

@@ -54,15 +54,13 @@ from fbnetv3.training.engine import cpu_threads
 
 SIZES = (24, 48, 96, 192, 384, 768)
 SEEDS = tuple(range(5))
-TEST_ROWS = 1500
+TEST_ROWS = 1500  # more would hardly change the errors
 DEVELOPMENT = (0, 1, 2, 3)  # draws of invented tables on which settings, priors and grids were chosen
 HELD_OUT = (100,)  # draws on which nothing was chosen
 GRID: dict[str, tuple[Any, ...]] = {"lr": (1e-2, 3e-3), "width": (64, 128), "weight_decay": (1e-2, 1.0)}
-NETWORKS = (
-    "paper",
-    "scratch_network",
-)  # slow; skipped on tables that differ from another table in the statistics alone
-LARGEST = {"default": 192, "paper": 192}  # the others go further: they may need more samples for the same error
+# Slow. They are skipped on tables that differ from another table in the statistics alone.
+NETWORKS = ("paper", "scratch_network")
+LARGEST = {"default": 192, "paper": 192}  # the others get more samples: they may need more for the same error
 SKIPPED = {"scratch_network": (384,)}  # slow; the size after it says whether 8 times the samples are enough
 RIVALS = ("scratch", "scratch_network", "statistics", "paper")
 SAMPLES = 96  # the size that the targets are about
@@ -98,15 +96,18 @@ def measure(
     names = list(tables_by_name(macro))
     with count_steps(2 + len(names)) as step:
         step("tuning the network from scratch")
+        # Errors change in the last digits with the number of threads.
         with cpu_threads(1):
             network = tuned_network()
             step("proxy head")
             proxy_values = proxy()
+        # Every table is measured by one thread of a process, so its numbers do not depend on `workers`.
         with ProcessPoolExecutor(workers) as pool:
             job = partial(measure_table, macro=macro, out=out, network=network)
             for name, _ in zip(names, pool.map(job, names), strict=True):
                 step(f"measured {name}")
     measured = {name: json.loads((out / f"{name}.json").read_text()) for name in names}
+    # The points of Figure 4 are many. They get a place of their own at the end of the result file.
     shown = measured["nas_bench_macro"].pop("figure4")
     return Measured(
         {
@@ -154,6 +155,7 @@ def predictors(table: AccuracyTable, network: PredictorSettings) -> dict[str, tu
     Args:
         network: settings of the network from scratch.
     """
+    # A fifth of the architectures is kept from pretraining, to test the proxy head. A small table is too small for that.
     rows = len(table.x) if len(table.x) < 1000 else len(table.x) * 4 // 5
     stated = with_statistics(table)
     return {
@@ -175,6 +177,7 @@ def pretrained(table: AccuracyTable, settings: PredictorSettings, rows: int) -> 
 
 def with_statistics(table: AccuracyTable) -> AccuracyTable:
     """Return the table with its exact statistics as more columns."""
+    # Scaled to 0 to 1 like the other columns. A statistic that is constant would divide by zero.
     low, high = table.labels.min(0), table.labels.max(0)
     inputs = (table.labels - low) / np.maximum(high - low, 1e-9)
     columns = np.concatenate([table.arch_columns, np.ones(inputs.shape[1], bool)])
@@ -185,6 +188,7 @@ def with_statistics(table: AccuracyTable) -> AccuracyTable:
 
 def split(table: AccuracyTable, n: int, seed: int) -> tuple[Any, Any]:
     """Return `n` random rows to fit, and the rows to predict."""
+    # The size is part of the seed, so that the samples of two sizes are drawn independently.
     order = np.random.default_rng([seed, n]).permutation(len(table.x))
     return order[:n], order[n:][-TEST_ROWS:]
 
@@ -198,7 +202,7 @@ def fit_all(table: AccuracyTable, methods: Methods, sizes: Sequence[int], seeds:
         rows = []
         for seed in seeds:
             fitted, tested = split(table, n, seed)
-            start = time.process_time()
+            start = time.process_time()  # not the clock: other tables are measured at the same time
             predictor.fit(seen.x[fitted], seen.y[fitted])
             seconds = time.process_time() - start
             rows.append(errors(predictor.predict(seen.x[tested])[0], seen.y[tested]) | {"fit_seconds": seconds})
@@ -221,6 +225,7 @@ def tuned_network(
     draws: tuple[int, ...] = DEVELOPMENT[:2], seeds: tuple[int, ...] = (0,), n: int = SAMPLES
 ) -> PredictorSettings:
     """Return the network from scratch with the smallest mean logarithmic error on invented tables for development."""
+    # Tuned on invented tables alone: the comparison on real tables must not favour the rival that saw them.
     tables = [invented(geometry, draw, rich=False) for geometry in ("mnasnet", "fbnet") for draw in draws]
     grid = [
         PredictorSettings(head="network", members=1, **dict(zip(GRID, values, strict=True)))
@@ -232,6 +237,7 @@ def tuned_network(
             fit_all(t, {"network": (AccuracyPredictor(t.arch_columns, seed=0, settings=settings), t)}, (n,), seeds)
             for t in tables
         ]
+        # Logarithms, so that every table counts the same, however large its errors are.
         return float(np.mean([np.log(row["network"][str(n)]["mse"]) for row in found]))
 
     return min(grid, key=error)
@@ -254,6 +260,7 @@ def samples_needed(curve: Mapping[str, Mapping[str, float]], mse: float) -> tupl
         return float(sizes[-1]), True
     if mse >= smallest[0]:
         return float(sizes[0]), False
+    # Errors fall about as a power of the samples: between two sizes, a line through the logarithms.
     i = int(np.argmax(smallest <= mse))
     share = np.log(smallest[i - 1] / mse) / np.log(smallest[i - 1] / smallest[i])
     return float(np.exp(np.log(sizes[i - 1]) + share * np.log(sizes[i] / sizes[i - 1]))), False
@@ -307,6 +314,7 @@ def figure4(table: AccuracyTable, network: PredictorSettings, n: int = SAMPLES, 
     methods = predictors(table, network)
     rows = len(table.x) * 4 // 5
     labels = methods["default"][0].predict_labels(table.x[rows:][:points, table.arch_columns])
+    # With several seeds, the panels would show rows of the table several times.
     fitted, tested = split(table, n, 0)
     found: Values = {"table": table.name, "samples": n}
     for i, name in enumerate(("flops", "params")):
@@ -362,6 +370,7 @@ def tables(result: Result) -> dict[str, Table]:
 
 
 def _factor(against: Mapping[str, Any], rival: str) -> str:
+    """Return the factor of a rival as the table prints it: a dash where it was not measured, and `>` before a lower bound."""
     row = against.get(rival, {}).get(str(SAMPLES))
     return "-" if row is None else f"{'> ' * row['factor_is_bound']}{row['factor']:.1f}"
 

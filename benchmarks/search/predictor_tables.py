@@ -67,6 +67,7 @@ class Geometry:
     one_hot: bool
 
 
+# Shaped like two common spaces of mobile networks: MnasNet's, and an FBNet's with widths and resolutions to choose from.
 GEOMETRIES = {
     "mnasnet": Geometry(
         (224,),
@@ -100,7 +101,7 @@ def nas_bench_macro(path: str | Path) -> AccuracyTable:
     """Return the 6,561 networks of NAS-Bench-Macro (https://github.com/xiusu/NAS-Bench-Macro), trained on CIFAR-10.
 
     Raises:
-        InputError: the file does not exist, or holds something else.
+        InputError: the file does not exist, or is no table of NAS-Bench-Macro.
     """
     space = read_table(Path(path))
     index, x = space.table, encode(space, space.table)
@@ -125,13 +126,14 @@ def invented(geometry: str, draw: int, *, rich: bool, n: int = POOL) -> Accuracy
         n: number of architectures.
     """
     shape = GEOMETRIES[geometry]
+    # The length of the name is the seed of a geometry. Two geometries have two lengths, and the draws do not change it.
     chosen = _choose(shape, n, np.random.default_rng(len(geometry)))
-    figures = _figures(shape, chosen)
-    total = np.stack([figures["flops"].sum(1), figures["params"].sum(1)], axis=1)
-    rest = np.column_stack([figures["activations"].sum(1), _depth(shape, chosen), figures["flops"], figures["params"]])
+    costs = _costs(shape, chosen)
+    total = np.stack([costs["flops"].sum(1), costs["params"].sum(1)], axis=1)
+    rest = np.column_stack([costs["activations"].sum(1), _depth(shape, chosen), costs["flops"], costs["params"]])
     labels = np.column_stack([total, rest]) if rich else total
     x = _encode(shape, chosen)
-    y = _accuracy(shape, chosen, figures, np.random.default_rng([draw, len(geometry)]))
+    y = _accuracy(shape, chosen, costs, np.random.default_rng([draw, len(geometry)]))
     name = f"{geometry}_{draw}" + ("_rich" if rich else "")
     return AccuracyTable(name, x, np.ones(x.shape[1], bool), labels, y)
 
@@ -160,18 +162,21 @@ def _choose(shape: Geometry, n: int, rng: np.random.Generator) -> Choices:
 
 
 def _depth(shape: Geometry, chosen: Choices) -> Floats:
+    """Return the number of blocks of every architecture [n]."""
     return np.asarray(np.sum([chosen[f"n{i}"] for i in range(len(shape.rows))], axis=0), float)
 
 
-def _figures(shape: Geometry, chosen: Choices) -> dict[str, Floats]:
+def _costs(shape: Geometry, chosen: Choices) -> dict[str, Floats]:
     """Return FLOPs, params and activations of the stem with the head, and of every row, each [n, 1 + rows]."""
     side, cin = conv_side(chosen["resolution"], 3, 2, 1), np.full(len(chosen["resolution"]), shape.stem)
     stem, costs = conv_norm(3, cin, 3, side * side, bias=True), []
     for i, (_, stride) in enumerate(shape.rows):
         c, e, k, n, se = (chosen[f"{name}{i}"] for name in ("c", "e", "k", "n", "se"))
+        # Costs are counted for whole columns: once as if all rows had squeeze-and-excitation, once as if none had.
         with_se = []
         for flag in (False, True):
             first, out = inverted_residual(cin, c, k, e, stride, side, se=flag)
+            # Only the first block of a row changes channels and resolution.
             with_se.append(first + inverted_residual(c, c, k, e, 1, out, se=flag)[0].times(n - 1))
         costs.append(Cost(*(np.where(se == 1, b, a) for a, b in zip(*with_se, strict=True))))
         side, cin = out, c
@@ -185,6 +190,7 @@ def _figures(shape: Geometry, chosen: Choices) -> dict[str, Floats]:
 
 
 def _encode(shape: Geometry, chosen: Choices) -> Floats:
+    """Return the choices as inputs of a predictor [n, d], encoded as in the package: one-hot or min-max."""
     parts: list[Floats] = []
     for name, column in chosen.items():
         values = np.unique(column)
@@ -197,20 +203,24 @@ def _encode(shape: Geometry, chosen: Choices) -> Floats:
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def _accuracy(shape: Geometry, chosen: Choices, figures: dict[str, Floats], rng: np.random.Generator) -> Floats:
+def _accuracy(shape: Geometry, chosen: Choices, costs: dict[str, Floats], rng: np.random.Generator) -> Floats:
     """Return accuracies in percent with a std of 1 to 3.5 points and a noise of 0.1 to 0.3 points."""
     rows, uniform = len(shape.rows), rng.uniform
-    flops, params = np.log(figures["flops"].sum(1)), np.log(figures["params"].sum(1))
-    by_flops = np.log(figures["flops"][:, 1:]) @ rng.dirichlet(np.full(rows, 1.5))
-    by_params = np.log(figures["params"][:, 1:]) @ rng.dirichlet(np.full(rows, 1.5))
+    flops, params = np.log(costs["flops"].sum(1)), np.log(costs["params"].sum(1))
+    # Where the FLOPs and the parameters are matters, too: every stage gets a random weight.
+    by_flops = np.log(costs["flops"][:, 1:]) @ rng.dirichlet(np.full(rows, 1.5))
+    by_params = np.log(costs["params"][:, 1:]) @ rng.dirichlet(np.full(rows, 1.5))
     sizes = [flops, params, by_flops, by_params, np.log(_depth(shape, chosen))]
     weights = np.abs(rng.normal(size=5)) * (1.5, 1.0, 0.7, 0.7, 0.7)
     size = _standard(sum(weight * _standard(value) for weight, value in zip(weights, sizes, strict=True)))
+    # The curve of accuracy by size becomes flat: a large network gains less from more FLOPs than a small one.
     main = _standard(-np.exp(-uniform(0.2, 0.7) * size))
     kernels = sum((chosen[f"k{i}"] == 5) * rng.normal(0.5, 0.6) * (0.5 + i / rows) for i in range(rows))
+    # The first squeeze-and-excitation gains more than the next ones.
     excited = np.sqrt(0.5 + sum(chosen[f"se{i}"] * uniform() for i in range(rows)))
     choices = np.stack([_standard(column) for column in chosen.values() if np.ptp(column)], axis=1)
     linear = choices @ rng.normal(size=choices.shape[1])
+    # Interactions: one pair of choices in ten has an effect that neither of them has alone.
     pairs = rng.normal(size=2 * (choices.shape[1],)) * (rng.random(2 * (choices.shape[1],)) < 0.1)
     crossed = ((choices @ pairs) * choices).sum(1)
     rest = [(0.15, 0.4, kernels), (0.15, 0.4, excited), (0.1, 0.35, linear), (0.05, 0.2, crossed)]
@@ -221,5 +231,6 @@ def _accuracy(shape: Geometry, chosen: Choices, figures: dict[str, Floats], rng:
 
 
 def _standard(values: Any) -> Floats:
+    """Return the values with mean 0 and std 1; constant values become 0."""
     values = np.asarray(values, float)
     return np.asarray((values - values.mean()) / max(values.std(), 1e-9))

@@ -54,9 +54,10 @@ def measure(
     ] = Path(__file__).parents[2],
 ) -> Measured:
     """Run both versions with every seed."""
-    commit = commit_of(before)
+    commit = commit_of(before)  # read first: a folder that is no checkout fails before the searches
     checkouts = {"before": before.resolve(), "after": after.resolve()}
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
+    # A search takes minutes, and every one has its folder: a benchmark that was stopped continues with the missing ones.
     # The versions take turns, so that a slow hour of the machine meets both.
     with count_steps(len(seeds) * len(checkouts)) as step:
         for seed in seeds:

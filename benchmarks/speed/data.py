@@ -127,11 +127,13 @@ def passes(kind: str, images: Pixels, folder: Path) -> dict[str, Callable[[], in
 
 
 def _epochs(data: Data, kind: str) -> Callable[[], int]:
-    rng = np.random.default_rng(0)  # goes on from pass to pass, so that every pass shuffles in another way
+    """Return a function that reads one epoch of the package's data."""
+    rng = np.random.default_rng(0)  # shared by all passes, so that every pass shuffles in another way
     return lambda: _count(data.epoch(kind, BATCH, rng, ProcessRank()))
 
 
 def _loader(dataset: Any, workers: int) -> Callable[[], int]:
+    """Return a function that reads one epoch through torch's DataLoader."""
     # Persistent workers: starting processes is not what a pass costs in a training of many epochs.
     loader = DataLoader(
         dataset, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0

@@ -72,7 +72,7 @@ MICRO = Arch(  # for 28 x 28 grey images: small enough to be trained within the 
     ),
     Block("pool", 64, e=2),
 )
-RECIPE = Recipe(
+RECIPE = Recipe(  # trains MICRO in about a minute, to an accuracy that int8 could lose
     optimizer="sgd",
     lr=0.1,
     epochs=8,
@@ -120,7 +120,7 @@ def measure(
     Args:
         heavy: the network whose building is timed.
         starts: rounds of imports and buildings.
-        seeds: seeds of the networks that are trained and turned to int8.
+        seeds: seeds of the networks that are trained and quantised to int8.
         epochs: epochs of these trainings.
     """
     values: Values = {"model": model, "resolution": resolution, "rounds": rounds}
@@ -132,6 +132,7 @@ def measure(
             values[f"threads_{count}"] = {}
             for batch in batches:
                 step(f"{count} threads, batch {batch}")
+                # Noise: the time of a path does not depend on the image.
                 size = (batch, 3, resolution, resolution)
                 example = torch.randn(size, generator=torch.Generator().manual_seed(1))
                 with cpu_threads(count):
@@ -140,6 +141,7 @@ def measure(
                     values[f"threads_{count}"][f"batch_{batch}"] = time_paths(runs, example, rounds, batch * macs)
         step("imports and building")
         values["start"] = measure_start(heavy, starts)
+        # On one thread the trainings end with the same weights on every run.
         with cpu_threads(1):
             values["int8_accuracy"] = int8_accuracy(seeds, epochs, step)
     return Measured(values, facts={"cpu": cpu_model()})
@@ -180,6 +182,7 @@ def measure_start(heavy: str, rounds: int) -> Values:
     # A fresh process finds the package that runs here, also in a checkout that is not installed.
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
+    # torch is the least that the import can cost, because the package imports it.
     run = functools.partial(subprocess.run, check=True, env=environment)
     imports = time_calls(
         {name: functools.partial(run, [sys.executable, "-c", f"import {name}"]) for name in ("torch", "fbnetv3")},
@@ -201,6 +204,7 @@ def int8_accuracy(seeds: Sequence[int], epochs: int, step: Callable[[str], None]
     """Train networks on Fashion-MNIST and return their top-1 on all test images, in percent, in float32 and in int8."""
     # Random weights would say nothing about int8: rounding matters where a network has learnt something.
     data = fashion_mnist()
+    # Calibration sees training images alone, as it would before a network is used.
     calibration = [normalise(part, data.mean, data.std) for part in data.train.images[:512].split(64)]
     batches = [normalise(part, data.mean, data.std) for part in data.test.images.split(500)]
     rows = {}
@@ -218,10 +222,12 @@ def int8_accuracy(seeds: Sequence[int], epochs: int, step: Callable[[str], None]
 
 
 def _milliseconds(seconds: Sequence[float], digits: int) -> float:
+    """Return the median in milliseconds."""
     return round(1e3 * float(np.median(seconds)), digits)
 
 
 def _percent(hits: torch.Tensor) -> float:
+    """Return the share of hits in percent."""
     return round(100 * float(hits.float().mean()), 2)
 
 
@@ -232,6 +238,7 @@ def targets(values: Values) -> dict[str, Target]:
         "import_over_torch": Target(start["import_over_torch"]["ratio"], "below", 1.15),
         "build_over_timm": Target(start["build_over_timm"]["ratio"], "at_most", 1.0),
     }
+    # One thread alone: with more, a path can be slower because the machine has fewer free processors.
     for batch, row in values.get("threads_1", {}).items():
         best = row["best"]
         found[f"best_{batch}"] = Target(row[best["path"]]["ratio"], "at_least", 2.3)

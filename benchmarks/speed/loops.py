@@ -308,4 +308,5 @@ def difference(found: Loop, expected: Loop, start: nn.Module) -> float:
 
 
 def _gap(a: Tensor, b: Tensor) -> float:
+    """Return the largest absolute difference of two tensors."""
     return float((a - b).detach().abs().max())

@@ -151,6 +151,7 @@ def _turn(loop: Loop, number: int, data: ImageData, watch: Watch) -> float:
 
 
 def _figures(case: Case, watches: Mapping[str, Watch]) -> Values:
+    """Return the measured values of one network, without the epochs that warm the caches."""
     wall = {name: watch.wall[WARMUP:] for name, watch in watches.items()}
     cpu = {name: watch.cpu[WARMUP:] for name, watch in watches.items()}
     median = {name: float(np.median(times)) for name, times in wall.items()}

@@ -219,12 +219,13 @@ def _pairs(space: SearchSpace, results: list[SearchResult], budgets: list[tuple[
         predicted = f"{pair.predicted['mean']:.1f} ± {pair.predicted['std']:.1f}%"
         # A search without a predictor answers with what it measured, and has a std of 0.
         predicted = predicted if pair.predicted["std"] else "-"
-        test = f"{_percent(pair)}%" if pair.measured else "-"
-        rows.append([name, f"{costs['flops']:,}", f"{costs['params']:,}", predicted, test])
+        # On the test images, or on the validation images where the data has no others.
+        final = f"{_percent(pair)}%" if pair.measured else "-"
+        rows.append([name, f"{costs['flops']:,}", f"{costs['params']:,}", predicted, final])
     fields = [c.name for c in space.coordinates if not c.arch]
     recipes = [[name, *(_value(pair.recipe.to_dict()[field]) for field in fields)] for name, _, pair in pairs]
     markup = {
-        "table": _table(("pair", "FLOPs", "parameters", "predicted", "test"), rows),
+        "table": _table(("pair", "FLOPs", "parameters", "predicted", "measured"), rows),
         "recipes": _table(("pair", *(field.replace("_", " ") for field in fields)), recipes),
     }
     return _fill(words.PAIRS, {"epochs": count(results[0].proposal.epochs, "epoch")}, markup)

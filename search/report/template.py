@@ -41,8 +41,8 @@ PAIRS = Template("""
 <h2>All returned pairs</h2>
 $table
 <p class="note">&ldquo;Predicted&rdquo; is the validation accuracy after $epochs that was predicted when the pair was
-chosen. &ldquo;Test&rdquo; is the accuracy after the final training, &ldquo;-&rdquo; if there was none. Pairs of budgets come
-from <code>fbnetv3 search budgets</code>; their files are in <code>budgets/</code>.</p>
+chosen. &ldquo;Measured&rdquo; is the accuracy after the final training, &ldquo;-&rdquo; if there was none. Pairs of budgets
+come from <code>fbnetv3 search budgets</code>; their files are in <code>budgets/</code>.</p>
 <h3>Their recipes</h3>
 $recipes
 <p class="note">The searched fields, with the values that were trained.</p>

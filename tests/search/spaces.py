@@ -80,7 +80,7 @@ class Counting(SearchSpace):
     def make(cls):
         coordinates = [Coordinate(name, tuple(range(10)), True, True, tuple(range(10))) for name in "ab"]
         coordinates.append(Coordinate("lr", (0, 1, 2), True, False, (0, 1, 2)))
-        return cls("counting", "Countable without a pencil.", 1, 2, tuple(coordinates))
+        return cls("counting", "Countable by hand.", 1, 2, tuple(coordinates))
 
     def cost(self, index):
         return Cost(conv=10 * index[:, 0] + index[:, 1], norm=np.ones(len(index), int), weights=index[:, 1])

@@ -20,7 +20,6 @@ from fbnetv3.benchmarks.search.compare import (
     compare,
     parse_budgets,
     parse_trainings,
-    plot,
     result_rows,
     summary,
     tables,
@@ -196,7 +195,7 @@ def test_a_verdict_is_what_the_interval_says(low, high, words):
     assert verdict({"mean": 0.0, "low": low, "high": high}) == words
 
 
-def test_tables_rows_and_plot_of_a_result():
+def test_table_and_rows_of_a_result():
     result = load_result("compare_quickstart")
     (table,) = tables(result).values()
     case = result.values["cases"]["trainings_40"]
@@ -208,4 +207,3 @@ def test_tables_rows_and_plot_of_a_result():
     assert [row["method"] for row in rows] == list(case["methods"])
     assert rows[0]["nars minus it"] is None
     assert rows[1]["nars minus it"] == f"{gain['mean']:+.3f}"
-    assert plot(result.values)[:4] == b"\x89PNG"

@@ -120,7 +120,7 @@ def test_the_data_of_two_resolutions_are_kept(loads):
     assert [given["resolution"] for _, given in loads] == [8, 16, 24, 8]
 
 
-def test_an_evaluator_is_data():
+def test_by_default_a_training_is_in_float32_on_the_cpu():
     assert dataclasses.asdict(ImageEvaluator("folder")) == {
         "data": "folder",
         "device": "cpu",

@@ -199,7 +199,7 @@ def test_tpe_is_told_of_results_and_of_infeasible_proposals(learn):
     context = Context.of(CONFIG)
     proposer = _Tpe(context, TpeSettings(learn_constraints=learn))
     trials = []
-    for size in (5, 40):
+    for size in (5, 15):
         rows = proposer.propose(trials, size)
         assert context.constraints.satisfied(rows).all()
         assert len(np.unique(rows, axis=0)) == size
@@ -235,12 +235,12 @@ def test_more_trainings_than_candidates_are_refused(tmp_path, small, search):
 @needs_optuna
 def test_in_a_small_space_tpe_still_proposes_no_candidate_twice(tmp_path):
     config = CONFIG.replace(
-        space=whole_grid(tmp_path / "t.csv", (4, 4, 4)), constraint=Constraint("flops", max=1e9), pool=64, batch=8
+        space=whole_grid(tmp_path / "t.csv", (3, 3, 3)), constraint=Constraint("flops", max=1e9), pool=27, batch=4
     )
     context = Context.of(config)
     with Ledger.open(tmp_path / "l", config.fingerprint) as ledger, InProcess(context.evaluator()) as executor:
         tpe(context, BatchRunner(context, ledger, executor, silent))
-        assert len(np.unique([t.candidate for t in ledger.trials], axis=0)) == config.trainings == 42
+        assert len(np.unique([t.candidate for t in ledger.trials], axis=0)) == config.trainings == 22
 
 
 def test_without_optuna_tpe_says_what_to_install(monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fbnetv3.search.report import importance
-from fbnetv3.search.report.importance import FEWEST, REPEATS, permutation_importance
+from fbnetv3.search.report.importance import FEWEST, permutation_importance
 from fbnetv3.search.space.constraints import random_rows
 from fbnetv3.search.space.encoding import arch_mask, encode
 from fbnetv3.search.space.reader import load_space
@@ -13,10 +13,18 @@ SPACE = load_space("micro")
 NAMES = [c.name for c in SPACE.coordinates]
 LR = NAMES.index("lr")
 ROWS = random_rows(SPACE, 60, np.random.default_rng(0))
+REPEATS = 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_repeats():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importance, "REPEATS", REPEATS)
+        yield
 
 
 @pytest.fixture(scope="module")
-def decided():
+def decided(few_repeats):
     """The importance where the learning rate decides, with noise of 1 percentage point."""
     y = 60 + 20 * ROWS[:, LR] / SPACE.sizes[LR] + np.random.default_rng(1).normal(size=len(ROWS))
     return permutation_importance(SPACE, ROWS, y, seed=0)
@@ -38,8 +46,7 @@ def test_every_repeat_has_a_loss_of_every_coordinate(decided):
     assert decided.explained.shape == (REPEATS,)
 
 
-def test_the_same_seed_gives_the_same_importance(monkeypatch):
-    monkeypatch.setattr(importance, "REPEATS", 1)
+def test_the_same_seed_gives_the_same_importance():
     y = 60 + np.arange(FEWEST, dtype=float)
     first, again, other = (permutation_importance(SPACE, ROWS[:FEWEST], y, seed=seed) for seed in (0, 0, 1))
     assert np.array_equal(first.loss, again.loss)

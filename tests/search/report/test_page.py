@@ -74,6 +74,12 @@ def test_the_baseline_is_compared_with_the_noise_of_one_run(both):
     assert "standard error of about 0.9 points" in words  # 100 * sqrt(0.8 * 0.2 / 2000) = 0.894
 
 
+def test_all_pairs_are_listed_with_what_was_predicted_and_measured(both):
+    nars, random = both[2].after("pair", "FLOPs", "parameters", "predicted", "measured")[:2]
+    assert nars == ["NARS", nars[1], nars[2], "66.6 ± 0.9%", "81.25%"]
+    assert random == ["random search", nars[1], nars[2], "66.6 ± 0.9%", "80.00%"]
+
+
 def test_the_page_says_how_to_use_the_pair(both):
     words = both[2].words
     assert "fbnetv3 train --pair pair.yaml --out retrained" in words

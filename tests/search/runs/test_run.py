@@ -69,6 +69,7 @@ def test_a_baseline_makes_as_many_trainings(scripted_search):
     assert read_ledger(folder / "baseline" / "ledger.jsonl") == list(results[1].trials)
 
 
+@pytest.mark.slow
 def test_the_result_does_not_depend_on_the_number_of_workers(cfg, tmp_path):
     alone = start(cfg, tmp_path / "one", silent, ONE, Scripted())
     two = start(cfg, tmp_path / "two", silent, ExecutorSettings(workers=2), Scripted())

@@ -57,7 +57,7 @@ def test_strict_holds_for_names_and_modules():
         ({"model": 3}, r"model is 3; give the name of a network, or a torch\.nn\.Module"),
         (
             {"model": "resnet18", "num_classes": None},
-            "num_classes is missing; give the number of classes that resnet18",
+            "num_classes is missing; give the number of classes for resnet18",
         ),
         ({"model": "timm:resnet18", "widht": 2}, "timm:resnet18 does not take an argument that was given: .*'widht'"),
         ({"model": "torchvision:resnet18", "widht": 2}, "does not take an argument that was given: .*'widht'"),
