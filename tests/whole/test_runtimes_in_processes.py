@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import INSIDE, RUNTIMES
 from tests.places import ROOT
 
-LONG = ("inference/test_export.py", "inference/test_optimize.py")  # half a minute each
+LONG = ("inference/test_export.py", "inference/test_optimize.py", "inference/test_runtimes.py")  # half a minute each
 
 
 def run(file, marks):

@@ -83,14 +83,20 @@ def test_ctrl_c_saves_too(tmp_path, uninterrupted):
     equal(result(out), uninterrupted)
 
 
-def test_two_processes_equal_one_of_the_doubled_batch(tmp_path):
+@pytest.fixture(scope="module")
+def one_and_two(tmp_path_factory):
+    """The same training in one process and in two, with norms that do not see the batch."""
+    folder = tmp_path_factory.mktemp("processes")
     options = {"recipe": PLAIN | {"epochs": 2, "sync_bn": False}, "freeze": True}
-    workers = [*start(tmp_path / "one", options), *start(tmp_path / "two", options, processes=2)]
-    finish(workers)
-    one, two = result(tmp_path / "one"), result(tmp_path / "two")
+    finish([*start(folder / "one", options), *start(folder / "two", options, processes=2)])
+    return result(folder / "one"), result(folder / "two")
+
+
+def test_two_processes_equal_one_of_the_doubled_batch(one_and_two):
+    one, two = one_and_two
     for key, value in one["state"].items():
         torch.testing.assert_close(two["state"][key], value, rtol=1e-4, atol=1e-5, msg=key)
-    losses = [[m["train_loss"] for m in found["metrics"]] for found in (one, two)]
+    losses = [[m["train_loss"] for m in found["metrics"]] for found in one_and_two]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
@@ -109,13 +115,11 @@ def test_synchronised_norms_make_two_processes_equal_one(tmp_path):
     assert difference(two) < 0.1 * difference(apart)  # without synchronised norms they differ more
 
 
-def test_processes_evaluate_every_image_once(tmp_path):
-    out = tmp_path / "two"
-    finish(start(out, {"recipe": {"batch_size": 64, "epochs": 1}}, processes=2))
-    done = result(out)
+def test_processes_evaluate_every_image_once(one_and_two):
+    _, two = one_and_two
     model = new_model()
-    model.load_state_dict(done["state"])
-    assert done["acc1"] == done["metrics"][-1]["ema_acc1"] == measure(model, ODD, "val").acc1
+    model.load_state_dict(two["state"])
+    assert two["acc1"] == two["metrics"][-1]["ema_acc1"] == measure(model, ODD, "val").acc1
 
 
 @pytest.mark.slow
