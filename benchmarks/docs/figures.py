@@ -166,11 +166,11 @@ class _Recorded:
 
 def draw_evolution(data: Mapping[str, list[list[tuple[int, float]]]]) -> Any:
     """Draw a line per seed and method, with a dot where a search ended."""
-    axes = plot_axes("evaluated pairs (logarithmic)", "best value so far (%)")
+    axes = plot_axes("evaluated candidates (logarithmic)", "best value so far (%)")
     styles = {
         "default": ("preset default", BLUE),
         "paper": ("preset paper", ORANGE),
-        "random": ("random pairs", GREY),
+        "random": ("random candidates", GREY),
     }
     for method, (name, color) in styles.items():
         for i, curve in enumerate(data[method]):

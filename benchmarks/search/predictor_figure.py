@@ -18,6 +18,8 @@ LINES = {
     "paper": "the paper's network, pretrained",
     "scratch_network": "a network, not pretrained",
 }
+# Of a palette that colour-blind readers can tell apart.
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7")
 PANELS = (
     ("flops", 1e6, "(a) FLOPs (M)"),
     ("params", 1e6, "(b) params (M)"),
@@ -54,8 +56,9 @@ def draw_figure4(result: Result) -> bytes:
 
 def draw_errors(axes: Any, methods: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
     """Draw panel e: the mean squared error by samples, both logarithmic, of every method on one table."""
-    for key, label in LINES.items():
-        axes.loglog([int(n) for n in methods[key]], [row["mse"] for row in methods[key].values()], "o-", label=label)
+    for (key, label), color in zip(LINES.items(), COLORS, strict=True):
+        sizes, errors = [int(n) for n in methods[key]], [row["mse"] for row in methods[key].values()]
+        axes.loglog(sizes, errors, "o-", label=label, color=color)
     sizes = sorted({int(n) for curve in methods.values() for n in curve})
     axes.set_xticks(sizes, [str(n) for n in sizes])
     axes.set_xticks([], minor=True)
