@@ -204,7 +204,7 @@ class _CsvReader:
     def number(self, line: _Line, column: _Column) -> float:
         """Return the finite number in a cell."""
         value = _value(line.cells[column.header])
-        if isinstance(value, str) or not math.isfinite(value):
+        if isinstance(value, str):
             raise self.wrong(line, column, "give a number")
         return float(value)
 
@@ -215,11 +215,14 @@ class _CsvReader:
 
 
 def _value(cell: str) -> Any:
-    """Return a cell as a whole number, else as another number, else as its text."""
+    """Return a cell as a whole number, else as another finite number, else as its text."""
     for kind in (int, float):
         try:
-            return kind(cell)
-        except ValueError:
+            value = kind(cell)
+            # A `nan` or `inf` is no value of a range: it could not be scaled, so it counts as text.
+            if math.isfinite(value):
+                return value
+        except (ValueError, OverflowError):
             continue
     return cell
 

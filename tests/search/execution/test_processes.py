@@ -17,7 +17,18 @@ from tests.search.execution.contract import (
     check_a_death_is_charged_to_the_job_that_ran,
     check_every_job_runs_once_and_exceptions_are_outcomes,
 )
-from tests.search.execution.jobs import CALL, MISTAKE, SLEEP, Acts, alive, calls, done, jobs, wait_until_gone
+from tests.search.execution.jobs import (
+    CALL,
+    MISTAKE,
+    SLEEP,
+    Acts,
+    Unreadable,
+    alive,
+    calls,
+    done,
+    jobs,
+    wait_until_gone,
+)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +98,22 @@ def test_ctrl_c_stops_running_jobs_and_no_process_of_the_caller(tmp_path):
 def test_an_evaluator_that_cannot_be_sent_is_refused():
     with pytest.raises(InputError, match="cannot be sent to another process"):
         ProcessPool(lambda candidate, epochs, seed: None, 2)
+
+
+def test_an_evaluator_that_a_process_cannot_read_is_one_clear_line():
+    with (
+        pytest.raises(
+            InputError, match="another process cannot read the evaluator: KeyError: 'lost'; define it at the top"
+        ),
+        ProcessPool(Unreadable(), 1) as executor,
+    ):
+        list(executor.run(jobs(1)))
+
+
+def test_one_process_runs_all_jobs(tmp_path):
+    with ProcessPool(Acts(str(tmp_path)), 1) as executor:
+        check_every_job_runs_once_and_exceptions_are_outcomes(executor, tmp_path)
+    assert len(wait_until_gone(tmp_path)) == 1
 
 
 def test_processes_that_cannot_start_are_no_failed_trainings(monkeypatch):

@@ -10,6 +10,7 @@ from fbnetv3.search.predictor.settings import PredictorSettings
 from fbnetv3.search.space.encoding import arch_mask, encode
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.space.sobol import sobol
+from tests.search.spaces import Counting
 
 MICRO = load_space("micro")
 ROWS = sobol(MICRO, 3, 0)
@@ -52,11 +53,27 @@ def test_costs_are_shown_out_of_all_statistics():
     assert params.predicted == tuple((LABELS[:, 1] + 1).tolist())
 
 
-def test_a_predictor_of_costs_alone_has_two_columns():
-    columns = [NAMES.index("flops"), NAMES.index("params")]
-    found = held_out_statistics(MICRO, Stub(LABELS[:, columns] + 5, rich_labels=False), ROWS)
-    assert [statistic.name for statistic in found] == ["flops", "params"]
-    assert all(s.predicted == tuple(value + 5 for value in s.exact) for s in found)
+class Mixed(Counting):
+    """A space whose costs are not its first statistics."""
+
+    def statistics(self, index):
+        return ("ms", "params", "flops"), np.stack(
+            [index[:, 0], self.cost(index).params(), self.cost(index).flops()], axis=1
+        )
+
+
+@pytest.mark.parametrize(
+    ("rich_labels", "predicted"),
+    [(True, [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), (False, [[2.0, 3.0], [5.0, 6.0]])],
+    ids=["all statistics", "costs alone"],
+)
+def test_costs_are_found_among_the_statistics_that_the_predictor_learnt(rich_labels, predicted):
+    rows = np.array([[3, 4, 0], [9, 8, 1]])
+    found = held_out_statistics(Mixed.make(), Stub(np.array(predicted), rich_labels=rich_labels), rows)
+    assert found == (
+        Statistic("flops", (34, 98), (3.0, 6.0)),
+        Statistic("params", (4, 8), (2.0, 5.0)),
+    )
 
 
 def test_the_predictor_sees_the_architecture_alone():

@@ -66,6 +66,14 @@ def test_a_column_of_numbers_and_words_is_a_choice(tmp_path):
     assert (coordinate.values, coordinate.ordered) == (("1", "2.5", "none"), False)
 
 
+@pytest.mark.parametrize("cell", ["nan", "inf", "9" * 400])
+def test_a_number_that_is_not_finite_is_a_word(tmp_path, cell):
+    lines = ["1,10,5,50", f"{cell},20,5,60", f"{cell},20,5,70"]
+    space = read_table(write_path(tmp_path, lines, "arch.a,label.flops,label.params,acc1"))
+    assert (set(space.coordinates[0].values), space.coordinates[0].ordered) == ({"1", cell}, False)
+    assert space.trainings.tolist() == [1, 2]
+
+
 def test_equal_numbers_are_one_value_however_they_are_written(tmp_path):
     space = read_table(write_path(tmp_path, ["1,10,5,50", "1.0,10,5,60"], "arch.a,label.flops,label.params,acc1"))
     assert space.trainings.tolist() == [2]
@@ -99,6 +107,7 @@ BAD_FILES = {
     ),
     "too accurate": (changed(2, "acc1.2", "170"), HEADER, "line 4, column 'acc1.2' is '170'; give percent"),
     "not a number": (changed(2, "label.ms", "nan"), HEADER, "line 4, column 'label.ms' is 'nan'; give a number"),
+    "a number that is too large": (changed(2, "label.ms", "9" * 400), HEADER, "9'; give a number"),
     "a short line": ([*LINES, "1,2"], HEADER, "line 8 has 2 cells, the header has 9; give one for each column"),
     "no lines": ([], HEADER, "has a header but no line; give a line for every training"),
     "an unknown column": (
