@@ -101,7 +101,7 @@ class BatchRunner:
 
     def _report(self, batch: Batch, done: int) -> None:
         config, trials = self.context.config, self.ledger.trials
-        accuracies = [self.context.label(t, t.epochs) for t in trials]
+        accuracies = [self.context.label(t, t.epochs) for t in evaluated(trials)]
         best = f", best so far {max(accuracies):.1f}%" if accuracies else ""
         name = f"round {batch.round}" if batch.round <= config.rounds else "finalists"
         name = "repeats" if batch.round == REPEATS else name

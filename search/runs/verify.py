@@ -170,8 +170,16 @@ def _measure_again(what: str, context: Context, pair: Pair, path: Path) -> Check
 def _train_again(
     context: Context, method: str, trials: Sequence[Trial], count: int, progress: Report
 ) -> Iterator[Check]:
-    if context.config.processes > 1 and count:
+    if not count:
+        return
+    if context.config.processes > 1:
         yield Check(f"{method}: trainings", "not checked", f"each was made by {context.config.processes} processes")
+        return
+    try:
+        evaluator = image_evaluator(context.config, context.space)
+    except InputError as error:
+        # The data is not on this machine, or a custom evaluator trained without data.
+        yield Check(f"{method}: trainings", "not checked", str(error))
         return
     made = evaluated(trials)
     positions = np.linspace(0, len(made) - 1, min(count, len(made))).round().astype(int).tolist()
@@ -179,7 +187,7 @@ def _train_again(
         trial = made[position]
         progress(n, len(positions), f"training trial {trial.index} of round {trial.round} again")
         candidate = context.space.candidate(trial.candidate, context.base, "candidate")
-        outcome = image_evaluator(context.config, context.space)(candidate, trial.epochs, trial.seed)
+        outcome = evaluator(candidate, trial.epochs, trial.seed)
         same = (list(outcome.acc1), outcome.status) == (trial.acc1, trial.status)
         note = "" if same else f"{_last(outcome.acc1)}, recorded {_last(trial.acc1)}"
         what = f"{method}: training of trial {trial.index} of round {trial.round}"

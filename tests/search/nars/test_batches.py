@@ -181,3 +181,9 @@ def test_progress_names_the_round_and_the_best_so_far(context, tmp_path, round, 
     assert said[0] == (0, 8, f"{name}: 0 of 3 candidates trained")
     assert said[-1] == (3, 8, f"{name}: 3 of 3 candidates trained, best so far 61.2%")
     assert len(said) == 4
+
+
+def test_a_failed_training_is_not_the_best_so_far(context, tmp_path):
+    said = run_batch(context, batch_of(context), tmp_path / "l", InProcess(Failing({0})))[1]
+    assert said[1][2] == "round 1: 1 of 3 candidates trained"
+    assert "best so far" in said[2][2]

@@ -13,32 +13,30 @@ from fbnetv3.search.space.latency import LatencyLimit
 from tests.places import ROOT
 from tests.search.scripted import config
 
+WRONG = [
+    ({"speed": 1}, "here: unknown key 'speed'"),
+    ({"pool": 3}, "here: a pool of 3 is too small for 2 batches of 2"),
+    ({"rounds": 0}, "here: rounds is 0"),
+    ({"repeats": 3}, "here: repeats is 3; at most the 2 of the first batch"),
+    ({"predictor": "quick"}, "here: predictor is 'quick'; give one of default, paper, or settings"),
+    ({"precision": "fp16"}, "here: precision is 'fp16'"),
+    ({"schema": 2}, "here: schema is 2; this version reads 1"),
+    ({"evolution": {"speed": 1}}, "here: evolution: unknown key 'speed'; available: parents"),
+    ({"constraint": {"metric": "flops"}}, "here: constraint: missing key 'max'"),
+    ({"evolution": "fast"}, "here: evolution is 'fast'; give one of default, paper, or settings"),
+    ({"also": [{"metric": "params", "max": "1M"}]}, r"here: also\[0\]: max is '1M'"),
+    ({"latency": {"max": 1.0}}, "here: latency: missing key 'table'"),
+    ({"finalists": -1}, "here: finalists is -1"),
+    ({"early_stopping": 1.5}, "here: early_stopping is 1.5"),
+]
+
 
 @pytest.fixture
 def cfg(tmp_path):
     return config(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"speed": 1}, "here: unknown key 'speed'"),
-        ({"pool": 3}, "here: a pool of 3 is too small for 2 batches of 2"),
-        ({"rounds": 0}, "here: rounds is 0"),
-        ({"repeats": 3}, "here: repeats is 3; at most the 2 of the first batch"),
-        ({"predictor": "quick"}, "here: predictor is 'quick'; give one of default, paper, or settings"),
-        ({"precision": "fp16"}, "here: precision is 'fp16'"),
-        ({"schema": 2}, "here: schema is 2; this version reads 1"),
-        ({"evolution": {"speed": 1}}, "here: evolution: unknown key 'speed'; available: parents"),
-        ({"constraint": {"metric": "flops"}}, "here: constraint: missing key 'max'"),
-        ({"evolution": "fast"}, "here: evolution is 'fast'; give one of default, paper, or settings"),
-        ({"also": [{"metric": "params", "max": "1M"}]}, r"here: also\[0\]: max is '1M'"),
-        ({"latency": {"max": 1.0}}, "here: latency: missing key 'table'"),
-        ({"finalists": -1}, "here: finalists is -1"),
-        ({"early_stopping": 1.5}, "here: early_stopping is 1.5"),
-    ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
-)
+@pytest.mark.parametrize(("change", "words"), WRONG, ids=[next(iter(change)) for change, _ in WRONG])
 def test_a_wrong_value_is_refused_with_its_key_and_its_place(cfg, change, words):
     with pytest.raises(InputError, match=words):
         read_config(cfg.to_dict() | change, "here")

@@ -126,11 +126,12 @@ def test_weights_of_another_network_are_found(copied, trained_search):
     assert check.note.endswith("weights.pt has the weights of another network")
 
 
-def test_without_its_data_an_accuracy_is_not_checked(copied, trained_search):
+def test_without_its_data_accuracies_are_not_checked(copied, trained_search):
     reconfigure(copied, trained_search[0].replace(data=None))
-    check = by_name(verify(copied, 0, silent))[WEIGHTS]
-    assert check.status == "not checked"
-    assert "names no data" in check.note
+    checks = by_name(verify(copied, 1, silent))
+    for what in (WEIGHTS, "nars: trainings"):
+        assert checks[what].status == "not checked"
+        assert "names no data" in checks[what].note
 
 
 def test_other_versions_are_named(copied):
