@@ -17,6 +17,7 @@ RUNTIMES = (
     "inference/test_quantization.py",
     "inference/test_runtimes.py",
     "benchmarks/speed/test_inference_paths.py",
+    "whole/test_docs_of_runtimes.py",
 )
 INSIDE = "FBNETV3_TEST_RUNTIMES"  # set in those processes
 collect_ignore = [] if os.environ.get(INSIDE) else list(RUNTIMES)

@@ -38,7 +38,7 @@ METHOD = (
     "the default AccuracyPredictor pretrained on FLOPs and params and fitted to the oracle's accuracies of `trials` random "
     "pairs in the widest window, scored as in stage 3 (mean less one deviation). For every landscape and FLOPs budget "
     "(published convention), `ours` is `evolve` with its default settings and no trials to start from, by seed; `paper` the "
-    "preset of that name; `random` the best of 25 times as many pairs, random ones of which those outside the budget are "
+    "preset of that name; `random` the best of 25 times as many pairs, random ones, and those outside the budget are "
     "brought inside as in the first generation; `long` is `evolve` with five times the evaluations and twice the "
     "population; `pymoo` its GA for integers (population 100, SBX and PM with rounding, the budget as a constraint), with "
     "as many evaluations. `gap` is the best value that any of these found less the mean of `ours`. Seconds are of whole "

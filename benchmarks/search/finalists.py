@@ -55,7 +55,7 @@ METHOD = (
     "more batch of `finalists`; `paper` and `lone`, the highest mean by evolution of the predictor's preset `paper` (one "
     "network) and of the default one with a single member; `ensemble`, the highest mean less one deviation of the default "
     "ensemble; `finalists`, of its `finalists` highest the best in the table's second training; `guard`, the same with the "
-    "best labelled network in the place of the last of them, as nars.py does; `random`, the best labelled of as many random "
+    "best labelled network in place of the last of them, as nars.py does; `random`, the best labelled of as many random "
     "networks in the budget. The predictors of stage 3 learn from the same trials. `gain_over_*`: regret of that answer "
     "less that of `guard`, by seed, mean and 95% interval of Student's t."
 )

@@ -28,7 +28,7 @@ SEED = 0  # of the random architectures
 METHOD = (
     "For each space, pieces (stem, inverted residuals, pooling head, classifier) are timed alone on one thread, batch 1, "
     "batch norms folded and activations fused (median of `rounds` interleaved calls), and then whole random architectures "
-    "in the same way, by the thread's processor time; both `repeats` times in turn, of which the medians count. `micro`: "
+    "in the same way, by the thread's processor time; both `repeats` times in turn, and the medians count. `micro`: "
     "every piece of the space; `released`: the pieces of the architectures drawn, and how many the whole space has. "
     "Prediction: the sum over an architecture's pieces. `rank_correlation` (Spearman) of predicted and measured time, and "
     "of FLOPs and measured time; `bias` is the mean of predicted over measured, `error` the mean absolute relative error, "
@@ -54,7 +54,7 @@ def measure(
 
     Args:
         networks: spaces, and the number of random architectures of each.
-        rounds: interleaved calls of which a time is the median.
+        rounds: interleaved calls; a time is their median.
         repeats: how often the table and the networks are timed, in turn.
     """
     values: Values = {"machine": machine()}

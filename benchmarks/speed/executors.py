@@ -31,7 +31,7 @@ from fbnetv3.search.trial import Outcome
 WORKERS = 2
 COUNTS = {0.5: 12, 2.0: 6}  # number of jobs of a run, by the seconds of a job
 METHOD = (
-    "Seconds for all jobs of a run, in three executors that take turns, in an order drawn anew every round: `here` (in "
+    "Seconds for all jobs of a run, in three executors that take turns, in an order drawn again in every round: `here` (in "
     "process, one after another), the process pool and a local Ray with 2 workers each, all started beforehand and warmed "
     "up by 4 jobs. `cpu` jobs hash a number of times that took the given seconds when it was set, in this run; `sleep` jobs "
     "only wait, so that other work on the machine does not slow them and what is lost is the executor's. `efficiency` of a "

@@ -150,6 +150,19 @@ class SeededMixup(Mixup):  # type: ignore[misc]
         return float(self.rng.beta(self.mixup_alpha, self.mixup_alpha)), False
 
 
+def crop_flip(images: Tensor, rows: Tensor, flipped: Tensor, corner: Tensor) -> Tensor:
+    """Return the images `rows`, padded, some of them mirrored, and cropped at `corner`: one gather does all three."""
+    count, (channels, side) = len(rows), images.shape[1:3]
+    line, wide = torch.arange(side), side + 2 * PADDING
+    padded = F.pad(images[rows], (PADDING,) * 4)
+    row = line.expand(count, side) + corner[0, rows][:, None]
+    column = line.expand(count, side) + corner[1, rows][:, None]
+    column = torch.where(flipped[rows][:, None], wide - 1 - column, column)
+    pixel = (row[:, :, None] * wide + column[:, None, :]).view(count, 1, side * side)
+    chosen = padded.reshape(count, channels, -1).gather(2, pixel.expand(count, channels, side * side))
+    return chosen.view(count, channels, side, side)
+
+
 def by_hand(case: Case) -> Loop:
     """Return the loop that does the tensor operations of a step of `fit`, and nothing around them."""
     recipe, data, model = case.recipe, case.data(), case.network()
@@ -158,19 +171,8 @@ def by_hand(case: Case) -> Loop:
     weights, averages = states(model), states(average)
     # Rates are computed beforehand: the schedule is part of the overhead of `fit`, and no tensor operation.
     rates = [learning_rate(recipe, step, STEPS) for step in range(STEPS * recipe.epochs)]
-    count, side, smoothing = STEPS * case.batch, case.side, recipe.label_smoothing
+    count, smoothing = STEPS * case.batch, recipe.label_smoothing
     together = BLOCK // case.batch * case.batch  # `fit` augments so many images at once
-    line, wide = torch.arange(side), side + 2 * PADDING
-
-    def shifted(rows: Tensor, flipped: Tensor, corner: Tensor) -> Tensor:
-        """Return the images `rows`, padded, some of them mirrored, and cropped at `corner`: one gather does all three."""
-        padded, n = F.pad(data.train.images[rows], (PADDING,) * 4), len(rows)
-        row = line.expand(n, side) + corner[0, rows][:, None]
-        column = line.expand(n, side) + corner[1, rows][:, None]
-        column = torch.where(flipped[rows][:, None], wide - 1 - column, column)
-        pixel = (row[:, :, None] * wide + column[:, None, :]).view(n, 1, side * side)
-        chosen = padded.reshape(n, case.channels, -1).gather(2, pixel.expand(n, case.channels, side * side))
-        return chosen.view(n, case.channels, side, side)
 
     def epoch(number: int, rng: np.random.Generator) -> float:
         # The order of these draws is that of `fit`: only so do both see the same batches.
@@ -184,7 +186,7 @@ def by_hand(case: Case) -> Loop:
             first = step * case.batch
             # `fit` augments several batches in one call, which is faster. By hand it is done in the same blocks.
             if first % together == 0:
-                images = shifted(order[first : first + together], flipped, corner)
+                images = crop_flip(data.train.images, order[first : first + together], flipped, corner)
             x = images[first % together :][: case.batch].contiguous(memory_format=torch.channels_last)
             x = x.float().sub_(255 * data.mean).div_(255 * data.std)
             y = data.train.labels[order[first : first + case.batch]]

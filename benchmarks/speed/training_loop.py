@@ -35,7 +35,7 @@ WARMUP = 2  # rounds before the clock counts
 SAME = {"timm_difference": 0.02, "loss_difference": 1e-5}
 METHOD = (
     "Four loops train the same network from the same weights on the same batches, in one process on one thread, and take "
-    f"turns: a round is an epoch of {STEPS} steps of each, in an order drawn anew in every round, and the first {WARMUP} "
+    f"turns: a round is an epoch of {STEPS} steps of each, in an order drawn again in every round, and the first {WARMUP} "
     "rounds do not count. `ours` is `fit` itself; the clock starts when it asks its data for an epoch and stops when it "
     "reports the last step (`progress`, in which the others take their turns), so that building, evaluation and what "
     "`fit` does once an epoch after its last step are not in it, while the epoch's random numbers and everything done per "

@@ -14,8 +14,6 @@ from PIL import Image
 
 import fbnetv3
 from fbnetv3.cli import app
-from fbnetv3.hub import load
-from fbnetv3.hub.registry import read_registry
 from fbnetv3.inference import optimize
 from fbnetv3.training.engine import cpu_threads
 from tests.places import ROOT
@@ -30,20 +28,6 @@ def blocks(page: str, language: str) -> list[str]:
 
 PYTHON_PAGES = [page for page in PAGES if blocks(page, "python")]
 SHELL_PAGES = [page for page in PAGES if blocks(page, "bash")]
-
-
-@pytest.fixture
-def weights(tmp_path, monkeypatch):
-    """Serve untrained weights in place of the released ones, which cannot be downloaded here."""
-
-    def fetch(url, path, *_, **__):
-        (row,) = (row for row in read_registry().rows if row.url == url)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(fbnetv3.build_model(row.arch).state_dict(), path)
-        return path
-
-    monkeypatch.setattr(load, "fetch", fetch)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
 
 
 def eager_alone(build):
@@ -86,24 +70,25 @@ def prepare(page: str, folder: Path) -> dict[str, object]:
     return {}
 
 
-RUNTIMES_PAGE = "docs/inference.md"  # its examples need other runtimes, and minutes
+RUNTIMES_PAGE = "docs/inference.md"  # test_docs_of_runtimes.py runs it: it needs a process of its own
 
 
-@pytest.mark.filterwarnings("ignore::fbnetv3.errors.Note")
-@pytest.mark.parametrize(
-    "page", [pytest.param(page, marks=pytest.mark.slow) if page == RUNTIMES_PAGE else page for page in PYTHON_PAGES]
-)
-def test_every_python_block_runs(page, tmp_path, monkeypatch, weights):
-    """The blocks of a page run one after the other, with the names of the blocks before."""
-    if page != RUNTIMES_PAGE:
-        monkeypatch.setattr(optimize, "_build", eager_alone(optimize._build))
-    monkeypatch.chdir(tmp_path)
-    names = {"__name__": "__main__", **prepare(page, tmp_path)}
+def run_python_blocks(page: str, folder: Path) -> None:
+    """Run the blocks of a page one after the other, with the names of the blocks before."""
+    names = {"__name__": "__main__", **prepare(page, folder)}
     for number, block in enumerate(blocks(page, "python"), 1):
         if "fbnetv3.detection" in block and "build_detector" in block and not importlib.util.find_spec("detectron2"):
             continue
         with contextlib.redirect_stdout(io.StringIO()), cpu_threads(1):
             exec(compile(block, f"{page}, Python block {number}", "exec"), names)
+
+
+@pytest.mark.filterwarnings("ignore::fbnetv3.errors.Note")
+@pytest.mark.parametrize("page", [page for page in PYTHON_PAGES if page != RUNTIMES_PAGE])
+def test_every_python_block_runs(page, tmp_path, monkeypatch, untrained_weights):
+    monkeypatch.setattr(optimize, "_build", eager_alone(optimize._build))
+    monkeypatch.chdir(tmp_path)
+    run_python_blocks(page, tmp_path)
 
 
 @pytest.mark.parametrize("page", PYTHON_PAGES)

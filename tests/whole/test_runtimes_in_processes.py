@@ -12,7 +12,12 @@ import pytest
 from tests.conftest import INSIDE, RUNTIMES
 from tests.places import ROOT
 
-LONG = ("inference/test_export.py", "inference/test_optimize.py", "inference/test_runtimes.py")  # half a minute each
+LONG = (  # half a minute each, and the page of the documentation several
+    "inference/test_export.py",
+    "inference/test_optimize.py",
+    "inference/test_runtimes.py",
+    "whole/test_docs_of_runtimes.py",
+)
 
 
 def run(file, marks):
