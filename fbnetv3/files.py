@@ -18,6 +18,11 @@ import torch
 from fbnetv3.errors import InputError
 
 
+def is_file(path: str | Path) -> bool:
+    """Return whether there is such a file. Unlike `Path.is_file`, it takes any text, also a name that is too long."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def make_folder(path: str | Path) -> Path:
     """Create a folder and check that it can be written, so that a long run fails at its start and not at its end.
 

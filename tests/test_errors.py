@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from fbnetv3.errors import InputError, available, check_keys
+from fbnetv3.errors import QUOTED, InputError, available, check_keys, quote
 
 
 @dataclass
@@ -51,3 +51,34 @@ def test_of_a_long_list_only_the_nearest_names_are_given():
     assert available("network_7", names).startswith("did you mean 'network_")
     assert available("zzz", names, command="fbnetv3 models") == "`fbnetv3 models` lists all 30"
     assert available("zzz", names).endswith("network_28, network_29")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, 1.5, -3, "a'b\n", b"\xff", [], [1, "x", (2,)], (), (1,), (1, 2), {}, {"a": {"b": [1]}, 2: None}, {1}],
+)
+def test_a_short_value_is_quoted_as_python_writes_it(value):
+    assert quote(value) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 10**6, b"x" * 10**6, list(range(10**6)), {"a": "x" * 100}, [["x" * 100]], set(range(100))]
+)
+def test_a_long_value_is_cut(value):
+    assert quote(value) == repr(value)[: QUOTED - 3] + "..."
+
+
+def test_a_value_without_end_is_cut():
+    bomb = endless = []
+    endless.append(endless)
+    for _ in range(5000):
+        bomb = [bomb] * 10
+    assert quote(endless) == quote(bomb) == "[" * (QUOTED - 3) + "..."
+    assert quote(10**5000) == "a whole number of 16610 bits"  # Python itself refuses to print it
+
+
+def test_messages_about_keys_are_short():
+    for data in ({"x" * 10**6: 1}, ["x" * 10**6]):
+        with pytest.raises(InputError) as caught:
+            check_keys(data, Row, "here")
+        assert len(str(caught.value)) < 200

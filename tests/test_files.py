@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fbnetv3.errors import InputError
-from fbnetv3.files import load_torch, make_folder, save_torch, write_atomically
+from fbnetv3.files import is_file, load_torch, make_folder, save_torch, write_atomically
 
 
 @pytest.mark.parametrize("content", ["text äöü\n", b"\x00bytes"])
@@ -30,6 +30,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_any_text_may_be_asked_for(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert is_file(tmp_path / "file")
+    for name in (tmp_path, tmp_path / "absent", "x" * 5000, "a\0b", ""):
+        assert not is_file(name)
 
 
 def test_a_folder_that_cannot_be_written_is_found_at_once(tmp_path):

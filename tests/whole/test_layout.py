@@ -73,6 +73,7 @@ TORCH_ALONE = (
     "layers.py",
     "lazy.py",
     "model.py",
+    "schema.py",
     "transforms.py",
     "version.py",
     "weight_file.py",
