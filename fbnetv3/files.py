@@ -6,16 +6,24 @@ A file is written under a temporary name, flushed to disk and then renamed, whic
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import logging
 import os
 import pickle
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fbnetv3.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+LOCK = ".lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems have no locks
 
 
 def is_file(path: str | Path) -> bool:
@@ -39,6 +47,72 @@ def make_folder(path: str | Path) -> Path:
         raise InputError(
             f"cannot write into {path}: {error.strerror or error}; give a folder that can be written"
         ) from error
+
+
+@contextlib.contextmanager
+def lock_folder(folder: str | Path, what: str) -> Iterator[None]:
+    """Keep other processes out of a folder while the `with` block runs. Enter it before anything is written there.
+
+    The folder is created if necessary, and removed again if the block leaves nothing in it. The system takes the lock away
+    from a process that was killed, so a lock file that is left behind does no harm.
+
+    Args:
+        what: what uses the folder, such as "search", for the message.
+
+    Raises:
+        InputError: another process has the lock, or the folder cannot be written.
+    """
+    folder = Path(folder)
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    handle = _take_lock(folder, what)
+    try:
+        yield
+    finally:
+        # The lock is given back last: a process that opened this file meanwhile sees that it is not in the folder any more.
+        with contextlib.suppress(OSError):
+            (folder / LOCK).unlink()
+        os.close(handle)
+        with contextlib.suppress(OSError):  # a folder that holds something stays
+            for path in created:
+                path.rmdir()
+
+
+def _take_lock(folder: Path, what: str) -> int:
+    """Return the open file that holds the lock of a folder."""
+    while True:
+        path = make_folder(folder) / LOCK
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # the process before removed its empty folder
+            continue
+        except OSError as error:
+            raise InputError(f"cannot lock {path}: {error.strerror}; remove it, or give another folder") from error
+        try:
+            _flock(handle)
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            raise InputError(
+                f"{folder} is in use by another {what}; wait until that has ended, or give another folder"
+            ) from None
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                logger.warning("%s cannot be locked (%s); do not write it from two processes", folder, error.strerror)
+                return handle
+            os.close(handle)
+            raise
+        os.close(handle)  # the process before removed this file; the next one makes its own
+
+
+def _flock(handle: int) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        raise OSError(errno.ENOSYS, "this system has no such locks") from None
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:

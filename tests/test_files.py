@@ -1,12 +1,16 @@
 """Files are complete or not there at all, and reading them runs no code."""
 
+import errno
+import fcntl
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from fbnetv3.errors import InputError
-from fbnetv3.files import is_file, load_torch, make_folder, save_torch, write_atomically
+from fbnetv3.files import is_file, load_torch, lock_folder, make_folder, save_torch, write_atomically
 
 
 @pytest.mark.parametrize("content", ["text äöü\n", b"\x00bytes"])
@@ -81,3 +85,82 @@ def test_other_files_are_refused(tmp_path):
             load_torch(tmp_path / "other.pt", "checkpoint", ("model",))
     with pytest.raises(InputError, match=r"no checkpoint at .*absent.pt: no such file"):
         load_torch(tmp_path / "absent.pt", "checkpoint")
+
+
+HOLD = "import sys; from fbnetv3.files import lock_folder\nwith lock_folder(sys.argv[1], 'run'): print('in'); sys.stdin.read()"
+
+
+def hold(folder):
+    """Start a process that holds the lock of a folder until its input ends, and wait until it has it."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"in\n"
+    return process
+
+
+def test_a_folder_that_another_process_uses_is_refused(tmp_path):
+    process = hold(tmp_path / "new")
+    try:
+        message = r"new is in use by another search; wait until that has ended, or give another folder"
+        with pytest.raises(InputError, match=message), lock_folder(tmp_path / "new", "search"):
+            pass
+        assert [path.name for path in (tmp_path / "new").iterdir()] == [".lock"]
+    finally:
+        process.kill()
+        process.wait()
+    # What a killed process leaves behind is no lock any more.
+    assert (tmp_path / "new" / ".lock").exists()
+    with lock_folder(tmp_path / "new", "search"):
+        pass
+
+
+def test_a_lock_leaves_nothing_behind(tmp_path):
+    with lock_folder(tmp_path / "a" / "b", "search"):
+        assert (tmp_path / "a" / "b" / ".lock").is_file()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "old").mkdir()
+    for folder in (tmp_path / "old", tmp_path / "new"):
+        with lock_folder(folder, "search"):
+            (folder / "file").write_text("")
+        assert [path.name for path in folder.iterdir()] == ["file"]
+    (tmp_path / "old" / "file").unlink()
+    with lock_folder(tmp_path / "old", "search"):
+        pass
+    assert (tmp_path / "old").is_dir()  # an empty folder of the user stays
+
+
+def test_an_error_gives_the_lock_back(tmp_path):
+    with pytest.raises(ValueError, match="wrong"), lock_folder(tmp_path, "search"):
+        raise ValueError("wrong")
+    with lock_folder(tmp_path, "search"):
+        pass
+
+
+def test_a_lock_that_was_removed_meanwhile_is_taken_again(tmp_path, monkeypatch):
+    flock, calls = fcntl.flock, []
+
+    def removed_first(handle, how):
+        if not calls:  # the process before ends between the opening of its file and the lock
+            (tmp_path / ".lock").unlink()
+        calls.append(how)
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    with lock_folder(tmp_path, "search"):
+        assert len(calls) == 2
+        assert (tmp_path / ".lock").exists()
+
+
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, caplog):
+    def no_locks(_handle, _how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with lock_folder(tmp_path, "search"):
+        (tmp_path / "file").write_text("")
+    assert "cannot be locked (No locks available)" in caplog.text
+
+
+def test_a_lock_that_is_a_folder_is_refused(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(InputError, match=r"cannot lock .*\.lock: Is a directory; remove it"):
+        lock_folder(tmp_path, "search").__enter__()
