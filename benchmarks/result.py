@@ -14,6 +14,7 @@ from typing import Any
 
 from fbnetv3.errors import InputError, check_keys
 from fbnetv3.files import write_atomically
+from fbnetv3.schema import load_json
 
 SCHEMA = 1
 RESULTS = Path(__file__).with_name("results")
@@ -72,12 +73,10 @@ def load_result(name: str, folder: Path = RESULTS) -> Result:
             read the schema.
     """
     where = f"results/{name}.json"
-    try:
-        data = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{where}: no such file; `fbnetv3 benchmark --help` lists what writes result files") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{where}: cannot be read: {error}") from error
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        raise InputError(f"{where}: no such file; `fbnetv3 benchmark --help` lists what writes result files")
+    data = load_json(path, "result file")
     result = Result(**check_keys(data, Result, where))
     # An empty method or command would be a number that nobody can repeat.
     for key, kind in (("date", str), ("command", str), ("method", str), ("versions", dict), ("values", dict)):

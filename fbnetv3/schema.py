@@ -94,17 +94,21 @@ def load_yaml(path: Path, what: str) -> dict[str, Any]:
     return {str(key): value for key, value in data.items()}
 
 
-def load_json(path: Path, what: str, *, most: int = MOST_BYTES, nan: bool = False) -> Any:
+def load_json(path: Path, what: str, keys: tuple[str, ...] = (), *, most: int = MOST_BYTES, nan: bool = False) -> Any:
     """Return the content of a JSON file.
 
     Args:
+        keys: entries that the content must have; it is a mapping then.
         most: the largest size in bytes.
         nan: accept NaN and infinities, which are no JSON.
 
     Raises:
-        InputError: the file is missing, is not text, is not JSON or is too large.
+        InputError: the file is missing, is not text, is not JSON, is too large, or lacks one of the `keys`.
     """
-    return parse_json(read_text(path, what, most), f"{path} is no {what}, or is damaged", nan=nan)
+    data = parse_json(read_text(path, what, most), f"{path} is no {what}, or is damaged", nan=nan)
+    if keys and not (isinstance(data, dict) and data.keys() >= set(keys)):
+        raise InputError(f"{path} is no {what}, or is damaged: it needs the entries {', '.join(keys)}")
+    return data
 
 
 def read_text(path: Path, what: str, most: int = MOST_BYTES) -> str:
@@ -143,8 +147,8 @@ def parse_yaml(text: str, where: str) -> Any:
         raise InputError(f"{where}: a value is not what its tag says, such as `!!bool maybe`") from None
 
 
-def parse_json(text: str, where: str, *, nan: bool = False) -> Any:
-    """Return the value of a JSON text.
+def parse_json(text: str | bytes, where: str, *, nan: bool = False) -> Any:
+    """Return the value of a JSON text (or its bytes in UTF-8).
 
     Args:
         nan: accept NaN and infinities, which are no JSON.
@@ -157,7 +161,7 @@ def parse_json(text: str, where: str, *, nan: bool = False) -> Any:
         data = json.loads(text, **strict)
         _check_depth(data)
         return data
-    except (ValueError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:  # TypeError: no text at all
         raise InputError(f"{where}: {_short(error)}") from None
 
 

@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 
 from fbnetv3.arch import Arch
 from fbnetv3.errors import InputError
-from fbnetv3.schema import STRICT, read
+from fbnetv3.schema import STRICT, parse_json, read
 from fbnetv3.training.recipe import Recipe
 
 SCHEMA = 2
@@ -197,12 +197,10 @@ def _wrong_header(path: Path, found: str) -> str:
 def _parse(path: Path, content: bytes) -> dict[Place, Trial]:
     trials: dict[Place, Trial] = {}
     for number, line in enumerate(content.splitlines()[1:], 2):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise InputError(
-                f"{path}: line {number} is damaged; restore the file, or start in another folder"
-            ) from None
+        # An older version wrote NaN for the accuracy of an evaluator that answered so.
+        row = parse_json(
+            line, f"{path}: line {number} is damaged; restore the file, or start in another folder", nan=True
+        )
         trial = read(Trial, row, f"{path}: line {number}")
         before = trials.setdefault(trial.place, trial)
         # Only a failed training may be repeated; any other second line for a place means that two files were mixed.

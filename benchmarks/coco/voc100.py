@@ -26,7 +26,7 @@ from fbnetv3.benchmarks.tables import Format, Table
 from fbnetv3.detection import need_detectron2
 from fbnetv3.files import make_folder, write_atomically
 from fbnetv3.progress import Report, labelled, show_progress
-from fbnetv3.schema import load_yaml
+from fbnetv3.schema import load_json, load_yaml, parse_json
 from fbnetv3.training.engine import cpu_threads
 
 NAME = "detection_voc100"
@@ -101,7 +101,7 @@ def split(folder: Path, out: Path) -> tuple[str, str]:
 
     file, images = folder / "instances.json", folder / "images"
     load_records(dataset_name(file, images))  # a mistake in the file is found before anything is written
-    data = json.loads(file.read_text())
+    data = load_json(file, "annotation file", ("images", "annotations", "categories"))
     # By id and not by place in the file: a file in another order gives the same split.
     rows = sorted(data["images"], key=lambda row: row["id"])
     names = []
@@ -166,7 +166,7 @@ def describe(out: Path) -> dict[str, Any]:
     """Return the numbers that `METHOD` names: photos, boxes, classes and steps, from the annotations in `out`."""
     from fbnetv3.detection.config import CONFIGS
 
-    files = {part: json.loads((out / f"{part}.json").read_text()) for part in ("train", "test")}
+    files = {part: load_json(out / f"{part}.json", "annotation file") for part in ("train", "test")}
     solver = load_yaml(CONFIGS / f"{CONFIG}.yaml", "config")["SOLVER"]
     return {
         **{part: len(file["images"]) for part, file in files.items()},
@@ -212,7 +212,7 @@ def _accuracy(backbone: Path) -> float | None:
     path = backbone.with_name("metrics.jsonl")
     if not path.is_file():
         return None
-    return float(json.loads(path.read_text().splitlines()[-1])["raw_acc1"])
+    return float(parse_json(path.read_text().splitlines()[-1], str(path))["raw_acc1"])
 
 
 def tables(result: Result) -> dict[str, Table]:

@@ -16,6 +16,7 @@ from fbnetv3.benchmarks.search.landscapes import Oracle
 from fbnetv3.errors import InputError, available
 from fbnetv3.files import write_atomically
 from fbnetv3.progress import Report
+from fbnetv3.schema import load_json
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars import baselines
 from fbnetv3.search.nars.algorithm import nars
@@ -130,7 +131,7 @@ def run_one(method: Method, config: SearchConfig, invented: bool, folder: Path, 
     """
     config = method.change(config)
     if (folder / ANSWER).is_file():
-        answer: Values = json.loads((folder / ANSWER).read_text())
+        answer: Values = load_json(folder / ANSWER, "answer of a search", ("config",))
         if answer["config"] != config.fingerprint:
             raise InputError(f"{folder} holds a search of another configuration; give another --out")
         return answer

@@ -45,6 +45,7 @@ from fbnetv3.benchmarks.search.predictor_tables import (
 from fbnetv3.benchmarks.tables import Format, Table
 from fbnetv3.files import write_atomically
 from fbnetv3.progress import count_steps
+from fbnetv3.schema import load_json
 from fbnetv3.search.predictor.model import AccuracyPredictor
 from fbnetv3.search.predictor.settings import PredictorSettings
 from fbnetv3.search.space.constraints import Constraint, sample
@@ -106,7 +107,7 @@ def measure(
             job = partial(measure_table, macro=macro, out=out, network=network)
             for name, _ in zip(names, pool.map(job, names), strict=True):
                 step(f"measured {name}")
-    measured = {name: json.loads((out / f"{name}.json").read_text()) for name in names}
+    measured = {name: load_json(out / f"{name}.json", "result") for name in names}
     # The points of Figure 4 are many. They get a place of their own at the end of the result file.
     shown = measured["nas_bench_macro"].pop("figure4")
     return Measured(

@@ -26,6 +26,7 @@ from fbnetv3.benchmarks.statistics import paired_difference
 from fbnetv3.benchmarks.tables import Format, Table, difference
 from fbnetv3.errors import InputError
 from fbnetv3.progress import count_steps
+from fbnetv3.schema import load_json
 
 WORKERS = 2
 METHOD = (
@@ -96,10 +97,10 @@ def run_search(checkout: Path, seed: int, folder: Path) -> dict[str, float]:
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        accuracy = json.loads((folder / "run" / "result.json").read_text())["nars"]["test_acc1"]
+        accuracy = load_json(folder / "run" / "result.json", "result")["nars"]["test_acc1"]
         # Written last: a folder without it is a search that was stopped, and is run again.
         record.write_text(json.dumps({"test_acc1": accuracy, "cpu_seconds": round(seconds, 1)}))
-    found: dict[str, float] = json.loads(record.read_text())
+    found: dict[str, float] = load_json(record, "record")
     return found
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fbnetv3.errors import InputError
+from fbnetv3.schema import load_json
 
 # Keys that every entry needs. `iscrowd` and `area` are not among them: data sets made by others often lack both, and
 # `evaluation.evaluate` fills them in.
+MOST_BYTES = 8 << 30  # the largest public annotation files have a few gigabytes
 _REQUIRED_KEYS = {
     "images": ("id", "file_name", "width", "height"),
     "categories": ("id", "name"),
@@ -30,10 +31,8 @@ def check_annotations(path: Path, image_folder: Path) -> None:
         raise InputError(f"no {where}; give the path of a file in COCO's format")
     if not image_folder.is_dir():
         raise InputError(f"no image folder {image_folder}; give the folder of the images that {path.name} lists")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{where} cannot be read ({error}); give a file in COCO's format") from None
+    # Other programs write NaN; where a number matters, it is checked below.
+    data = load_json(path, "annotation file in COCO's format", most=MOST_BYTES, nan=True)
     # pycocotools would raise a KeyError or TypeError from deep inside for each of these mistakes.
     for name, keys in _REQUIRED_KEYS.items():
         entries = data.get(name) if isinstance(data, Mapping) else None

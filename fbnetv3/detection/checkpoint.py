@@ -14,6 +14,7 @@ from torch import nn
 
 from fbnetv3.errors import InputError
 from fbnetv3.files import load_torch, save_torch, write_atomically
+from fbnetv3.schema import parse_json
 
 LAST = "last_checkpoint"  # detectron2's name for the file that names the newest checkpoint
 # Config keys that may change when a training is resumed, because the weights do not depend on them.
@@ -70,7 +71,7 @@ class Checkpointer:
         if not allowed:
             raise InputError(f"{self.out} already holds a training; resume it, or give another folder")
         content = load_torch(path, "checkpoint", ("model", "step", "identity", *self.parts))
-        saved = json.loads(content["identity"])
+        saved = parse_json(content["identity"], f"{path} is no checkpoint, or is damaged")
         for key in sorted(saved.keys() | self.identity.keys()):
             if saved.get(key) != self.identity.get(key):
                 raise InputError(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fbnetv3.errors import InputError
 from fbnetv3.files import load_torch, make_folder, save_torch, write_atomically
+from fbnetv3.schema import parse_json
 from fbnetv3.training.optim import MovingAverage
 
 logger = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ def resume_from(
         raise InputError(f"{out} already holds a training; resume it, or give another folder")
     # Everything is checked before anything is loaded, so that a refused checkpoint leaves the training as it is.
     content = load_torch(path, "checkpoint", ("identity", "metrics", "model", "ema", "optimizer", "position"))
-    _check_identity(json.loads(content["identity"]), identity, path)
+    _check_identity(parse_json(content["identity"], f"{path} is no checkpoint, or is damaged"), identity, path)
     position = None if content["position"] is None else Position(**content["position"])
     # The rest of an epoch is shared out among the processes that started it; there is no generator for another one.
     if position is not None and len(position.generators) != world_size:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from fbnetv3.arch import Arch
 from fbnetv3.files import write_atomically
 from fbnetv3.pair_file import Pair, load_pair
+from fbnetv3.schema import load_json
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.report import template as words
 from fbnetv3.search.report.analysis import accuracies, errors, measured, summary
@@ -52,7 +52,8 @@ def write_report(folder: str | Path) -> Path:
     """
     search = load_search(folder)
     results, space = search.results(), as_networks(search.space)
-    budgets = json.loads((search.path / BUDGETS).read_text())["budgets"] if (search.path / BUDGETS).is_file() else []
+    front = search.path / BUDGETS
+    budgets = load_json(front, "answer to budgets", ("budgets",))["budgets"] if front.is_file() else []
     plots = _plots(search.config, space, results, budgets)
     pairs = [(f"budget {row['budget']}", row, load_pair(search.path / row["pair"])) for row in budgets]
     page = _page(search.config, space, results, plots, pairs)

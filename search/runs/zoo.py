@@ -27,7 +27,7 @@ from fbnetv3.files import write_atomically
 from fbnetv3.pair_file import Pair, load_pair, save_pair
 from fbnetv3.progress import Report
 from fbnetv3.scaling import coefficients
-from fbnetv3.schema import STRICT, find_yaml, list_yaml, load_yaml, read
+from fbnetv3.schema import STRICT, find_yaml, list_yaml, load_json, load_yaml, read
 from fbnetv3.search.nars.config import SearchConfig, load_preset
 from fbnetv3.search.runs.budgets import FOLDER, budget_name, budget_pairs
 from fbnetv3.search.runs.folder import CONFIG, load_search
@@ -275,13 +275,13 @@ def _command(command: list[str], what: str, lock: int | None = None) -> dict[str
 
 
 def _measured(folder: Path) -> dict[str, Any]:
-    row: dict[str, Any] = json.loads((folder / MEASURED).read_text())
+    row: dict[str, Any] = load_json(folder / MEASURED, "result of a training")
     return row
 
 
 def _registry(out: Path) -> list[dict[str, Any]]:
     path = out / ZOO / "registry.json"
-    rows: list[dict[str, Any]] = json.loads(path.read_text())["weights"] if path.is_file() else []
+    rows: list[dict[str, Any]] = load_json(path, "registry", ("weights",))["weights"] if path.is_file() else []
     return rows
 
 

@@ -14,11 +14,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import yaml
-
 from fbnetv3.complexity import round_width
 from fbnetv3.errors import InputError, check_keys
-from fbnetv3.schema import find_yaml, list_yaml, load_yaml
+from fbnetv3.schema import find_yaml, list_yaml, load_yaml, parse_yaml
 from fbnetv3.search.space.layout import Layout, Row
 from fbnetv3.search.space.network_space import NetworkSpace
 from fbnetv3.search.space.space import Coordinate, Entry, SearchSpace
@@ -238,8 +236,8 @@ class _Reader:
             return [int(v) if whole else float(v) for v in values], match[5], True
         body, _, shared = text.partition("^")
         try:
-            value = yaml.safe_load(body)
-        except yaml.YAMLError:
+            value = parse_yaml(body, name)
+        except InputError:
             value = None
         if not isinstance(value, int | list):
             raise self.wrong(name, text, "give '(low, high, step)', '(low, high)', '[a, b]' or a number")

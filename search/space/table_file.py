@@ -18,7 +18,6 @@ trainings of the same candidate, which has the same costs in all of them. The co
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fbnetv3.errors import InputError
+from fbnetv3.schema import load_json
 from fbnetv3.search.space.space import Coordinate, Floats, IntMatrix, IntVector
 from fbnetv3.search.space.table import TableSpace
 
@@ -48,13 +48,13 @@ def read_table(path: Path) -> TableSpace:
 
 def _read_macro(path: Path) -> TableSpace:
     """Read NAS-Bench-Macro: 8 layers with 3 choices each; every network was trained three times on CIFAR-10."""
+    data = load_json(path, "table of NAS-Bench-Macro")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
         index = np.asarray(np.indices((3,) * 8).reshape(8, -1).T, np.int64)
         rows = [data["".join(map(str, row))] for row in index.tolist()]  # a key has one digit for every layer
         acc1 = np.array([row["test_acc"] for row in rows], float)[:, :, None]
         labels = {name: np.array([row[name] for row in rows], float) for name in _COUNTS}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: this is not the table of NAS-Bench-Macro, or it is damaged: {error!r}") from None
     choices = tuple(Coordinate(f"layer{i}", (0, 1, 2), False, True, (0, 1, 2)) for i in range(8))
     trainings = np.full(len(index), acc1.shape[1])

@@ -71,7 +71,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"results/x\.json: no such file; `fbnetv3 benchmark --help` lists"):
         load_result("x", tmp_path)
     (tmp_path / "x.json").write_text("{")
-    with pytest.raises(InputError, match=r"results/x\.json: cannot be read"):
+    with pytest.raises(InputError, match=r"x\.json is no result file, or is damaged: "):
         load_result("x", tmp_path)
 
 

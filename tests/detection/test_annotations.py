@@ -56,7 +56,7 @@ def test_a_file_without_crowds_and_areas_is_good(tmp_path, images):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "data.json cannot be read"),
+        ("{", "data.json is no annotation file in COCO's format, or is damaged: "),
         ("[]", "lacks 'images'"),
         (changed(categories=[]), "lacks 'categories'"),
         (changed(images="none"), "lacks 'images'"),

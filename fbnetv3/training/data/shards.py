@@ -6,7 +6,6 @@ Once the headers of an uncompressed tar are known, every file in it can be read 
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import tarfile
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from fbnetv3.errors import InputError
+from fbnetv3.schema import load_json
 from fbnetv3.training.data.image_files import SPELLINGS, ImageCollection, ImageSource, decode
 
 IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp")
@@ -78,9 +78,9 @@ def _shards(root: Path, names: tuple[str, ...]) -> list[Path]:
     info = root / "_info.json"
     if info.is_file():
         try:
-            listed = json.loads(info.read_text(encoding="utf-8"))["splits"]
+            listed = load_json(info, "description of shards")["splits"]
             return [root / file for name in names if name in listed for file in listed[name]["filenames"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise InputError(
                 f"{info}: expected splits, each with filenames ({error!r}); correct the file or remove it"
             ) from None

@@ -204,5 +204,5 @@ def test_another_json_file_is_refused(tmp_path, content):
     path = tmp_path / "other.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(InputError, match=r"other\.json: this is not the table of NAS-Bench-Macro, or it is damaged: "):
+    with pytest.raises(InputError, match=r"other\.json.* table of NAS-Bench-Macro"):
         read_table(path)
