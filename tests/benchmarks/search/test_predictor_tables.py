@@ -37,5 +37,5 @@ def test_the_table_of_own_trainings():
 def test_a_foreign_table_is_refused(tmp_path):
     (tmp_path / "other.json").write_text('{"012": {"flops": 1}}')
     for name in ("other.json", "absent.json"):
-        with pytest.raises(InputError, match="not the table of NAS-Bench-Macro, or it is damaged"):
+        with pytest.raises(InputError, match="table of NAS-Bench-Macro"):
             nas_bench_macro(tmp_path / name)

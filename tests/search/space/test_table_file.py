@@ -204,5 +204,5 @@ def test_another_json_file_is_refused(tmp_path, content):
     path = tmp_path / "other.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(InputError, match=r"other\.json.* table of NAS-Bench-Macro"):
+    with pytest.raises(InputError, match="table of NAS-Bench-Macro"):
         read_table(path)
