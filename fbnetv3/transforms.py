@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from fbnetv3.errors import InputError, check_keys
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INTERPOLATIONS = ("bilinear", "bicubic")
+LONGEST = 100  # an image is resized as a whole if its sides differ by no more than this factor
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Transforms:
         Pillow resizes the image, not torch, because the published accuracies were measured with Pillow, whose filters differ.
 
         Raises:
-            InputError: the network has neither 1 nor 3 channels.
+            InputError: the network has neither 1 nor 3 channels, or `eight_bit` refuses the image.
         """
         from torchvision.transforms.v2 import InterpolationMode
         from torchvision.transforms.v2 import functional as TF
@@ -89,7 +90,7 @@ class Transforms:
             raise InputError(
                 f"an image has 1 or 3 channels, but the network takes {self.in_chans}; give the network tensors instead"
             )
-        image = image.convert(modes[self.in_chans])
+        image = _middle(eight_bit(image).convert(modes[self.in_chans]), self.resize, self.crop)
         image = TF.resize(image, [self.resize], interpolation=InterpolationMode(self.interpolation))
         pixels: Tensor = TF.pil_to_tensor(TF.center_crop(image, [self.crop, self.crop]))
         return pixels
@@ -108,7 +109,7 @@ class Transforms:
 
 
 def open_upright(path: str | Path, mode: str | None = None) -> Any:
-    """Return an image file as a Pillow image, decoded and turned upright as its EXIF data says.
+    """Return an image file as a Pillow image, as `decode_image` describes.
 
     Args:
         mode: Pillow's name of the pixels to convert to, such as `RGB`; None leaves them as they are.
@@ -116,17 +117,111 @@ def open_upright(path: str | Path, mode: str | None = None) -> Any:
     Raises:
         InputError: there is no such file, or it is not a readable image.
     """
+    from PIL import Image
+
+    if not Path(path).exists():
+        raise InputError(f"no image at {path}; give the path of an image file")
+    image = decode_image(lambda: Image.open(path), str(path))
+    return image if mode is None else image.convert(mode)
+
+
+def decode_image(open_image: Callable[[], Any], where: str, advice: str = "give a PNG, a JPEG or another image") -> Any:
+    """Return a Pillow image with all its pixels: turned upright as its EXIF data says, and of 8 bits (see `eight_bit`).
+
+    Everything that reads images reads them with this function, so that a network sees the same pixels everywhere.
+
+    Args:
+        open_image: returns what `PIL.Image.open` returns.
+        where: what identifies the image, for the messages.
+        advice: what to do about an image that cannot be read.
+
+    Raises:
+        InputError: the image is damaged, cannot be opened, or `eight_bit` refuses it.
+    """
     from PIL import Image, ImageOps
 
     try:
-        # `exif_transpose` copies the pixels, so a damaged file fails here and not later.
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            return upright if mode is None else upright.convert(mode)
-    except FileNotFoundError:
-        raise InputError(f"no image at {path}; give the path of an image file") from None
-    # Pillow raises these, depending on where the damage is.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        with open_image() as image:
+            image.load()  # a damaged file fails here and not later
+            try:
+                upright = ImageOps.exif_transpose(image)
+            except Exception:  # the EXIF data may be damaged where the pixels are not
+                upright = image.copy()
+            return eight_bit(upright, image)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise InputError(f"{where} has more than {limit:,} pixels, too many to be read; make it smaller") from None
+    except Exception as error:  # a decoder raises anything, depending on the damage
+        words = " ".join(str(getattr(error, "strerror", None) or error).split())[:160]
+        raise InputError(f"{where} is no image that can be read ({type(error).__name__}: {words}); {advice}") from None
+
+
+# Pillow's modes that `convert` turns into L or RGB as everybody expects.
+_EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
+
+
+def eight_bit(image: Any, original: Any = None) -> Any:
+    """Return a Pillow image whose pixels `convert("RGB")` and `convert("L")` convert without a loss that nobody expects.
+
+    16-bit grey is scaled to 8 bits, where Pillow would cut it off at 255. Transparent pixels get a white background, where
+    Pillow would show the colours that are stored under them. All other images are returned unchanged.
+
+    Args:
+        original: the opened file that `image` is a turned copy of. A copy has lost the file's format and tags.
+
+    Raises:
+        InputError: pixels with no agreed black and white, such as floating-point numbers.
+    """
+    from PIL import Image
+
+    if white := _white(image if original is None else original):
+        return Image.fromarray(_scaled(image, white))
+    if image.mode not in _EIGHT_BITS:
         raise InputError(
-            f"{path} is no image that can be read ({error}); give a PNG, a JPEG or another image"
-        ) from None
+            f"the image has pixels of Pillow's mode {image.mode}, for which it is not agreed which values are black and "
+            "white; save it as 8-bit RGB or grey"
+        )
+    palette_alpha = image.mode == "P" and image.palette is not None and image.palette.mode.endswith("A")
+    if not (image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info or palette_alpha):
+        return image
+    coloured = image.convert("RGBA")
+    if coloured.getchannel("A").getextrema()[0] == 255:
+        return image  # nothing is transparent
+    background = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(background, coloured).convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _white(image: Any) -> int | None:
+    """Return the value of white in a grey image of more than 8 bits; None for any other image."""
+    if image.mode.startswith("I;16"):
+        # Pillow gives the values of TIFF files with 12 bits unscaled.
+        bits: int = getattr(image, "tag_v2", {}).get(258, (16,))[0]
+        return 2**bits - 1
+    # Pillow's mode I has 32 bits. PNG and PPM have no such images: it holds the 16 bits of their grey images.
+    return 65535 if image.mode == "I" and image.format in ("PNG", "PPM") else None
+
+
+def _scaled(image: Any, white: int) -> Any:
+    """Return a grey image as uint8 [h, w], with `white` as 255 and the transparent value, if it has one, as white."""
+    import numpy as np
+
+    grey = np.asarray(image).astype(np.uint32)
+    grey = np.where(grey == image.info.get("transparency", -1), white, grey)
+    return ((grey * 255 + white // 2) // white).astype(np.uint8)
+
+
+def _middle(image: Any, resize: int, crop: int) -> Any:
+    """Return the middle of an image that is many times as long as wide, and any other image unchanged.
+
+    Resized as a whole, a strip of 9000 x 1 pixels would take gigabytes, all but the crop in vain.
+    """
+    long, short = max(image.size), min(image.size)
+    # Far more than the crop, so that the ends do not reach into it. An even number is cut off, so that the middle stays.
+    kept = short * (LONGEST * max(resize, crop) // resize)
+    if long <= kept:
+        return image
+    cut = (long - kept) // 2
+    width, height = image.size
+    return image.crop((cut, 0, width - cut, height) if width > height else (0, cut, width, height - cut))

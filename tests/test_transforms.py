@@ -1,6 +1,7 @@
 """From an image to the input of a network, compared with torchvision."""
 
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from fbnetv3 import InputError
-from fbnetv3.transforms import Transforms, open_upright
+from fbnetv3.transforms import LONGEST, Transforms, decode_image, eight_bit, open_upright
 
 PLAIN = Transforms(28, 24, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1))
 
@@ -85,11 +86,123 @@ def test_a_file_is_opened_in_a_mode(tmp_path):
     assert open_upright(str(tmp_path / "grey.png"), "RGB").mode == "RGB"
 
 
+def test_grey_of_16_bits_is_scaled_and_not_cut_off(tmp_path):
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    for name in ("grey.png", "grey.tif", "grey.pgm"):
+        Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / name)
+        found = open_upright(tmp_path / name)
+        assert found.mode == "L"
+        assert np.array_equal(np.array(found), grey), name
+    assert np.array_equal(np.array(open_upright(tmp_path / "grey.png", "RGB")), np.stack([grey] * 3, -1))
+    # Pillow's images that a caller opened are scaled too.
+    opened = Image.open(tmp_path / "grey.png")
+    assert torch.equal(PLAIN.pixels(opened), PLAIN.pixels(Image.fromarray(grey)))
+    # 128.5 and 127.4 of 255: rounded to the nearest, not down.
+    middle = Image.fromarray(np.array([[33024, 32742]], dtype=np.uint16))
+    assert np.array(eight_bit(middle)).tolist() == [[128, 127]]
+
+
+def test_grey_of_12_bits_is_scaled(tmp_path):
+    # Two values of 12 bits in three bytes, 4095 and 0, with the tags of a TIFF file by hand.
+    tags = [(256, 4, 2), (257, 4, 1), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 8), (278, 4, 1), (279, 4, 3)]
+    content = b"II*\0" + struct.pack("<I", 12) + b"\xff\xf0\x00\0" + struct.pack("<H", len(tags))
+    content += b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags) + b"\0" * 4
+    (tmp_path / "grey.tif").write_bytes(content)
+    assert np.array(Image.open(tmp_path / "grey.tif")).tolist() == [[4095, 0]]
+    assert np.array(open_upright(tmp_path / "grey.tif")).tolist() == [[255, 0]]
+
+
+def test_turned_16_bit_grey_keeps_its_scale(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.array([[65535, 0]], dtype=np.uint16)).save(tmp_path / "turned.png", exif=exif)
+    assert np.array(open_upright(tmp_path / "turned.png")).tolist() == [[255], [0]]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "PA"])
+def test_transparent_pixels_are_white(tmp_path, mode):
+    pixels = np.full((2, 3, 4), 255, dtype=np.uint8)
+    pixels[0] = (200, 200, 200, 0)  # stored under transparency
+    pixels[1] = (40, 40, 40, 255)
+    image = Image.fromarray(pixels)
+    if mode == "P":
+        image = image.convert("RGB").quantize(4)
+        image.save(tmp_path / "a.png", transparency=image.getpixel((0, 0)))
+        image = open_upright(tmp_path / "a.png")
+    else:
+        image = eight_bit(image.convert(mode))
+    for target in ("RGB", "L"):
+        found = np.array(image.convert(target))
+        assert (found[0] == 255).all()
+        assert (found[1] == 40).all()
+
+
+def test_half_transparent_pixels_are_mixed_with_white():
+    assert eight_bit(Image.new("RGBA", (1, 1), (0, 100, 200, 51))).getpixel((0, 0)) == (204, 224, 244)
+
+
+def test_the_transparent_value_of_a_grey_image_is_white(tmp_path):
+    for dtype, key in ((np.uint8, 7), (np.uint16, 7 * 257)):
+        grey = Image.fromarray(np.array([[key, key * 2]], dtype=dtype))
+        grey.save(tmp_path / "grey.png", transparency=key)
+        found = open_upright(tmp_path / "grey.png")
+        assert found.mode == "L"
+        assert np.array(found).tolist() == [[255, 14]]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
+def test_opaque_images_are_not_changed(mode):
+    image = photo(mode=mode)
+    assert eight_bit(image) is image
+
+
+@pytest.mark.parametrize("mode", ["F", "I", "LAB"])
+def test_pixels_without_an_agreed_meaning_are_refused(tmp_path, mode):
+    image = Image.new(mode, (3, 2))
+    image.save(tmp_path / "odd.tif")
+    for call in (lambda: eight_bit(image), lambda: PLAIN(image), lambda: open_upright(tmp_path / "odd.tif")):
+        with pytest.raises(InputError, match=f"mode {mode}, for which it is not agreed .*; save it as 8-bit RGB or"):
+            call()
+    with pytest.raises(InputError, match=f"^{tmp_path}/odd.tif: the image has"):
+        open_upright(tmp_path / "odd.tif")
+
+
+def test_exif_data_that_cannot_be_read_does_not_matter(tmp_path):
+    photo().save(tmp_path / "a.png", exif=b"no EXIF data")
+    assert np.array_equal(np.array(open_upright(tmp_path / "a.png")), np.array(photo()))
+
+
+def test_long_strips_are_cut_before_they_are_resized():
+    x = np.linspace(0, 255, 9001).astype(np.uint8)
+    for strip in (Image.fromarray(x[None]), Image.fromarray(x[:, None])):
+        found = PLAIN.pixels(strip.convert("RGB")).float()
+        assert found.shape == (3, 24, 24)
+        assert found.min() >= 127
+        assert found.max() <= 128
+    # One pixel is enough, and so is a strip that is just short enough to be resized as a whole.
+    assert PLAIN.pixels(Image.new("RGB", (1, 1), (9, 9, 9))).unique().tolist() == [9]
+    whole = Image.fromarray(x[None, : LONGEST * 1])
+    assert PLAIN.pixels(whole).shape == (3, 24, 24)
+
+
+def test_what_the_callers_file_is_called():
+    with pytest.raises(InputError, match=r"^shard:3 is no image that can be read \(KeyError: 'x'\); remove it$"):
+        decode_image(lambda: {}["x"], "shard:3", "remove it")
+
+
+def test_too_many_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    photo((20, 11)).save(tmp_path / "bomb.png")
+    with pytest.raises(InputError, match=r"bomb.png has more than 200 pixels, too many to be read; make it smaller"):
+        open_upright(tmp_path / "bomb.png")
+
+
 def test_files_that_are_no_images(tmp_path):
     photo().save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:-60])
     (tmp_path / "text.png").write_text("no image")
-    for path in (tmp_path / "cut.png", tmp_path / "text.png", tmp_path):
+    (tmp_path / "empty.jpg").touch()
+    for path in (tmp_path / "cut.png", tmp_path / "text.png", tmp_path / "empty.jpg", tmp_path):
         with pytest.raises(InputError, match=rf"^{path} is no image that can be read \(.*\); give a PNG, a JPEG or"):
             open_upright(path)
     with pytest.raises(InputError, match=r"no image at .*absent.png; give the path of an image file"):

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fbnetv3.errors import InputError
+from fbnetv3.transforms import decode_image
 
 # The names of the splits in folders, file lists and shards; the preferred name comes first.
 SPELLINGS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
@@ -33,7 +34,7 @@ class ImageCollection(Protocol):
         ...
 
     def read(self, index: int) -> Any:
-        """Return an image as a decoded, upright Pillow image.
+        """Return an image as `fbnetv3.transforms.decode_image` does.
 
         Raises:
             InputError: the image is damaged. The message names it.
@@ -90,21 +91,8 @@ class DatasetImages:
 
 
 def decode(open_image: Callable[[], Any], where: str) -> Any:
-    """Return a Pillow image with all its pixels, turned upright as its EXIF data says.
-
-    Args:
-        where: what identifies the image, for the message.
-
-    Raises:
-        InputError: the image is damaged or cannot be opened.
-    """
-    try:
-        with open_image() as image:
-            return ImageOps.exif_transpose(image)  # copies the pixels, so a damaged image fails here and not later
-    except Exception as error:  # a decoder raises anything, depending on the damage
-        raise InputError(
-            f"{where} is no image that can be read ({type(error).__name__}: {error}); repair it or remove it from the set"
-        ) from None
+    """Return an image of a set, as `ImageCollection.read` describes, or the error that names it by `where`."""
+    return decode_image(open_image, where, "repair it or remove it from the set")
 
 
 def open_folder(root: Path) -> ImageSource:

@@ -117,3 +117,13 @@ def test_decoded_images_are_upright(tmp_path):
     exif[0x0112] = 6  # the camera was turned by 90 degrees
     image(0, 0, (40, 32)).save(tmp_path / "turned.png", exif=exif)
     assert decode(lambda: Image.open(tmp_path / "turned.png"), "here").size == (32, 40)
+
+
+def test_16_bit_grey_and_transparent_images_of_a_set(tmp_path):
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    assert np.array_equal(np.array(decode(lambda: Image.open(tmp_path / "grey.png"), "here")), grey // 257)
+    Image.new("RGBA", (2, 2), (9, 9, 9, 0)).save(tmp_path / "clear.png")
+    assert decode(lambda: Image.open(tmp_path / "clear.png"), "here").getpixel((0, 0)) == (255, 255, 255)
+    with pytest.raises(InputError, match="^here: the image has pixels of Pillow's mode F"):
+        decode(lambda: Image.new("F", (2, 2)), "here")
