@@ -11,8 +11,11 @@ from pydantic.dataclasses import dataclass
 
 from fbnetv3.schema import STRICT, read
 
-# The types check a value when a recipe is made, whether it comes from a file, from --set or from a search.
+# The types check a value when a recipe is made, whether it comes from a file, from --set or from a search. The upper bounds
+# are far above any training: what exceeds them is a slip of the keyboard, which would otherwise run for ever.
+MOST_EPOCHS, MOST_IMAGES, MOST_STEP_EPOCHS = 10**6, 10**7, 10**9
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+Epochs = Annotated[float, Field(ge=0.0, le=MOST_EPOCHS)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
@@ -28,21 +31,21 @@ class Recipe:
 
     optimizer: Literal["rmsprop", "rmsprop_tf", "sgd"]  # torch's RMSprop, timm's RMSpropTF, torch's SGD
     lr: Positive
-    epochs: Annotated[int, Field(ge=1)]  # with those of the warm-up
-    batch_size: Annotated[int, Field(ge=2)]  # images of a step, over all processes
+    epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)]  # with those of the warm-up
+    batch_size: Annotated[int, Field(ge=2, le=MOST_IMAGES)]  # images of a step, over all processes
     momentum: Rate = 0.9
     nesterov: bool = False  # only for SGD
     alpha: Rate = 0.9  # RMSProp: smoothing of the squared gradient
     eps: Positive = 1e-3  # RMSProp: outside the root in torch's version, inside in TensorFlow's
     weight_decay: NonNegative = 0.0  # L2
     decay_norm_bias: bool = True  # weight decay also for norms and biases
-    warmup_epochs: NonNegative = 0.0  # the rate grows linearly, with every step
+    warmup_epochs: Epochs = 0.0  # the rate grows linearly, with every step
     warmup_lr: NonNegative | None = None  # rate of the first step; None: lr / (warm-up steps + 1)
     schedule: Literal["exponential", "cosine", "step"] = "exponential"  # after warm-up
     lr_decay: Annotated[float, Field(gt=0.0, le=1.0)] = (
         1.0  # factor per epoch, or under "step" per `step_epochs` epochs
     )
-    step_epochs: Annotated[int, Field(ge=1)] = 30
+    step_epochs: Annotated[int, Field(ge=1, le=MOST_STEP_EPOCHS)] = 30
     mixup: NonNegative = (
         0.0  # alpha of Beta(alpha, alpha), from which every batch draws one weight; 0 switches mixup off
     )

@@ -42,7 +42,8 @@ class SearchConfig:
     batch: Count  # [m]
     rounds: Count  # [T]
     early_stopping: Annotated[float, Field(gt=0.0, le=1.0)]  # rank correlation that an early epoch must reach
-    final_stretch: Count  # the final training has so many times the epochs, with a slower decay (section 4.1)
+    # The final training has so many times the epochs, with a slower decay (section 4.1).
+    final_stretch: Annotated[int, Field(ge=1, le=1000)]
     predictor: PredictorSettings
     evolution: EvolutionSettings
     also: tuple[Constraint, ...] = ()  # more constraints that every candidate satisfies

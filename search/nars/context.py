@@ -32,10 +32,12 @@ class Context:
         """Load what a configuration names.
 
         Raises:
-            InputError: no such space or recipe, or a damaged one.
+            InputError: no such space or recipe, a damaged one, or a recipe that cannot be stretched for the final training.
         """
         space = load_space(config.space)
-        return cls(config, space, space.base_recipe(config.recipe))
+        base = space.base_recipe(config.recipe)
+        base.stretched(config.final_stretch)  # a stretch that no recipe allows must not show after all trainings
+        return cls(config, space, base)
 
     @cached_property
     def constraints(self) -> ConstraintSet:

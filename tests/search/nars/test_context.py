@@ -1,6 +1,7 @@
 """What the stages of a search share."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,6 +36,14 @@ def test_it_loads_what_the_configuration_names(context):
 def test_an_unknown_space_is_refused(tmp_path):
     with pytest.raises(InputError, match="unknown search space 'nano'"):
         Context.of(config(tmp_path, space="nano"))
+
+
+def test_a_stretch_that_the_recipe_does_not_allow_is_refused_before_any_training(tmp_path):
+    cfg = config(tmp_path, final_stretch=900)
+    recipe = Path(cfg.recipe)
+    recipe.write_text(recipe.read_text().replace("epochs: 2", "epochs: 2000"))
+    with pytest.raises(InputError, match="epochs is 1800000; .* less than or equal to 1000000"):
+        Context.of(cfg)
 
 
 def test_the_constraints_are_all_of_the_configuration(tmp_path):
