@@ -29,7 +29,8 @@ from torch import Tensor
 from fbnetv3.classifier import class_names
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
-from fbnetv3.training.data.image_files import ImageCollection, ImageFiles, list_files
+from fbnetv3.training.data.image_files import ImageCollection, ImageFiles
+from fbnetv3.training.data.listing import class_folders, is_hidden, list_classes
 from fbnetv3.training.data.readers import EVAL_BATCH, eval_image, read_batches
 from fbnetv3.transforms import Transforms
 from fbnetv3.weight_file import IMAGENET
@@ -130,6 +131,8 @@ def val_images(folder: str | Path) -> ImageFiles:
     root = Path(folder).expanduser()
     # Both layouts are common: the whole of ImageNet, and a folder with the validation images alone.
     root = root / "val" if (root / "val").is_dir() else root
+    if not root.is_dir():
+        raise InputError(f"no folder {root}; give a folder with val/CLASS/IMAGE")
     return _labelled(root)
 
 
@@ -163,7 +166,7 @@ def search_split(
         InputError: there are too few classes or images, or a class keeps no image to train on.
     """
     root = Path(data).expanduser() / "train"
-    found = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    found = class_folders(root) if root.is_dir() else []
     if len(found) < classes:
         raise InputError(f"{root} has {len(found)} folders of classes; needed: {classes}")
     # Classes first, then images of them: the paper takes 10,000 images out of 200 classes, not out of each class.
@@ -193,29 +196,24 @@ def write_search_split(
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    """Return the image files of a folder."""
-    return (path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
+    """Return the image files of a folder, without hidden ones."""
+    return (path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and not is_hidden(path.name))
 
 
 def _labelled(root: Path) -> ImageFiles:
     """Return the images of root/CLASS/IMAGE with ImageNet's labels instead of those in alphabetical order of the folders."""
     from timm.data import ImageNetInfo
-    from torchvision.datasets import ImageFolder
 
-    try:
-        listed = ImageFolder(str(root))
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"{root}: {error}; give a folder with val/CLASS/IMAGE") from None
+    files, labels, classes = list_classes(root, allow_empty=True)
     synsets = {name: index for index, name in enumerate(ImageNetInfo().label_names())}
     # Synsets are the names of ImageNet itself; many smaller sets name their folders by the number of the class.
     numbers = {str(index): index for index in range(len(synsets))}
     index: list[int] = []
-    for name in listed.classes:
+    for name in classes:
         if name not in synsets and name not in numbers:
             raise InputError(
                 f"{root / name}: {name!r} is no class of ImageNet; give synsets such as n01440764, or numbers"
             )
         index.append(synsets.get(name, numbers.get(name, -1)))
-    # torchvision numbers the folders that it finds. With a part of the classes, these are not ImageNet's numbers.
-    listed.targets = [index[label] for label in listed.targets]
-    return list_files(listed, root)
+    # The folders are numbered from 0. With a part of the classes, these are not ImageNet's numbers.
+    return ImageFiles(root, files, np.array(index, dtype=np.int64)[labels])

@@ -5,6 +5,7 @@ Reading the n-th image makes shuffling, the division among processes, and resumi
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, quote
+from fbnetv3.training.data.listing import is_hidden, list_classes
 from fbnetv3.transforms import decode_image
+
+logger = logging.getLogger(__name__)
 
 # The names of the splits in folders, file lists and shards; the preferred name comes first.
 SPELLINGS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
@@ -98,6 +102,8 @@ def decode(open_image: Callable[[], Any], where: str) -> Any:
 def open_folder(root: Path) -> ImageSource:
     """Find the images of a folder that is laid out as SPLIT/CLASS/IMAGE. Classes are numbered in the order of their names.
 
+    Hidden files and folders are left out. In `val` and `test` a class may be an empty folder.
+
     Raises:
         InputError: the layout is another one, or the splits do not have the same classes.
     """
@@ -113,7 +119,8 @@ def open_folder(root: Path) -> ImageSource:
     classes: dict[str, tuple[str, ...]] = {}
     splits: dict[str, ImageCollection] = {}
     for split, folder in found.items():
-        splits[split], classes[split] = _image_folder(folder)
+        files, labels, classes[split] = list_classes(folder, allow_empty=split != "train")
+        splits[split] = ImageFiles(folder, files, labels)
         # A class that is missing in one split would shift the numbers of all classes after it.
         if odd := set(classes[split]) ^ set(classes["train"]):
             raise InputError(
@@ -125,7 +132,8 @@ def open_folder(root: Path) -> ImageSource:
 def open_lists(lists: Path, root: Path) -> ImageSource:
     """Find images below `root` by lists of files: `train.txt`, and perhaps `val.txt` and `test.txt`, one path a line.
 
-    The class of an image is the name of the folder that holds it. Classes are numbered in the order of their names.
+    The class of an image is the name of the folder that holds it. Classes are numbered in the order of their names. Blank
+    lines, hidden files and hidden classes are left out.
 
     Raises:
         InputError: there is no such list, or a list is empty, has a path without a folder or to no file, or has a class that
@@ -157,32 +165,27 @@ def _read_list(path: Path, root: Path) -> list[str]:
     """Return the lines of a file list. Only the first image is looked for, because there may be a million."""
     try:
         # File names are bytes, which need not be UTF-8; `surrogateescape` and `fsencode` bring them back.
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; give a list of files") from None
-    for number, line in enumerate(lines, start=1):
+    # Some editors put a byte order mark before the first line, and many a blank line after the last one.
+    lines = {number: line for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1) if line.strip()}
+    for number, line in lines.items():
         if not Path(line).parent.name:
-            raise InputError(f"{path}, line {number}: {line!r} has no folder to name its class; give CLASS/IMAGE")
-    if not lines or not (root / lines[0]).is_file():
-        first = f"no image {root / lines[0]}" if lines else "it is empty"
-        raise InputError(f"{path}: {first}; give paths below the folder of images, one a line")
-    return lines
-
-
-def _image_folder(folder: Path) -> tuple[ImageFiles, tuple[str, ...]]:
-    from torchvision.datasets import ImageFolder  # its order of classes and files is what everybody expects
-
-    try:
-        listed = ImageFolder(str(folder))
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"{folder}: {error}; a split is laid out as CLASS/IMAGE, every class with at least one image"
-        ) from None
-    return list_files(listed, folder), tuple(listed.classes)
+            raise InputError(f"{path}, line {number}: {quote(line)} has no folder to name its class; give CLASS/IMAGE")
+    # Only the class and the file: the images may well be somewhere below a hidden folder.
+    seen = [line for line in lines.values() if not is_hidden("/".join(Path(line).parts[-2:]))]
+    if hidden := len(lines) - len(seen):
+        logger.warning("%d of the images that %s names are hidden files or in hidden folders; left out", hidden, path)
+    if not seen or not (root / seen[0]).is_file():
+        problem = f"no image {root / seen[0]}" if seen else "it is empty"
+        raise InputError(f"{path}: {problem}; give paths below the folder of images, one a line")
+    return seen
 
 
 def list_files(listed: Any, folder: Path) -> ImageFiles:
-    """Return the files that torchvision's ImageFolder found below a folder."""
+    """Return the files that torchvision's ImageFolder found below a folder, without hidden ones."""
     # Relative paths: they identify the images also when the folder is moved.
-    paths = [os.fsencode(os.path.relpath(path, folder)) for path, _ in listed.samples]
-    return ImageFiles(folder, np.array(paths), np.array(listed.targets, dtype=np.int64))
+    found = [(os.path.relpath(path, folder), label) for path, label in listed.samples]
+    seen = [(os.fsencode(path), label) for path, label in found if not is_hidden(path)]
+    return ImageFiles(folder, np.array([path for path, _ in seen]), np.array([k for _, k in seen], dtype=np.int64))

@@ -17,11 +17,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, quote
 from fbnetv3.schema import load_json
 from fbnetv3.training.data.image_files import SPELLINGS, ImageCollection, ImageSource, decode
+from fbnetv3.training.data.listing import is_hidden
 
 IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp")
+# Every number up to the largest label is a class. A million are far above any set, and their names still fit into memory.
+MOST_CLASSES = 1_000_000
+LONGEST_LABEL = 100  # bytes of a cls file: a number, and blanks around it
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +65,7 @@ def open_shards(root: Path) -> ImageSource:
     The classes have numbers as names, because WebDataset has no others.
 
     Raises:
-        InputError: there are no shards, a shard is damaged, or a sample has no image or no label.
+        InputError: there are no shards, a shard is damaged, or a sample has no image or no label that can be a class.
     """
     splits: dict[str, ImageCollection] = {}
     for split, names in SPELLINGS.items():
@@ -76,21 +80,32 @@ def open_shards(root: Path) -> ImageSource:
 def _shards(root: Path, names: tuple[str, ...]) -> list[Path]:
     """Return the shards of a split: those in `_info.json`, which timm writes, or else those with the split in their names."""
     info = root / "_info.json"
-    if info.is_file():
-        try:
-            listed = load_json(info, "description of shards")["splits"]
-            return [root / file for name in names if name in listed for file in listed[name]["filenames"]]
-        except (KeyError, TypeError) as error:
-            raise InputError(
-                f"{info}: expected splits, each with filenames ({error!r}); correct the file or remove it"
-            ) from None
-    # Whole words of the name: "constrain-0000" is no shard of train.
-    return [path for path in sorted(root.glob("*.tar")) if set(re.split(r"[-_.]", path.stem)) & set(names)]
+    if not info.is_file():
+        # Whole words of the name: "constrain-0000" is no shard of train.
+        return [
+            path
+            for path in sorted(root.glob("*.tar"))
+            if not is_hidden(path.name) and set(re.split(r"[-_.]", path.stem)) & set(names)
+        ]
+    try:
+        listed = load_json(info, "description of shards")["splits"]
+        files = [file for name in names if name in listed for file in listed[name]["filenames"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{info}: expected splits, each with filenames ({error!r:.80}); correct the file or remove it"
+        ) from None
+    for file in files:
+        # Nothing outside the folder is read. A link inside the folder may lead out: caches of downloads have such links.
+        if not isinstance(file, str) or not file or Path(file).is_absolute() or ".." in Path(file).parts:
+            raise InputError(f"{info}: {quote(file)} is no file in {root}; give the names of files below this folder")
+    return [root / file for file in files]
 
 
 def _index(shards: list[Path]) -> Shards:
     """Find out where every image begins. All headers are read once, which takes some seconds for 100,000 images."""
     rows = [(number, *sample) for number, shard in enumerate(shards) for sample in _samples(shard)]
+    if not rows:
+        raise InputError(f"{shards[0]}: there is no sample in it; a sample is an image and a cls file of the same name")
     keys = np.array([os.fsencode(key) for _, key, *_ in rows])
     places = np.array([(number, start, size) for number, _, start, size, _ in rows], dtype=np.int64)
     return Shards(tuple(shards), keys, places, np.array([row[-1] for row in rows], dtype=np.int64))
@@ -102,19 +117,32 @@ def _samples(shard: Path) -> Iterator[tuple[str, int, int, int]]:
     try:
         with tarfile.open(shard, "r:") as tar:  # "r:" refuses compressed files, whose bytes have no fixed places
             for member in tar:
+                # Links and folders have no bytes of their own. Hidden files are those of another program.
+                if not member.isfile() or is_hidden(member.name):
+                    continue
                 folder, slash, name = member.name.rpartition("/")
                 key, _, ending = name.partition(".")  # the key ends at the first dot, but dots in folders belong to it
                 sample = found.setdefault(folder + slash + key, {})
                 if ending.lower() in IMAGE_ENDINGS:
                     sample["image"] = (member.offset_data, member.size)
                 elif ending == "cls" and (content := tar.extractfile(member)):
-                    sample["label"] = int(content.read())
-    except (OSError, tarfile.TarError, ValueError) as error:
-        raise InputError(f"{shard} is no WebDataset shard that can be read: {error}") from error
+                    sample["label"] = content.read(LONGEST_LABEL + 1)
+    except Exception as error:  # tarfile raises anything, depending on the damage
+        raise InputError(f"{shard} is no WebDataset shard that can be read: {str(error)[:200]}") from error
     # After the whole shard: the files of a sample may come in any order.
     for key, sample in found.items():
-        if set(sample) != {"image", "label"} or sample["label"] < 0:
+        if set(sample) != {"image", "label"} or (label := _label(sample["label"])) is None:
             raise InputError(
-                f"{shard}: sample {key!r} needs a {' or '.join(IMAGE_ENDINGS)}, and a cls file with a number from 0"
+                f"{shard}: sample {quote(key)} needs a {' or '.join(IMAGE_ENDINGS)}, and a cls file with a number from 0 to "
+                f"{MOST_CLASSES - 1:,}; links and folders do not count"
             )
-        yield key, *sample["image"], sample["label"]
+        yield key, *sample["image"], label
+
+
+def _label(content: bytes) -> int | None:
+    """Return the class in a cls file, or None if there is no number of a class in it."""
+    try:
+        label = int(content)
+    except ValueError:
+        return None
+    return label if len(content) <= LONGEST_LABEL and 0 <= label < MOST_CLASSES else None

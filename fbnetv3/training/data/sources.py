@@ -87,7 +87,8 @@ def _torchvision(spec: str, download: bool) -> ImageSource:
         extra = {"download": download} if kind != "ImageNet" else {}
         try:
             found = getattr(datasets, kind)(root, **given, **extra)
-        except (OSError, RuntimeError) as error:
+        # KeyError: torchvision's ImageNet takes any folder, also a hidden one, for a class.
+        except (OSError, RuntimeError, KeyError) as error:
             raise InputError(
                 f"cannot open torchvision's {kind} in {root}: {error}; give the folder that holds it, or allow the download"
             ) from error

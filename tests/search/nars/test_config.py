@@ -27,7 +27,10 @@ WRONG = [
     ({"also": [{"metric": "params", "max": "1M"}]}, r"here: also\[0\]: max is '1M'"),
     ({"latency": {"max": 1.0}}, "here: latency: missing key 'table'"),
     ({"finalists": -1}, "here: finalists is -1"),
-    ({"final_stretch": 10**30}, "here: final_stretch is 1000000000000000000000000000000; .* less than or equal to 1000"),
+    (
+        {"final_stretch": 10**30},
+        "here: final_stretch is 1000000000000000000000000000000; .* less than or equal to 1000",
+    ),
     ({"early_stopping": 1.5}, "here: early_stopping is 1.5"),
 ]
 

@@ -42,7 +42,7 @@ def test_a_stretch_that_the_recipe_does_not_allow_is_refused_before_any_training
     cfg = config(tmp_path, final_stretch=900)
     recipe = Path(cfg.recipe)
     recipe.write_text(recipe.read_text().replace("epochs: 2", "epochs: 2000"))
-    with pytest.raises(InputError, match="epochs is 1800000; .* less than or equal to 1000000"):
+    with pytest.raises(InputError, match=r"epochs is 1800000; .* less than or equal to 1000000"):
         Context.of(cfg)
 
 

@@ -42,9 +42,38 @@ def test_folders_of_another_layout(tmp_path):
         load_data(str(root))
     (root / "training" / "eel").mkdir()
     with pytest.raises(
-        InputError, match=r"eel.*a split is laid out as CLASS/IMAGE, every class with at least one image"
+        InputError,
+        match=r"has no image of eel; a split is laid out as CLASS/IMAGE, every class with at least one image",
     ):
         load_data(str(root))
+
+
+def test_a_class_may_have_no_image_in_val(tmp_path):
+    root = make_folder(tmp_path / "set", (("train", 2), ("val", 1)))
+    (root / "val" / "bee" / "0000.png").unlink()
+    assert open_folder(root).splits["val"].labels.tolist() == [0, 2]
+
+
+def test_hidden_files_and_folders_are_no_images_and_no_classes(tmp_path, caplog):
+    root = make_folder(tmp_path / "set", (("train", 2), ("val", 1)))
+    before = load_data(str(root)).name
+    for place in (".ipynb_checkpoints", "ant/.ipynb_checkpoints", "cow/@eaDir"):
+        (root / "train" / place).mkdir()
+        image(0, 0).save(root / "train" / place / "0-checkpoint.png")
+    (root / "train" / "ant" / "._0000.png").write_bytes(b"\0\5\x16\7")
+    assert load_data(str(root)).name == before
+    paths = [str(path.relative_to(root)) for path in sorted((root / "train").rglob("*.png"))]
+    assert len(paths) == 6 + 4
+    lists = write_lists(tmp_path / "lists", train=[path for path in paths if "ant/.ipynb" not in path])
+    assert open_lists(lists, root).splits["train"].labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert "3 of the images that" in caplog.text
+
+
+def test_images_below_a_hidden_folder_are_listed(tmp_path):
+    root = make_folder(tmp_path / ".cache", (("train", 1),))
+    lists = write_lists(tmp_path / "lists", train=[".cache/train/ant/0000.png"])
+    assert open_folder(root).splits["train"].labels.tolist() == [0, 1, 2]
+    assert open_lists(lists, tmp_path).splits["train"].labels.tolist() == [0]
 
 
 def test_file_lists(folder, tmp_path):
@@ -72,14 +101,19 @@ def test_file_lists(folder, tmp_path):
         ({"val": ["val/ant/0000.png"]}, r"no file .*train\.txt"),
         ({"train": []}, r"train\.txt: it is empty; give paths below the folder of images"),
         ({"train": ["ant/0000.png"]}, r"train\.txt: no image .*animals/ant/0000\.png; give paths below"),
-        ({"train": ["train/ant/0000.png", ""]}, r"train\.txt, line 2: '' has no folder to name its class"),
-        ({"train": ["train/ant/0000.png", "0001.png"]}, r"line 2: '0001\.png' has no folder"),
+        ({"train": ["train/ant/0000.png", "", "0001.png"]}, r"train\.txt, line 3: '0001\.png' has no folder to name"),
+        ({"train": ["", " "]}, r"train\.txt: it is empty"),
         ({"train": ["train/ant/0000.png"], "test": ["test/bee/0000.png"]}, r"test\.txt has classes that .* lacks: bee"),
     ],
 )
 def test_file_lists_with_mistakes(folder, tmp_path, lists, message):
     with pytest.raises(InputError, match=message):
         load_data(f"list:{write_lists(tmp_path / 'lists', **lists)}:{folder}")
+
+
+def test_blank_lines_and_a_byte_order_mark_are_no_images(folder, tmp_path):
+    lists = write_lists(tmp_path / "lists", train=["\ufefftrain/ant/0000.png\r", "", "train/bee/0000.png", "", " "])
+    assert open_lists(lists, folder).splits["train"].labels.tolist() == [0, 1]
 
 
 def test_a_image_that_a_list_names_and_nobody_has_is_named(folder, tmp_path):

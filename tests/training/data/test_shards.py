@@ -61,12 +61,115 @@ def test_damaged_shards(tmp_path):
         load_data(f"wds/{tmp_path}")
 
 
-def test_a_label_that_is_no_file(tmp_path):
-    with tarfile.open(tmp_path / "train-0.tar", "w") as tar:
-        folder = tarfile.TarInfo("1.cls")
-        folder.type = tarfile.DIRTYPE
-        tar.addfile(folder)
-    with pytest.raises(InputError, match="sample '1' needs a jpg or jpeg or png or webp, and a cls file"):
+def write_members(path, *members):
+    """A tar file of (name, content), where content is bytes or a type of tar entry, which leads to the entry itself."""
+    with tarfile.open(path, "w") as tar:
+        for name, content in members:
+            entry = tarfile.TarInfo(name)
+            if isinstance(content, bytes) and content not in (tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE):
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+            else:
+                entry.type, entry.linkname = content, name
+                tar.addfile(entry)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        tarfile.DIRTYPE,
+        tarfile.SYMTYPE,
+        tarfile.LNKTYPE,
+        b"9" * 30,
+        b"1000000000",
+        b"1000000",
+        b"-1",
+        b"cat",
+        b"",
+        b"9" * 5000,
+        b" " * 200 + b"1",
+    ],
+    ids=[
+        "folder",
+        "link",
+        "hard link",
+        "30 digits",
+        "billion",
+        "million",
+        "negative",
+        "word",
+        "empty",
+        "long",
+        "blanks",
+    ],
+)
+def test_a_label_that_is_no_number_of_a_class(tmp_path, label):
+    write_members(tmp_path / "train-0.tar", ("1.png", png(0, 0)), ("1.cls", label))
+    with pytest.raises(
+        InputError, match="sample '1' needs a jpg or jpeg or png or webp, and a cls file with a number fro"
+    ):
+        open_shards(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_an_image_that_is_a_link_or_a_folder(tmp_path, kind):
+    write_members(tmp_path / "train-0.tar", ("1.png", kind), ("1.cls", b"0"))
+    with pytest.raises(InputError, match=r"sample '1' needs .* links and folders do not count"):
+        open_shards(tmp_path)
+
+
+def test_shards_without_samples(tmp_path):
+    write_members(tmp_path / "train-0.tar")
+    with pytest.raises(InputError, match=r"train-0\.tar: there is no sample in it"):
+        open_shards(tmp_path)
+
+
+def test_hidden_members_and_shards_are_left_out(tmp_path):
+    hidden = (("._1.png", b"no"), ("./a/.DS_Store", b"no"), (".ipynb_checkpoints/1.png", png(1, 1)))
+    write_members(
+        tmp_path / "train-0.tar", *hidden, ("./a/1.png", png(0, 0)), ("./a/1.cls", b" 2\n"), ("../2.txt", b"")
+    )
+    (tmp_path / "._train-0.tar").write_bytes(b"no")
+    with pytest.raises(InputError, match=r"sample '\.\./2' needs"):
+        open_shards(tmp_path)
+    write_members(tmp_path / "train-0.tar", *hidden, ("./a/1.png", png(0, 0)), ("./a/1.cls", b" 2\n"))
+    train = open_shards(tmp_path).splits["train"]
+    assert ([train.name(0)], train.labels.tolist()) == (["train-0.tar:./a/1"], [2])
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../train-0.tar", "a/../../train-0.tar", "", 5, None, ["train-0.tar"]])
+def test_names_of_shards_stay_in_the_folder(tmp_path, name):
+    write_shard(tmp_path / "train-0.tar", 3)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "_info.json").write_text(json.dumps({"splits": {"train": {"filenames": [name]}}}))
+    with pytest.raises(
+        InputError, match=r"_info\.json: .* is no file in .*set; give the names of files below this folder"
+    ):
+        open_shards(tmp_path / "set")
+
+
+def test_a_link_in_the_folder_may_lead_out(tmp_path):
+    write_shard(tmp_path / "blob", 3)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train-0.tar").symlink_to(tmp_path / "blob")
+    (tmp_path / "set" / "_info.json").write_text(json.dumps({"splits": {"train": {"filenames": ["train-0.tar"]}}}))
+    assert len(open_shards(tmp_path / "set").splits["train"].labels) == 3
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 200_000, "[]", '{"splits": 3}', '{"splits": {"train": {}}}', "\ufeff{", "1" * 6000]
+)
+def test_a_list_of_shards_with_mistakes(tmp_path, text):
+    (tmp_path / "_info.json").write_text(text)
+    with pytest.raises(
+        InputError, match=r"_info\.json(: expected splits, each with filenames| is no description of shards)"
+    ):
+        open_shards(tmp_path)
+
+
+def test_a_shard_that_is_a_link_to_itself(tmp_path):
+    (tmp_path / "train-0.tar").symlink_to(tmp_path / "train-0.tar")
+    with pytest.raises(InputError, match=r"train-0\.tar is no WebDataset shard that can be read: "):
         open_shards(tmp_path)
 
 
