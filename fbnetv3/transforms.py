@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -125,7 +126,13 @@ def open_upright(path: str | Path, mode: str | None = None) -> Any:
     return image if mode is None else image.convert(mode)
 
 
-def decode_image(open_image: Callable[[], Any], where: str, advice: str = "give a PNG, a JPEG or another image") -> Any:
+def decode_image(
+    open_image: Callable[[], Any],
+    where: str,
+    advice: str = "give a PNG, a JPEG or another image",
+    *,
+    upright: bool = True,
+) -> Any:
     """Return a Pillow image with all its pixels: turned upright as its EXIF data says, and of 8 bits (see `eight_bit`).
 
     Everything that reads images reads them with this function, so that a network sees the same pixels everywhere.
@@ -134,6 +141,7 @@ def decode_image(open_image: Callable[[], Any], where: str, advice: str = "give 
         open_image: returns what `PIL.Image.open` returns.
         where: what identifies the image, for the messages.
         advice: what to do about an image that cannot be read.
+        upright: turn the image as its EXIF data says.
 
     Raises:
         InputError: the image is damaged, cannot be opened, or `eight_bit` refuses it.
@@ -143,11 +151,11 @@ def decode_image(open_image: Callable[[], Any], where: str, advice: str = "give 
     try:
         with open_image() as image:
             image.load()  # a damaged file fails here and not later
-            try:
-                upright = ImageOps.exif_transpose(image)
-            except Exception:  # the EXIF data may be damaged where the pixels are not
-                upright = image.copy()
-            return eight_bit(upright, image)
+            turned = None
+            if upright:
+                with contextlib.suppress(Exception):  # the EXIF data may be damaged where the pixels are not
+                    turned = ImageOps.exif_transpose(image)
+            return eight_bit(image.copy() if turned is None else turned, image)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     except Image.DecompressionBombError:

@@ -97,11 +97,12 @@ def split(folder: Path, out: Path) -> tuple[str, str]:
     Raises:
         InputError: there is no annotation file, or `out` cannot be written.
     """
-    from fbnetv3.detection.datasets import dataset_name, load_records
+    from fbnetv3.detection.annotations import read_annotations
+    from fbnetv3.detection.datasets import dataset_name
 
-    file, images = folder / "instances.json", folder / "images"
-    load_records(dataset_name(file, images))  # a mistake in the file is found before anything is written
-    data = load_json(file, "annotation file", ("images", "annotations", "categories"))
+    images = folder / "images"
+    # A mistake in the file is found before anything is written.
+    data = read_annotations(folder / "instances.json", images)
     # By id and not by place in the file: a file in another order gives the same split.
     rows = sorted(data["images"], key=lambda row: row["id"])
     names = []

@@ -7,17 +7,18 @@ catalogue (`coco_2017_train`, or one that the user registered).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from io import StringIO
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json, register_coco_instances
+from detectron2.data.datasets import register_coco_instances
+from detectron2.structures import BoxMode
+from pycocotools import mask
 
-from fbnetv3.detection.annotations import check_annotations
+from fbnetv3.detection.annotations import polygons, read_annotations
 from fbnetv3.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -69,10 +70,50 @@ def load_records(name: str) -> list[Record]:
     if metadata.get("json_file") is None:  # a data set in another format, which a user registered
         with _as_input_error(name):
             return list(DatasetCatalog.get(name))
-    check_annotations(Path(metadata.json_file), Path(metadata.image_root))
-    with _as_input_error(name), redirect_stdout(StringIO()):  # pycocotools prints to stdout
-        # Also writes `thing_classes` into the metadata, which `class_names` reads.
-        return list(load_coco_json(metadata.json_file, metadata.image_root, name))
+    data = read_annotations(Path(metadata.json_file), Path(metadata.image_root))
+    categories = sorted(data["categories"], key=lambda row: row["id"])
+    with _as_input_error(name):  # the catalogue refuses other classes than those that it has
+        metadata.thing_classes = [str(row["name"]) for row in categories]
+        metadata.thing_dataset_id_to_contiguous_id = {row["id"]: i for i, row in enumerate(categories)}
+    return _records(data, Path(metadata.image_root), metadata.thing_dataset_id_to_contiguous_id)
+
+
+def _records(data: Mapping[str, Any], folder: Path, numbers: Mapping[Any, int]) -> list[Record]:
+    """Return the images of an annotation file in the order of their ids, as detectron2's `load_coco_json` does.
+
+    That function reads the file again, without what `read_annotations` completes, and drops boxes with a malformed
+    segmentation. It also leaves out `area`, which the evaluation needs.
+
+    Args:
+        numbers: the model's class by the id of a category.
+    """
+    by_image: dict[Any, list[Record]] = {image["id"]: [] for image in data["images"]}
+    for annotation in data["annotations"]:
+        record: Record = {key: annotation[key] for key in ("iscrowd", "bbox", "area")}
+        record |= {"bbox_mode": BoxMode.XYWH_ABS, "category_id": numbers[annotation["category_id"]]}
+        if segmentation := annotation.get("segmentation"):
+            record["segmentation"] = _segmentation(segmentation)
+        if keypoints := annotation.get("keypoints"):
+            # Keypoints are indices of pixels, whose middle is half a pixel further. Every third number is no coordinate.
+            record["keypoints"] = [value if i % 3 == 2 else value + 0.5 for i, value in enumerate(keypoints)]
+        by_image[annotation["image_id"]].append(record)
+    return [
+        {
+            "file_name": str(folder / image["file_name"]),
+            "height": image["height"],
+            "width": image["width"],
+            "image_id": image["id"],
+            "annotations": by_image[image["id"]],
+        }
+        for image in sorted(data["images"], key=lambda image: image["id"])
+    ]
+
+
+def _segmentation(value: Any) -> Any:
+    """Return a segmentation as detectron2 wants it: polygons, or compressed run lengths."""
+    if isinstance(value, list):
+        return polygons(value)
+    return mask.frPyObjects(value, *value["size"]) if isinstance(value["counts"], list) else value
 
 
 @contextmanager
@@ -121,7 +162,9 @@ def keep_annotated(records: Sequence[Record], name: str) -> list[Record]:
     """
     kept = [record for record in records if any(not box.get("iscrowd", 0) for box in record["annotations"])]
     if not kept:
-        raise InputError(f"{_file_name(name)} has no image with a box; give annotations to train on")
+        raise InputError(
+            f"{_file_name(name)} has no image with a box that does not mark a crowd; give annotations to train on"
+        )
     if len(kept) < len(records):
         logger.warning("%d of %d images have no box and are not trained on", len(records) - len(kept), len(records))
     return kept

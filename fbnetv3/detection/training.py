@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper
 from detectron2.engine import AMPTrainer, SimpleTrainer, hooks
 from detectron2.solver import build_lr_scheduler, build_optimizer
 from detectron2.utils.events import JSONWriter, TensorboardXWriter
@@ -40,6 +39,7 @@ from fbnetv3.detection.datasets import (
 from fbnetv3.detection.detector_weights import CONFIG, WEIGHTS
 from fbnetv3.detection.detectron2_model import seed_of
 from fbnetv3.detection.evaluation import Metrics, evaluate
+from fbnetv3.detection.images import ImageMapper
 from fbnetv3.errors import InputError
 from fbnetv3.files import make_folder, save_torch, write_atomically
 from fbnetv3.progress import Report
@@ -119,7 +119,7 @@ def _load_data(cfg: CfgNode, process: ProcessRank) -> tuple[TrainingBatches, tup
     test_records = load_records(test_name)
     check_class_count(cfg, train_name)
     check_same_classes(train_name, test_name)
-    mapper, solver = DatasetMapper(cfg, True), cfg.SOLVER
+    mapper, solver = ImageMapper(cfg, True), cfg.SOLVER
     batches = TrainingBatches(records, mapper, solver.IMS_PER_BATCH, seed_of(cfg), solver.MAX_ITER, process)
     return batches, class_names(train_name), test_records
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from fbnetv3 import InputError
-from fbnetv3.detection.annotations import check_annotations
+from fbnetv3.detection.annotations import read_annotations
 from tests.detection import coco_data
 
 GOOD = coco_data.description()
@@ -23,7 +23,7 @@ def images(tmp_path_factory):
 def check(tmp_path, content, images):
     path = tmp_path / "data.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    check_annotations(path, images)
+    return read_annotations(path, images)
 
 
 def changed(**changes):
@@ -46,11 +46,51 @@ def test_a_file_without_annotations_is_good(tmp_path, images):
     check(tmp_path, changed(annotations=[]), images)
 
 
-def test_a_file_without_crowds_and_areas_is_good(tmp_path, images):
+def test_crowds_and_areas_are_filled_in(tmp_path, images):
     data = copy.deepcopy(GOOD)
     for row in data["annotations"]:
         del row["iscrowd"], row["area"]
-    check(tmp_path, data, images)
+    data["annotations"][0] |= {"iscrowd": None, "area": None}
+    assert check(tmp_path, data, images) == GOOD  # its areas are width times height
+    data["annotations"][0] |= {"iscrowd": 1, "area": 5}
+    first = check(tmp_path, data, images)["annotations"][0]
+    assert (first["iscrowd"], first["area"]) == (1, 5)
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path, images):
+    assert check(tmp_path, "\ufeff" + json.dumps(GOOD), images) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("value", "stays"),
+    [
+        ([[1, 2, 3, 4, 5, 6]], True),
+        ([[1, 2, 3, 4, 5, 6], [1]], True),
+        ([[1, 2, 3, 4]], False),
+        ([1, 2, 3, 4, 5, 6], False),
+        ("polygon", False),
+        ({"counts": [0, 6144], "size": [96, 64]}, True),
+        ({"counts": "04P", "size": [96, 64]}, True),
+        ({"counts": [0, -1], "size": [96, 64]}, False),
+        ({"counts": [0, 6144]}, False),
+        ({"size": [96, 64]}, False),
+        ({"counts": [0, 6144], "size": [96, 64.5]}, False),
+    ],
+)
+def test_a_malformed_segmentation_is_removed(tmp_path, images, value, stays, caplog):
+    found = check(tmp_path, changed(annotations={"segmentation": value}), images)
+    assert ("segmentation" in found["annotations"][-1]) == stays
+    assert ("1 segmentations or keypoints are malformed, the first of annotation 12" in caplog.text) == (not stays)
+
+
+def test_boxes_outside_of_their_images_are_counted(tmp_path, images, caplog):
+    for box in ([64, 0, 1, 1], [0, 80, 1, 1], [-9, 0, 9, 9], [0, -9, 9, 9]):
+        caplog.clear()
+        check(tmp_path, changed(annotations={"bbox": box}), images)  # the last image has 64 x 80 pixels
+        assert "1 boxes are outside of their images, the first is that of annotation 12; nothing can be" in caplog.text
+    caplog.clear()
+    check(tmp_path, changed(annotations={"bbox": [63, 79, 9, 9]}), images)
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(
@@ -73,6 +113,21 @@ def test_a_file_without_crowds_and_areas_is_good(tmp_path, images):
         (changed(annotations={"bbox": [float("nan"), 2, 3, 4]}), "annotation 12 has the box [nan, 2, 3, 4]"),
         (changed(annotations={"bbox": ["a", 2, 3, 4]}), "annotation 12 has the box ['a', 2, 3, 4]"),
         (changed(annotations={"bbox": None}), "annotation 12 has the box None"),
+        (changed(annotations={"bbox": [1, 2, 3, 10**400]}), "annotation 12 has the box [1, 2, 3, a whole number of"),
+        (changed(annotations={"iscrowd": "0"}), "annotation 12 has iscrowd '0'; allowed: 0 and 1"),
+        (changed(annotations={"iscrowd": [0]}), "annotation 12 has iscrowd [0]"),
+        (changed(annotations={"area": "9"}), "annotation 12 has the area '9'; allowed: a number, or leave it out"),
+        (changed(annotations={"area": float("nan")}), "annotation 12 has the area nan"),
+        (changed(annotations={"ignore": 1}), 'annotation 12 has the key "ignore"'),
+        (changed(annotations={"id": [1]}), "id of annotation is [1]; allowed: a number or a text"),
+        (changed(annotations={"image_id": {}}), "image_id of annotation 12 is {}; allowed: a number or a text"),
+        (changed(annotations={"category_id": None}), "category_id of annotation 12 is None"),
+        (changed(images={"width": "64"}), "width of image 15 is '64'; allowed: a number"),
+        (changed(images={"height": None}), "height of image 15 is None; allowed: a number"),
+        (changed(images={"height": float("inf")}), "height of image 15 is inf; allowed: a number"),
+        (changed(images={"file_name": 7}), "file_name of image 15 is 7; allowed: a text"),
+        (changed(images={"id": "a"}), "some ids of 'images' are numbers and some are texts"),
+        (changed(annotations={"category_id": "x" * 1000}), "has category 'xxx"),
     ],
     ids=lambda value: value if isinstance(value, str) else "file",
 )
@@ -81,11 +136,12 @@ def test_a_mistake_is_one_line(tmp_path, images, content, words):
         check(tmp_path, content, images)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
 
 
 def test_what_does_not_exist_is_named(tmp_path, images):
     with pytest.raises(InputError, match=r"no annotation file .*no.json; give the path"):
-        check_annotations(tmp_path / "no.json", images)
+        read_annotations(tmp_path / "no.json", images)
     with pytest.raises(InputError, match=r"no image folder .*nowhere"):
         check(tmp_path, GOOD, tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"none of the images of data.json is in "):

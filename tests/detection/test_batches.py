@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 pytest.importorskip("detectron2", reason="the detectors need detectron2, which is not on PyPI")
 
-from detectron2.data import DatasetMapper
-
 from fbnetv3 import InputError
 from fbnetv3.detection.batches import TrainingBatches, epoch_batches, evaluation_loader, iterate_batches
 from fbnetv3.detection.datasets import load_records
+from fbnetv3.detection.images import ImageMapper
 from fbnetv3.training.process_rank import ProcessRank
 from tests.detection import coco_data
 
@@ -42,7 +41,7 @@ def test_passes_differ_and_leave_no_image_out_for_ever():
 
 
 def batches_of(folder, pair, process=ALONE, seed=0, batch=2, count=8):
-    mapper = DatasetMapper(coco_data.config(folder, pair), True)
+    mapper = ImageMapper(coco_data.config(folder, pair), True)
     return TrainingBatches(load_records(coco_data.data_of(folder)), mapper, batch, seed, count, process)
 
 
@@ -135,6 +134,6 @@ def test_a_training_without_any_readable_image_ends_in_one_line(data, pair, work
 
 def test_an_evaluation_sees_every_image_once_and_a_damaged_one_as_an_empty_list(data, pair):
     coco_data.truncate(data, 4)
-    mapper = DatasetMapper(coco_data.config(data, pair), False)
+    mapper = ImageMapper(coco_data.config(data, pair), False)
     found = list(evaluation_loader(load_records(coco_data.data_of(data)), mapper, 0))
     assert [[record["image_id"] for record in batch] for batch in found] == [[10], [11], [12], [13], [], [15]]

@@ -7,6 +7,8 @@ import pytest
 
 pytest.importorskip("detectron2", reason="the detectors need detectron2, which is not on PyPI")
 
+from detectron2.data.datasets import load_coco_json
+
 from fbnetv3 import InputError
 from fbnetv3.detection import datasets
 from fbnetv3.detection.datasets import (
@@ -52,13 +54,46 @@ def test_a_name_without_data_is_one_line(name, words):
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_only_detectron2_refuses_is_one_line(data):
+def test_other_classes_under_a_name_that_detectron2_knows_are_one_line(data):
+    name = coco_data.data_of(data)
+    load_records(name)
     content = coco_data.description()
-    content["annotations"][-1]["ignore"] = 1
+    content["categories"][0]["name"] = "cube"
     coco_data.write_data(data, content)
     with pytest.raises(InputError, match=r"detectron2 refuses data\.json") as error:
-        load_records(coco_data.data_of(data))
+        load_records(name)
     assert "\n" not in str(error.value)
+
+
+def test_records_are_those_of_detectron2(data):
+    content = coco_data.description()
+    polygon, short = [1, 2, 30, 2, 30, 40], [1, 2, 3, 4]
+    content["annotations"][0]["segmentation"] = [polygon, short]
+    content["annotations"][1] |= {"iscrowd": 1, "segmentation": {"counts": [0, 64 * 96], "size": [96, 64]}}
+    content["annotations"][2]["keypoints"] = [1, 2, 2, 3, 4, 1]
+    content["annotations"][3]["segmentation"] = []
+    content["images"].reverse()
+    coco_data.write_data(data, content)
+    found = load_records(coco_data.data_of(data))
+    expected = load_coco_json(str(data / "data.json"), str(data / "images"), "the same data")
+    for record in found:
+        for row in record["annotations"]:
+            assert row.pop("area") == row["bbox"][2] * row["bbox"][3]
+    assert found == expected
+    assert [row.get("segmentation") for row in found[0]["annotations"]] == [[polygon]]
+
+
+def test_a_box_with_a_malformed_segmentation_is_trained_on(data, caplog):
+    content = coco_data.description()
+    for row, value in zip(content["annotations"], ([[1, 2]], "none", {"counts": 1}, [1, 2, 3]), strict=False):
+        row["segmentation"] = value
+    content["annotations"][4]["keypoints"] = [1, None, 2]
+    coco_data.write_data(data, content)
+    records = load_records(coco_data.data_of(data))
+    assert [len(record["annotations"]) for record in records] == [1, 2, 3, 1, 2, 3]
+    assert not any({"segmentation", "keypoints"} & row.keys() for record in records for row in record["annotations"])
+    assert "5 segmentations or keypoints are malformed, the first of annotation 1; only the box is used" in caplog.text
+    assert len(keep_annotated(records, "data")) == 6
 
 
 def test_images_without_boxes_are_not_trained_on(data, caplog):
@@ -74,7 +109,7 @@ def test_images_without_boxes_are_not_trained_on(data, caplog):
         kept = keep_annotated(records, name)
     assert [record["image_id"] for record in kept] == [12, 13, 14, 15]
     assert "2 of 6 images have no box and are not trained on" in caplog.text
-    with pytest.raises(InputError, match=r"data.json has no image with a box"):
+    with pytest.raises(InputError, match=r"data.json has no image with a box that does not mark a crowd"):
         keep_annotated(records[:2], name)
 
 

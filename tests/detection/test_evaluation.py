@@ -9,12 +9,15 @@ from torch import nn
 
 pytest.importorskip("detectron2", reason="the detectors need detectron2, which is not on PyPI")
 
+from detectron2.evaluation import COCOEvaluator, inference_on_dataset
 from detectron2.structures import Boxes, Instances
 
 from fbnetv3 import InputError
+from fbnetv3.detection.batches import evaluation_loader
 from fbnetv3.detection.datasets import load_records
 from fbnetv3.detection.detector_weights import load_detector
 from fbnetv3.detection.evaluation import evaluate
+from fbnetv3.detection.images import ImageMapper
 from tests.detection import coco_data
 
 
@@ -57,6 +60,53 @@ def test_ap_by_hand(cfg, records):
     # All boxes of one class and none of the other: the mean over both classes is a half.
     half = evaluate(cfg, Oracle(records, classes=(1,)))
     assert (half["AP-disc"], half["AP-box"], half["AP"]) == pytest.approx((0, 100, 50))
+
+
+def test_an_annotation_with_the_id_0_counts(cfg, records, pair, tmp_path):
+    """pycocotools takes the id 0 for "no match"."""
+    for shift in (0, 1, 5):
+        content = coco_data.description()
+        for row in content["annotations"]:
+            row["id"] -= shift
+        coco_data.write_data(tmp_path / str(shift), content)
+        shifted = coco_data.config(tmp_path / str(shift), pair)
+        found = evaluate(shifted, Oracle(load_records(coco_data.data_of(tmp_path / str(shift)))))
+        assert coco_data.same(found, evaluate(cfg, Oracle(records)))
+        assert found["AP"] == pytest.approx(100)
+
+
+def test_the_numbers_are_those_of_detectron2_on_the_file(data, pair):
+    cfg = coco_data.config(data, pair, MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.0)
+    content = coco_data.description()
+    content["annotations"][4]["iscrowd"] = 1
+    content["annotations"][5]["area"] = 3000  # an area of its own, which makes the box a medium one
+    coco_data.write_data(data, content)
+    records, model = load_records(coco_data.data_of(data)), load_detector(cfg)[0].eval()
+    oracle = Oracle(records)
+
+    class Both(nn.Module):
+        """The true boxes, and before them the many of an untrained detector."""
+
+        def forward(self, batch):
+            (true,), (untrained,) = oracle(batch), model(batch)
+            true["instances"].scores *= 0.1
+            return [{"instances": Instances.cat([true["instances"], untrained["instances"]])}]
+
+    evaluator = COCOEvaluator(coco_data.data_of(data), ("bbox",), False, None, use_fast_impl=False)
+    loader = evaluation_loader(records, ImageMapper(cfg, False), 0)
+    expected = inference_on_dataset(Both().eval(), loader, evaluator)["bbox"]
+    found = evaluate(cfg, Both())
+    assert coco_data.same(found, {key: float(value) for key, value in expected.items()})
+    assert 0 < found["AP"] < 100
+
+
+def test_crowds_alone_have_no_ap(data, pair):
+    content = coco_data.description()
+    for row in content["annotations"]:
+        row["iscrowd"] = 1
+    coco_data.write_data(data, content)
+    found = evaluate(coco_data.config(data, pair), Oracle(load_records(coco_data.data_of(data))))
+    assert all(math.isnan(value) for value in found.values())
 
 
 def test_records_that_are_given_are_not_read_again(cfg, records, monkeypatch):

@@ -159,5 +159,5 @@ def test_16_bit_grey_and_transparent_images_of_a_set(tmp_path):
     assert np.array_equal(np.array(decode(lambda: Image.open(tmp_path / "grey.png"), "here")), grey // 257)
     Image.new("RGBA", (2, 2), (9, 9, 9, 0)).save(tmp_path / "clear.png")
     assert decode(lambda: Image.open(tmp_path / "clear.png"), "here").getpixel((0, 0)) == (255, 255, 255)
-    with pytest.raises(InputError, match="^here: the image has pixels of Pillow's mode F"):
+    with pytest.raises(InputError, match=r"^here: the image has pixels of Pillow's mode F"):
         decode(lambda: Image.new("F", (2, 2)), "here")
