@@ -72,8 +72,8 @@ def test_costs_equal_fvcore_and_hooks_on_built_networks(name, count):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*list_spaces()} - {"recipe_only"}))
-def test_costs_equal_fvcore_and_hooks_on_hundreds_of_built_networks(name):
-    check_built(name, 8, 3, 200)
+def test_costs_equal_fvcore_and_hooks_on_many_built_networks(name):
+    check_built(name, 6, 3, 60)
 
 
 @pytest.mark.parametrize("name", list_spaces())
