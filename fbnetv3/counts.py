@@ -1,9 +1,12 @@
-"""Counts of FLOPs and parameters as people write them: 450M, 1.2G, 800K."""
+"""Numbers that people give: counts of FLOPs and parameters (450M, 1.2G, 800K), and seeds."""
 
 from __future__ import annotations
 
-from fbnetv3.errors import InputError
+import operator
 
+from fbnetv3.errors import InputError, quote
+
+LEAST_SEED, MAX_SEED = -(2**63), 2**64 - 1  # of torch's generators; NumPy's begin at 0
 UNITS = {"K": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -25,3 +28,18 @@ def parse_count(text: str, option: str) -> float:
     if not 0 < value < float("inf"):
         raise InputError(f"{option} is {text!r}; give a count such as 450M, 1.2G or 1000000")
     return value
+
+
+def check_seed(seed: int, least: int = 0) -> int:
+    """Return a seed as a Python integer.
+
+    Raises:
+        InputError: it is no whole number from `least` to `MAX_SEED`.
+    """
+    try:
+        number = operator.index(seed)  # NumPy's integers too
+    except TypeError:
+        number = least - 1
+    if not least <= number <= MAX_SEED:
+        raise InputError(f"seed is {quote(seed)}; give a whole number from {least} to {MAX_SEED}")
+    return number

@@ -10,23 +10,29 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass as plain_dataclass
+from numbers import Real
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, Protocol, TypeGuard, get_args
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from fbnetv3.arch import Arch
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, quote
 from fbnetv3.schema import STRICT, parse_json, read
 from fbnetv3.training.recipe import Recipe
 
 SCHEMA = 2
 REPEATS = 0  # number of the round that trains some candidates of round 1 a second time, with another seed
 Status = Literal["ok", "diverged", "failed"]
+Natural = Annotated[int, Field(ge=0, lt=2**63)]  # NumPy's integers have no more
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Place = tuple[int, int]  # round and index: identifies a trial within a search
+Fault = Callable[["Trial"], str]
 
 
 class Candidate(NamedTuple):
@@ -45,7 +51,7 @@ class Outcome:
     """What one training gave.
 
     Attributes:
-        acc1: validation accuracy in percent after every epoch; empty unless the status is `ok`.
+        acc1: validation accuracy in percent after every epoch, from 0 to 100; empty unless the status is `ok`.
         status: `diverged` means that the loss became infinite or NaN, which says something about the candidate. `failed`
             means that the training ended for another reason, which says nothing about it.
         seconds: wall time of the training.
@@ -66,18 +72,44 @@ class Evaluator(Protocol):
         ...
 
 
+def fault_of(status: object, acc1: object, seconds: object, epochs: int) -> str:
+    """Return why this cannot be the outcome of a training of `epochs` epochs, or nothing if it can.
+
+    The accuracies count only if the status is `ok`.
+    """
+    if not isinstance(status, str) or status not in get_args(Status):
+        return f"the status is {quote(status)}; allowed: {', '.join(get_args(Status))}"
+    if not _is_number(seconds) or not 0 <= seconds < math.inf:
+        return f"the seconds are {quote(seconds)}; allowed: a number of at least 0"
+    if status != "ok":
+        return ""
+    if not isinstance(acc1, Sized) or not isinstance(acc1, Iterable) or isinstance(acc1, str | bytes | Mapping):
+        return f"the accuracies are {quote(acc1)}; allowed: a tuple with a number for every epoch"
+    if len(acc1) != epochs:
+        return f"there are {len(acc1)} accuracies for {epochs} epochs; allowed: one for every epoch"
+    for epoch, value in enumerate(acc1, 1):
+        if not _is_number(value) or not 0 <= value <= 100:
+            return f"the accuracy after epoch {epoch} is {quote(value)}; allowed: percent, from 0 to 100"
+    return ""
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True, config=STRICT)
 class Trial:
     """One training of one candidate: why it was made, and what it gave."""
 
-    round: int  # from 1; `REPEATS` for a second training of a candidate of round 1
-    index: int  # place in the round, from 0
-    candidate: list[int]  # index row in the search space
-    seed: int
-    epochs: int
-    flops: int  # in the convention of the search's constraint
-    params: int
-    predicted: list[float] | None  # mean and std when it was chosen; None where no predictor chose it
+    round: Natural  # from 1; `REPEATS` for a second training of a candidate of round 1
+    index: Natural  # place in the round, from 0
+    candidate: list[Natural]  # index row in the search space
+    seed: Natural
+    epochs: Annotated[Natural, Field(ge=1)]
+    flops: Natural  # in the convention of the search's constraint
+    params: Natural
+    # Mean and std when it was chosen; None where no predictor chose it.
+    predicted: Annotated[list[Finite], Field(min_length=2, max_length=2)] | None
     acc1: list[float]  # validation accuracy in percent after every epoch; empty unless ok
     status: Status
     seconds: float  # wall time; equal searches may differ in it
@@ -115,16 +147,18 @@ class Ledger:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, path: str | Path, config: str) -> Iterator[Ledger]:
+    def open(cls, path: str | Path, config: str, fault: Fault | None = None) -> Iterator[Ledger]:
         """Create the ledger of a configuration, or continue it, and lock it against a second process.
 
         Args:
             path: the file; its folder is created if necessary.
             config: fingerprint of the search's configuration. A ledger of another configuration is refused.
+            fault: returns why a trial cannot be one of this search, or nothing if it can.
 
         Raises:
-            InputError: another process uses the ledger, it belongs to another configuration, or it is damaged. A last
-                line that a crash cut off is no damage: the line is removed and its trial is trained again.
+            InputError: another process uses the ledger, it belongs to another configuration, it is damaged, or it holds a trial
+                of another search. A last line that a crash cut off is no damage: the line is removed and its trial is
+                trained again.
         """
         path = Path(path)
         try:
@@ -148,7 +182,7 @@ class Ledger:
                 _append(file, header)
             elif (found := complete.split(b"\n", 1)[0].decode(errors="replace")) + "\n" != header:
                 raise InputError(_wrong_header(path, found))
-            yield cls(path, _parse(path, complete), file)
+            yield cls(path, _parse(path, complete, fault), file)
 
     def append(self, trial: Trial) -> None:
         """Add a trial, or replace the failed one at its place. The trial is on the disk when this returns.
@@ -163,11 +197,14 @@ class Ledger:
         self._trials[trial.place] = trial
 
 
-def read_ledger(path: str | Path) -> list[Trial]:
+def read_ledger(path: str | Path, fault: Fault | None = None) -> list[Trial]:
     """Return the trials of a ledger without locking it, so that a running search can be watched.
 
+    Args:
+        fault: as in `Ledger.open`.
+
     Raises:
-        InputError: no such file, or a damaged one.
+        InputError: no such file, a damaged one, or one with a trial of another search.
     """
     path = Path(path)
     try:
@@ -175,7 +212,10 @@ def read_ledger(path: str | Path) -> list[Trial]:
     except OSError as error:
         raise InputError(f"cannot read the ledger {path}: {error.strerror}; give the folder of a search") from None
     # What follows the last line break is a line that is being written, or that a crash cut off.
-    return list(_parse(path, content[: content.rfind(b"\n") + 1]).values())
+    complete = content[: content.rfind(b"\n") + 1]
+    if complete and not complete.startswith(f'{{"ledger": {SCHEMA}, '.encode()):
+        raise InputError(_wrong_header(path, complete.split(b"\n", 1)[0].decode(errors="replace")))
+    return list(_parse(path, complete, fault).values())
 
 
 def _append(file: BinaryIO, line: str) -> None:
@@ -194,19 +234,26 @@ def _wrong_header(path: Path, found: str) -> str:
     return f"{path} belongs to another configuration, or is damaged; give another folder"
 
 
-def _parse(path: Path, content: bytes) -> dict[Place, Trial]:
+def _parse(path: Path, content: bytes, fault: Fault | None) -> dict[Place, Trial]:
     trials: dict[Place, Trial] = {}
     for number, line in enumerate(content.splitlines()[1:], 2):
-        # An older version wrote NaN for the accuracy of an evaluator that answered so.
-        row = parse_json(
-            line, f"{path}: line {number} is damaged; restore the file, or start in another folder", nan=True
-        )
-        trial = read(Trial, row, f"{path}: line {number}")
+        where, advice = f"{path}: line {number}", "restore the file, or start in another folder"
+        # Earlier versions wrote the NaN of a custom evaluator.
+        row = parse_json(line, f"{where} is damaged; {advice}", nan=True)
+        trial = _as_recorded(read(Trial, row, where))
+        if fault and (text := fault(trial)):
+            raise InputError(f"{where}: {text}; {advice}")
         before = trials.setdefault(trial.place, trial)
         # Only a failed training may be repeated; any other second line for a place means that two files were mixed.
         if before is not trial and before.status != "failed":
-            raise InputError(
-                f"{path}: line {number} repeats trial {trial.index} of round {trial.round}; restore the file"
-            )
+            raise InputError(f"{where} repeats trial {trial.index} of round {trial.round}; {advice}")
         trials[trial.place] = trial
     return trials
+
+
+def _as_recorded(trial: Trial) -> Trial:
+    """Return a trial whose accuracies can be used. One whose outcome is wrong is a failed one, which is trained again."""
+    wrong = fault_of(trial.status, trial.acc1, trial.seconds, trial.epochs)
+    if wrong:
+        return dataclasses.replace(trial, status="failed", acc1=[], seconds=0.0, error=f"recorded wrongly: {wrong}")
+    return trial if trial.status == "ok" else dataclasses.replace(trial, acc1=[])

@@ -22,7 +22,7 @@ from fbnetv3.benchmarks.search.comparison_cases import plan_cases
 from fbnetv3.benchmarks.search.comparison_figure import plot
 from fbnetv3.benchmarks.statistics import paired_difference
 from fbnetv3.benchmarks.tables import Table
-from fbnetv3.counts import parse_count
+from fbnetv3.counts import MAX_SEED, parse_count
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 from fbnetv3.progress import Report, show_progress
@@ -62,7 +62,7 @@ def measure(
         str, typer.Option(help="Methods, separated by commas. `all` has the ablations of NARS too.")
     ] = "nars,random,tpe,evolution",
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, which begin at --first-seed.")] = 5,
-    first_seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    first_seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The first seed.")] = 0,
     trainings: Annotated[
         str | None,
         typer.Option(help='Numbers of trainings of every method, such as "40 144"; by default the preset\'s, or 40.'),

@@ -12,6 +12,7 @@ from fbnetv3.benchmarks.catalogue import CATALOGUE, Entry
 from fbnetv3.cli.detection import coco
 from fbnetv3.cli.networks import Model, Pair, WeightsOption, Zoo, weight_file
 from fbnetv3.cli.show import Json, print_rows, progress_bar
+from fbnetv3.counts import MAX_SEED
 
 ROOMS = {
     "paper": "Counts: compared with the paper's",
@@ -77,7 +78,9 @@ def imagenet_split(
     held_out: Annotated[
         int, typer.Option(min=1, help="Number of training images that are held out for validation.")
     ] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice. The paper's own sample is not published.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Seed of the choice. The paper's own sample is not published.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Write the search's data of section 4 as lists of files. `fbnetv3 train --data list:OUT:DATA` trains on them."""

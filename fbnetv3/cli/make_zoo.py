@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fbnetv3.cli.show import Json, complete, out, print_rows, progress_bar
+from fbnetv3.counts import MAX_SEED
 
 TRAININGS = "Trainings"
 
@@ -33,7 +34,7 @@ def make_zoo(
         str | None,
         typer.Option(help="Data that the candidates are trained on. The default is that of the search's preset."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the search.")] = 0,
     device: Annotated[
         str, typer.Option(help="Device of all trainings: cpu, cuda or cuda:N.", rich_help_panel=TRAININGS)
     ] = "cpu",

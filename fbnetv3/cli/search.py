@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from fbnetv3.cli.show import Json, complete, out, print_rows, progress_bar
-from fbnetv3.counts import parse_count
+from fbnetv3.counts import MAX_SEED, parse_count
 from fbnetv3.errors import InputError, available
 
 BUDGET, TRAININGS, WHERE = "Budget", "Trainings", "Where trainings run"
@@ -58,6 +58,13 @@ Gpus = Annotated[
         rich_help_panel=WHERE,
     ),
 ]
+TrialTimeout = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds after which a training that has not ended is stopped and recorded as failed. The default is no limit.",
+        rich_help_panel=WHERE,
+    ),
+]
 
 
 @app.command("run")
@@ -70,7 +77,9 @@ def search_run(
             autocompletion=complete("fbnetv3.search.nars.config", "list_presets"),
         ),
     ] = "quickstart",
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the search. The default is the preset's.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of the search. The default is the preset's.")
+    ] = None,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also run random search with the same number of trainings.")
     ] = False,
@@ -134,13 +143,14 @@ def search_run(
     ray_address: RayAddress = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
+    trial_timeout: TrialTimeout = None,
 ) -> None:
     """Search a pair of architecture and recipe, train it, and write a report."""
     from fbnetv3.search.execution.settings import ExecutorSettings
     from fbnetv3.search.nars.config import load_preset
     from fbnetv3.search.sessions import run_search
 
-    settings, config = ExecutorSettings(executor, workers, ray_address, cpus, gpus), load_preset(preset)
+    settings, config = ExecutorSettings(executor, workers, ray_address, cpus, gpus, trial_timeout), load_preset(preset)
     changes: dict[str, Any] = {"baseline": baseline or config.baseline}
     given = {"seed": seed, "data": data, "device": device, "readers": readers, "processes": processes}
     changes |= {key: value for key, value in given.items() if value is not None}
@@ -164,12 +174,13 @@ def search_resume(
     ray_address: RayAddress = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
+    trial_timeout: TrialTimeout = None,
 ) -> None:
     """Continue a search that was stopped or killed. The result is the same as that of an uninterrupted search."""
     from fbnetv3.search.execution.settings import ExecutorSettings
     from fbnetv3.search.sessions import resume_search
 
-    settings = ExecutorSettings(executor, workers, ray_address, cpus, gpus)
+    settings = ExecutorSettings(executor, workers, ray_address, cpus, gpus, trial_timeout)
     with progress_bar() as progress:
         results = resume_search(folder, executor=settings, progress=progress)
     _print_results(results, folder)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fbnetv3.cli.show import Json, complete, out, print_rows, progress_bar
+from fbnetv3.counts import MAX_SEED
 
 Space = Annotated[
     str,
@@ -51,7 +52,7 @@ def latency_table(
         int | None,
         typer.Option(min=1, help="Measure only the blocks of so many random architectures. The default is all blocks."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random architectures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the random architectures.")] = 0,
 ) -> None:
     """Measure every block of a space's architectures on this machine, on one thread, for --max-latency."""
     import numpy as np

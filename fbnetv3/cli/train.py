@@ -14,6 +14,7 @@ import typer
 
 from fbnetv3.cli.networks import MODEL_NAMES
 from fbnetv3.cli.show import complete, err, print_rows, progress_bar
+from fbnetv3.counts import MAX_SEED
 from fbnetv3.errors import InputError
 
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ def train(
     ] = 0,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Seed of the training. The default is the pair's, or 0.", rich_help_panel=ENGINE),
+        typer.Option(
+            min=0, max=MAX_SEED, help="Seed of the training. The default is the pair's, or 0.", rich_help_panel=ENGINE
+        ),
     ] = None,
     epochs: Annotated[
         int | None,

@@ -21,6 +21,7 @@ from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
 from torch import Tensor, nn
 
 from fbnetv3.arch import Arch
+from fbnetv3.counts import check_seed
 from fbnetv3.detection.detector_parts import BoxHead, RPNHead, build_backbone, check_halving, load_arch
 from fbnetv3.errors import InputError
 from fbnetv3.training.engine import seeded
@@ -63,8 +64,12 @@ def build_seeded(cfg: CfgNode) -> nn.Module:
 
 
 def seed_of(cfg: CfgNode) -> int:
-    """Return the seed of a config. detectron2's default of -1 means a random seed there, and 0 here."""
-    return max(int(cfg.SEED), 0)
+    """Return the seed of a config. detectron2's default of -1 means a random seed there, and 0 here.
+
+    Raises:
+        InputError: it is too large.
+    """
+    return check_seed(max(int(cfg.SEED), 0))
 
 
 def convert_norms(module: Any, norm: str, device: str = "cpu") -> Any:

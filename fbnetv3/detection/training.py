@@ -129,7 +129,7 @@ def _seed_step(seed: int, rank: int) -> StepHook:
 
     def seed_step(trainer: Any) -> None:
         # The factors are primes, larger than any count of steps and of processes: no two steps share a seed.
-        torch.manual_seed((seed * 1_000_003 + trainer.iter) * 10_007 + rank)
+        torch.manual_seed(((seed * 1_000_003 + trainer.iter) * 10_007 + rank) % 2**64)
 
     return seed_step
 

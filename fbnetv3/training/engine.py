@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from fbnetv3.counts import LEAST_SEED, check_seed
 from fbnetv3.errors import InputError
 
 
@@ -62,8 +63,12 @@ def cpu_threads(count: int) -> Iterator[None]:
 
 
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Return what `build` returns when torch's global generator starts at `seed`. The generator is restored afterwards."""
+    """Return what `build` returns when torch's global generator starts at `seed`. The generator is restored afterwards.
+
+    Raises:
+        InputError: the seed is no whole number from -2**63 to 2**64 - 1.
+    """
     # The weights of a new network are drawn on the CPU, so no CUDA generator is saved (which would initialise CUDA).
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(check_seed(seed, LEAST_SEED))
         return build()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fbnetv3.counts import check_seed
 from fbnetv3.errors import InputError
 from fbnetv3.layers import use_channels_last
 from fbnetv3.training.accuracy import measure
@@ -64,8 +65,9 @@ class Trainer:
         """Prepare `model`, in place, for its first step.
 
         Raises:
-            InputError: a batch that cannot be divided among the processes, or into the engine's parts.
+            InputError: a batch that cannot be divided among the processes, or into the engine's parts; no seed.
         """
+        seed = check_seed(seed)
         process, device = current_process(), torch.device(engine.device)
         batch = min(recipe.batch_size, data.count("train"))
         if (local := process.local_batch(batch)) % engine.accumulate:

@@ -1,26 +1,32 @@
 """What an executor is, and the simplest one, which runs trials in this process.
 
-An executor yields the outcome of every job when it is there. A training that raises, or whose process dies each time it is
-tried, gives an outcome with status `failed`. Only an `InputError`, which is a mistake in the configuration, ends the search.
-The result of a search does not depend on its executor.
+An executor yields the outcome of every job when it is there. A training that raises, whose process dies each time it is
+tried, that exceeds the time limit, or whose evaluator answers with no possible outcome, gives an outcome with status `failed`.
+Only an `InputError`, which is a mistake in the configuration, ends the search. The result of a search does not depend on its
+executor.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Hashable, Iterator, Mapping
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from fbnetv3.errors import InputError
-from fbnetv3.search.trial import Candidate, Evaluator, Outcome
+from fbnetv3.errors import InputError, quote
+from fbnetv3.search.trial import Candidate, Evaluator, Outcome, fault_of
 from fbnetv3.training.engine import cpu_threads
 
 logger = logging.getLogger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
 DIED = "its process died every time it was tried; perhaps the memory was too small"
+LATE = (
+    "it was not ready after the time limit of {:g} seconds; a training that needs longer needs a larger --trial-timeout"
+)
 ERROR_LENGTH = 500  # characters of an error text that are kept
+LAST_CODE = 128  # larger exit codes are those of signals, such as 143 of SIGTERM
 
 
 class Job(NamedTuple):
@@ -42,19 +48,42 @@ class Executor(Protocol):
 def evaluate(evaluator: Evaluator, job: Job) -> Outcome:
     """Return the outcome of one job, which runs on one thread.
 
-    It is `failed` if the evaluator raises anything but an `InputError`, which is passed on.
+    It is `failed` if the evaluator raises anything but an `InputError`, which is passed on, or answers with something else
+    than an outcome of this job.
     """
     start = time.monotonic()
     try:
         # Results are equal to the last bit only for the same number of threads.
         with cpu_threads(1):
-            return evaluator(*job)
+            answer = evaluator(*job)
+        return checked(answer, job[1])
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # A training that a signal stopped ends with the signal's code. It must end this process too.
+        if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > LAST_CODE:
+            raise
         logger.warning("a training failed", exc_info=True)
-        text = " ".join(f"{type(error).__name__}: {error}".split())[:ERROR_LENGTH]
+        text = _one_line(f"{type(error).__name__}: {error}").removesuffix(":")
         return Outcome((), "failed", round(time.monotonic() - start, 3), text)
+
+
+def checked(answer: Any, epochs: int) -> Outcome:
+    """Return what an evaluator answered. If that is no outcome of so many epochs, return a failure that quotes it."""
+    try:
+        # Any object with these attributes will do.
+        acc1, status, seconds, error = answer.acc1, answer.status, answer.seconds, getattr(answer, "error", "")
+    except AttributeError:
+        return Outcome((), "failed", 0.0, f"the evaluator answered with {quote(answer)}; it must return an Outcome")
+    values = list(itertools.islice(acc1, epochs + 1)) if isinstance(acc1, Iterator) else acc1
+    if wrong := fault_of(status, values, seconds, epochs):
+        return Outcome((), "failed", 0.0, _one_line(f"the evaluator answered with {quote(answer)}: {wrong}"))
+    measured = tuple(map(float, values)) if status == "ok" else ()
+    return Outcome(measured, status, float(seconds), _one_line(str(error)))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:ERROR_LENGTH]
 
 
 class InProcess:

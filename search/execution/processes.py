@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import multiprocessing
 import os
@@ -11,13 +12,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor, TimeoutError, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 from fbnetv3.errors import InputError
-from fbnetv3.search.execution.executor import DIED, Job, Key
+from fbnetv3.search.execution.executor import DIED, LATE, Job, Key
 from fbnetv3.search.execution.serialise import evaluate_pickled, pickled
 from fbnetv3.search.trial import Evaluator, Outcome
 
@@ -34,15 +36,20 @@ class ProcessPool:
     each process keeps it busy, however slowly the outcomes are taken.
 
     Args:
+        evaluator: the evaluator, or what `pickled` made of it.
         retries: how often a job is repeated whose process died.
+        limit: seconds after which the process of a job is killed. The job has failed then, and is not repeated. The first job
+            of a process also loads its data in this time.
 
     Raises:
         InputError: the evaluator cannot be pickled.
     """
 
-    def __init__(self, evaluator: Evaluator, workers: int, retries: int = RETRIES) -> None:
-        self.retries = retries
-        self._evaluator = pickled(evaluator)
+    def __init__(
+        self, evaluator: Evaluator | bytes, workers: int, retries: int = RETRIES, limit: float | None = None
+    ) -> None:
+        self.retries, self.limit = retries, limit
+        self._evaluator = evaluator if isinstance(evaluator, bytes) else pickled(evaluator)
         # Processes of the caller, which must survive when this pool stops its own.
         self._foreign = multiprocessing.active_children()
         self._pools: list[ProcessPoolExecutor | None] = [None] * workers
@@ -67,36 +74,53 @@ class ProcessPool:
         place, start = self._idle.get(), time.monotonic()
         try:
             for _ in range(self.retries + 1):
-                self._start(place)
+                process = self._start(place)
                 try:
-                    return self._call(place, evaluate_pickled, self._evaluator, job)
+                    return self._call(place, evaluate_pickled, self._evaluator, job, limit=self.limit)
                 except BrokenProcessPool:
                     logger.warning("a worker process died; its training is tried %d times", self.retries + 1)
+                except TimeoutError:
+                    self._kill(place, process)
+                    return Outcome((), "failed", round(time.monotonic() - start, 3), LATE.format(self.limit))
             return Outcome((), "failed", round(time.monotonic() - start, 3), DIED)
         finally:
             self._idle.put(place)
 
-    def _start(self, place: int) -> None:
-        """Make sure that the process at a place lives: a process that cannot even start must not count as a failed training."""
+    def _start(self, place: int) -> int:
+        """Return the id of the process at a place, and make sure that it lives.
+
+        A process that cannot even start must not count as a failed training.
+        """
         for _ in range(self.retries + 1):
             if self._pools[place] is None:
                 # Spawn, because a fork of a process that has run torch's threads may hang.
                 context = multiprocessing.get_context("spawn")
                 self._pools[place] = ProcessPoolExecutor(1, context, _start_worker)
             with contextlib.suppress(BrokenProcessPool):
-                self._call(place, os.getpid)
-                return
+                return self._call(place, os.getpid)
         raise InputError(
-            "worker processes cannot start: a script that searches with several workers does so under "
+            "worker processes cannot start: a script that searches with several workers or a time limit does so under "
             'if __name__ == "__main__"; if it does, the memory may be too small: use fewer workers'
         )
 
-    def _call(self, place: int, function: Callable[..., T], *args: object) -> T:
+    def _kill(self, place: int, process: int) -> None:
+        """Kill the process at a place, which hangs, and what it has started."""
+        logger.warning("a training is stopped: it has taken more than %g seconds", self.limit)
+        pool, self._pools[place] = self._pools[place], None
+        for one in [process, *_descendants(process)]:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                # A process that hangs need not react to any other signal.
+                os.kill(one, signal.SIGKILL)
+        if pool is not None:
+            pool.shutdown()
+
+    def _call(self, place: int, function: Callable[..., T], *args: object, limit: float | None = None) -> T:
         """Call a function in the process at a place.
 
         Raises:
             BrokenProcessPool: the process died; the place is empty then.
             CancelledError: the pool has stopped.
+            TimeoutError: the function has not returned after `limit` seconds.
         """
         try:
             with self._lock:
@@ -104,7 +128,7 @@ class ProcessPool:
                 if self._stopped or pool is None:
                     raise CancelledError
                 future = pool.submit(function, *args)
-            return future.result()
+            return future.result(limit)
         except BrokenProcessPool:
             self._pools[place] = None
             raise
@@ -137,6 +161,27 @@ def _start_worker() -> None:
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _descendants(process: int) -> list[int]:
+    """Return the processes that a process has started, and those that these have started; none where there is no /proc."""
+    found: list[int] = []
+    for path in Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has just ended
+            children = [int(child) for child in path.read_text().split()]
+            found += children + [one for child in children for one in _descendants(child)]
+    return found
+
+
+def evaluate_within(limit: float, evaluator: bytes, job: Job) -> Outcome:
+    """Return the outcome of one job, which runs in another process that is killed after `limit` seconds."""
+    return dict(_pool(evaluator, limit).run({0: job}))[0]
+
+
+# The process is kept for the next job, because it has loaded the data.
+@functools.lru_cache(maxsize=1)
+def _pool(evaluator: bytes, limit: float) -> ProcessPool:
+    return ProcessPool(evaluator, 1, limit=limit)
 
 
 def available_workers() -> int:

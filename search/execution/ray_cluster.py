@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from fbnetv3.errors import InputError
 from fbnetv3.search.execution.executor import DIED, Job, Key
-from fbnetv3.search.execution.processes import available_workers
+from fbnetv3.search.execution.processes import available_workers, evaluate_within
 from fbnetv3.search.execution.serialise import evaluate_pickled, pickled
 from fbnetv3.search.trial import Evaluator, Outcome
 
@@ -52,6 +52,7 @@ class RayExecutor:
         gpus: GPUs that a task reserves.
         in_flight: tasks that the cluster is given at a time.
         retries: how often a job is repeated whose worker died or whose node was lost.
+        limit: seconds after which a job has failed. It then runs in a process that its worker starts, and can kill.
 
     Raises:
         InputError: no cluster at the address, or an evaluator that cannot be sent.
@@ -66,6 +67,7 @@ class RayExecutor:
         gpus: float = 0,
         in_flight: int = IN_FLIGHT,
         retries: int = RETRIES,
+        limit: float | None = None,
     ) -> None:
         self.in_flight, self.retries = in_flight, retries
         self._running: Mapping[Any, Any] = {}
@@ -78,7 +80,11 @@ class RayExecutor:
             options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0}
             # The numbers of a trial depend on the number of threads, which libraries read when they are loaded.
             environment = {"env_vars": {"OMP_NUM_THREADS": "1"}}
-            self._task = ray.remote(evaluate_pickled).options(**options, runtime_env=environment)
+
+            def within(evaluator: bytes, job: Job) -> Outcome:
+                return evaluate_pickled(evaluator, job) if limit is None else evaluate_within(limit, evaluator, job)
+
+            self._task = ray.remote(within).options(**options, runtime_env=environment)
             self._evaluator = ray.put(payload)
         except BaseException:
             self.__exit__()

@@ -23,7 +23,7 @@ def pickled(evaluator: Evaluator, dumps: Callable[[Any], bytes] = pickle.dumps) 
     except Exception as error:  # the evaluator's own state may raise anything
         raise InputError(
             f"the evaluator {evaluator!r} cannot be sent to another process: {error}; define it at the top of a module, "
-            "or use one worker"
+            "or use one worker without a time limit"
         ) from None
 
 

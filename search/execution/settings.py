@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import dataclass
 
 from fbnetv3.errors import InputError
@@ -23,9 +24,12 @@ class ExecutorSettings:
         address: of the Ray cluster: HOST:PORT, `auto` (the cluster of this machine) or `local` (start a new one).
         cpus: processors that a trial reserves on its node; by default one for each of its processes.
         gpus: GPUs that a trial reserves; by default none.
+        trial_timeout: seconds after which a training that has not ended is stopped and recorded as failed; by default there is
+            no limit. It runs in a process of its own, which can be killed, so the evaluator must be one that can be pickled.
+            The limit is for trainings that hang: one that is nearly too short makes the result depend on the machine.
 
     Raises:
-        InputError: an executor that does not exist, or settings of Ray for another executor.
+        InputError: an executor that does not exist, settings of Ray for another executor, or a time limit that is no time.
     """
 
     kind: str = "processes"
@@ -33,12 +37,18 @@ class ExecutorSettings:
     address: str | None = None
     cpus: float | None = None
     gpus: float | None = None
+    trial_timeout: float | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ("processes", "ray"):
             raise InputError(f"the executor is {self.kind!r}; allowed: processes, ray")
         if self.kind != "ray" and (self.address, self.cpus, self.gpus) != (None, None, None):
             raise InputError("an address, CPUs and GPUs of a trial are settings of Ray; give --executor ray too")
+        if self.trial_timeout is not None and not 0 < self.trial_timeout <= threading.TIMEOUT_MAX:
+            raise InputError(
+                f"the time limit of a trial is {self.trial_timeout} seconds; give a number above 0 and at most "
+                f"{threading.TIMEOUT_MAX:.0f}, or none"
+            )
 
     def start(self, evaluator: Evaluator, processes: int = 1) -> contextlib.AbstractContextManager[Executor]:
         """Return the executor.
@@ -46,8 +56,10 @@ class ExecutorSettings:
         Args:
             processes: processes that train one candidate together, see `TorchrunEvaluator`.
         """
+        limit = self.trial_timeout
         if processes > 1:
-            evaluator = TorchrunEvaluator(evaluator, processes)
+            # It starts processes in any case, and can stop them.
+            evaluator, limit = TorchrunEvaluator(evaluator, processes, limit), None
         if self.kind == "ray":
             # Ray is an extra, and its import takes seconds.
             from fbnetv3.search.execution.ray_cluster import IN_FLIGHT, RayExecutor
@@ -58,9 +70,12 @@ class ExecutorSettings:
                 cpus=processes if self.cpus is None else self.cpus,
                 gpus=self.gpus or 0,
                 in_flight=self.workers or IN_FLIGHT,
+                limit=limit,
             )
         workers = self.workers or max(1, available_workers() // processes)
-        return InProcess(evaluator) if workers == 1 else ProcessPool(evaluator, workers)
+        # A training in this process could not be stopped.
+        here = workers == 1 and limit is None
+        return InProcess(evaluator) if here else ProcessPool(evaluator, workers, limit=limit)
 
 
 THIS_MACHINE = ExecutorSettings()

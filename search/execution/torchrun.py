@@ -19,10 +19,12 @@ import torch
 
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
-from fbnetv3.search.execution.executor import Job
+from fbnetv3.search.execution.executor import LATE, Job
 from fbnetv3.search.execution.serialise import evaluate_pickled, pickled
 from fbnetv3.search.trial import Candidate, Evaluator, Outcome
 from fbnetv3.training.distributed import process_group
+
+GRACE = 60.0  # seconds that torchrun has for stopping its processes
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,14 @@ class TorchrunEvaluator:
     """Calls an evaluator in `processes` processes that form a process group, as `fit` expects it.
 
     The accuracy depends on the number of processes: each handles a part of every batch, and batch norm sees only that part.
+
+    Attributes:
+        limit: seconds after which the processes are stopped; none by default.
     """
 
     evaluator: Evaluator
     processes: int
+    limit: float | None = None
 
     def __call__(self, candidate: Candidate, epochs: int, seed: int) -> Outcome:
         """Return the outcome on which all processes agree, or the outcome of the first process that did not succeed.
@@ -41,6 +47,7 @@ class TorchrunEvaluator:
         Raises:
             InputError: the evaluator raised it, or the evaluator cannot be pickled.
             RuntimeError: the processes died, or their accuracies differ.
+            TimeoutError: they have not ended after `limit` seconds.
         """
         with tempfile.TemporaryDirectory(prefix="fbnetv3-") as name:
             folder = Path(name)
@@ -85,7 +92,20 @@ class TorchrunEvaluator:
                 command, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
             ) as child,
         ):
-            return child.wait()
+            try:
+                return child.wait(self.limit)
+            except subprocess.TimeoutExpired:
+                _stop(child)
+                raise TimeoutError(LATE.format(self.limit)) from None
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """Stop torchrun. It ends its processes first, and kills those that do not react within half a minute."""
+    child.terminate()
+    try:
+        child.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        child.kill()
 
 
 def main(job: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from fbnetv3.search.nars.batches import Batch, BatchRunner
 from fbnetv3.search.nars.context import Context
-from fbnetv3.search.nars.early_stopping import early_stopping_epoch
+from fbnetv3.search.nars.early_stopping import trial_epochs
 from fbnetv3.search.nars.evolve import Evolved, cautious_score, evolve
 from fbnetv3.search.nars.pretrain import pretrained_predictor, proxy_statistics
 from fbnetv3.search.nars.proposal import Finalist, Proposal
@@ -72,7 +72,7 @@ def stage2(context: Context, predictor: AccuracyPredictor, runner: BatchRunner) 
             if config.repeats:
                 # The same candidates with other seeds: how far rankings can agree at all (Figure 5).
                 runner.run(Batch(REPEATS, pool[chosen[: config.repeats]], epochs))
-            epochs = early_stopping_epoch([t.acc1 for t in trials], config.early_stopping, epochs)
+            epochs = trial_epochs([*trials, *runner.known], config.rounds, config.early_stopping, epochs)
             logger.info("candidates train %d of %d epochs from round 2 on", epochs, context.base.epochs)
         rows = fit_trials(context, predictor, trials, epochs)
     return Stage2Result(rows, epochs)

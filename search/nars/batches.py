@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, quote
 from fbnetv3.progress import Report
 from fbnetv3.search.execution.executor import Executor, Job
-from fbnetv3.search.nars.context import Context
-from fbnetv3.search.space.space import Floats, IntMatrix
-from fbnetv3.search.trial import REPEATS, Ledger, Outcome, Trial, evaluated
+from fbnetv3.search.nars.config import SearchConfig
+from fbnetv3.search.nars.context import Context, trial_seed
+from fbnetv3.search.space.space import Floats, IntMatrix, SearchSpace
+from fbnetv3.search.trial import REPEATS, Fault, Ledger, Outcome, Trial, evaluated
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +53,45 @@ def recorded(batch: Batch, trials: Sequence[Trial], ledger: str) -> dict[int, Tr
     return found
 
 
+def foreign_trial(config: SearchConfig, space: SearchSpace, method: str) -> Fault:
+    """Return the check of the trials in a ledger: why one cannot be a trial of this search, or nothing if it can.
+
+    It needs no trainings and no recipe. Whether a candidate is the one that the search proposes, only the search itself knows.
+
+    Args:
+        method: `nars` or `random`.
+    """
+    # Number of trainings by round.
+    sizes = {REPEATS: config.repeats} | dict.fromkeys(range(1, config.rounds + 1), config.batch)
+    sizes = {1: config.trainings} if method == "random" else sizes | {config.rounds + 1: config.finalists}
+    values = space.sizes.tolist()
+
+    def fault(trial: Trial) -> str:
+        what = f"trial {trial.index} of round {trial.round}"
+        if trial.index >= sizes.get(trial.round, 0):
+            return f"{what} is none of this search, which has {sizes.get(trial.round, 0)} in this round"
+        row = trial.candidate
+        if len(row) != len(values) or any(i >= n for i, n in zip(row, values, strict=True)):
+            return f"{what} has the candidate {quote(row)}, which is no index row of the space {space.name}"
+        seed = trial_seed(config.seed, trial.round, trial.index + _reserved(trial.round))
+        return "" if trial.seed == seed else f"{what} has the seed {trial.seed}, and this search gives it {seed}"
+
+    return fault
+
+
+def _reserved(round: int) -> int:
+    """Return the number of seeds of a round that no trial has."""
+    # Round 0 has the repeats, but its first two seeds belong to the final training and to the pool of random search.
+    return 2 if round == REPEATS else 0
+
+
 def missing_jobs(context: Context, batch: Batch, found: Mapping[int, Trial]) -> dict[int, Job]:
     """Return the trainings of a batch that are not among the `found` trials, by index."""
-    # Round 0 has the repeats, but its first two seeds belong to the final training and to the pool of random search.
-    reserved = 2 if batch.round == REPEATS else 0
     return {
         i: Job(
             context.space.candidate(row, context.base, "candidate"),
             batch.epochs,
-            context.trial_seed(batch.round, i + reserved),
+            context.trial_seed(batch.round, i + _reserved(batch.round)),
         )
         for i, row in enumerate(batch.rows.tolist())
         if i not in found
@@ -75,6 +106,12 @@ class BatchRunner:
     ledger: Ledger
     executor: Executor
     progress: Report
+    replayed: Sequence[Trial] = ()  # trials of a search that is made again with another ledger
+
+    @property
+    def known(self) -> list[Trial]:
+        """The trials after round 1 that were made already: they say how long trainings are in a search that goes on."""
+        return [trial for trial in (*self.ledger.trials, *self.replayed) if trial.round > 1]
 
     def run(self, batch: Batch) -> list[Trial]:
         """Return the trials of a batch, in the order of its rows.

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from fbnetv3.counts import MAX_SEED
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 from fbnetv3.schema import STRICT, dump_yaml, find_yaml, list_yaml, load_yaml, read
@@ -58,7 +59,7 @@ class SearchConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     readers: Annotated[int, Field(ge=0)] = 0  # processes that read image files, for every training
     processes: Count = 1  # processes that train one candidate together, by torchrun
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     baseline: bool = False  # also run random search with as many trainings
 
     @property

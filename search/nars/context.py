@@ -72,7 +72,7 @@ class Context:
 
     def trial_seed(self, round: int, index: int) -> int:
         """Return the seed of a training: a function of the search's seed and of the trial's place in the search."""
-        return int(np.random.SeedSequence([self.config.seed, round, index]).generate_state(1)[0])
+        return trial_seed(self.config.seed, round, index)
 
     def label(self, trial: Trial, epoch: int) -> float:
         """Return the accuracy that the predictor learns: after `epoch` epochs, or chance for a training that diverged."""
@@ -89,6 +89,11 @@ class Context:
     def chance(self) -> float:
         """Accuracy of guessing, in percent."""
         return 100.0 / (self.config.classes or self.space.num_classes)
+
+
+def trial_seed(seed: int, round: int, index: int) -> int:
+    """Return the seed of a training at a place in the search with this seed."""
+    return int(np.random.SeedSequence([seed, round, index]).generate_state(1)[0])
 
 
 def image_evaluator(config: SearchConfig, space: SearchSpace) -> ImageEvaluator:

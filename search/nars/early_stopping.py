@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau, spearmanr
 
+from fbnetv3.search.trial import Trial
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -71,8 +73,33 @@ def noise_ceiling(accuracies: npt.ArrayLike) -> Agreement:
     return Agreement(float(np.mean([p.spearman for p in found])), float(np.mean([p.kendall for p in found])))
 
 
+def lower_bound(correlation: float, candidates: int) -> float:
+    """Return how high a rank correlation is at least, as far as so many candidates can tell: the lower end of its interval.
+
+    The interval is one standard error of Fisher's z to each side, so a correlation is below its end in about one of six cases.
+    A perfect ranking of a few candidates may be an accident. So it counts as if half a swap of two neighbours were missing.
+
+    Returns:
+        A number below 1; NaN, for unknown, if the correlation is NaN or if there are fewer than four candidates.
+    """
+    if candidates < 4 or math.isnan(correlation):
+        return math.nan
+    # Two swapped neighbours cost twice as much. Fisher's z of 1 is infinite.
+    most = min(1 - 6 / (candidates * (candidates**2 - 1)), math.nextafter(1, 0))
+    z = math.atanh(min(max(correlation, -most), most))
+    return math.tanh(z - 1 / math.sqrt(candidates - 3))
+
+
+def fewest_candidates(threshold: float) -> int | None:
+    """Return how many candidates are needed so that a perfect ranking reaches a threshold; None for one near 1."""
+    return next((n for n in range(4, 10_000) if lower_bound(1.0, n) >= threshold), None)
+
+
 def early_stopping_epoch(curves: Sequence[Sequence[float]], threshold: float, epochs: int) -> int:
-    """Return the first epoch after which the ranking of the first batch agrees with its final ranking.
+    """Return the first epoch from which on the ranking of the first batch agrees with its final ranking.
+
+    The correlation of one epoch may be high by accident. So it must stay above the threshold until the end, and not the
+    correlation itself is compared but its `lower_bound`.
 
     Args:
         curves: as in `rank_correlations`.
@@ -80,8 +107,32 @@ def early_stopping_epoch(curves: Sequence[Sequence[float]], threshold: float, ep
         epochs: length of the trainings.
 
     Returns:
-        The epoch, from 1. It is the last one if no earlier epoch reaches the threshold or if fewer than three trainings
-        succeeded: then nothing is saved.
+        The epoch, from 1. It is the last one if no earlier epoch will do or if there are too few candidates: then nothing is
+        saved.
     """
+    complete = [curve for curve in curves if len(curve) == epochs]
+    chosen = epochs
+    # The last epoch agrees with itself, which says nothing.
+    for found in reversed(rank_correlations(complete)[:-1]):
+        if not lower_bound(found.spearman, len(complete)) >= threshold:  # NaN is not above it
+            break
+        chosen -= 1
+    return chosen
+
+
+def trial_epochs(trials: Sequence[Trial], rounds: int, threshold: float, epochs: int) -> int:
+    """Return how long the candidates of a search train from round 2 on.
+
+    Earlier versions took the first epoch whose correlation reached the threshold. A search that they began continues with it.
+
+    Args:
+        trials: those of round 1, and all later ones that were made already.
+        rounds: number of rounds, without that of the finalists.
+        threshold: as in `early_stopping_epoch`.
+        epochs: length of the trainings of round 1.
+    """
+    curves = [trial.acc1 for trial in trials if trial.round == 1]
+    lengths = {trial.epochs for trial in trials if 1 < trial.round <= rounds}
     correlations = rank_correlations([curve for curve in curves if len(curve) == epochs])
-    return next((epoch for epoch, c in enumerate(correlations, 1) if c.spearman >= threshold), epochs)
+    earlier = next((epoch for epoch, c in enumerate(correlations, 1) if c.spearman >= threshold), epochs)
+    return earlier if lengths == {earlier} else early_stopping_epoch(curves, threshold, epochs)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fbnetv3.counts import LEAST_SEED, check_seed
 from fbnetv3.errors import InputError
 from fbnetv3.schema import read
 from fbnetv3.search.predictor.encoder import Proxy, pretrain
@@ -57,7 +58,7 @@ class AccuracyPredictor:
         if columns.ndim != 1 or not columns.any():
             raise InputError("arch_columns must name at least one column")
         self.arch_columns = columns
-        self.seed = seed
+        self.seed = check_seed(seed, LEAST_SEED)
         self.settings = settings or PredictorSettings()
         self._proxy: Proxy | None = None
         self._heads: list[GaussianProcessHead] | list[NetworkHead] = []
@@ -109,7 +110,7 @@ class AccuracyPredictor:
             arch, recipe = self._split(inputs)
             start = self._proxy.encoder if self._proxy else None
             self._heads = [
-                NetworkHead.fit(arch, recipe, target.float(), start, self.settings, self.seed * 1000 + member)
+                NetworkHead.fit(arch, recipe, target.float(), start, self.settings, (self.seed * 1000 + member) % 2**64)
                 for member in range(self.settings.members)
             ]
 

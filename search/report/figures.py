@@ -7,7 +7,13 @@ import math
 import numpy as np
 
 from fbnetv3.search.nars.config import SearchConfig
-from fbnetv3.search.nars.early_stopping import Agreement, noise_ceiling, rank_correlations
+from fbnetv3.search.nars.early_stopping import (
+    Agreement,
+    fewest_candidates,
+    lower_bound,
+    noise_ceiling,
+    rank_correlations,
+)
 from fbnetv3.search.report.analysis import by_round, measured, predictions, repeated_accuracies
 from fbnetv3.search.report.importance import FEWEST, REPEATS, Importance
 from fbnetv3.search.report.plots import (
@@ -89,7 +95,14 @@ def plot_early_stopping(config: SearchConfig, nars: SearchResult) -> Plot:
         return Plot("early_stopping", title, why, None)
     axes = plot_axes("epoch", "rank correlation with the last epoch")
     epochs, kinds = range(1, len(found) + 1), {"marker": "o", "markersize": 4 if len(found) < 40 else 0}
+    n = sum(len(t.acc1) == len(found) for t in measured(batch))
     axes.plot(epochs, [c.spearman for c in found], color=COLORS["nars"], label="Spearman", **kinds)
+    if n > 3:
+        low = [lower_bound(c.spearman, n) for c in found]
+        # The last epoch is compared with itself, so it has no lower end.
+        axes.plot(
+            epochs[:-1], low[:-1], color=COLORS["nars"], linestyle=":", linewidth=1, label="its lower end", **kinds
+        )
     axes.plot(epochs, [c.kendall for c in found], color=PURPLE, label="Kendall", **kinds)
     axes.axhline(
         config.early_stopping, color=CYAN, linestyle="--", label=f"threshold {config.early_stopping:g} (Spearman)"
@@ -101,23 +114,41 @@ def plot_early_stopping(config: SearchConfig, nars: SearchResult) -> Plot:
     axes.axvline(nars.proposal.epochs, color=GREEN, linewidth=1, label="length of later trainings")
     caption = " ".join(
         (
-            f"From the {count(len(measured(batch)), 'training')} of the first batch that succeeded.",
-            _stopping_words(config, found, nars.proposal.epochs),
+            f"From the {count(n, 'training')} of the first batch that succeeded.",
+            _stopping_words(config.early_stopping, found, nars.proposal.epochs, n),
             _ceiling_words(ceiling, repeated.shape[-1]),
         )
     )
     return finish("early_stopping", title, caption, axes, integer=True, below_axes=True)
 
 
-def _stopping_words(config: SearchConfig, found: list[Agreement], chosen: int) -> str:
-    if chosen < len(found):
+def _stopping_words(threshold: float, found: list[Agreement], chosen: int, candidates: int) -> str:
+    """Say which epoch was chosen, and how sure it is that its ranking is good enough."""
+    if chosen == len(found):
+        needed = fewest_candidates(threshold)
+        if needed is None or candidates < needed:
+            least = "no number of candidates suffices" if needed is None else f"at least {needed} are needed"
+            return (
+                f"So few candidates cannot tell whether an earlier epoch reaches the threshold of {threshold:g}: {least}. "
+                "Nothing is saved, and all trainings run to the end."
+            )
         return (
-            f"The ranking after epoch {chosen} of {len(found)} correlates with the last by {found[chosen - 1].spearman:.2f} "
-            f"(Spearman; Kendall {found[chosen - 1].kendall:.2f}). Later trainings stop there."
+            f"The threshold of {threshold:g} saves nothing here: from no epoch before the last, {chosen}, does the lower end "
+            "stay above it. All trainings run to the end."
         )
-    return (
-        f"The threshold of {config.early_stopping:g} saves nothing here: no epoch before the last, {chosen}, reaches it. All "
-        "trainings run to the end."
+    at, ends = found[chosen - 1], [lower_bound(c.spearman, candidates) for c in found[chosen - 1 : -1]]
+    words = (
+        f"The ranking after epoch {chosen} of {len(found)} correlates with the last by {at.spearman:.2f} (Spearman; Kendall "
+        f"{at.kendall:.2f}). Later trainings stop there. "
+    )
+    if all(end >= threshold for end in ends):
+        return words + (
+            f"From there on, the lower end of the interval (one standard error of Fisher's z) is {threshold:g} or more. At "
+            f"this epoch it is {ends[0]:.2f}: with about 84% confidence, the true correlation is higher."
+        )
+    return words + (
+        f"An earlier version chose this epoch, the first that reaches {threshold:g}. The lower end of the interval (one "
+        f"standard error of Fisher's z) does not stay above it, so the choice may be an accident of {candidates} candidates."
     )
 
 

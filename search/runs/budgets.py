@@ -23,7 +23,7 @@ from fbnetv3.pair_file import Pair, save_pair
 from fbnetv3.progress import Report
 from fbnetv3.search.nars.algorithm import fit_trials
 from fbnetv3.search.nars.context import Context
-from fbnetv3.search.nars.early_stopping import early_stopping_epoch
+from fbnetv3.search.nars.early_stopping import trial_epochs
 from fbnetv3.search.nars.evolve import cautious_score, evolve
 from fbnetv3.search.nars.pretrain import pretrained_predictor
 from fbnetv3.search.runs.final import final_candidate, make_pair, train_final
@@ -31,7 +31,7 @@ from fbnetv3.search.runs.folder import load_search
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.space.encoding import encode
 from fbnetv3.search.space.space import Floats, IntMatrix, IntVector
-from fbnetv3.search.trial import Trial
+from fbnetv3.search.trial import Trial, evaluated
 from fbnetv3.training.engine import cpu_threads
 
 FOLDER, FRONT = "budgets", "front"
@@ -69,8 +69,12 @@ def answer_budgets(context: Context, trials: Sequence[Trial], constraints: Seque
     config, space = context.config, context.space
     if not trials:
         raise InputError("the ledger holds no trials to learn from; finish the search first")
-    first = [t.acc1 for t in trials if t.round == 1]
-    epochs = early_stopping_epoch(first, config.early_stopping, context.base.epochs)
+    epochs = trial_epochs(trials, config.rounds, config.early_stopping, context.base.epochs)
+    if short := [t for t in evaluated(trials) if t.epochs < epochs]:
+        raise InputError(
+            f"trial {short[0].index} of round {short[0].round} has {short[0].epochs} of {epochs} epochs, so it is none of this "
+            "search; restore the ledger"
+        )
     predictor = pretrained_predictor(context)
     best = fit_trials(context, predictor, trials, epochs)
     score = cautious_score(space, predictor, config.evolution.caution)

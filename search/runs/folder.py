@@ -26,6 +26,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 from fbnetv3.pair_file import Pair, load_pair
 from fbnetv3.schema import load_yaml
+from fbnetv3.search.nars.batches import foreign_trial
 from fbnetv3.search.nars.config import SearchConfig, read_config
 from fbnetv3.search.nars.proposal import Finalist, Proposal
 from fbnetv3.search.predictor.diagnostics import Statistic
@@ -88,9 +89,9 @@ class SearchFolder:
         """Return the trials of a method, in the order in which they were written.
 
         Raises:
-            InputError: no ledger, or a damaged one.
+            InputError: no ledger, a damaged one, or one with a trial of another search.
         """
-        return read_ledger(self.ledger(method))
+        return read_ledger(self.ledger(method), foreign_trial(self.config, self.space, method))
 
     def results(self) -> list[SearchResult]:
         """Return what each method found, NARS first.

@@ -20,7 +20,7 @@ from fbnetv3.schema import load_yaml
 from fbnetv3.search.execution.settings import THIS_MACHINE, ExecutorSettings
 from fbnetv3.search.nars.algorithm import nars
 from fbnetv3.search.nars.baselines import random_search
-from fbnetv3.search.nars.batches import BatchRunner
+from fbnetv3.search.nars.batches import BatchRunner, foreign_trial
 from fbnetv3.search.nars.config import SearchConfig, save_config
 from fbnetv3.search.nars.context import Context, image_evaluator
 from fbnetv3.search.nars.proposal import Proposal
@@ -107,7 +107,8 @@ def _run(
     # One thread in this process too: the predictor's numbers depend on it, and the workers need the processors.
     with cpu_threads(1):
         for method in ["nars", "random"] if config.baseline else ["nars"]:
-            with Ledger.open(folder.ledger(method), config.fingerprint) as ledger:
+            foreign = foreign_trial(config, context.space, method)
+            with Ledger.open(folder.ledger(method), config.fingerprint, foreign) as ledger:
                 with settings.start(evaluator, config.processes) as executor:
                     proposal = SEARCHES[method](context, BatchRunner(context, ledger, executor, progress))
                 trials = tuple(ledger.trials)

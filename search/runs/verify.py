@@ -29,7 +29,7 @@ from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.runs.final import environment, pair_of_proposal
 from fbnetv3.search.runs.folder import ENVIRONMENT, LEDGER, WEIGHTS, SearchFolder, load_search
 from fbnetv3.search.runs.run import SEARCHES
-from fbnetv3.search.trial import Candidate, Evaluator, Ledger, Outcome, Trial, comparable, evaluated
+from fbnetv3.search.trial import Candidate, Ledger, Outcome, Trial, comparable, evaluated
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.engine import cpu_threads
 from fbnetv3.weight_file import read_weight_file
@@ -81,9 +81,7 @@ def verify(folder: str | Path, retrain: int, progress: Report) -> list[Check]:
     return checks
 
 
-def replay(
-    context: Context, method: str, evaluator: Evaluator, progress: Report
-) -> tuple[list[Trial], Proposal | None]:
+def replay(context: Context, method: str, evaluator: Recorded, progress: Report) -> tuple[list[Trial], Proposal | None]:
     """Return the trials that a search proposes if its trainings end as `evaluator` says.
 
     The proposal is None if the evaluator lacks a training.
@@ -94,7 +92,8 @@ def replay(
         InProcess(evaluator) as executor,
     ):
         try:
-            proposal = SEARCHES[method](context, BatchRunner(context, ledger, executor, progress))
+            runner = BatchRunner(context, ledger, executor, progress, list(evaluator.trials.values()))
+            proposal = SEARCHES[method](context, runner)
         except _MissingError:
             return ledger.trials, None
         return ledger.trials, proposal
@@ -126,7 +125,10 @@ def _verify_method(
         weights = path.parent / WEIGHTS
         if pair.measured and weights.is_file():
             yield _measure_again(f"{method}: accuracy of the pair's weights", context, pair, weights)
-    yield from _train_again(context, method, trials, retrain, progress)
+    # A trial that the search does not propose was reported above. It need not even be a candidate of the space.
+    proposed = {t.place: t.candidate for t in again}
+    mine = [t for t in trials if t.candidate == proposed.get(t.place)]
+    yield from _train_again(context, method, mine, retrain, progress)
 
 
 def _compare(method: str, recorded: Sequence[Trial], again: Sequence[Trial]) -> Check:

@@ -9,6 +9,7 @@ import numpy as np
 from fbnetv3.pair_file import Pair, save_pair
 from fbnetv3.recipes import load_recipe
 from fbnetv3.search.nars.config import load_preset, save_config
+from fbnetv3.search.nars.context import trial_seed
 from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.predictor.diagnostics import Statistic
 from fbnetv3.search.report.page import write_report
@@ -45,7 +46,7 @@ def make_trials(config, space, rounds):
                 round=round,
                 index=index,
                 candidate=row,
-                seed=i,
+                seed=trial_seed(config.seed, round, index),
                 epochs=3 if round == 1 else EPOCHS,
                 flops=int(costs.flops()[i]),
                 params=int(costs.params()[i]),
@@ -69,14 +70,20 @@ def failed(trial, error):
 def repeats(trials, *accuracies):
     """Second trainings of the first candidates of the first batch."""
     return [
-        dataclasses.replace(t, round=0, acc1=[50.0, 60.0, acc1], seed=99)
-        for t, acc1 in zip(trials, accuracies, strict=False)
+        dataclasses.replace(t, round=0, acc1=[50.0, 60.0, acc1], seed=trial_seed(0, 0, i + 2))
+        for i, (t, acc1) in enumerate(zip(trials, accuracies, strict=False))
     ]
 
 
 def make_result(config, space, trials, method="nars", acc1=81.25):
-    """What a search answered with: its last trial, trained to `acc1` percent of the test images."""
+    """What a search answered with: its last trial, trained to `acc1` percent of the test images.
+
+    Random search has the same trials in one round.
+    """
     best, nars = trials[-1], method == "nars"
+    if not nars:
+        seeds = [trial_seed(config.seed, 1, i) for i in range(len(trials))]
+        trials = [dataclasses.replace(t, round=1, index=i, seed=seeds[i]) for i, t in enumerate(trials)]
     arch, recipe, _ = space.candidate(best.candidate, load_recipe(config.recipe), "micro_pair")
     recipe = recipe.stretched(config.final_stretch)
     pair = Pair(

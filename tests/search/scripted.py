@@ -1,5 +1,7 @@
 """Searches that take no time: a small configuration, and evaluators whose accuracies are made up."""
 
+import json
+
 import yaml
 
 from fbnetv3.complexity import cost
@@ -52,6 +54,22 @@ class Failing(Scripted):
     def __call__(self, candidate, epochs, seed):
         outcome = super().__call__(candidate, epochs, seed)
         return Outcome((), "failed", 0.0, "OSError: disk full") if len(self.calls) - 1 in self.fails else outcome
+
+
+# Values that make the first trial of a ledger one of another search, and what the error says.
+FOREIGN = {
+    "candidate": ({"candidate": [99] * 24}, "no index row of the space micro"),
+    "length": ({"candidate": [0]}, "no index row of the space micro"),
+    "round": ({"round": 77}, "trial 0 of round 77 is none of this search"),
+    "index": ({"index": 77}, "trial 77 of round 1 is none of this search"),
+    "seed": ({"seed": 5}, "trial 0 of round 1 has the seed 5, and this search gives it"),
+}
+
+
+def change_first(ledger, **changes):
+    """Write other values into the first trial of a ledger."""
+    header, first, *rest = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text("".join([header, json.dumps(json.loads(first) | changes) + "\n", *rest]))
 
 
 def run_scripted(cfg, path, search=nars, evaluator=None):

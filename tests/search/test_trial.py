@@ -1,14 +1,18 @@
 """Trials and the ledger: what is written survives a crash, and a damaged or foreign file is refused."""
 
 import json
+import math
 import multiprocessing
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fbnetv3.errors import InputError
-from fbnetv3.search.trial import REPEATS, Ledger, Trial, comparable, evaluated, read_ledger
+from fbnetv3.search.trial import REPEATS, Ledger, Trial, comparable, evaluated, fault_of, read_ledger
+
+NAN, INF = math.nan, math.inf
 
 
 def trial(round=1, index=0, **changes):
@@ -72,7 +76,7 @@ def test_what_is_appended_is_read_again(path):
 
 @settings(max_examples=25, deadline=None)  # each example is written to the disk; a busy machine is no failure
 @given(
-    st.lists(st.floats(0, 100), max_size=3),
+    st.lists(st.floats(0, 100), min_size=2, max_size=2),
     st.floats(0, 1e9),
     st.text(max_size=20),
     st.one_of(st.none(), st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=2)),
@@ -107,6 +111,128 @@ def test_a_ledger_with_a_cut_header_starts_again(path):
     path.write_bytes(path.read_bytes()[:7])
     with Ledger.open(path, "config") as ledger:
         assert ledger.trials == []
+
+
+def test_an_outcome_is_right_by_hand():
+    assert fault_of("ok", (0.0, 100), 0, 2) == ""
+    assert fault_of("ok", np.array([1.0, 2.0], np.float32), 1.5, 2) == ""
+    assert fault_of("diverged", None, 0.0, 2) == fault_of("failed", (1.0,), 0.0, 2) == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "acc1", "seconds", "words"),
+    [
+        ("done", (1.0, 2.0), 0.0, "the status is 'done'; allowed: ok, diverged, failed"),
+        (["ok"], (1.0, 2.0), 0.0, "the status is ['ok']"),
+        (None, (1.0, 2.0), 0.0, "the status is None"),
+        ("ok", (1.0, 2.0), NAN, "the seconds are nan; allowed: a number of at least 0"),
+        ("ok", (1.0, 2.0), -1, "the seconds are -1"),
+        ("ok", (1.0, 2.0), None, "the seconds are None"),
+        ("failed", (), INF, "the seconds are inf"),
+        ("ok", None, 0.0, "the accuracies are None; allowed: a tuple with a number for every epoch"),
+        ("ok", 50.0, 0.0, "the accuracies are 50.0"),
+        ("ok", "ab", 0.0, "the accuracies are 'ab'"),
+        ("ok", {1: 1.0, 2: 2.0}, 0.0, "the accuracies are {1: 1.0, 2: 2.0}"),
+        ("ok", (), 0.0, "there are 0 accuracies for 2 epochs; allowed: one for every epoch"),
+        ("ok", (1.0,), 0.0, "there are 1 accuracies for 2 epochs"),
+        ("ok", (1.0, 2.0, 3.0), 0.0, "there are 3 accuracies for 2 epochs"),
+        ("ok", (1.0, NAN), 0.0, "the accuracy after epoch 2 is nan; allowed: percent, from 0 to 100"),
+        ("ok", (INF, 2.0), 0.0, "the accuracy after epoch 1 is inf"),
+        ("ok", (1.0, 100.1), 0.0, "the accuracy after epoch 2 is 100.1"),
+        ("ok", (-0.1, 2.0), 0.0, "the accuracy after epoch 1 is -0.1"),
+        ("ok", (1.0, "2"), 0.0, "the accuracy after epoch 2 is '2'"),
+        ("ok", (1.0, None), 0.0, "the accuracy after epoch 2 is None"),
+        ("ok", (1.0, True), 0.0, "the accuracy after epoch 2 is True"),
+    ],
+    ids=str,
+)
+def test_what_no_training_of_two_epochs_can_give_is_named(status, acc1, seconds, words):
+    assert fault_of(status, acc1, seconds, 2).startswith(words)
+
+
+def write_line(path, **changes):
+    """Replace the second trial of a ledger by one with other values, as JSON with NaN and infinities."""
+    lines = path.read_text().splitlines(keepends=True)
+    lines[2] = json.dumps(json.loads(lines[2]) | changes) + "\n"
+    path.write_text("".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"acc1": [NAN, NAN]}, "the accuracy after epoch 1 is nan"),
+        ({"acc1": [1.0, -INF]}, "the accuracy after epoch 2 is -inf"),
+        ({"acc1": [1.0, 200.0]}, "the accuracy after epoch 2 is 200.0"),
+        ({"acc1": []}, "there are 0 accuracies for 2 epochs"),
+        ({"acc1": [1.0, 2.0, 3.0]}, "there are 3 accuracies for 2 epochs"),
+        ({"seconds": NAN}, "the seconds are nan"),
+    ],
+    ids=str,
+)
+def test_a_wrong_outcome_of_an_older_version_is_a_failed_trial_that_may_be_repeated(path, changes, words):
+    write_line(path, **changes)
+    _, wrong, _ = read_ledger(path)
+    assert (wrong.status, wrong.acc1, wrong.seconds) == ("failed", [], 0.0)
+    assert wrong.error.startswith(f"recorded wrongly: {words}")
+    with Ledger.open(path, "config") as ledger:
+        assert ledger.trials == read_ledger(path)
+        ledger.append(trial(index=1))
+    assert read_ledger(path) == [trial(index=i) for i in range(3)]
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_only_a_training_that_succeeded_has_accuracies(path, status):
+    write_line(path, status=status, acc1=[1.0, NAN])
+    assert read_ledger(path)[1] == trial(index=1, status=status, acc1=[])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"round": -1}, "round is -1"),
+        ({"index": 2**63}, "index is 9223372036854775808"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"candidate": [0, -1]}, "candidate.1 is -1"),
+        ({"candidate": [0, 1.0]}, "candidate.1 is 1.0"),
+        ({"candidate": 5}, "candidate is 5"),
+        ({"flops": 10**400}, "flops is a whole number of 1329 bits"),
+        ({"params": -1}, "params is -1"),
+        ({"predicted": [1.0]}, r"predicted is \[1.0\]"),
+        ({"predicted": [1.0, NAN]}, "predicted.1 is nan"),
+        ({"acc1": ["a", 1.0]}, "acc1.0 is 'a'"),
+        ({"acc1": [True, 1.0]}, "acc1.0 is True"),
+        ({"acc1": None}, "acc1 is None"),
+        ({"status": "done"}, "status is 'done'"),
+        ({"error": 5}, "error is 5"),
+        ({"seconds": "1"}, "seconds is '1'"),
+    ],
+    ids=str,
+)
+def test_a_value_that_no_version_wrote_is_refused_with_its_line(path, changes, words):
+    write_line(path, **changes)
+    with pytest.raises(InputError, match=rf"ledger.jsonl: line 3: {words}"):
+        read_ledger(path)
+    with pytest.raises(InputError, match=rf"ledger.jsonl: line 3: {words}"), Ledger.open(path, "config"):
+        pass
+
+
+def test_a_trial_of_another_search_is_refused_with_its_line(path):
+    def fault(one):
+        return f"index {one.index} is too much" if one.index == 2 else ""
+
+    words = r"ledger.jsonl: line 4: index 2 is too much; restore the file, or start in another folder"
+    with pytest.raises(InputError, match=words):
+        read_ledger(path, fault)
+    with pytest.raises(InputError, match=words), Ledger.open(path, "config", fault):
+        pass
+
+
+@pytest.mark.parametrize("header", ["", "{}", '{"ledger": 1, "config": "config"}', "[]"])
+def test_a_reader_too_wants_a_header(path, header):
+    _, *rest = path.read_text().splitlines(keepends=True)
+    path.write_text(f"{header}\n{''.join(rest)}")
+    with pytest.raises(InputError, match=r"has another schema|or is damaged"):
+        read_ledger(path)
 
 
 def test_a_failed_trial_is_replaced_at_its_place(path):

@@ -1,12 +1,23 @@
 """What every executor of other processes must do. The evaluator of each executor is `Acts(folder)`."""
 
-from fbnetv3.search.execution.executor import DIED
-from fbnetv3.search.trial import Outcome
-from tests.search.execution.jobs import CALL, DIE, DIE_ONCE, RAISE, calls, done, jobs
+from fbnetv3.search.execution.executor import DIED, LATE
+from tests.search.execution.jobs import (
+    BAD,
+    CALL,
+    DIE,
+    DIE_ONCE,
+    HANG,
+    RAISE,
+    answer,
+    calls,
+    done,
+    jobs,
+    wait_until_gone,
+)
 
 
 def check_every_job_runs_once_and_exceptions_are_outcomes(executor, folder):
-    seeds = [CALL + 1, CALL + 2, RAISE + 3, *range(CALL + 4, CALL + 20)]
+    seeds = [CALL + 1, CALL + 2, RAISE + 3, BAD + 4, *range(CALL + 5, CALL + 20)]
     assert list(executor.run({})) == []
     found = list(executor.run(jobs(*seeds)))
     again = dict(executor.run(jobs(CALL + 50)))
@@ -14,7 +25,10 @@ def check_every_job_runs_once_and_exceptions_are_outcomes(executor, folder):
     outcomes = dict(found)
     failed = outcomes.pop("job 103")
     assert (failed.acc1, failed.status, failed.error) == ((), "failed", "ValueError: no luck with 103 at all")
-    assert outcomes == {f"job {seed}": done(folder, seed) for seed in seeds if seed != RAISE + 3}
+    wrong = outcomes.pop("job 604")
+    assert (wrong.acc1, wrong.status) == ((), "failed")
+    assert wrong.error == "the evaluator answered with [50.0, 60.0]; it must return an Outcome"
+    assert outcomes == {f"job {seed}": done(folder, seed) for seed in seeds if seed < RAISE}
     assert again == {"job 50": done(folder, 50)}
 
 
@@ -25,6 +39,19 @@ def check_a_death_is_charged_to_the_job_that_ran(executor, folder, retries):
     died = outcomes.pop("job 302")
     assert (died.acc1, died.status, died.error) == ((), "failed", DIED)
     assert calls(folder, DIE + 2) == 1 + retries
-    assert outcomes.pop("job 403") == Outcome((403.0, 1.0), "ok", 0.0)
+    assert outcomes.pop("job 403") == answer(403)
     assert calls(folder, DIE_ONCE + 3) == 2
     assert outcomes == {f"job {seed}": done(folder, seed) for seed in seeds[3:] + seeds[:1]}
+
+
+def check_a_training_that_hangs_fails_and_the_next_one_runs(executor, folder, limit):
+    """A job that hangs is not repeated. Its process is killed with all that it started, and the others lose nothing."""
+    outcomes = dict(executor.run(jobs(HANG + 1, CALL + 2)))
+    late = outcomes.pop("job 701")
+    assert (late.acc1, late.status, late.error) == ((), "failed", LATE.format(limit))
+    assert limit <= late.seconds < limit + 30
+    assert outcomes == {"job 2": done(folder, CALL + 2)}
+    assert len(list(folder.glob("701.*"))) == 2  # the job and its child
+    for path in folder.glob("2.*"):
+        path.unlink()  # its process may still live
+    wait_until_gone(folder)

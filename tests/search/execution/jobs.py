@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -10,7 +11,12 @@ import torch
 from fbnetv3 import InputError
 from fbnetv3.search.trial import Outcome
 
-CALL, RAISE, MISTAKE, DIE, DIE_ONCE, SLEEP = range(0, 600, 100)
+CALL, RAISE, MISTAKE, DIE, DIE_ONCE, SLEEP, BAD, HANG = range(0, 800, 100)
+
+
+def answer(seed, threads=1):
+    """What a job of two epochs answers with: its seed as a percentage, and the number of its threads."""
+    return Outcome((seed / 10, float(threads)), "ok", 0.0)
 
 
 class Acts:
@@ -32,8 +38,15 @@ class Acts:
             os.kill(os.getpid(), signal.SIGKILL)
         if act == SLEEP:
             time.sleep(60)
+        if act == HANG:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            child = subprocess.Popen(["sleep", "60"])
+            Path(self.folder, f"{seed}.child.{child.pid}").touch()
+            child.wait()
+        if act == BAD:
+            return [50.0, 60.0]
         time.sleep(0.05)
-        return Outcome((float(seed), float(torch.get_num_threads())), "ok", 0.0)
+        return answer(seed, torch.get_num_threads())
 
 
 class Unreadable:
@@ -51,7 +64,7 @@ class Unreadable:
 
 def jobs(*seeds):
     """Jobs by name. The evaluators look at the seeds alone."""
-    return {f"job {seed}": (None, 1, seed) for seed in seeds}
+    return {f"job {seed}": (None, 2, seed) for seed in seeds}
 
 
 def calls(folder, seed):
@@ -62,7 +75,7 @@ def calls(folder, seed):
 def done(folder, seed):
     """The outcome of a job, which was started once, on one thread."""
     assert calls(folder, seed) == 1
-    return Outcome((float(seed), 1.0), "ok", 0.0)
+    return answer(seed)
 
 
 def wait_until_gone(folder):

@@ -1,5 +1,10 @@
 """Jobs in this process: each runs once on one thread, and a failure is an outcome."""
 
+import itertools
+import math
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 
@@ -62,6 +67,84 @@ def test_an_error_text_is_one_line_of_limited_length():
     outcome = evaluate(raising(ValueError("a\n  b" + 1000 * "c")), Job(None, 1, 0))
     assert outcome.error.startswith("ValueError: a bccc")
     assert len(outcome.error) == ERROR_LENGTH
+
+
+def answering(answer):
+    """An evaluator that gives one answer."""
+    return lambda candidate, epochs, seed: answer
+
+
+@pytest.mark.parametrize(
+    "acc1",
+    [(50.0, 60.0), [50, 60], np.array([50.0, 60.0], np.float32), torch.tensor([50.0, 60.0]).tolist(), map(float, "56")],
+    ids=["tuple", "list of whole numbers", "array", "from a tensor", "iterator"],
+)
+def test_accuracies_become_floats(acc1):
+    outcome = evaluate(answering(Outcome(acc1, "ok", 1)), Job(None, 2, 0))
+    assert (outcome.status, len(outcome.acc1), outcome.seconds) == ("ok", 2, 1.0)
+    assert {type(value) for value in (*outcome.acc1, outcome.seconds)} == {float}
+
+
+def test_any_object_with_the_attributes_of_an_outcome_will_do():
+    answer = SimpleNamespace(acc1=(50.0,), status="ok", seconds=2.0)
+    assert evaluate(answering(answer), Job(None, 1, 0)) == Outcome((50.0,), "ok", 2.0)
+
+
+def test_accuracies_of_a_training_that_diverged_or_failed_are_dropped():
+    for status in ("diverged", "failed"):
+        found = evaluate(answering(Outcome((50.0, math.nan), status, 2.0, "a\n  b")), Job(None, 5, 0))
+        assert found == Outcome((), status, 2.0, "a b")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (None, "the evaluator answered with None; it must return an Outcome"),
+        (61.5, "the evaluator answered with 61.5; it must return an Outcome"),
+        (((50.0,), "ok", 0.0), "the evaluator answered with ((50.0,), 'ok', 0.0); it must return an Outcome"),
+        (
+            Outcome((math.nan,), "ok", 0.0),
+            "Outcome(acc1=(nan,), status='ok', seconds=0.0, error=''): the accuracy after epoch 1",
+        ),
+        (Outcome((1.0, 2.0), "ok", 0.0), "there are 2 accuracies for 1 epochs"),
+        (Outcome(itertools.repeat(1.0), "ok", 0.0), "there are 2 accuracies for 1 epochs"),
+        (Outcome((), "ok", 0.0), "there are 0 accuracies for 1 epochs"),
+        (Outcome((1.0,), "great", 0.0), "the status is 'great'"),
+        (Outcome((1.0,), "ok", None), "the seconds are None"),
+        (Outcome(50.0, "ok", 0.0), "the accuracies are 50.0"),
+        (Outcome(np.array(5.0), "ok", 0.0), "TypeError: "),
+        (Outcome((torch.tensor(50.0),), "ok", 0.0), "the accuracy after epoch 1 is tensor(50.)"),
+    ],
+    ids=str,
+)
+def test_an_answer_that_is_no_outcome_is_a_failed_training_that_quotes_it(answer, words):
+    outcome = evaluate(answering(answer), Job(None, 1, 0))
+    assert (outcome.status, outcome.acc1) == ("failed", ())
+    assert words in outcome.error
+
+
+def test_a_long_answer_is_quoted_in_short():
+    assert len(evaluate(answering("x" * 10**6), Job(None, 1, 0)).error) < 200
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "MemoryError"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "OutOfMemoryError: CUDA out of memory."),
+        (SystemExit("wrong option"), "SystemExit: wrong option"),
+        (SystemExit(2), "SystemExit: 2"),
+    ],
+    ids=repr,
+)
+def test_a_training_without_memory_or_that_exits_has_failed(error, words):
+    outcome = evaluate(raising(error), Job(None, 1, 0))
+    assert (outcome.status, outcome.error) == ("failed", words)
+
+
+def test_a_training_that_a_signal_stopped_ends_the_process():
+    with pytest.raises(SystemExit):
+        evaluate(raising(SystemExit(143)), Job(None, 1, 0))
 
 
 def test_a_failure_is_logged_with_its_traceback(caplog):

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 import time
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
@@ -12,9 +13,19 @@ import pytest
 
 from fbnetv3 import InputError
 from fbnetv3.search.execution import processes
-from fbnetv3.search.execution.processes import RETRIES, ProcessPool, _start_worker, available_workers
+from fbnetv3.search.execution.executor import Job
+from fbnetv3.search.execution.processes import (
+    RETRIES,
+    ProcessPool,
+    _descendants,
+    _start_worker,
+    available_workers,
+    evaluate_within,
+)
+from fbnetv3.search.execution.serialise import pickled
 from tests.search.execution.contract import (
     check_a_death_is_charged_to_the_job_that_ran,
+    check_a_training_that_hangs_fails_and_the_next_one_runs,
     check_every_job_runs_once_and_exceptions_are_outcomes,
 )
 from tests.search.execution.jobs import (
@@ -116,10 +127,41 @@ def test_one_process_runs_all_jobs(tmp_path):
     assert len(wait_until_gone(tmp_path)) == 1
 
 
+def test_a_training_that_hangs_fails_and_the_next_one_runs(tmp_path):
+    with ProcessPool(Acts(str(tmp_path)), 1, limit=4.0) as executor:
+        check_a_training_that_hangs_fails_and_the_next_one_runs(executor, tmp_path, 4.0)
+
+
+def test_another_process_may_run_a_job_within_a_time_limit(tmp_path):
+    """This is what a worker of Ray does. The process is kept for the next job."""
+    evaluator = pickled(Acts(str(tmp_path)))
+    try:
+        for seed in (CALL + 1, CALL + 2):
+            assert evaluate_within(60.0, evaluator, Job(None, 2, seed)) == done(tmp_path, seed)
+        assert len(pids(tmp_path)) == 1
+        assert os.getpid() not in pids(tmp_path)
+    finally:
+        with processes._pool(evaluator, 60.0):
+            processes._pool.cache_clear()
+    wait_until_gone(tmp_path)
+
+
+def test_the_processes_that_a_process_started_are_found():
+    shell = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
+    sleep = int(shell.stdout.readline())
+    try:
+        assert sorted(_descendants(shell.pid)) == [sleep]
+        assert {shell.pid, sleep} <= set(_descendants(os.getpid()))
+    finally:
+        os.kill(sleep, signal.SIGKILL)
+        shell.communicate()
+    assert _descendants(shell.pid) == []
+
+
 def test_processes_that_cannot_start_are_no_failed_trainings(monkeypatch):
     tries = []
 
-    def broken(pool, place, function, *arguments):
+    def broken(pool, place, function, *arguments, limit=None):
         tries.append(function)
         raise BrokenProcessPool
 

@@ -12,6 +12,7 @@ from fbnetv3.search.execution.processes import RETRIES
 from fbnetv3.search.trial import Outcome
 from tests.search.execution.contract import (
     check_a_death_is_charged_to_the_job_that_ran,
+    check_a_training_that_hangs_fails_and_the_next_one_runs,
     check_every_job_runs_once_and_exceptions_are_outcomes,
 )
 from tests.search.execution.jobs import CALL, MISTAKE, SLEEP, Acts, Unreadable, jobs, wait_until_gone
@@ -270,6 +271,14 @@ def test_a_task_that_no_node_has_room_for_is_a_warning(fake, caplog, needed, wor
         assert caplog.text == ""
 
 
+def test_a_job_with_a_time_limit_runs_in_another_process_of_its_worker(fake, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ray_cluster, "evaluate_within", lambda *arguments: asked.append(arguments) or OK)
+    with RayExecutor(evaluator, limit=7.5) as executor:
+        assert set(dict(executor.run(JOBS)).values()) == {OK}
+    assert [(limit, job.seed) for limit, _, job in asked] == [(7.5, seed) for seed in range(6)]
+
+
 def local(evaluator):
     return RayExecutor(evaluator, "local", in_flight=2, retries=RETRIES)
 
@@ -286,6 +295,12 @@ def test_a_cluster_charges_a_death_to_the_job_that_ran(tmp_path):
     with local(Acts(str(tmp_path))) as executor:
         check_a_death_is_charged_to_the_job_that_ran(executor, tmp_path, RETRIES)
     wait_until_gone(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_training_that_hangs_on_a_cluster_fails(tmp_path):
+    with RayExecutor(Acts(str(tmp_path)), "local", in_flight=1, limit=4.0) as executor:
+        check_a_training_that_hangs_fails_and_the_next_one_runs(executor, tmp_path, 4.0)
 
 
 @pytest.mark.slow

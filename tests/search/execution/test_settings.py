@@ -17,7 +17,7 @@ ACTS = Acts("")
 def processors(monkeypatch):
     """A machine of 8 processors, and pools that only say how many workers they have."""
     monkeypatch.setattr(settings, "available_workers", lambda: 8)
-    monkeypatch.setattr(settings, "ProcessPool", lambda evaluator, workers: ("pool", evaluator, workers))
+    monkeypatch.setattr(settings, "ProcessPool", lambda evaluator, workers, limit: ("pool", evaluator, workers, limit))
 
 
 def test_an_unknown_executor_is_refused():
@@ -45,7 +45,7 @@ def test_several_workers_are_processes():
 
 
 def test_by_default_there_is_a_worker_for_every_processor(processors):
-    assert THIS_MACHINE.start(ACTS) == ("pool", ACTS, 8)
+    assert THIS_MACHINE.start(ACTS) == ("pool", ACTS, 8, None)
 
 
 @pytest.mark.parametrize(("processes", "workers"), [(2, 4), (3, 2), (5, 1), (20, 1)])
@@ -56,11 +56,11 @@ def test_processes_that_train_together_share_the_processors(processors, processe
         assert isinstance(executor, InProcess)
         assert executor.evaluator == wrapped
     else:
-        assert executor == ("pool", wrapped, workers)
+        assert executor == ("pool", wrapped, workers, None)
 
 
 def test_a_given_number_of_workers_is_kept_whatever_they_start(processors):
-    assert ExecutorSettings(workers=6).start(ACTS, 4) == ("pool", TorchrunEvaluator(ACTS, 4), 6)
+    assert ExecutorSettings(workers=6).start(ACTS, 4) == ("pool", TorchrunEvaluator(ACTS, 4), 6, None)
 
 
 @pytest.fixture
@@ -77,17 +77,55 @@ def ray_calls(monkeypatch):
 
 def test_ray_reserves_one_processor_for_a_trial(ray_calls):
     ExecutorSettings("ray").start(ACTS)
-    assert ray_calls == [(ACTS, "auto", {"cpus": 1, "gpus": 0, "in_flight": 256})]
+    assert ray_calls == [(ACTS, "auto", {"cpus": 1, "gpus": 0, "in_flight": 256, "limit": None})]
 
 
 def test_ray_reserves_a_processor_for_every_process_of_a_trial(ray_calls):
     ExecutorSettings("ray").start(ACTS, 4)
-    assert ray_calls == [(TorchrunEvaluator(ACTS, 4), "auto", {"cpus": 4, "gpus": 0, "in_flight": 256})]
+    assert ray_calls == [(TorchrunEvaluator(ACTS, 4), "auto", {"cpus": 4, "gpus": 0, "in_flight": 256, "limit": None})]
 
 
 def test_ray_gets_the_given_settings(ray_calls):
     ExecutorSettings("ray", workers=3, address="host:1", cpus=0.5, gpus=0.25).start(ACTS, 2)
-    assert ray_calls[0][1:] == ("host:1", {"cpus": 0.5, "gpus": 0.25, "in_flight": 3})
+    assert ray_calls[0][1:] == ("host:1", {"cpus": 0.5, "gpus": 0.25, "in_flight": 3, "limit": None})
+
+
+def test_a_time_limit_needs_processes_that_can_be_killed(processors):
+    assert ExecutorSettings(workers=1, trial_timeout=9.5).start(ACTS) == ("pool", ACTS, 1, 9.5)
+    assert ExecutorSettings(trial_timeout=9.5).start(ACTS) == ("pool", ACTS, 8, 9.5)
+
+
+def test_torchrun_stops_its_processes_itself(processors):
+    here = ExecutorSettings(workers=1, trial_timeout=9.5).start(ACTS, 2)
+    assert isinstance(here, InProcess)
+    assert here.evaluator == TorchrunEvaluator(ACTS, 2, limit=9.5)
+    assert ExecutorSettings(trial_timeout=9.5).start(ACTS, 2) == (
+        "pool",
+        TorchrunEvaluator(ACTS, 2, limit=9.5),
+        4,
+        None,
+    )
+
+
+def test_ray_gets_the_time_limit(ray_calls):
+    ExecutorSettings("ray", trial_timeout=9.5).start(ACTS)
+    ExecutorSettings("ray", trial_timeout=9.5).start(ACTS, 2)
+    assert [given["limit"] for *_, given in ray_calls] == [9.5, None]
+    assert ray_calls[1][0] == TorchrunEvaluator(ACTS, 2, limit=9.5)
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf"), 1e30])
+def test_a_time_limit_that_is_no_time_is_refused(seconds):
+    with pytest.raises(
+        InputError, match=r"the time limit of a trial is .* seconds; give a number above 0 and at most \d+"
+    ):
+        ExecutorSettings(trial_timeout=seconds)
+
+
+def test_an_evaluator_that_cannot_be_sent_has_no_time_limit():
+    words = "cannot be sent to another process: .*, or use one worker without a time limit"
+    with pytest.raises(InputError, match=words):
+        ExecutorSettings(workers=1, trial_timeout=5).start(lambda candidate, epochs, seed: None)
 
 
 @pytest.mark.slow

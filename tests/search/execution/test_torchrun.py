@@ -1,16 +1,20 @@
 """A candidate that several processes train together: they agree on one outcome, or the first failure is the outcome."""
 
+import contextlib
 import os
 import pickle
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from fbnetv3 import InputError
 from fbnetv3.search.execution import torchrun
-from fbnetv3.search.execution.executor import InProcess, Job
+from fbnetv3.search.execution.executor import LATE, InProcess, Job
 from fbnetv3.search.execution.torchrun import TorchrunEvaluator
 from fbnetv3.search.trial import Outcome
 from fbnetv3.training.distributed import current_process
@@ -22,7 +26,7 @@ MISTAKE = InputError("no such data; give other data")
 
 
 class Trains:
-    """A real training on few images. It adds the number of processes, and fails as told."""
+    """A real training on few images, whose last epoch is replaced by the number of processes. It fails as told."""
 
     def __init__(self, act="train"):
         self.act = act
@@ -34,6 +38,8 @@ class Trains:
         from tests.search.execution.small_training import DATA
 
         process = current_process()
+        if self.act == "hang" and process.rank == 1:
+            time.sleep(600)
         if self.act == "mistake":
             raise InputError("no such data; give other data")
         if self.act == "diverge" and process.rank == 1:
@@ -41,9 +47,9 @@ class Trains:
         if self.act == "raise" and process.rank == 1:
             raise ValueError("no luck")
         if self.act == "disagree":
-            return Outcome((float(process.rank),), "ok", 0.0)
+            return Outcome((float(process.rank),) * epochs, "ok", 0.0)
         model = seeded(lambda: build_model(candidate.arch, 2, 1), seed)
-        acc1 = fit(model, candidate.recipe, DATA, seed=seed, epochs=epochs).acc1
+        acc1 = fit(model, candidate.recipe, DATA, seed=seed, epochs=epochs - 1).acc1
         return Outcome((*acc1, float(process.world_size)), "ok", 0.0)
 
 
@@ -61,9 +67,9 @@ class Answers:
         return self.answer
 
 
-def outcome(act, processes=2):
-    with InProcess(TorchrunEvaluator(Trains(act), processes)) as executor:
-        return next(executor.run({0: Job(CANDIDATE, 1, 3)}))[1]
+def outcome(act, processes=2, limit=None):
+    with InProcess(TorchrunEvaluator(Trains(act), processes, limit)) as executor:
+        return next(executor.run({0: Job(CANDIDATE, 2, 3)}))[1]
 
 
 @pytest.fixture
@@ -147,7 +153,8 @@ def test_the_command_starts_this_module_on_one_thread_for_each_process(monkeypat
         def __exit__(self, *_):
             pass
 
-        def wait(self):
+        def wait(self, limit):
+            started.update(limit=limit)
             return 7
 
     monkeypatch.setattr(torchrun.subprocess, "Popen", Child)
@@ -159,6 +166,39 @@ def test_the_command_starts_this_module_on_one_thread_for_each_process(monkeypat
     assert started["env"]["OMP_NUM_THREADS"] == "1"
     assert started["env"]["PYTHONPATH"] == f"{os.getcwd()}:/somewhere"  # noqa: PTH109
     assert started["stdin"] is subprocess.PIPE  # its end tells the processes that this one died
+    assert started["limit"] is None
+
+
+@pytest.mark.parametrize("obeys", [True, False], ids=["obeys", "hangs"])
+def test_after_the_time_limit_torchrun_is_stopped(monkeypatch, tmp_path, obeys):
+    """Torchrun has time to stop its processes, before it is killed."""
+    done = []
+
+    class Child:
+        def __init__(self, *_, **__):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            done.append("waited")
+
+        def wait(self, limit):
+            done.append(limit)
+            if limit == 2.5 or not obeys:
+                raise subprocess.TimeoutExpired("torchrun", limit)
+
+        def terminate(self):
+            done.append("terminated")
+
+        def kill(self):
+            done.append("killed")
+
+    monkeypatch.setattr(torchrun.subprocess, "Popen", Child)
+    with pytest.raises(TimeoutError, match=r"it was not ready after the time limit of 2\.5 seconds"):
+        TorchrunEvaluator(Trains(), 2, limit=2.5)._run(tmp_path / "job", tmp_path / "log")
+    assert done == [2.5, "terminated", torchrun.GRACE, *([] if obeys else ["killed"]), "waited"]
 
 
 @pytest.fixture
@@ -250,3 +290,14 @@ def test_a_mistake_and_a_disagreement_of_real_processes():
     with pytest.raises(InputError, match="no such data"):
         outcome("mistake")
     assert "the processes disagree" in outcome("disagree").error
+
+
+@pytest.mark.slow
+def test_processes_that_hang_are_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # the commands of the processes name a file there
+    found = outcome("hang", limit=20.0)
+    assert (found.status, found.error) == ("failed", f"TimeoutError: {LATE.format(20.0)}")
+    assert found.seconds < 70
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            assert os.fsencode(tmp_path) not in command.read_bytes()

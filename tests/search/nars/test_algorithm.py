@@ -14,7 +14,7 @@ from tests.search.scripted import Failing, Scripted, config, run_scripted
 
 @pytest.fixture(scope="module")
 def cfg(tmp_path_factory):
-    return config(tmp_path_factory.mktemp("config"), pool=256, batch=8, rounds=4)
+    return config(tmp_path_factory.mktemp("config"), pool=256, batch=8, rounds=4, early_stopping=0.92)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,17 @@
 """The trainings of a round: recorded ones are taken, missing ones are made, and their order does not matter."""
 
+import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
 
 from fbnetv3 import InputError
 from fbnetv3.search.execution.executor import InProcess
-from fbnetv3.search.nars.batches import Batch, BatchRunner, missing_jobs, recorded
+from fbnetv3.search.nars.algorithm import nars
+from fbnetv3.search.nars.baselines import random_search
+from fbnetv3.search.nars.batches import Batch, BatchRunner, foreign_trial, missing_jobs, recorded
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.trial import REPEATS, Ledger, Outcome, Trial, read_ledger
 from tests.search.scripted import Failing, Scripted, config, run_scripted
@@ -82,6 +86,61 @@ def test_a_ledger_of_other_versions_is_refused(tmp_path):
     path.write_text(lines[0] + json.dumps(row) + "\n" + "".join(lines[2:]))
     with pytest.raises(InputError, match="trial 0 of round 1 is not the one that this search makes"):
         run_scripted(cfg, path)
+
+
+def made(context, round, index, **changes):
+    """A trial as the search of a context makes it at a place."""
+    seed = context.trial_seed(round, index + (2 if round == REPEATS else 0))
+    first = trial(batch_of(context, round), 0)
+    return dataclasses.replace(first, **{"index": index, "seed": seed} | changes)
+
+
+@pytest.fixture
+def foreign(context):
+    """The check of the ledger of a search with 2 rounds of 3, 2 repeats and 2 finalists."""
+    return foreign_trial(context.config.replace(repeats=2), context.space, "nars")
+
+
+@pytest.mark.parametrize(("round", "index"), [(0, 0), (0, 1), (1, 0), (1, 2), (2, 2), (3, 1)])
+def test_a_trial_at_a_place_of_the_search_is_none_of_another(context, foreign, round, index):
+    assert foreign(made(context, round, index)) == ""
+
+
+@pytest.mark.parametrize(
+    ("round", "index", "most"), [(0, 2, 2), (1, 3, 3), (2, 3, 3), (3, 2, 2), (4, 0, 0), (2**62, 2**62, 0)]
+)
+def test_a_round_or_an_index_of_another_search_is_named(context, foreign, round, index, most):
+    words = f"trial {index} of round {round} is none of this search, which has {most} in this round"
+    assert foreign(made(context, round, index)) == words
+
+
+@pytest.mark.parametrize("row", [[], [0], [99] + [0] * 23, [0] * 23 + [2**62], [0] * 25], ids=str)
+def test_a_candidate_of_another_space_is_named(context, foreign, row):
+    words = foreign(made(context, 1, 0, candidate=row))
+    assert words.startswith("trial 0 of round 1 has the candidate [")
+    assert words.endswith("which is no index row of the space micro")
+
+
+def test_a_seed_of_another_search_is_named(context, foreign):
+    right = context.trial_seed(2, 1)
+    words = f"trial 1 of round 2 has the seed 5, and this search gives it {right}"
+    assert foreign(made(context, 2, 1, seed=5)) == words
+
+
+def test_random_search_has_one_round(context):
+    foreign = foreign_trial(context.config, context.space, "random")  # 8 trainings, as NARS
+    assert foreign(made(context, 1, 7)) == ""
+    assert foreign(made(context, 1, 8)).endswith("which has 8 in this round")
+    assert foreign(made(context, 2, 0)).endswith("which has 0 in this round")
+
+
+def test_the_trials_of_a_search_are_its_own(tmp_path):
+    cfg = config(tmp_path, batch=3, repeats=2)
+    for method, search in (("nars", nars), ("random", random_search)):
+        _, trials, context = run_scripted(cfg, tmp_path / method, search)
+        foreign = foreign_trial(cfg, context.space, method)
+        assert len(trials) == 10
+        assert not any(foreign(t) for t in trials)
 
 
 def test_missing_jobs_are_those_that_were_not_found(context):
@@ -171,6 +230,70 @@ def test_failed_trainings_are_made_again_until_a_later_round_depends_on_them(tmp
     assert [(t.round, t.index) for t in trials] == [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (3, 0), (3, 1)]
     assert [t.status == "failed" for t in trials] == [True] + [False] * 7
     assert read_ledger(path) == trials
+
+
+class Wrong(Scripted):
+    """A custom evaluator whose trainings with these numbers, counted from 0, end with NaN."""
+
+    def __init__(self, wrong):
+        super().__init__()
+        self.wrong = wrong
+
+    def __call__(self, candidate, epochs, seed):
+        outcome = super().__call__(candidate, epochs, seed)
+        return Outcome((math.nan,) * epochs, "ok", 0.0) if len(self.calls) - 1 in self.wrong else outcome
+
+
+def test_an_answer_of_nan_is_one_failed_trial_and_the_search_ends(tmp_path):
+    cfg, path = config(tmp_path, batch=4), tmp_path / "a.jsonl"
+    proposal, trials, _ = run_scripted(cfg, path, evaluator=Wrong({1}))
+    assert [t.status for t in trials].count("failed") == 1
+    assert trials[1].error == (
+        "the evaluator answered with Outcome(acc1=(nan, nan), status='ok', seconds=0.0, error=''): "
+        "the accuracy after epoch 1 is nan; allowed: percent, from 0 to 100"
+    )
+    assert "NaN" not in path.read_text()
+    assert run_scripted(cfg, path, evaluator=Scripted())[:2] == (proposal, trials)
+
+
+def test_a_search_whose_evaluator_was_mended_ends_as_if_it_had_never_been_wrong(tmp_path):
+    cfg = config(tmp_path, batch=4)
+    with pytest.raises(
+        InputError, match=r"all 4 trainings of round 1 failed, the evaluator answered with Outcome.*nan"
+    ):
+        run_scripted(cfg, tmp_path / "a.jsonl", evaluator=Wrong(range(9)))
+    mended = run_scripted(cfg, tmp_path / "a.jsonl")
+    assert mended[:2] == run_scripted(cfg, tmp_path / "b.jsonl")[:2]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 101.0])
+def test_a_wrong_answer_in_the_ledger_of_an_older_version_is_trained_again(tmp_path, value):
+    """An older version wrote it with the status ok, and could then not fit its predictor."""
+    cfg = config(tmp_path, batch=4)
+    expected = run_scripted(cfg, tmp_path / "right.jsonl")[:2]
+    lines = (tmp_path / "right.jsonl").read_text().splitlines(keepends=True)
+    row = json.loads(lines[2])
+    lines[2] = json.dumps(row | {"acc1": [value, value], "status": "ok"}) + "\n"
+    (tmp_path / "old.jsonl").write_text("".join(lines[:5]))
+    evaluator = Scripted()
+    assert run_scripted(cfg, tmp_path / "old.jsonl", evaluator=evaluator)[:2] == expected
+    assert row["seed"] in evaluator.calls
+    assert len(evaluator.calls) == 1 + 4 + 2  # this trial, round 2 and the finalists
+
+
+def test_a_search_of_an_earlier_version_continues_with_its_epochs(tmp_path, monkeypatch):
+    """It stopped at the first epoch. Now four candidates are too few to stop early."""
+    cfg = config(tmp_path, batch=4, rounds=3)
+    with monkeypatch.context() as patch:
+        patch.setattr("fbnetv3.search.nars.algorithm.trial_epochs", lambda *_: 1)
+        earlier = run_scripted(cfg, tmp_path / "all.jsonl")[:2]
+    assert [t.epochs for t in earlier[1]] == [2] * 4 + [1] * 8 + [2] * 2
+    lines = (tmp_path / "all.jsonl").read_text().splitlines(keepends=True)
+    for kept in (6, 9, 15):  # the header, round 1, and one later trial, round 2, or all
+        (tmp_path / "cut.jsonl").write_text("".join(lines[:kept]))
+        assert run_scripted(cfg, tmp_path / "cut.jsonl")[:2] == earlier
+    (tmp_path / "cut.jsonl").write_text("".join(lines[:5]))
+    assert {t.epochs for t in run_scripted(cfg, tmp_path / "cut.jsonl")[1]} == {2}
 
 
 @pytest.mark.parametrize(("round", "name"), [(1, "round 1"), (2, "round 2"), (3, "finalists"), (REPEATS, "repeats")])

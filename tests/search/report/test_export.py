@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 import sys
 
@@ -14,6 +15,7 @@ from fbnetv3.search.runs.folder import SearchFolder
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.trial import Ledger
 from tests.search.made_up import diverged, failed, make_config, make_trials
+from tests.search.scripted import FOREIGN, change_first
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +162,24 @@ def test_a_search_without_trials_is_refused(searched, tmp_path):
     (tmp_path / "run" / "ledger.jsonl").write_text(header)
     with pytest.raises(InputError, match=r"ledger\.jsonl holds no trials to export yet; continue the search first"):
         export_trials(tmp_path / "run", "csv", tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+@pytest.mark.parametrize(("changes", "words"), FOREIGN.values(), ids=FOREIGN)
+def test_a_trial_of_another_search_is_refused_with_its_line(searched, tmp_path, kind, changes, words):
+    shutil.copytree(searched, tmp_path / "run")
+    change_first(tmp_path / "run" / "ledger.jsonl", **{"round": 1, "index": 0} | changes)
+    with pytest.raises(InputError, match=rf"ledger\.jsonl: line 2: .*{words}"):
+        export_trials(tmp_path / "run", kind, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_wrong_answer_of_an_older_version_is_a_failed_training(searched, tmp_path):
+    shutil.copytree(searched, tmp_path / "run")
+    change_first(tmp_path / "run" / "ledger.jsonl", acc1=[math.nan] * 2)
+    assert export_trials(tmp_path / "run", "csv", tmp_path / "x.csv") == 8  # one more has failed
+    assert export_trials(tmp_path / "run", "json", tmp_path / "x.json") == 10
+    assert "NaN" not in (tmp_path / "x.json").read_text()
 
 
 def test_without_tensorboard_the_message_says_what_to_install(searched, tmp_path, monkeypatch):

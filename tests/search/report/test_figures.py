@@ -1,6 +1,7 @@
 """Plots of what the search knows: the predictor, early stopping, importance and the evolution, by hand."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -96,15 +97,29 @@ def test_early_stopping_draws_the_rank_correlation_of_every_epoch(config, result
     assert found["Spearman"][0].tolist() == [1, 2, 3]
     assert found["Spearman"][1][1:] == pytest.approx([0.8, 1.0])
     assert found["Kendall"][1][1:] == pytest.approx([0.6, 1.0])
+    # Of 5 candidates, Fisher's z of 0.8 is 1.0986 and its standard error 1 / sqrt(2).
+    assert found["its lower end"][0].tolist() == [1, 2]
+    assert found["its lower end"][1][1] == pytest.approx(math.tanh(1.0986 - 0.7071), abs=1e-4)
     assert found["threshold 0.8 (Spearman)"][1].tolist() == [0.8, 0.8]
     assert found["length of later trainings"][0].tolist() == [2, 2]
 
 
-def test_early_stopping_in_words(config, result, drawn):
-    words = plot_early_stopping(config, result).caption
+def test_early_stopping_in_words(config, result, trials, drawn):
+    """From epoch 2 on, five candidates rank like at the end. Half a swap of neighbours less than 1 is 0.95."""
+    clear = [dataclasses.replace(t, acc1=[50.0, t.acc1[2] - 1.0, t.acc1[2]]) for t in trials[:5]]
+    words = plot_early_stopping(config, with_trials(result, [*clear, *trials[5:]])).caption
     assert words.startswith("From the 5 trainings of the first batch that succeeded.")
-    assert "The ranking after epoch 2 of 3 correlates with the last by 0.80 (Spearman; Kendall 0.60)" in words
+    assert "The ranking after epoch 2 of 3 correlates with the last by 1.00 (Spearman; Kendall 1.00)" in words
+    assert "the lower end of the interval (one standard error of Fisher's z) is 0.8 or more" in words
+    assert "At this epoch it is 0.81: with about 84% confidence, the true correlation is higher." in words
     assert "It is unknown how far two trainings of the same candidates with different seeds agree" in words
+
+
+def test_an_epoch_that_an_earlier_version_chose_may_be_an_accident(config, result, drawn):
+    words = plot_early_stopping(config, result).caption
+    assert "The ranking after epoch 2 of 3 correlates with the last by 0.80 (Spearman; Kendall 0.60)" in words
+    assert "An earlier version chose this epoch, the first that reaches 0.8" in words
+    assert "so the choice may be an accident of 5 candidates" in words
 
 
 def test_the_noise_of_a_ranking_is_drawn_where_candidates_were_repeated(config, result, trials, drawn):
@@ -117,9 +132,20 @@ def test_the_noise_of_a_ranking_is_drawn_where_candidates_were_repeated(config, 
 
 
 def test_a_threshold_that_saves_nothing_says_so(result, drawn):
-    plot = plot_early_stopping(make_config(early_stopping=0.92), changed(result, epochs=3))
-    assert "The threshold of 0.92 saves nothing here: no epoch before the last, 3, reaches it" in plot.caption
+    plot = plot_early_stopping(make_config(early_stopping=0.8), changed(result, epochs=3))
+    assert (
+        "The threshold of 0.8 saves nothing here: from no epoch before the last, 3, does the lower end" in plot.caption
+    )
     assert plot.png is not None
+
+
+@pytest.mark.parametrize(
+    ("threshold", "words"), [(0.92, "at least 7 are needed"), (1.0, "no number of candidates suffices")]
+)
+def test_too_few_candidates_save_nothing(result, drawn, threshold, words):
+    caption = plot_early_stopping(make_config(early_stopping=threshold), changed(result, epochs=3)).caption
+    assert f"cannot tell whether an earlier epoch reaches the threshold of {threshold:g}: {words}" in caption
+    assert "Nothing is saved, and all trainings run to the end." in caption
 
 
 @pytest.mark.parametrize("kept", [2, 0], ids=["two trainings", "none"])

@@ -135,7 +135,7 @@ def test_rounds_and_other_methods_are_groups(results, trials):
         ("nars", "1", trials[:5]),
         ("nars", "2", trials[5:10]),
         ("nars", "3", trials[10:]),
-        ("random", "random search", trials),
+        ("random", "random search", list(results[1].trials)),
     ]
 
 

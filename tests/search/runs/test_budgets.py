@@ -1,6 +1,7 @@
 """Many budgets from one predictor: pairs inside them, never worse for more, and files that can be used."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -16,7 +17,7 @@ from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.data.load import load_data
 from fbnetv3.weight_file import read_weight_file
-from tests.search.scripted import config, run_scripted
+from tests.search.scripted import FOREIGN, change_first, config, run_scripted
 
 BUDGETS = (4e5, 2e5, 3e5)
 
@@ -135,6 +136,38 @@ def test_an_unfinished_search_is_refused(scripted_search, tmp_path):
     (tmp_path / "config.yaml").write_bytes((folder / "config.yaml").read_bytes())
     with pytest.raises(InputError, match="has made 11 of the 12 trainings of stage 2; continue it"):
         budget_pairs(tmp_path, BUDGETS, silent)
+
+
+@pytest.mark.parametrize(("changes", "words"), FOREIGN.values(), ids=FOREIGN)
+def test_a_trial_of_another_search_is_refused_with_its_line(fresh, changes, words):
+    change_first(fresh / "ledger.jsonl", **changes)
+    with pytest.raises(InputError, match=rf"ledger\.jsonl: line 2: .*{words}.*; restore the file"):
+        budget_pairs(fresh, BUDGETS, silent)
+
+
+def test_a_trial_that_is_too_short_is_refused(fresh):
+    change_first(fresh / "ledger.jsonl", epochs=1, acc1=[50.0])
+    with pytest.raises(InputError, match="trial 0 of round 1 has 1 of 2 epochs, so it is none of this search"):
+        budget_pairs(fresh, BUDGETS, silent)
+
+
+@pytest.mark.parametrize("acc1", [[], [math.nan] * 2, [1.0] * 3], ids=str)
+def test_a_wrong_answer_of_an_older_version_teaches_nothing(fresh, acc1):
+    change_first(fresh / "ledger.jsonl", acc1=acc1)
+    wrong = budget_pairs(fresh, [4e5], silent)[0][0]
+    change_first(fresh / "ledger.jsonl", acc1=[], status="failed")
+    failed = budget_pairs(fresh, [4e5], silent)[0][0]
+    assert wrong.mean.tolist() == failed.mean.tolist()
+    assert np.isfinite(wrong.mean).all()
+
+
+def test_a_search_of_an_earlier_version_is_answered_with_its_epochs(tmp_path, monkeypatch):
+    """It stopped at the first epoch. Now four candidates are too few to stop early."""
+    cfg = config(tmp_path, batch=4)
+    with monkeypatch.context() as patch:
+        patch.setattr("fbnetv3.search.nars.algorithm.trial_epochs", lambda *_: 1)
+        _, trials, context = run_scripted(cfg, tmp_path / "ledger.jsonl")
+    assert answer_budgets(context, trials, [cfg.constraint])[0].epochs == 1
 
 
 def test_a_ledger_without_trials_is_refused(tmp_path):

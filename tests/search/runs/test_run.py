@@ -20,7 +20,7 @@ from fbnetv3.training.accuracy import measure
 from fbnetv3.training.data.load import load_data
 from fbnetv3.weight_file import read_weight_file
 from tests.search.images import colour_space, write_noise
-from tests.search.scripted import BASE_RECIPE, Scripted, config
+from tests.search.scripted import BASE_RECIPE, FOREIGN, Scripted, change_first, config
 from tests.search.tables import whole_grid
 
 ONE = ExecutorSettings(workers=1)
@@ -178,6 +178,16 @@ def test_a_resumed_search_makes_what_is_missing(scripted_search, tmp_path):
     assert resume(folder, silent, ONE, evaluator) == scripted_search[2]
     assert len(evaluator.calls) == len(lines) - 6
     assert (folder / "ledger.jsonl").read_bytes() == b"".join(lines)
+
+
+@pytest.mark.parametrize(("changes", "words"), FOREIGN.values(), ids=FOREIGN)
+def test_a_ledger_with_a_trial_of_another_search_is_refused(scripted_search, tmp_path, changes, words):
+    folder = copy(scripted_search, tmp_path / "run")
+    change_first(folder / "ledger.jsonl", **changes)
+    before = (folder / "ledger.jsonl").read_bytes()
+    with pytest.raises(InputError, match=rf"ledger\.jsonl: line 2: .*{words}.*; restore the file"):
+        resume(folder, silent, ONE, Scripted())
+    assert (folder / "ledger.jsonl").read_bytes() == before
 
 
 def test_a_search_of_an_edited_configuration_is_not_resumed(scripted_search, tmp_path):

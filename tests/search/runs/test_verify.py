@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 
 import pytest
@@ -14,6 +15,7 @@ from fbnetv3.search.nars.context import Context
 from fbnetv3.search.runs.verify import Recorded, replay, verify
 from fbnetv3.search.trial import Trial, comparable, read_ledger
 from fbnetv3.training.engine import cpu_threads
+from tests.search.scripted import config, run_scripted
 
 KEPT = ("pair.yaml", "final/metrics.csv", "config.yaml", "ledger.jsonl")
 PROPOSALS, ANSWER, WEIGHTS = (
@@ -103,6 +105,31 @@ def test_a_trial_that_the_search_does_not_make_is_found(copied):
     assert check.note == "trial 2 of round 3 does not follow from the trials before it"
 
 
+@pytest.mark.parametrize("row", [[99] * 24, [0], []], ids=["out of range", "too short", "empty"])
+def test_a_candidate_of_no_space_is_found_and_not_trained(copied, row):
+    change_trial(copied, candidate=row)
+    checks = by_name(verify(copied, 9, silent))
+    assert checks[PROPOSALS].status == "differs"
+    assert checks[PROPOSALS].note.startswith(f"trial 0 of round 1: candidate is {row}, not [")
+    assert "nars: training of trial 0 of round 1" not in checks
+    assert checks["nars: training of trial 1 of round 1"].status == "same"
+
+
+def test_a_seed_that_was_changed_is_found(copied):
+    change_trial(copied, seed=5)
+    check = by_name(verify(copied, 0, silent))[PROPOSALS]
+    assert (check.status, check.note) == (
+        "differs",
+        "trial 0 of round 1 does not follow from the trials before it",
+    )
+
+
+def test_a_wrong_answer_of_an_older_version_is_a_failed_training(copied):
+    """Its round has later ones, so what these learnt from it is found."""
+    change_trial(copied, acc1=[math.nan, math.nan])
+    assert statuses(verify(copied, 0, silent))[PROPOSALS] == "differs"
+
+
 def test_a_pair_file_that_was_changed_is_found(copied):
     pair = load_pair(copied / "pair.yaml")
     save_pair(dataclasses.replace(pair, measured=pair.measured | {"acc1": 99.0}, seed=9), copied / "pair.yaml")
@@ -190,6 +217,18 @@ def test_a_replay_ends_at_the_first_training_that_is_not_recorded(scripted_searc
         again, proposal = replay(Context.of(cfg), "nars", Recorded({t.seed: t for t in trials}), silent)
     assert comparable(again) == comparable(trials)
     assert proposal is None
+
+
+def test_a_search_of_an_earlier_version_is_replayed_with_its_epochs(tmp_path, monkeypatch):
+    """It stopped at the first epoch. Now four candidates are too few to stop early."""
+    cfg = config(tmp_path, batch=4)
+    with monkeypatch.context() as patch:
+        patch.setattr("fbnetv3.search.nars.algorithm.trial_epochs", lambda *_: 1)
+        expected, trials, context = run_scripted(cfg, tmp_path / "ledger.jsonl")
+    with cpu_threads(1):
+        again, proposal = replay(context, "nars", Recorded({t.seed: t for t in trials}), silent)
+    assert {t.epochs for t in again if t.round == 2} == {1}
+    assert (comparable(again), proposal) == (comparable(trials), expected)
 
 
 def test_a_recorded_failure_fails_again():
