@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import sys
 import types
@@ -19,7 +18,8 @@ from typer.core import TyperCommand
 from fbnetv3.benchmarks.harness import Benchmark, is_first_process
 from fbnetv3.benchmarks.result import Result, command_of, load_result
 from fbnetv3.errors import available
-from fbnetv3.files import write_atomically
+from fbnetv3.files import refuse_to_overwrite, write_atomically
+from fbnetv3.schema import dump_json
 
 Rounds = Annotated[int, typer.Option(min=1, help="Number of interleaved rounds.")]
 Seeds = Annotated[tuple[int, ...], typer.Option(metavar="N ...", help="Seeds to run.")]
@@ -51,6 +51,9 @@ _QUICK = (
 )
 
 
+_OVERWRITE = (Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")], False)
+
+
 class BenchmarkCommand(TyperCommand):
     """A command whose list options take several values after one name: `--seeds 0 1 2`."""
 
@@ -79,7 +82,7 @@ def make_command(benchmark: Benchmark) -> Any:
 def print_result(benchmark: Benchmark, result: Result, as_json: bool) -> None:
     """Print the tables of a result, or JSON."""
     if as_json or benchmark.tables is None:
-        print(json.dumps(benchmark.as_json(result), indent=1))
+        print(dump_json(benchmark.as_json(result)))
         return
     # A pipe has no width: there tables are wide, so that their lines can be searched.
     console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
@@ -108,7 +111,7 @@ def _about(benchmark: Benchmark) -> str:
 
 def _callback(benchmark: Benchmark) -> Callable[..., None]:
     """Return the function that typer makes the command of: its signature has the options of `measure` and the shared ones."""
-    shared: dict[str, tuple[Any, Any]] = {"as_json": _JSON, "show": _SHOW}
+    shared: dict[str, tuple[Any, Any]] = {"as_json": _JSON, "show": _SHOW, "overwrite": _OVERWRITE}
     if "out" not in benchmark.options:
         shared["out"] = _OUT
     if benchmark.quick is not None:
@@ -120,13 +123,17 @@ def _callback(benchmark: Benchmark) -> Callable[..., None]:
         common = {name: words.pop(name) for name in shared}
         # The defaults are left to `settings`: those of a rehearsal are others than typer knows.
         given = {name: _as_tuple(value) for name, value in words.items() if _is_given(context, name)}
-        out, plot = common.get("out"), common.get("plot")
+        out, plot, quick = common.get("out"), common.get("plot"), common.get("quick", False)
+        # Before anything is measured. The package's own result files are measurements too.
+        new = [] if common["show"] else benchmark.new_files(benchmark.settings(given, quick), out, quick)
+        for file in (*new, *([] if plot is None else [plot])):
+            refuse_to_overwrite(file, common["overwrite"])
         try:
             if common["show"]:
                 path = out or benchmark.result_file(benchmark.settings(given))
                 result = load_result(path.stem, path.parent)
             else:
-                result = benchmark.run(write_to=out, quick=common.get("quick", False), **given)
+                result = benchmark.run(write_to=out, quick=quick, **given)
         except KeyboardInterrupt:
             resumes = bool({"out", "runs"} & set(benchmark.options))
             kept = "; what was finished is kept, and the same command continues" if resumes else ""

@@ -100,6 +100,7 @@ class Benchmark:
         file: the result file of a run with given settings; by default `results/NAME.json`.
         environment: environment variables that a run needs, with the value that they must have.
         depends_on_machine: whether the values differ between machines. Then the result file names the machine.
+        writes: options of `measure` that name files to write.
         command: the command, where it is not `fbnetv3 benchmark NAME`.
     """
 
@@ -116,6 +117,7 @@ class Benchmark:
     file: Callable[[Mapping[str, Any]], Path] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     depends_on_machine: bool = True
+    writes: tuple[str, ...] = ()
     command: str = ""
 
     @property
@@ -141,6 +143,15 @@ class Benchmark:
     def result_file(self, settings: Mapping[str, Any]) -> Path:
         """Return the result file of a run with these settings."""
         return RESULTS / f"{self.name}.json" if self.file is None else self.file(settings)
+
+    def written_file(self, settings: Mapping[str, Any], write_to: Path | None, quick: bool) -> Path | None:
+        """Return the file that `run` writes; None for a rehearsal, which has no result file by default."""
+        return write_to or (None if quick else self.result_file(settings))
+
+    def new_files(self, settings: Mapping[str, Any], write_to: Path | None, quick: bool) -> list[Path]:
+        """Return the files that a run writes, except for those in the folder of the run, which it continues."""
+        files = [self.written_file(settings, write_to, quick), *(settings.get(name) for name in self.writes)]
+        return [file for file in files if file is not None and settings.get("out") not in file.parents]
 
     def written(self, settings: Mapping[str, Any], quick: bool = False) -> str:
         """Return the command that repeats a run: it has the options that differ from their defaults.
@@ -189,7 +200,7 @@ class Benchmark:
             versions=versions(self.packages) | (host() if self.depends_on_machine else {}) | dict(measured.facts),
             values=values,
         )
-        path = write_to or (None if quick else self.result_file(settings))
+        path = self.written_file(settings, write_to, quick)
         if path is not None and is_first_process():
             write_result(path.stem, result, path.parent)
         return result

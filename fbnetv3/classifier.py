@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fbnetv3.errors import InputError
 from fbnetv3.model import FBNetV3
 from fbnetv3.transforms import Transforms
 from fbnetv3.weight_file import IMAGENET, WeightFile
@@ -29,9 +30,18 @@ class Classifier:
 
     @torch.no_grad()
     def rank(self, x: Tensor) -> list[tuple[str, float]]:
-        """Return all classes with their probabilities for one input [C, H, W], the most probable class first."""
+        """Return all classes with their probabilities for one input [C, H, W], the most probable class first.
+
+        Raises:
+            InputError: the logits are not finite, so that no class is the most probable one.
+        """
         device = next(self.model.parameters()).device
-        probabilities = self.model(x[None].to(device)).softmax(1)[0]
+        logits = self.model(x[None].to(device))
+        if not logits.isfinite().all():
+            raise InputError(
+                "the network's logits are not finite; its weights are damaged or too large: give other weights"
+            )
+        probabilities = logits.softmax(1)[0]
         order = probabilities.argsort(descending=True).tolist()
         return [(self.classes[i], float(probabilities[i])) for i in order]
 
@@ -39,9 +49,13 @@ class Classifier:
         """Return all classes with their probabilities for an image file, the most probable class first.
 
         Raises:
-            InputError: there is no such file, or it is not a readable image.
+            InputError: there is no such file, it is not a readable image, or the logits are not finite.
         """
-        return self.rank(self.transforms.open(path))
+        x = self.transforms.open(path)
+        try:
+            return self.rank(x)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
 
 def class_names(classes: Iterable[str]) -> tuple[str, ...]:

@@ -49,6 +49,18 @@ def make_folder(path: str | Path) -> Path:
         ) from error
 
 
+def refuse_to_overwrite(path: str | Path, overwrite: bool) -> None:
+    """Raise `InputError` if there is something at a path already, unless the user wants it to be replaced.
+
+    A command calls it before its work starts, for every file that it will write outside of a folder that it continues.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the path of a file to write")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already; give --overwrite to replace it, or another path")
+
+
 @contextlib.contextmanager
 def lock_folder(folder: str | Path, what: str) -> Iterator[None]:
     """Keep other processes out of a folder while the `with` block runs. Enter it before anything is written there.

@@ -187,6 +187,19 @@ def dump_yaml(data: Any) -> str:
     return text
 
 
+def dump_json(data: Any) -> str:
+    """Return JSON text of plain data. Numbers that are not finite become null, because JSON has none."""
+    return json.dumps(_finite_or_none(data), indent=1, allow_nan=False)
+
+
+def _finite_or_none(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite_or_none(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite_or_none(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ def open_upright(path: str | Path, mode: str | None = None) -> Any:
     """
     from PIL import Image
 
-    if not Path(path).exists():
+    if not os.path.exists(path):  # noqa: PTH110 - it takes names that are too long
         raise InputError(f"no image at {path}; give the path of an image file")
     image = decode_image(lambda: Image.open(path), str(path))
     return image if mode is None else image.convert(mode)

@@ -60,11 +60,12 @@ class WeightFile:
         """Return the network with these weights, in eval mode.
 
         Raises:
-            InputError: the weights do not fit the architecture.
+            InputError: the weights do not fit the architecture, or are not finite.
         """
         count = 1000 if isinstance(self.classes, str) else len(self.classes)  # a text means ImageNet
         model = build_model(self.arch, count, self.transforms.in_chans)
         check_state(self.state, model.state_dict(), self.arch.name)
+        check_finite(self.state, f"the weights of {self.arch.name}")
         model.load_state_dict(dict(self.state))  # cannot fail any more: the check above explains differences better
         model.derived_from = self.derived_from
         return model.eval()
@@ -92,6 +93,23 @@ def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], nam
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             raise InputError(f"not a state dict of {name}: {len(keys)} entries {what}: {', '.join(keys[:3])}{more}")
+
+
+def check_finite(state: Mapping[str, Tensor], what: str) -> None:
+    """Check that all numbers of a state dict are finite. With others a network computes NaN, or a class at random.
+
+    Args:
+        what: the weights, for the message.
+
+    Raises:
+        InputError: one is infinite or NaN. The message names the first tensor.
+    """
+    for key, value in state.items():
+        if not value.isfinite().all():
+            raise InputError(
+                f"{what} are not finite: {key} has NaN or infinite numbers, as after a training that diverged; give other "
+                "weights"
+            )
 
 
 def write_weight_file(path: str | Path, file: WeightFile) -> None:

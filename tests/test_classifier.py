@@ -41,6 +41,14 @@ def test_an_image_file_is_prepared_first(classifier, tmp_path):
         classifier.predict(tmp_path / "absent.png")
 
 
+def test_logits_that_are_not_finite_are_no_answer(classifier, tmp_path):
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "red.png")
+    for parameter in classifier.model.parameters():
+        parameter.data *= 1e30
+    with pytest.raises(InputError, match=r"red.png: the network's logits are not finite; .* give other weights"):
+        classifier.predict(tmp_path / "red.png")
+
+
 def test_imagenets_names_are_torchvisions():
     names = class_names(IMAGENET)
     assert len(names) == 1000

@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from fbnetv3.errors import InputError
-from fbnetv3.files import is_file, load_torch, lock_folder, make_folder, save_torch, write_atomically
+from fbnetv3.files import (
+    is_file,
+    load_torch,
+    lock_folder,
+    make_folder,
+    refuse_to_overwrite,
+    save_torch,
+    write_atomically,
+)
 
 
 @pytest.mark.parametrize("content", ["text äöü\n", b"\x00bytes"])
@@ -85,6 +93,17 @@ def test_other_files_are_refused(tmp_path):
             load_torch(tmp_path / "other.pt", "checkpoint", ("model",))
     with pytest.raises(InputError, match=r"no checkpoint at .*absent.pt: no such file"):
         load_torch(tmp_path / "absent.pt", "checkpoint")
+
+
+def test_nothing_is_replaced_unless_it_is_asked_for(tmp_path):
+    refuse_to_overwrite(tmp_path / "new", overwrite=False)
+    (tmp_path / "old").touch()
+    with pytest.raises(InputError, match=r"old exists already; give --overwrite to replace it, or another path"):
+        refuse_to_overwrite(tmp_path / "old", overwrite=False)
+    refuse_to_overwrite(tmp_path / "old", overwrite=True)
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=f"{tmp_path} is a folder; give the path of a file to write"):
+            refuse_to_overwrite(tmp_path, overwrite)
 
 
 HOLD = "import sys; from fbnetv3.files import lock_folder\nwith lock_folder(sys.argv[1], 'run'): print('in'); sys.stdin.read()"

@@ -1,5 +1,7 @@
 """Mappings become frozen dataclasses, and every mistake names its place."""
 
+import json
+import math
 from dataclasses import FrozenInstanceError
 from typing import Annotated
 
@@ -12,6 +14,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.schema import (
     DEEPEST,
     STRICT,
+    dump_json,
     dump_yaml,
     find_yaml,
     list_yaml,
@@ -204,6 +207,15 @@ def test_a_file_without_end_is_not_read(monkeypatch, tmp_path):
         load_yaml(tmp_path / "a.yaml", "preset")
     with pytest.raises(InputError, match=r"cannot read the preset .*: Is a directory"):
         load_json(tmp_path, "preset")
+
+
+def test_written_json_has_null_where_a_number_is_not_finite():
+    data = {"a": [1, math.nan, (math.inf, "NaN")], "b": {"c": -math.inf, "d": None, "e": True}}
+    text = dump_json(data)
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "a": [1, None, [None, "NaN"]],
+        "b": {"c": None, "d": None, "e": True},
+    }
 
 
 def test_written_yaml_keeps_the_order_and_short_rows_on_one_line():

@@ -207,3 +207,5 @@ def test_files_that_are_no_images(tmp_path):
             open_upright(path)
     with pytest.raises(InputError, match=r"no image at .*absent.png; give the path of an image file"):
         PLAIN.open(tmp_path / "absent.png")
+    with pytest.raises(InputError, match="no image at"):
+        open_upright(tmp_path / ("x" * 300))

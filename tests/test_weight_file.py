@@ -135,6 +135,14 @@ def test_differences_of_state_dicts_are_named(model):
         dataclasses.replace(file, classes=("a", "b")).build()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_build_no_network(model, value):
+    file = WeightFile.from_model(model, CLASSES, TRANSFORMS)
+    file.state["classifier.bias"][1] = value
+    with pytest.raises(InputError, match=r"the weights of .* are not finite: classifier.bias has NaN or infinite"):
+        file.build()
+
+
 def test_files_that_are_no_weights(tmp_path):
     for name in ("net.bin", "net"):
         with pytest.raises(InputError, match=r"a weight file ends in \.safetensors, \.pt, \.pth, not in"):

@@ -65,8 +65,12 @@ def measure(
         typer.Option(metavar="FOLDER", help="Folder of the trainings. The same command continues what was stopped."),
     ] = Path("runs") / NAME,
     picture: Annotated[
-        Path, typer.Option(metavar="FILE", help="JPEG file to draw detections on held-out photos into.")
-    ] = Path("docs/figures/detections_voc100.jpg"),
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="JPEG file to draw detections on held-out photos into; by default detections.jpg in the folder.",
+        ),
+    ] = None,
     threshold: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Smallest probability of a detection that is drawn.")
     ] = 0.5,
@@ -84,7 +88,9 @@ def measure(
             }
             values["starts"][start] = summary(rows)
     # Drawn from the start with CIFAR-10, the better one, and from its first seed.
-    write_atomically(picture, draw(names[1], out / f"cifar10{seeds[0]}" / "weights.pth", PHOTOS, threshold))
+    write_atomically(
+        picture or out / "detections.jpg", draw(names[1], out / f"cifar10{seeds[0]}" / "weights.pth", PHOTOS, threshold)
+    )
     words = describe(out)
     values["photos"] = {part: words[part] for part in ("train", "test")}
     values["backbone_acc1"] = _accuracy(backbone)
@@ -228,4 +234,5 @@ BENCHMARK = Benchmark(
     ("torch", "torchvision", "sal-detectron2", "detectron2", "pycocotools"),
     measure,
     tables=tables,
+    writes=("picture",),
 )

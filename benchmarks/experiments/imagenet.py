@@ -35,6 +35,7 @@ from fbnetv3.training.data.readers import EVAL_BATCH, eval_image, read_batches
 from fbnetv3.transforms import Transforms
 from fbnetv3.weight_file import IMAGENET
 
+LISTS = ("train.txt", "val.txt")  # of `write_search_split`
 SEARCH_CLASSES, HELD_OUT = (
     200,
     10_000,
@@ -188,8 +189,8 @@ def write_search_split(
     data: str | Path, out: str | Path, classes: int = SEARCH_CLASSES, held_out: int = HELD_OUT, seed: int = 0
 ) -> dict[Path, int]:
     """Write the paths of `search_split` into `train.txt` and `val.txt`, one per line, and return the number of each."""
-    train, held = search_split(data, classes, held_out, seed)
-    lists = {Path(out) / "train.txt": train, Path(out) / "val.txt": held}
+    found = search_split(data, classes, held_out, seed)
+    lists = {Path(out) / name: paths for name, paths in zip(LISTS, found, strict=True)}
     for file, paths in lists.items():
         write_atomically(file, "".join(f"{path}\n" for path in paths))
     return {file: len(paths) for file, paths in lists.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 import logging
 import sys
 import warnings
@@ -17,6 +17,7 @@ from fbnetv3.cli.make_zoo import make_zoo
 from fbnetv3.cli.show import Json, out
 from fbnetv3.cli.train import train
 from fbnetv3.errors import InputError, Note
+from fbnetv3.schema import dump_json
 
 NETWORKS, TRAINING, PAPER = "Use a network", "Train and search", "The paper"
 
@@ -37,6 +38,10 @@ search.app.command("compare", cls=benchmark.lazy(COMPARE), help=COMPARE.about)(b
 
 def main() -> None:
     """Run the command. Every error of the user looks the same, whether typer or this package found it."""
+    for stream in (sys.stdout, sys.stderr):
+        # Names of classes and files may have characters that the terminal lacks: \\xfc is better than a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     warnings.showwarning = _show_warning
     try:
@@ -86,7 +91,7 @@ def reproduce(
     from fbnetv3.benchmarks.paper import reproduce as harness
 
     if as_json:
-        print(json.dumps(harness.as_data(item), indent=1))
+        print(dump_json(harness.as_data(item)))
     else:
         harness.render(out, item)
 

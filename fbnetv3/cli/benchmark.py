@@ -11,8 +11,9 @@ from typer.core import TyperCommand
 from fbnetv3.benchmarks.catalogue import CATALOGUE, Entry
 from fbnetv3.cli.detection import coco
 from fbnetv3.cli.networks import Model, Pair, WeightsOption, Zoo, weight_file
-from fbnetv3.cli.show import Json, print_rows, progress_bar
+from fbnetv3.cli.show import Json, Overwrite, print_rows, progress_bar
 from fbnetv3.counts import MAX_SEED
+from fbnetv3.files import refuse_to_overwrite
 
 ROOMS = {
     "paper": "Counts: compared with the paper's",
@@ -38,6 +39,7 @@ def imagenet(
     per_class: Annotated[Path | None, typer.Option(help="CSV file to write, with one line per class.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Number of processes that read images.")] = 2,
     device: Annotated[str, typer.Option(help="Device to compute on: cpu, cuda or cuda:N.")] = "cpu",
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Evaluate weights on ImageNet with their own preprocessing: top-1, top-5, and images per second."""
@@ -46,6 +48,8 @@ def imagenet(
     from fbnetv3.training.distributed import find_device
 
     device, images = find_device(device), val_images(data)
+    if per_class is not None:
+        refuse_to_overwrite(per_class, overwrite)
     file = weight_file(model, weights, pair, zoo)
     with progress_bar() as progress:
         found = evaluate(
@@ -81,11 +85,14 @@ def imagenet_split(
     seed: Annotated[
         int, typer.Option(min=0, max=MAX_SEED, help="Seed of the choice. The paper's own sample is not published.")
     ] = 0,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write the search's data of section 4 as lists of files. `fbnetv3 train --data list:OUT:DATA` trains on them."""
-    from fbnetv3.benchmarks.experiments.imagenet import write_search_split
+    from fbnetv3.benchmarks.experiments.imagenet import LISTS, write_search_split
 
+    for name in LISTS:
+        refuse_to_overwrite(out_dir / name, overwrite)
     lists = write_search_split(data, out_dir, classes, held_out, seed)
     print_rows([{"list": str(path), "images": images, "classes": classes} for path, images in lists.items()], as_json)
 

@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from fbnetv3.cli.show import Json, print_rows, progress_bar
+from fbnetv3.cli.show import Json, Overwrite, Row, need_images, print_each, print_rows, progress_bar
 from fbnetv3.errors import InputError
+from fbnetv3.files import make_folder, refuse_to_overwrite
 
 MODEL, DATA, ENGINE, OUTPUT = "Detector", "Data", "Training", "Output"
 CONFIG_HELP = "A packaged config (faster_rcnn_table5_fbnetv3_a_c4_3x, ...), or the path of a detectron2 YAML file."
@@ -35,6 +36,7 @@ def detect(
             help="Smallest probability of an object that is reported. The configs drop objects below 0.05.",
         ),
     ] = 0.5,
+    overwrite: Overwrite = False,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -44,24 +46,26 @@ def detect(
 
     device = find_device(device)
     need_detectron2()
-    from fbnetv3.detection.detector import Detector, write_detections
+    from fbnetv3.detection.detector import Detector, check_results, result_names, write_detections
     from fbnetv3.transforms import open_upright
 
-    stems = [image.stem for image in images]
-    if repeated := {stem for stem in stems if stems.count(stem) > 1}:
-        raise InputError(
-            f"several images are called {', '.join(sorted(repeated))}, so that their results would overwrite each other; "
-            "detect objects in them with separate commands and other folders"
-        )
+    need_images(images)
+    names = result_names(list(dict.fromkeys(images)))
+    check_results(names, out_dir, overwrite)
+    make_folder(out_dir)
     detector = Detector.load(weights, config, device)
-    rows = []
-    for path in images:
+
+    def row_of(path: Path) -> list[Row]:
         image = open_upright(path, "RGB")
-        found = detector.detect(image, threshold)
-        drawing, _ = write_detections(path, image, found, out_dir)
+        try:
+            found = detector.detect(image, threshold)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        drawing, _ = write_detections(path, image, found, out_dir, names[path])
         best = ", ".join(f"{d.name} {d.score:.2f}" for d in found[:3]) or f"nothing above {threshold:g}"
-        rows.append({"image": str(path), "objects": len(found), "likeliest": best, "written": str(drawing)})
-    print_rows(rows, as_json)
+        return [{"image": str(path), "objects": len(found), "likeliest": best, "written": str(drawing)}]
+
+    print_each(list(names), row_of, as_json)
 
 
 def coco(
@@ -115,6 +119,10 @@ def coco(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the last checkpoint in the folder.", rich_help_panel=OUTPUT)
     ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace the detections of an earlier --eval-only.", rich_help_panel=OUTPUT),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train or evaluate a detector on COCO or on other data in its format (section 4.3). Needs detectron2."""
@@ -126,9 +134,10 @@ def coco(
 
     device = find_device(device)
     need_detectron2()
+    from fbnetv3.detection.checkpoint import refuse_second
     from fbnetv3.detection.config import load_config
     from fbnetv3.detection.detector_weights import load_detector
-    from fbnetv3.detection.evaluation import evaluate
+    from fbnetv3.detection.evaluation import FILES, evaluate
     from fbnetv3.detection.training import train
 
     given = ["MODEL.DEVICE", device, *_data(data, train_file, val_file, images, eval_only)]
@@ -138,6 +147,11 @@ def coco(
     cfg = load_config(config, [*given, *(changes or [])])
     if eval_only and not cfg.MODEL.WEIGHTS:
         raise InputError("--eval-only needs weights; give --weights")
+    if eval_only:
+        for file in FILES if cfg.OUTPUT_DIR else ():
+            refuse_to_overwrite(Path(cfg.OUTPUT_DIR) / file, overwrite)
+    elif not resume:
+        refuse_second(Path(cfg.OUTPUT_DIR))
     with cpu_threads(threads), process_group(torch.device(device)) as process, _shown(process.rank) as (progress, say):
         model, report = load_detector(cfg, strict=eval_only)
         if report is not None:
@@ -154,6 +168,7 @@ def coco(
 
 def _data(data: Path | None, train: Path | None, val: Path | None, images: Path | None, eval_only: bool) -> list[str]:
     """Return the data sets that the options name as changes of the config, or no changes if they name none."""
+    from fbnetv3.detection.annotations import check_places
     from fbnetv3.detection.datasets import coco_2017_names, dataset_name
 
     if data is not None:
@@ -168,6 +183,8 @@ def _data(data: Path | None, train: Path | None, val: Path | None, images: Path 
         if val is None or images is None or (train is None and not eval_only):
             raise InputError("give --train, --val and --images together; --eval-only needs the last two")
         files = {"TEST": val} if train is None else {"TRAIN": train, "TEST": val}
+        for file in files.values():
+            check_places(file, images)  # before weights are downloaded
         names = {split: dataset_name(file, images) for split, file in files.items()}
     else:
         names = {}

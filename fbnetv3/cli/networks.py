@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fbnetv3.cli.show import Json, complete, out, print_rows
+from fbnetv3.cli.show import Json, Overwrite, Row, complete, need_images, out, print_each, print_rows
 from fbnetv3.counts import parse_count
 from fbnetv3.errors import InputError
+from fbnetv3.files import refuse_to_overwrite
+from fbnetv3.schema import dump_json
 
 if TYPE_CHECKING:
     from fbnetv3.arch import Arch
@@ -94,7 +95,7 @@ def info(
         for convention in CONVENTIONS
     ]
     if as_json:
-        print(json.dumps({"totals": totals, "parts": rows}, indent=1))
+        print(dump_json({"totals": totals, "parts": rows}))
         return
     out.print(f"{arch.name}, {resolution or arch.resolution} x {resolution or arch.resolution}, published convention:")
     print_rows(rows, as_json)
@@ -113,13 +114,14 @@ def predict(
     """Classify images with the released FBNetV3-A, another model, or weights that `search run` or `train` wrote."""
     from fbnetv3.classifier import Classifier
 
+    need_images(images)
     classifier = Classifier.from_weight_file(weight_file(model, weights, pair, zoo))
-    rows = [
-        {"image": str(image), "class": name, "probability": round(p, 4)}
-        for image in images
-        for name, p in classifier.predict(image)[:top]
-    ]
-    print_rows(rows, as_json)
+
+    def rows_of(image: Path) -> list[Row]:
+        ranked = classifier.predict(image)[:top]
+        return [{"image": str(image), "class": name, "probability": round(p, 4)} for name, p in ranked]
+
+    print_each(images, rows_of, as_json)
 
 
 def export(
@@ -132,13 +134,16 @@ def export(
     resolution: Annotated[
         int | None, typer.Option(min=1, help="Side of the image in pixels. The default is that of the weights.")
     ] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write a network in another format, and compare the logits of the written file with those of the network."""
     import torch
 
-    from fbnetv3.inference.export import export_model
+    from fbnetv3.inference.export import check_target, export_model
 
+    for file in check_target(path, format):  # before weights are downloaded
+        refuse_to_overwrite(file, overwrite)
     file = weight_file(model, weights, pair, zoo)
     side = resolution or file.transforms.crop
     example = torch.randn(2, file.transforms.in_chans, side, side, generator=torch.Generator().manual_seed(0))

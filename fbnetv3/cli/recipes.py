@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from fbnetv3.cli.show import Json, complete, out, print_rows
+from fbnetv3.schema import dump_json
 
 app = typer.Typer(no_args_is_help=True, help="Training recipes: list, show, and export to other trainers.")
 
@@ -35,7 +35,7 @@ def recipe_show(name: Name, as_json: Json = False) -> None:
 
     file = read_recipe_file(name)
     if as_json:
-        print(json.dumps(file.header() | {"values": file.rows()}, indent=1))
+        print(dump_json(file.header() | {"values": file.rows()}))
         return
     for key, value in (file.header() | {"expected": str(file.expected)}).items():
         if value is not None:
@@ -63,9 +63,7 @@ def recipe_export(
 
     exported = export_recipe(load_recipe(name), to, images or training_images(name), processes)
     if as_json:
-        print(
-            json.dumps({"to": to, "arguments": exported.arguments, "not_expressed": exported.not_expressed}, indent=1)
-        )
+        print(dump_json({"to": to, "arguments": exported.arguments, "not_expressed": exported.not_expressed}))
         return
     print(exported.command_line)
     for line in exported.not_expressed:

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from fbnetv3.cli.show import Json, complete, out, print_rows, progress_bar
+from fbnetv3.cli.show import Json, Overwrite, complete, out, print_rows, progress_bar
 from fbnetv3.counts import MAX_SEED, parse_count
 from fbnetv3.errors import InputError, available
+from fbnetv3.files import refuse_to_overwrite
 
 BUDGET, TRAININGS, WHERE = "Budget", "Trainings", "Where trainings run"
 
@@ -216,12 +217,15 @@ def search_export(
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Write the trials of random search instead of those of NARS.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write the trials of a search for other programs."""
     from fbnetv3.search.report.export import FORMATS, export_trials
 
     if kind not in FORMATS:
         raise InputError(f"--format is {kind!r}; {available(kind, FORMATS)}")
+    if kind != "tensorboard":  # a folder, which must be new
+        refuse_to_overwrite(out_path, overwrite)
     written = export_trials(folder, kind, out_path, "random" if baseline else "nars")
     out.print(f"{written} trials: {out_path}", highlight=False, soft_wrap=True)
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from fbnetv3.errors import InputError
 from fbnetv3.progress import Report, show_progress
+from fbnetv3.schema import dump_json
+
+Row = dict[str, Any]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 # A pipe has no width: tables are not folded there, so that lines can be searched.
 out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
 err = Console(stderr=True)
@@ -48,10 +53,10 @@ def progress_bar() -> Iterator[Report]:
         raise typer.Exit(130) from None
 
 
-def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+def print_rows(rows: list[Row], as_json: bool) -> None:
     """Print rows with equal keys as a table or as JSON."""
     if as_json:
-        print(json.dumps(rows, indent=1))
+        print(dump_json(rows))
         return
     table = Table()
     for key in rows[0]:
@@ -59,3 +64,30 @@ def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
     for row in rows:
         table.add_row(*("-" if value is None else str(value) for value in row.values()))
     out.print(table)
+
+
+def need_images(images: Sequence[Path]) -> None:
+    """Raise `InputError` if none of the images exists: a slip must not end in a download and a long wait."""
+    if not any(os.path.exists(image) for image in images):  # noqa: PTH110 - it takes names that are too long
+        raise InputError(f"no image at {', '.join(map(str, images[:3]))}; give the path of an image file")
+
+
+def print_each(images: Sequence[Path], rows_of: Callable[[Path], list[Row]], as_json: bool) -> None:
+    """Print the rows of all images that have some, and then a line for every image with an error.
+
+    Raises:
+        InputError: an image has an error: the last of these lines.
+    """
+    rows: list[Row] = []
+    errors: list[str] = []
+    for image in images:
+        try:
+            rows += rows_of(image)
+        except InputError as error:
+            errors.append(str(error))
+    if rows:
+        print_rows(rows, as_json)
+    for line in errors[:-1]:
+        print(f"fbnetv3: {line}", file=sys.stderr)
+    if errors:
+        raise InputError(errors[-1])

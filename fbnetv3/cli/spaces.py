@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from fbnetv3.cli.show import Json, complete, out, print_rows, progress_bar
 from fbnetv3.counts import MAX_SEED
+from fbnetv3.schema import dump_json
 
 Space = Annotated[
     str,
@@ -28,7 +28,7 @@ def audit(space: Space, as_json: Json = False) -> None:
 
     found = audit_space(as_networks(load_space(space)))
     if as_json:
-        print(json.dumps(found.to_dict(), indent=1))
+        print(dump_json(found.to_dict()))
         return
     out.print(
         f"{found.space}: {found.architectures:.3g} architectures, {found.architectures / found.resolutions:.3g} without the "

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from fbnetv3.cli.networks import Zoo
-from fbnetv3.cli.show import Json, print_rows
+from fbnetv3.cli.show import Json, Overwrite, print_rows
 from fbnetv3.errors import InputError
+from fbnetv3.files import refuse_to_overwrite
 
 app = typer.Typer(no_args_is_help=True, help="Weight files: list, verify, convert and publish them.")
 
@@ -85,6 +86,7 @@ def convert(
             "--trust-pickle", help="Load a pickle that may RUN CODE. Do this only where there is nothing to lose."
         ),
     ] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Convert weights between layouts and file formats, for example to safetensors."""
@@ -95,8 +97,7 @@ def convert(
     if layout not in ("fbnetv3", "timm"):
         raise InputError(f"--layout is {layout!r}; allowed: fbnetv3, timm")
     check_suffix(target)
-    if target.exists():
-        raise InputError(f"{target} exists already; give another file to write")
+    refuse_to_overwrite(target, overwrite)
     file = load_weights(model, source, trust_pickle=trust_pickle)
     if layout == "fbnetv3":
         write_weight_file(target, file)

@@ -36,10 +36,7 @@ def read_annotations(path: Path, image_folder: Path) -> dict[str, Any]:
         InputError: there is no such file or folder, the file is damaged or incomplete, or it is of other images.
     """
     where = f"annotation file {path}"
-    if not path.is_file():
-        raise InputError(f"no {where}; give the path of a file in COCO's format")
-    if not image_folder.is_dir():
-        raise InputError(f"no image folder {image_folder}; give the folder of the images that {path.name} lists")
+    check_places(path, image_folder)
     # Other programs write NaN; where a number matters, it is checked below.
     data = load_json(path, "annotation file in COCO's format", most=MOST_BYTES, nan=True)
     # pycocotools would raise a KeyError or TypeError from deep inside for each of these mistakes.
@@ -54,6 +51,14 @@ def read_annotations(path: Path, image_folder: Path) -> dict[str, Any]:
         raise InputError(f"none of the images of {path.name} is in {image_folder}; give the folder that contains them")
     _complete(data, where)
     return dict(data)
+
+
+def check_places(path: Path, image_folder: Path) -> None:
+    """Raise `InputError` unless there are an annotation file and an image folder at these places."""
+    if not path.is_file():
+        raise InputError(f"no annotation file {path}; give the path of a file in COCO's format")
+    if not image_folder.is_dir():
+        raise InputError(f"no image folder {image_folder}; give the folder of the images that {path.name} lists")
 
 
 def _check_entries(entries: list[Any], name: str, keys: Mapping[str, tuple[type, ...]], where: str) -> None:

@@ -69,7 +69,7 @@ class Checkpointer:
         if path is None:
             return 0
         if not allowed:
-            raise InputError(f"{self.out} already holds a training; resume it, or give another folder")
+            refuse_second(self.out)
         content = load_torch(path, "checkpoint", ("model", "step", "identity", *self.parts))
         saved = parse_json(content["identity"], f"{path} is no checkpoint, or is damaged")
         for key in sorted(saved.keys() | self.identity.keys()):
@@ -87,6 +87,12 @@ class Checkpointer:
         """Return the path of the newest checkpoint, or None if there is none."""
         tag = self.out / LAST
         return self.out / tag.read_text().strip() if tag.is_file() else None
+
+
+def refuse_second(folder: Path) -> None:
+    """Raise `InputError` if a folder holds a training already."""
+    if (folder / LAST).is_file():
+        raise InputError(f"{folder} already holds a training; resume it, or give another folder")
 
 
 def _identity(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -20,8 +20,9 @@ from fbnetv3.detection.config import load_config
 from fbnetv3.detection.detector_weights import CONFIG, fill_detector, read_detector
 from fbnetv3.detection.detectron2_model import build_seeded
 from fbnetv3.errors import InputError
-from fbnetv3.files import make_folder, write_atomically
+from fbnetv3.files import make_folder, refuse_to_overwrite, write_atomically
 from fbnetv3.inference.fusion import fold_batch_norms
+from fbnetv3.schema import dump_json
 
 # Ten colours that are easy to distinguish, also from each other in print.
 _COLOURS = (
@@ -36,6 +37,7 @@ _COLOURS = (
     "#000075",
     "#f032e6",
 )
+SUFFIXES = (".png", ".json")  # of the files that `write_detections` writes
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,24 @@ class Detector:
 
     @torch.no_grad()
     def detect(self, image: Image.Image, threshold: float = 0.5) -> list[Detection]:
-        """Return the objects in an RGB image whose probability is at least `threshold`, the most probable first."""
+        """Return the objects in an RGB image whose probability is at least `threshold`, the most probable first.
+
+        Raises:
+            InputError: the image is so narrow that nothing of it would be left at the size that the config asks for.
+        """
         # The same preparation as detectron2's for an evaluation.
         pixels = np.asarray(image)[:, :, :: 1 if self.cfg.INPUT.FORMAT == "RGB" else -1]
         resize = ResizeShortestEdge([self.cfg.INPUT.MIN_SIZE_TEST] * 2, self.cfg.INPUT.MAX_SIZE_TEST)
-        resized = resize.get_transform(pixels).apply_image(pixels)
+        change = resize.get_transform(pixels)
+        if 0 in (
+            getattr(change, "new_h", 1),
+            getattr(change, "new_w", 1),
+        ):  # detectron2 rounds the shorter side down to 0
+            raise InputError(
+                f"an image of {image.width} x {image.height} pixels is too narrow for INPUT.MAX_SIZE_TEST "
+                f"{self.cfg.INPUT.MAX_SIZE_TEST}; cut it into pieces"
+            )
+        resized = change.apply_image(pixels)
         # A reversed channel axis has a negative stride, which torch does not accept without a copy.
         x = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))
         (output,) = self.model([{"image": x, "height": image.height, "width": image.width}])
@@ -133,23 +148,61 @@ def draw(image: Image.Image, detections: list[Detection]) -> Image.Image:
     return drawn
 
 
-def write_detections(path: Path, image: Image.Image, detections: list[Detection], out: Path) -> tuple[Path, Path]:
+def write_detections(
+    path: Path, image: Image.Image, detections: list[Detection], out: Path, name: str = ""
+) -> tuple[Path, Path]:
     """Write OUT/NAME.png, the image with boxes, and OUT/NAME.json, the boxes as data; return both paths.
 
     Args:
-        path: the file that `image` was opened from; its name without suffix is NAME.
+        path: the file that `image` was opened from.
+        name: NAME; by default the name of that file without suffix.
 
     Raises:
         InputError: the image file itself would be replaced, or the folder cannot be written.
     """
     make_folder(out)
-    drawing, table = out / f"{path.stem}.png", out / f"{path.stem}.json"
+    drawing, table = (out / f"{name or path.stem}{suffix}" for suffix in SUFFIXES)
     if any(file.resolve() == path.resolve() for file in (drawing, table)):
         raise InputError(f"{drawing} would replace the image itself; give another folder with --out")
     # Both files are made completely before the first is written, so that an error leaves neither.
     buffer = BytesIO()
     draw(image, detections).save(buffer, format="PNG")
     data: dict[str, Any] = {"image": str(path), "width": image.width, "height": image.height}
-    write_atomically(table, json.dumps(data | {"detections": [asdict(d) for d in detections]}, indent=1) + "\n")
+    write_atomically(table, dump_json(data | {"detections": [asdict(d) for d in detections]}) + "\n")
     write_atomically(drawing, buffer.getvalue())
     return drawing, table
+
+
+def result_names(images: Sequence[Path]) -> dict[Path, str]:
+    """Return a name for the results of every image, no two alike.
+
+    It is the name of the image's file without suffix, with as many of its folders before it as all names need to differ, such
+    as `a_x` and `b_x` for a/x.jpg and b/x.jpg. Images that differ in their suffixes alone keep them.
+    """
+    deepest = max((len(image.absolute().parts) for image in images), default=0)
+    for kind in ("stem", "name"):
+        for folders in range(deepest):
+            names = {image: "_".join((*_last_folders(image, folders), getattr(image, kind))) for image in images}
+            if len(set(names.values())) == len(names):
+                return names
+    return {image: f"{i}_{image.stem}" for i, image in enumerate(images)}  # folders with _ in their names
+
+
+def _last_folders(path: Path, count: int) -> tuple[str, ...]:
+    """Return the names of the last folders of a path, or of all if there are fewer."""
+    folders = path.absolute().parts[1:-1]  # without the root
+    return folders[max(0, len(folders) - count) :]
+
+
+def check_results(names: Mapping[Path, str], out: Path, overwrite: bool) -> None:
+    """Check that the results of images, named as by `result_names`, replace no image, and nothing else unless told so.
+
+    Raises:
+        InputError: they would.
+    """
+    images = {image.resolve() for image in names}
+    for name in names.values():
+        for file in (out / f"{name}{suffix}" for suffix in SUFFIXES):
+            if file.resolve() in images:
+                raise InputError(f"{file} would replace an image that is given; give another folder with --out")
+            refuse_to_overwrite(file, overwrite)

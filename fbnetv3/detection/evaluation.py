@@ -25,6 +25,7 @@ from fbnetv3.files import make_folder
 from fbnetv3.progress import Report
 
 Metrics = dict[str, float]
+FILES = ("coco_instances_results.json", "instances_predictions.pth")  # what detectron2 writes into a folder
 
 
 def evaluate(

@@ -83,6 +83,22 @@ def export_model(model: nn.Module, example: Tensor, path: str | Path, format: st
         InputError: an unknown format; a library that is not installed; a path that does not end in the format's suffix or
             cannot be written; an example that the network does not accept; logits that differ by more than `TOLERANCE`.
     """
+    path = check_target(path, format)[0]
+    row, network = FORMATS[format], frozen_copy(model, example)
+    with draft(path) as file:
+        row.write(network, example, file)
+        # The check reads the file, not the object in memory, because the writing may be what goes wrong.
+        difference = _check(row.load(file, example), network, example, format)
+        paths = publish(file, path)
+    return Exported(paths, format, difference, sum(file.stat().st_size for file in paths))
+
+
+def check_target(path: str | Path, format: str) -> tuple[Path, ...]:
+    """Return the files that `export_model` would write, `path` first.
+
+    Raises:
+        InputError: an unknown format, a library that is not installed, or a path that does not end in the format's suffix.
+    """
     if format not in FORMATS:
         raise InputError(f"unknown format {format!r}; {available(format, FORMATS)}")
     row, path = FORMATS[format], Path(path)
@@ -90,13 +106,7 @@ def export_model(model: nn.Module, example: Tensor, path: str | Path, format: st
     # OpenVINO insists on its suffix and names its second file after the first.
     if path.suffix != row.suffix or path.is_dir():
         raise InputError(f"cannot write {path}; a file of format {format!r} ends in {row.suffix}")
-    network = frozen_copy(model, example)
-    with draft(path) as file:
-        row.write(network, example, file)
-        # The check reads the file, not the object in memory, because the writing may be what goes wrong.
-        difference = _check(row.load(file, example), network, example, format)
-        paths = publish(file, path)
-    return Exported(paths, format, difference, sum(file.stat().st_size for file in paths))
+    return (path, path.with_suffix(".bin")) if format == "openvino" else (path,)
 
 
 def frozen_copy(model: nn.Module, example: Tensor) -> nn.Module:

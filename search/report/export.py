@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 
 from fbnetv3.errors import InputError
 from fbnetv3.files import make_folder, write_atomically
+from fbnetv3.schema import dump_json
 from fbnetv3.search.report.analysis import by_round, convergence, measured
 from fbnetv3.search.runs.folder import load_search
 from fbnetv3.search.space.space import SearchSpace
@@ -101,7 +101,7 @@ def _write_json(space: SearchSpace, trials: Sequence[Trial], out: Path) -> None:
         rows.append(
             {"arch": arch, "recipe": recipe, "predicted": predicted} | {name: getattr(t, name) for name in kept}
         )
-    write_atomically(out, json.dumps(rows, indent=1) + "\n")
+    write_atomically(out, dump_json(rows) + "\n")
 
 
 def _write_events(space: SearchSpace, trials: Sequence[Trial], out: Path) -> None:

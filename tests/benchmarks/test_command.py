@@ -11,6 +11,7 @@ import typer
 from fbnetv3.benchmarks.command import Runs, Seeds, make_command, one_of
 from fbnetv3.benchmarks.harness import Benchmark, Measured, Target
 from fbnetv3.benchmarks.tables import Table
+from fbnetv3.errors import InputError
 
 
 def measure(
@@ -61,9 +62,9 @@ def test_an_option_takes_several_values(run, tmp_path):
     assert code == 0
     assert values(tmp_path / "found.json")["sum"] == 9
     assert "fbnetv3 benchmark command-test --data data.txt --seeds 2 3 4" in out
-    assert run("--seeds", -2, -3, 4, "--data", "data.txt")[0] == 0
+    assert run("--seeds", -2, -3, 4, "--data", "data.txt", "--overwrite")[0] == 0
     assert values(tmp_path / "found.json")["sum"] == -1
-    assert run("--seeds", 2, "--seeds", 3, "--data", "data.txt")[0] == 0
+    assert run("--seeds", 2, "--seeds", 3, "--data", "data.txt", "--overwrite")[0] == 0
     assert values(tmp_path / "found.json")["sum"] == 5
 
 
@@ -72,7 +73,7 @@ def test_tables_or_json_are_printed(run):
     lines = [line.split() for line in out.splitlines()]
     assert ["sum"] in lines
     assert ["sum", "at", "least", "5", "1", "missed"] in lines
-    _, out, _ = run("--data", "data.txt", "--json")
+    _, out, _ = run("--data", "data.txt", "--json", "--overwrite")
     assert json.loads(out) == {"sum": 1, "hidden": 1, "targets": {"sum": {"value": 1, "at_least": 5, "met": False}}}
 
 
@@ -96,6 +97,24 @@ def test_a_result_is_shown_and_drawn_without_what_only_a_measurement_needs(run, 
 def test_a_measurement_is_drawn_too(run, tmp_path):
     run("--data", "data.txt", "--plot", "a.png")
     assert (tmp_path / "a.png").read_bytes() == b"picture of 1"
+
+
+def test_no_file_is_replaced_unless_it_is_asked_for(run, tmp_path, monkeypatch):
+    run("--data", "data.txt", "--seeds", 3, "--plot", "a.png")
+    before = (tmp_path / "found.json").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(Benchmark, "run", lambda *_arguments, **_words: pytest.fail("measured"))
+        for arguments in ((), ("--out", "found.json"), ("--out", "new.json", "--plot", "a.png")):
+            with pytest.raises(InputError, match=r"exists already; give --overwrite to replace it, or another path"):
+                run("--data", "data.txt", *arguments)
+        with pytest.raises(InputError, match=r"a\.png exists already"):
+            run("--show", "--plot", "a.png")
+    assert (tmp_path / "found.json").read_text() == before
+    # Both pieces of advice work.
+    assert run("--data", "data.txt", "--out", "new.json")[0] == 0
+    assert run("--data", "data.txt", "--seeds", 4, "--plot", "a.png", "--overwrite")[0] == 0
+    assert (tmp_path / "a.png").read_bytes() == b"picture of 4"
+    assert values(tmp_path / "found.json")["sum"] == 4
 
 
 def test_ctrl_c_is_one_line(run):

@@ -61,7 +61,8 @@ def test_imagenet(run, val, constant, tmp_path):
         ("1", "0", "0", "0.00"),
     ]
     assert rows[0]["class"] == "electric ray"
-    _, out, _ = run(*call[:-1], 1)
+    one_line(run(*call), "classes.csv exists already; give --overwrite to replace it, or another path")
+    _, out, _ = run(*call[:-1], 1, "--overwrite")
     assert "87.5" in out
 
 
@@ -103,8 +104,11 @@ def test_the_split_of_the_search_is_written_and_trained_on(run, tmp_path):
     assert code == 0, err
     assert "[1/2] epoch 1/1" in err
     assert json.loads(out)[0]["val_acc1"] in (0, 25, 50, 75, 100)
-    one_line(run(*call), "has 10 images in 2 classes; needed: more than 10000")
-    one_line(run(*call[:-4]), "has 3 folders of classes; needed: 200")
+    one_line(run(*call, "--held-out", 4), "train.txt exists already; give --overwrite to replace it, or another path")
+    assert run(*call, "--held-out", 3, "--overwrite", "--json")[0] == 0
+    assert [len(file.read_text().split()) for file in lists] == [7, 3]
+    one_line(run(*call, "--overwrite"), "has 10 images in 2 classes; needed: more than 10000")
+    one_line(run(*call[:-4], "--overwrite"), "has 3 folders of classes; needed: 200")
 
 
 def test_the_list_names_every_benchmark_with_its_sentence(run):

@@ -78,18 +78,53 @@ def test_train_evaluate_and_detect(run, data, files, short, tmp_path, monkeypatc
         assert row["objects"] == len(table["detections"]) > 0
         assert Image.open(row["written"]).size == (table["width"], table["height"]) == Image.open(image).size
         assert {found["name"] for found in table["detections"]} <= {"disc", "box"}
-    code, out, _ = run("detect", images[0], "--weights", weights, "--out", tmp_path / "d", "--threshold", 1)
+    call = ("detect", images[0], "--weights", weights, "--out", tmp_path / "d", "--threshold", 1)
+    one_line(run(*call), "p0.png exists already; give --overwrite to replace it, or another path")
+    code, out, _ = run(*call, "--overwrite")
     assert code == 0
     assert "nothing above 1" in out
 
+    evaluated = (*evaluation, "--weights", weights, "--out", tmp_path / "found")
+    one_line(run(*evaluated), "coco_instances_results.json exists already; give --overwrite")
+    assert run(*evaluated, "--overwrite")[0] == 0
 
-def test_mistakes_of_detect(run, data, tiny, short, tmp_path):
+
+def test_images_of_one_name_and_damaged_images(run, detector, data, tmp_path):
+    weights, out = ("--weights", detector), ("--out", tmp_path / "o")
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.png").write_bytes((data / "images" / "p0.png").read_bytes())
+    (tmp_path / "cut.png").write_bytes((data / "images" / "p0.png").read_bytes()[:300])
+    images = [tmp_path / name for name in ("a/x.png", "cut.png", "b/x.png", "gone.png", "a/x.png")]
+    code, text, err = run("detect", *images, *weights, *out, "--json")
+    assert code == 2
+    assert [row["image"] for row in json.loads(text)] == [str(images[0]), str(images[2])]
+    assert [line.split(" is ")[0].split(" at ")[0] for line in err.splitlines()[-2:]] == [
+        f"fbnetv3: {images[1]}",
+        "fbnetv3: no image",
+    ]
+    assert {path.name for path in (tmp_path / "o").iterdir()} == {
+        f"{name}_x{suffix}" for name in ("a", "b") for suffix in (".png", ".json")
+    }
+
+
+def test_images_are_looked_for_before_weights(run, short, tmp_path):
+    one_line(run("detect", tmp_path / "no.png", "--weights", tmp_path / "no.pth"), "no image at")
+
+
+@pytest.fixture
+def detector(data, tiny, short, tmp_path):
+    """The weights of an untrained detector, with the config beside them."""
     from fbnetv3.detection.detector_weights import load_detector
 
     cfg = coco_data.config(data, tiny)
     torch.save({"model": load_detector(cfg)[0].state_dict()}, tmp_path / "weights.pth")
     (tmp_path / "config.yaml").write_text(cfg.dump())
-    weights, image = ("--weights", tmp_path / "weights.pth"), data / "images" / "p0.png"
+    return tmp_path / "weights.pth"
+
+
+def test_mistakes_of_detect(run, data, detector, tmp_path):
+    weights, image = ("--weights", detector), data / "images" / "p0.png"
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "cut.png").write_bytes(image.read_bytes()[:300])
     (tmp_path / "file").write_text("")
@@ -106,8 +141,8 @@ def test_mistakes_of_detect(run, data, tiny, short, tmp_path):
         ((image, *weights, "--config", "faster_rcnn_table5_fbnetv3_a_c4_3x", *out), "does not fit this detector"),
         ((image, *weights, "--config", tmp_path / "file.yaml", *out), "unknown config"),
         ((image, *weights, "--out", tmp_path / "file" / "x"), "cannot write into"),
-        ((image, *weights, "--out", image.parent), "would replace the image itself"),
-        ((image, image, *weights, *out), "several images are called p0"),
+        ((image, *weights, "--out", image.parent), "would replace an image that is given; give another folder"),
+        ((image, *weights, "--out", image.parent, "--overwrite"), "would replace an image that is given"),
         ((image, *weights, *out, "--device", "warp"), "--device warp cannot be used"),
     ):
         one_line(run("detect", *arguments), words)
@@ -124,6 +159,7 @@ def test_mistakes_of_the_benchmark(run, data, files, short, tmp_path):
         ((*base, *files[2:]), "give --train, --val and --images together"),
         ((*base, *files[:4]), "give --train, --val and --images together"),
         ((*base, "--train", tmp_path / "no.json", *files[2:], *short), "no annotation file"),
+        ((*base, "--train", tmp_path / "no.json", *files[2:], *short, "--weights", "no.pth"), "no annotation file"),
         ((*base, *files[:4], "--images", tmp_path / "no", *short), "no image folder"),
         ((*base, *files, "MODEL.DEVICE", "cpu"), "has 2 classes, but the model has 80"),
         ((*base, *files, "SOLVER.MAX_ITER"), "give KEY VALUE pairs"),

@@ -1,7 +1,11 @@
 """`fbnetv3 models | info | predict | export | scale` as a user meets them."""
 
 import json
+import os
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -12,8 +16,9 @@ from fbnetv3.classifier import Classifier
 from fbnetv3.complexity import cost
 from fbnetv3.training.data.packaged import load_images
 from fbnetv3.training.process_rank import ProcessRank
-from fbnetv3.weight_file import read_weight_file
+from fbnetv3.weight_file import WeightFile, read_weight_file, write_weight_file
 from tests.cli.test_cli import one_line
+from tests.places import ROOT
 from tests.training.examples import ARCH
 
 
@@ -63,6 +68,65 @@ def test_a_colour_picture_of_another_size(run, weights, tmp_path):
     assert len(json.loads(out)) == 5
 
 
+def test_predict_shows_the_good_images_and_names_the_bad_ones(run, weights, picture, tmp_path):
+    (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:-60])
+    images = [picture, tmp_path / "cut.png", tmp_path / "gone.png", picture]
+    code, out, err = run("predict", *images, "--weights", weights, "--json", "--top", 1)
+    assert code == 2
+    assert [row["image"] for row in json.loads(out)] == [str(picture)] * 2
+    first, second = err.splitlines()
+    assert first.startswith(f"fbnetv3: {tmp_path}/cut.png is no image that can be read")
+    assert second == f"fbnetv3: no image at {tmp_path}/gone.png; give the path of an image file"
+
+
+def test_predict_looks_for_the_image_before_it_downloads(run, monkeypatch, tmp_path):
+    monkeypatch.setattr("fbnetv3.hub.load.load_weights", lambda *_arguments: pytest.fail("loaded"))
+    one_line(run("predict", tmp_path / "gone.jpg"), "no image at")
+    one_line(run("predict", tmp_path / ("x" * 300)), "no image at")
+
+
+def test_weights_that_are_not_finite_are_refused(run, weights, picture, tmp_path):
+    file = read_weight_file(weights)
+    file.state["classifier.weight"][3, 2] = float("nan")
+    write_weight_file(tmp_path / "nan.pt", file)
+    for arguments in (
+        ("predict", picture, "--weights", tmp_path / "nan.pt", "--json"),
+        ("export", tmp_path / "a.pt2", "--format", "torch-export", "--weights", tmp_path / "nan.pt"),
+        ("weights", "verify", tmp_path / "nan.pt"),
+    ):
+        one_line(run(*arguments), "are not finite: classifier.weight has NaN or infinite numbers")
+
+
+def test_16_bit_grey_is_classified_like_8_bits(run, weights, picture, tmp_path):
+    grey = np.asarray(Image.open(picture)).astype(np.uint16) * 257
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    found = []
+    for path in (picture, tmp_path / "deep.png"):
+        rows = json.loads(run("predict", path, "--weights", weights, "--json")[1])
+        found.append([(row["class"], row["probability"]) for row in rows])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_classes_of_another_alphabet_on_an_ascii_terminal(weights, picture, tmp_path, as_json):
+    file = read_weight_file(weights)
+    names = tuple(f"h\u00fchn {i}" for i in range(10))
+    write_weight_file(tmp_path / "a.pt", WeightFile(file.arch, names, file.transforms, file.state))
+    picture.rename(tmp_path / "\u732b.png")
+    command = [sys.executable, "-m", "fbnetv3", "predict", str(tmp_path / "\u732b.png"), str(tmp_path / "\u72d7.png")]
+    done = subprocess.run(
+        [*command, "--weights", str(tmp_path / "a.pt"), *["--json"] * as_json],
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout.decode("ascii").count("\\u732b.png") == 5
+    assert ("h\\u00fchn" if as_json else "h\\xfchn") in done.stdout.decode("ascii")
+    assert done.stderr.decode("ascii").count("\n") == 1
+    assert "\\u72d7.png; give the path of an image file" in done.stderr.decode("ascii")
+
+
 def test_predict_names_what_is_wrong_with_a_file(run, pair, weights, picture, tmp_path):
     text = tmp_path / "text.png"
     text.write_text("no image")
@@ -94,6 +158,10 @@ def test_an_export_says_how_far_its_logits_are_from_those_of_the_network(run, we
     assert code == 0
     assert row["bytes"] == (tmp_path / "net.pt2").stat().st_size > 0
     assert 0 <= row["difference"] < 1e-3
+    again = ("export", tmp_path / "net.pt2", "--format", "torch-export", "--weights", weights)
+    one_line(run(*again), "net.pt2 exists already; give --overwrite to replace it, or another path")
+    assert run(*again, "--overwrite")[0] == 0
+    one_line(run("export", tmp_path / "net.x", "--format", "onxx", "--weights", "no.pt"), "did you mean 'onnx'?")
     one_line(run("export", tmp_path / "net.x", "--format", "onxx", "--weights", weights), "did you mean 'onnx'?")
 
 

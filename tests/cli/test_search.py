@@ -110,6 +110,16 @@ def test_trials_are_exported(run, searched, tmp_path, options, method):
     assert sorted(seeds) == sorted(t.seed for t in load_search(searched[0]).trials(method))
 
 
+def test_an_export_replaces_nothing_unless_it_is_asked_to(run, searched, tmp_path):
+    (tmp_path / "x.csv").write_text("mine")
+    call = ("search", "export", searched[0], "--out", tmp_path / "x.csv")
+    one_line(run(*call), "x.csv exists already; give --overwrite to replace it, or another path")
+    assert (tmp_path / "x.csv").read_text() == "mine"
+    assert run(*call, "--overwrite")[0] == 0
+    assert (tmp_path / "x.csv").read_text().startswith("arch.")
+    one_line(run(*call[:-1], tmp_path), "is a folder; give the path of a file to write")
+
+
 def test_an_unknown_export_format_suggests_the_nearest(run, searched, tmp_path):
     one_line(run("search", "export", searched[0], "--out", tmp_path / "x", "--format", "jsn"), "did you mean 'json'?")
     assert not (tmp_path / "x").exists()

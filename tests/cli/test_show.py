@@ -1,11 +1,13 @@
 """What the commands share: rows as a table or as JSON, completion, and a stop by Ctrl-C."""
 
 import json
+from pathlib import Path
 
 import pytest
 import typer
 
-from fbnetv3.cli.show import complete, print_rows, progress_bar
+from fbnetv3.cli.show import complete, need_images, print_each, print_rows, progress_bar
+from fbnetv3.errors import InputError
 
 ROWS = [{"name": "a", "value": 1.5, "note": None}, {"name": "b", "value": 2, "note": "x"}]
 
@@ -13,6 +15,34 @@ ROWS = [{"name": "a", "value": 1.5, "note": None}, {"name": "b", "value": 2, "no
 def test_rows_as_json_are_the_rows(capsys):
     print_rows(ROWS, as_json=True)
     assert json.loads(capsys.readouterr().out) == ROWS
+
+
+def test_json_has_no_nan(capsys):
+    print_rows([{"a": float("nan"), "b": [float("inf")]}], as_json=True)
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == [{"a": None, "b": [None]}]
+
+
+def test_every_image_is_tried_and_every_error_shown(capsys, tmp_path):
+    def rows_of(path):
+        if path.name in "bc":
+            raise InputError(f"{path.name} is bad")
+        return [{"image": path.name}]
+
+    with pytest.raises(InputError, match="c is bad"):
+        print_each([Path(name) for name in "abcd"], rows_of, as_json=True)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == [{"image": "a"}, {"image": "d"}]
+    assert printed.err == "fbnetv3: b is bad\n"
+    with pytest.raises(InputError, match="b is bad"):
+        print_each([Path("b")], rows_of, as_json=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_one_image_that_exists_is_enough(tmp_path):
+    (tmp_path / "a").touch()
+    need_images([tmp_path / "b", tmp_path / "a"])
+    with pytest.raises(InputError, match=r"no image at .*/b, .*/c; give the path of an image file"):
+        need_images([tmp_path / "b", tmp_path / "c"])
 
 
 def test_completion_offers_the_names_that_begin_like_the_word():

@@ -98,7 +98,9 @@ def test_convert(run, released, tmp_path):
     file = read_weight_file(target)
     assert (file.arch.name, file.classes, file.derived_from) == ("fbnetv3_a", "imagenet1k", ("fbnetv3_a:fb",))
     assert Classifier.from_weight_file(file).transforms.resize == 242
-    one_line(run("weights", "convert", released, target, "--model", "fbnetv3_a"), "exists already; give another file")
+    again = ("weights", "convert", released, target, "--model", "fbnetv3_a")
+    one_line(run(*again), "a.safetensors exists already; give --overwrite to replace it, or another path")
+    assert run(*again, "--overwrite")[0] == 0
     one_line(run("weights", "convert", released, tmp_path / "a.bin", "--model", "fbnetv3_a"), "ends in .safetensors")
     one_line(run("weights", "convert", released, tmp_path / "b.pt"), "does not say which network it is for")
     one_line(

@@ -1,6 +1,7 @@
 """Detectors on images: boxes, their preparation and drawing, files that are written, and detectors that are refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ pytest.importorskip("detectron2", reason="the detectors need detectron2, which i
 from fbnetv3 import InputError
 from fbnetv3.detection import detector as module
 from fbnetv3.detection.config import CONFIGS, load_config
-from fbnetv3.detection.detector import Detection, Detector, draw, write_detections
+from fbnetv3.detection.detector import Detection, Detector, check_results, draw, result_names, write_detections
 from fbnetv3.detection.detector_weights import load_detector
 from fbnetv3.transforms import open_upright
 from tests.detection import coco_data
@@ -132,6 +133,52 @@ def test_what_is_drawn_and_written(tmp_path):
     }
     plain = Image.new("RGB", (20, 10))
     assert draw(plain, []) is plain
+
+
+@pytest.mark.parametrize(
+    ("images", "names"),
+    [
+        (["a/x.jpg"], ["x"]),
+        (["a/x.jpg", "a/y.jpg"], ["x", "y"]),
+        (["a/x.jpg", "b/x.jpg"], ["a_x", "b_x"]),
+        (["c/a/x.jpg", "d/a/x.jpg", "y.jpg"], ["c_a_x", "d_a_x", "d_data_y"]),
+        (["a/x.jpg", "a/x.png"], ["x.jpg", "x.png"]),
+        (["a_b/x.jpg", "a/b_x.jpg"], ["x", "b_x"]),
+        ([], []),
+    ],
+)
+def test_names_of_results_are_distinct_and_short(monkeypatch, tmp_path, images, names):
+    (tmp_path / "d" / "data").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "d" / "data")
+    paths = [Path(image) for image in images]
+    assert result_names(paths) == dict(zip(paths, names, strict=True))
+
+
+def test_results_whose_folders_do_not_tell_them_apart_have_numbers():
+    paths = [Path("/a_b/x.jpg"), Path("/a/b/x.jpg"), Path("/c/a/b/x.jpg")]
+    assert len(set(result_names(paths).values())) == 3
+    twice = [Path("/a/x.jpg"), Path("/a/../a/x.jpg")]
+    assert len(set(result_names(twice).values())) == 2
+
+
+def test_results_replace_nothing_unless_it_is_asked_for(tmp_path):
+    names = {tmp_path / "a.jpg": "a", tmp_path / "b.png": "b"}
+    check_results(names, tmp_path / "out", overwrite=False)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.json").touch()
+    with pytest.raises(InputError, match=r"out/b\.json exists already; give --overwrite"):
+        check_results(names, tmp_path / "out", overwrite=False)
+    check_results(names, tmp_path / "out", overwrite=True)
+    with pytest.raises(InputError, match=r"b\.png would replace an image that is given; give another folder"):
+        check_results(names, tmp_path, overwrite=True)
+
+
+def test_an_image_of_which_nothing_would_be_left_is_refused(detector):
+    with pytest.raises(
+        InputError, match=r"an image of 9000 x 1 pixels is too narrow for INPUT.MAX_SIZE_TEST 96; cut it"
+    ):
+        detector.detect(Image.new("RGB", (9000, 1)))
+    assert isinstance(detector.detect(Image.new("RGB", (1, 1))), list)
 
 
 def test_the_image_itself_is_not_replaced(tmp_path):

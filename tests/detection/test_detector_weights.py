@@ -54,6 +54,16 @@ def test_a_classifier_is_loaded_into_backbone_and_box_head(pair, classifier):
     assert f"not used: {len(loaded.unused)} tensors of classifier.bias" in loaded.summary()
 
 
+def test_weights_that_are_not_finite_are_refused(tmp_path, pair, shared_data):
+    state = coco_data.detector(pair).state_dict()
+    state["roi_heads.box_predictor.cls_score.bias"][0] = float("nan")
+    torch.save({"model": state}, tmp_path / "nan.pth")
+    cfg = coco_data.config(shared_data, pair, MODEL__WEIGHTS=tmp_path / "nan.pth", MODEL__ROI_HEADS__NUM_CLASSES=80)
+    for strict in (False, True):
+        with pytest.raises(InputError, match=r"nan.pth are not finite: roi_heads.box_predictor.cls_score.bias has NaN"):
+            load_detector(cfg, strict=strict)
+
+
 def test_counts_by_hand(tmp_path):
     """A stem convolution has weight and bias, a norm five tensors."""
     arch = dataclasses.replace(

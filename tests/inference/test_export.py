@@ -9,7 +9,7 @@ import torch
 
 from fbnetv3 import InputError
 from fbnetv3.inference import export
-from fbnetv3.inference.export import FORMATS, export_model
+from fbnetv3.inference.export import FORMATS, check_target, export_model
 from tests.inference.examples import images, logits, trained_like
 
 
@@ -34,6 +34,16 @@ def test_a_file_gives_the_logits_of_the_network_at_any_batch_size(tmp_path, form
     for n in (1, 2, 5):
         x = images(n, seed=n)
         torch.testing.assert_close(run(x), logits(model, x), rtol=1e-4, atol=1e-5)
+
+
+def test_the_files_of_an_export_are_known_before(tmp_path):
+    assert check_target(tmp_path / "a.pt2", "torch-export") == (tmp_path / "a.pt2",)
+    with pytest.raises(InputError, match=r"a file of format 'torch-export' ends in \.pt2"):
+        check_target(tmp_path / "a.onnx", "torch-export")
+    with pytest.raises(InputError, match="unknown format 'torch'; "):
+        check_target(tmp_path / "a.pt2", "torch")
+    pytest.importorskip("openvino")
+    assert check_target(tmp_path / "a.xml", "openvino") == (tmp_path / "a.xml", tmp_path / "a.bin")
 
 
 def test_an_onnx_file_is_one_file_of_folded_operators(tmp_path):
