@@ -87,7 +87,8 @@ def print_each(images: Sequence[Path], rows_of: Callable[[Path], list[Row]], as_
             errors.append(str(error))
     if rows:
         print_rows(rows, as_json)
-    for line in errors[:-1]:
+    lines = list(dict.fromkeys(errors))  # what is wrong with all images is said once
+    for line in lines[:-1]:
         print(f"fbnetv3: {line}", file=sys.stderr)
-    if errors:
-        raise InputError(errors[-1])
+    if lines:
+        raise InputError(lines[-1])
