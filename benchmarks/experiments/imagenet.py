@@ -29,6 +29,7 @@ from torch import Tensor
 from fbnetv3.classifier import class_names
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
+from fbnetv3.training.data.bad_images import BadImages
 from fbnetv3.training.data.image_files import ImageCollection, ImageFiles
 from fbnetv3.training.data.listing import class_folders, is_hidden, list_classes
 from fbnetv3.training.data.readers import EVAL_BATCH, eval_image, read_batches
@@ -77,6 +78,7 @@ def evaluate(
     device: str = "cpu",
     names: tuple[str, ...] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    bad: BadImages | None = None,
 ) -> Evaluation:
     """Return the top-1 and top-5 accuracy of a network. Every image is counted once.
 
@@ -88,36 +90,41 @@ def evaluate(
         device: where the network computes.
         names: names of the classes; by default ImageNet's.
         progress: called with the number of images that are done and that of all images.
+        bad: what is done about images that cannot be read; by default they end the evaluation.
 
     Raises:
-        InputError: an image is damaged. The message names it.
+        InputError: an image cannot be read, and such images end the evaluation; or none can be read.
     """
     names = class_names(IMAGENET) if names is None else names
     count = len(images.labels)
-    first, five = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
+    seen, first, five = (np.zeros(count, dtype=bool) for _ in range(3))
     rows = [np.arange(i, min(i + EVAL_BATCH, count)) for i in range(0, count, EVAL_BATCH)]
     prepare = functools.partial(eval_image, transforms)
     # The network is timed apart from reading images: which of the two is slower tells a user whether more workers help.
     start, busy = time.perf_counter(), 0.0
     with torch.no_grad():
-        for chosen, (pixels, labels) in zip(rows, read_batches(images, rows, prepare, workers), strict=True):
+        for pixels, chosen in read_batches(images, rows, prepare, workers, bad, split="val"):
+            labels = torch.from_numpy(images.labels[chosen])
             x = transforms.normalise(pixels).to(device)
             begin = time.perf_counter()
             logits = network(x).float().cpu()  # waits for the device: what follows is not timed as the network's
             busy += time.perf_counter() - begin
+            seen[chosen] = True
             first[chosen] = (logits.argmax(1) == labels).numpy()
             five[chosen] = (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]).any(1).numpy()
             if progress is not None:
                 progress(int(chosen[-1]) + 1, count)
     seconds = time.perf_counter() - start
+    read = int(seen.sum())
+    if not read:
+        raise InputError("no image can be read; repair them")
     per_class = tuple(
         ClassRow(names[label], int(mine.sum()), int(first[mine].sum()), int(five[mine].sum()))
-        for label in np.unique(images.labels).tolist()
-        for mine in [images.labels == label]
+        for label in np.unique(images.labels[seen]).tolist()
+        for mine in [seen & (images.labels == label)]
     )
-    return Evaluation(
-        count, 100 * float(first.mean()), 100 * float(five.mean()), count / busy, count / seconds, per_class
-    )
+    acc1, acc5 = (100 * float(hits[seen].mean()) for hits in (first, five))
+    return Evaluation(read, acc1, acc5, read / busy, read / seconds, per_class)
 
 
 def val_images(folder: str | Path) -> ImageFiles:

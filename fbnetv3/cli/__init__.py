@@ -13,6 +13,7 @@ import typer
 import fbnetv3
 from fbnetv3.benchmarks.catalogue import COMPARE
 from fbnetv3.cli import benchmark, detection, networks, recipes, search, spaces, weights
+from fbnetv3.cli.evaluate import check_data, evaluate
 from fbnetv3.cli.make_zoo import make_zoo
 from fbnetv3.cli.show import Json, out
 from fbnetv3.cli.train import train
@@ -28,6 +29,8 @@ for command in (networks.models, networks.info, networks.predict, detection.dete
     app.command(rich_help_panel=NETWORKS)(command)
 app.add_typer(weights.app, name="weights", rich_help_panel=NETWORKS)
 app.command(rich_help_panel=TRAINING)(train)
+app.command(rich_help_panel=TRAINING)(evaluate)
+app.command("check-data", rich_help_panel=TRAINING)(check_data)
 app.add_typer(recipes.app, name="recipe", rich_help_panel=TRAINING)
 app.add_typer(search.app, name="search", rich_help_panel=TRAINING)
 app.command(rich_help_panel=TRAINING)(make_zoo)

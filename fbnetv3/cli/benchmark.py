@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 from fbnetv3.benchmarks.catalogue import CATALOGUE, Entry
 from fbnetv3.cli.detection import coco
 from fbnetv3.cli.networks import Model, Pair, WeightsOption, Zoo, weight_file
-from fbnetv3.cli.show import Json, Overwrite, print_rows, progress_bar
+from fbnetv3.cli.show import ON_BAD_IMAGE, Json, Overwrite, print_rows, progress_bar
 from fbnetv3.counts import MAX_SEED
 from fbnetv3.files import refuse_to_overwrite
 
@@ -40,14 +40,16 @@ def imagenet(
     workers: Annotated[int, typer.Option(min=0, help="Number of processes that read images.")] = 2,
     device: Annotated[str, typer.Option(help="Device to compute on: cpu, cuda or cuda:N.")] = "cpu",
     overwrite: Overwrite = False,
+    on_bad_image: Annotated[str, typer.Option(help=ON_BAD_IMAGE)] = "skip",
     as_json: Json = False,
 ) -> None:
     """Evaluate weights on ImageNet with their own preprocessing: top-1, top-5, and images per second."""
     from fbnetv3.benchmarks.experiments.imagenet import evaluate, val_images, write_classes
     from fbnetv3.classifier import class_names
+    from fbnetv3.training.data.bad_images import BadImages
     from fbnetv3.training.distributed import find_device
 
-    device, images = find_device(device), val_images(data)
+    device, images, bad = find_device(device), val_images(data), BadImages(on_bad_image)  # type: ignore[arg-type]
     if per_class is not None:
         refuse_to_overwrite(per_class, overwrite)
     file = weight_file(model, weights, pair, zoo)
@@ -60,6 +62,7 @@ def imagenet(
             device=device,
             names=class_names(file.classes),
             progress=lambda done, total: progress(done, total, "images"),
+            bad=bad,
         )
     if per_class is not None:
         write_classes(per_class, found)
@@ -71,7 +74,8 @@ def imagenet(
         "network images/s": round(found.network_images_per_s, 1),
         "images/s": round(found.images_per_s, 1),
     }
-    print_rows([row], as_json)
+    left = len(bad.met.get("val", ()))
+    print_rows([row | ({"left_out": left} if left else {})], as_json)
 
 
 @app.command("imagenet-split", rich_help_panel=DATA_SETS)

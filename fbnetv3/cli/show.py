@@ -22,6 +22,9 @@ Row = dict[str, Any]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+ON_BAD_IMAGE = (
+    "Images that cannot be read: skip (leave them out, name and count them) or fail (end with the first one)."
+)
 # A pipe has no width: tables are not folded there, so that lines can be searched.
 out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
 err = Console(stderr=True)

@@ -4,45 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fbnetv3.cli.networks import MODEL_NAMES
-from fbnetv3.cli.show import complete, err, print_rows, progress_bar
+from fbnetv3.cli.show import ON_BAD_IMAGE, complete, err, print_rows, progress_bar
+from fbnetv3.cli.training_plan import Plan, changes, load_teacher, plan_of_pair, plan_of_recipe
 from fbnetv3.counts import MAX_SEED
 from fbnetv3.errors import InputError
+from fbnetv3.progress import Report, silent
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from fbnetv3.training.data.protocol import Data
-    from fbnetv3.training.recipe import Recipe
-    from fbnetv3.weight_file import WeightFile
+    from fbnetv3.training.process_rank import ProcessRank
 
-SEED = 0
 WHAT, DATA, ENGINE, OUTPUT = "Network and recipe", "Data", "Training", "Output"
 RECIPE_NAMES = complete("fbnetv3.recipes", "list_recipes")
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What is trained.
-
-    `build` must be called when torch's generator has the seed, because it draws the initial weights. It then adds to `notes`
-    what it built.
-    """
-
-    build: Callable[[], nn.Module]
-    recipe: Recipe
-    data: Data
-    seed: int
-    out: Path
-    notes: list[str] = field(default_factory=list)
+WEIGHTS = "weights.pt"
 
 
 def train(
@@ -97,6 +80,10 @@ def train(
     workers: Annotated[
         int, typer.Option(min=0, help="Number of processes that read images.", rich_help_panel=DATA)
     ] = 0,
+    on_bad_image: Annotated[str, typer.Option(help=ON_BAD_IMAGE, rich_help_panel=DATA)] = "skip",
+    check_data: Annotated[
+        bool, typer.Option("--check-data", help="Read every image once before the first step.", rich_help_panel=DATA)
+    ] = False,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -159,7 +146,6 @@ def train(
     """Train a pair, or a recipe on any network, and measure its accuracy on the test images."""
     import torch
 
-    from fbnetv3.training.accuracy import final_split, measure
     from fbnetv3.training.distributed import find_device, process_group
     from fbnetv3.training.engine import Engine, cpu_threads, seeded
     from fbnetv3.training.loop import fit
@@ -171,19 +157,23 @@ def train(
         raise InputError(
             "--download with several processes, which would write the same files; download with one process"
         )
-    options = {"resolution": resolution, "limit": limit, "workers": workers, "download": download}
+    options: dict[str, Any] = {"resolution": resolution, "limit": limit, "workers": workers, "download": download}
+    options["on_bad_image"] = on_bad_image
     if pair is not None:
         if model is not None or recipe is not None:
             raise InputError("--pair with --model or --recipe; a pair has both: give only --pair, or the other two")
-        plan = _of_pair(pair, data, out_dir, seed, _changes(change), options)
+        plan = plan_of_pair(pair, data, out_dir, seed, changes(change), options)
     else:
-        plan = _of_recipe(model, recipe, data, out_dir, seed, _changes(change), options)
-    taught = _teacher(teacher, plan)
+        plan = plan_of_recipe(model, recipe, data, out_dir, seed, changes(change), options)
+    _keep_other_weights(plan.out)
+    taught = load_teacher(teacher, plan)
     with (
         cpu_threads(threads),
         process_group(torch.device(device)) as process,
         _first_says(process.rank, plan.notes) as progress,
     ):
+        if check_data:
+            _read_all(plan.data, process, progress)
         try:
             trained = fit(
                 seeded(plan.build, plan.seed),
@@ -199,116 +189,81 @@ def train(
             )
         except DivergedError as error:
             raise InputError(f"{error}; lower the learning rate") from None
-        split = final_split(plan.data)
-        accuracy = measure(trained.model, plan.data, split, process, torch.device(device))
+        # The weights are saved before anything else can go wrong: measuring them can be repeated, the training cannot.
+        weights = _save(trained.model, plan) if process.rank == 0 else _path(plan)
+        row = {"val_acc1": trained.acc1[-1], **_measured(trained.model, plan, weights, limit, process, device)}
         if process.rank == 0:
-            row = {"val_acc1": trained.acc1[-1], f"{split}_acc1": accuracy.acc1, f"{split}_acc5": accuracy.acc5}
-            print_rows([row | {"seed": plan.seed, "weights": str(_save(trained.model, plan))}], as_json)
+            print_rows([row | {"seed": plan.seed, "weights": str(weights)}], as_json)
 
 
-def _changes(texts: list[str] | None) -> dict[str, Any]:
-    """Return the changes that `--set` asks for."""
-    from fbnetv3.schema import parse_scalar
+def _keep_other_weights(out_dir: Path) -> None:
+    """Refuse a folder with weights and no checkpoint: another command wrote them, and the training would replace them."""
+    from fbnetv3.training.checkpoint import CHECKPOINT
 
-    for text in texts or ():
-        if "=" not in text:
-            raise InputError(f"--set {text!r}; give FIELD=VALUE")
-    return {key: parse_scalar(value) for key, _, value in (text.partition("=") for text in texts or ())}
-
-
-def _of_pair(
-    pair: Path,
-    data: str | None,
-    out_dir: Path | None,
-    seed: int | None,
-    changes: dict[str, Any],
-    options: dict[str, Any],
-) -> _Plan:
-    from fbnetv3.model import build_model
-    from fbnetv3.pair_file import load_pair
-    from fbnetv3.training.data.load import image_side, load_data
-
-    given = load_pair(pair)
-    recipe, spec = given.recipe.replace(**changes), data or given.provenance["data"]
-    options["resolution"] = options["resolution"] or image_side(spec, given.arch.resolution)
-    images = load_data(spec, **options)
-    seed = given.provenance.get("training_seed", given.seed) if seed is None else seed
-
-    def build() -> nn.Module:
-        return build_model(
-            given.arch, len(images.classes), images.transforms.in_chans, recipe.dropout, recipe.stochastic_depth
-        )
-
-    return _Plan(build, recipe, images, seed, out_dir or pair.parent / "retrained")
+    path = out_dir / WEIGHTS
+    if path.exists() and not (out_dir / CHECKPOINT).exists():
+        raise InputError(f"{path} is not of a training in this folder, and would be overwritten; give another --out")
 
 
-def _of_recipe(
-    model: str | None,
-    recipe: str | None,
-    data: str | None,
-    out_dir: Path | None,
-    seed: int | None,
-    changes: dict[str, Any],
-    options: dict[str, Any],
-) -> _Plan:
-    from fbnetv3.recipes import load_recipe
-    from fbnetv3.training.data.load import load_data
-    from fbnetv3.training.network.factory import SOURCES, build
+def _read_all(data: Any, process: ProcessRank, progress: Report | None) -> None:
+    """Read all images before the first step. Those that cannot be read are told, or end the run."""
+    from fbnetv3.training.data.check import find_bad_images
+    from fbnetv3.training.distributed import gathered
 
-    needed = {"--model": model, "--recipe": recipe, "--data": data, "--out": out_dir}
-    if model is None or recipe is None or data is None or out_dir is None:
-        missing = ", ".join(name for name, value in needed.items() if value is None)
-        raise InputError(f"{missing} missing; give --pair, or --model, --recipe, --data and --out")
-    chosen, images = load_recipe(recipe).replace(**changes), load_data(data, **options)
-    if ":" in model and model.partition(":")[0] not in SOURCES:
-        # Python itself looks for modules in the current directory only if it is started with `python -m`.
-        sys.path.insert(0, str(Path.cwd()))
-    notes: list[str] = []
-
-    def make() -> nn.Module:
-        built = build(model, chosen, len(images.classes), images.transforms.in_chans)
-        notes.append(built.summary())
-        return built.model
-
-    return _Plan(make, chosen, images, SEED if seed is None else seed, out_dir, notes)
-
-
-def _teacher(text: str | None, plan: _Plan) -> nn.Module | None:
-    """Return the teacher of a recipe with distillation: a network with weights, for the same classes and channels."""
-    weight = plan.recipe.distillation
-    if text is None:
-        if weight:
-            raise InputError(f"the recipe distils with weight {weight}; give --teacher, or --set distillation=0")
-        return None
-    if not weight:
+    mine = find_bad_images(data, progress or silent, process)
+    if data.bad.skip:
+        for image in mine:
+            data.bad.add(image.split, [(image.index, image.reason)])
+    elif bad := [image for part in gathered(mine, process) for image in part]:
         raise InputError(
-            f"--teacher {text}, but the recipe does not distil; leave it out, or give --set distillation=0.8"
+            f"{len(bad)} images cannot be read. The first one: {bad[0].reason}. `fbnetv3 check-data` lists them; "
+            "--on-bad-image skip leaves them out"
         )
-    model = _teacher_weights(text).build()
-    has, needs = (model.num_classes, model.in_chans), (len(plan.data.classes), plan.data.transforms.in_chans)
-    if has != needs:
+
+
+def _measured(
+    model: nn.Module, plan: Plan, weights: Path, limit: int | None, process: ProcessRank, device: str
+) -> dict[str, Any]:
+    """Return the accuracy of the trained network on the final split, and how many images were left out, if any.
+
+    Raises:
+        InputError: an image cannot be read. The message has the command that measures the saved weights.
+    """
+    import torch
+
+    from fbnetv3.model import FBNetV3
+    from fbnetv3.training.accuracy import final_split, measure
+
+    split = final_split(plan.data)
+    try:
+        accuracy = measure(model, plan.data, split, process, torch.device(device))
+    except InputError as error:
+        command = ["fbnetv3", "evaluate", str(weights), "--data", plan.spec]
+        if not isinstance(model, FBNetV3):  # then the file does not describe the network and its images
+            side = getattr(plan.data, "resolution", plan.data.transforms.crop)
+            command += ["--model", plan.model, "--resolution", str(side)]
+        command += [] if limit is None else ["--limit", str(limit)]
         raise InputError(
-            f"--teacher {text} has {has[0]} classes and {has[1]} channels, but the data has {needs[0]} and {needs[1]}; give a "
-            "teacher for this data"
-        )
-    return model
+            f"{error}. The training is finished and its weights are in {weights}. Measure them again with: "
+            f"{shlex.join(command)}"
+        ) from None
+    row: dict[str, Any] = {f"{split}_acc1": accuracy.acc1, f"{split}_acc5": accuracy.acc5}
+    if left := _left_out(plan.data, process):
+        row["left_out"] = left
+    return row
 
 
-def _teacher_weights(text: str) -> WeightFile:
-    """Return the weights of `fbnetv3_g:fb`, of `fbnetv3_g=PATH`, or of a file or URL that names its network."""
-    from fbnetv3.hub.load import load_weights
+def _left_out(data: Any, process: ProcessRank) -> dict[str, int]:
+    """Return how many images of each split could not be read, over all processes."""
+    from fbnetv3.training.distributed import gathered
 
-    if Path(text).exists() or "://" in text.partition("=")[0]:
-        return load_weights(None, text)
-    for mark in "=:":
-        model, found, source = text.partition(mark)
-        if found:
-            return load_weights(model, source)
-    return load_weights(None, text)
+    parts = gathered({split: set(met) for split, met in data.bad.met.items()}, process)
+    splits = dict.fromkeys(split for part in parts for split in part)
+    return {split: count for split in splits if (count := len(set().union(*(p.get(split, ()) for p in parts))))}
 
 
 @contextlib.contextmanager
-def _first_says(rank: int, notes: list[str]) -> Iterator[Callable[[int, int, str], None] | None]:
+def _first_says(rank: int, notes: list[str]) -> Iterator[Report | None]:
     """Yield the function that progress is reported to, or None in all processes but the first.
 
     The notes are printed at the first step: by then every check of the input has passed, and an error stays one line.
@@ -326,12 +281,16 @@ def _first_says(rank: int, notes: list[str]) -> Iterator[Callable[[int, int, str
         yield report
 
 
-def _save(model: nn.Module, plan: _Plan) -> Path:
+def _path(plan: Plan) -> Path:
+    return plan.out / WEIGHTS
+
+
+def _save(model: nn.Module, plan: Plan) -> Path:
     """Write the weights: of networks of this package with a description of the network, of others the tensors alone."""
     from fbnetv3.model import FBNetV3
     from fbnetv3.weight_file import WeightFile, write_tensors, write_weight_file
 
-    path = plan.out / "weights.pt"
+    path = _path(plan)
     if isinstance(model, FBNetV3):
         write_weight_file(path, WeightFile.from_model(model, plan.data.classes, plan.data.transforms))
     else:

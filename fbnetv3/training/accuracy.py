@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fbnetv3.errors import InputError
 from fbnetv3.training.data.protocol import Data
-from fbnetv3.training.distributed import total
+from fbnetv3.training.distributed import gathered, total
 from fbnetv3.training.process_rank import ProcessRank
 
 CPU = torch.device("cpu")
@@ -22,10 +22,12 @@ class Accuracy:
     Attributes:
         acc1: share of the images whose label is the most probable class.
         acc5: share of the images whose label is among the five most probable classes.
+        images: number of the images. It is smaller than the split if images that cannot be read are left out.
     """
 
     acc1: float
     acc5: float
+    images: int
 
 
 def final_split(data: Data) -> str:
@@ -43,19 +45,30 @@ def measure(
 
     Args:
         process: this process among those that evaluate together; None if it works alone.
+
+    Raises:
+        InputError: an image cannot be read, and such images end the run; or none can be read. All processes raise it.
     """
     process = process or ProcessRank()
     # Images, hits, and hits among five. Percentages could not be averaged over processes with unequal parts.
     counts = [0.0, 0.0, 0.0]
-    training = model.training
+    training, reason = model.training, ""
     model.eval()
-    with torch.no_grad():
-        for x, labels in data.batches(split, process):
-            hits = top_hits(model(x.to(device)), labels.to(device))
-            counts = [a + b for a, b in zip(counts, (len(labels), *hits), strict=True)]
+    try:
+        with torch.no_grad():
+            for x, labels in data.batches(split, process):
+                hits = top_hits(model(x.to(device)), labels.to(device))
+                counts = [a + b for a, b in zip(counts, (len(labels), *hits), strict=True)]
+    except InputError as error:
+        reason = str(error)
     model.train(training)
+    # One process that raised alone would leave the others waiting for its counts.
+    if reasons := [reason for reason in gathered(reason, process) if reason]:
+        raise InputError(reasons[0])
     images, first, five = total(counts, process, device)
-    return Accuracy(100.0 * first / images, 100.0 * five / images)
+    if not images:
+        raise InputError(f"no image of {split} can be read; repair them")
+    return Accuracy(100.0 * first / images, 100.0 * five / images, int(images))
 
 
 def top_hits(logits: Tensor, labels: Tensor) -> tuple[int, int]:

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from fbnetv3.errors import InputError
-from fbnetv3.training.checkpoint import EpochMetrics, Position, State, resume_from, save, save_best
+from fbnetv3.files import lock_folder
+from fbnetv3.training.checkpoint import EpochMetrics, Position, State, save, save_best
 from fbnetv3.training.distributed import gathered, total
 from fbnetv3.training.engine import Engine
 from fbnetv3.training.process_rank import ProcessRank
+from fbnetv3.training.resume import resume_from
 from fbnetv3.training.stop_signal import StopRequest, stop_request
 
 logger = logging.getLogger(__name__)
@@ -112,12 +114,15 @@ def open_journal(
     act as usual.
 
     Raises:
-        InputError: `out` holds a training and `resume` is off, or its checkpoint is that of another training.
+        InputError: `out` is in use or cannot be written, or holds a training and `resume` is off, or its checkpoint is that
+            of another training or was changed.
     """
     if out is None:
         yield Journal(state, identity, process, engine)
         return
     with contextlib.ExitStack() as stack:
+        if process.rank == 0:  # the only process that writes
+            stack.enter_context(lock_folder(out, "training"))
         # Signals are noted from here on: one that comes while the checkpoint is read must not interrupt the reading.
         request = stack.enter_context(stop_request())
         metrics, position = resume_from(state, Path(out), identity, resume, process.world_size)

@@ -70,8 +70,9 @@ def fit(
 
     Raises:
         InputError: `out` holds a training and `resume` is off, or its checkpoint is that of another training; the recipe
-            distils and there is no teacher; the processes cannot divide the batch evenly.
-        DivergedError: the loss became infinite or NaN.
+            distils and there is no teacher; the processes cannot divide the batch evenly; the network cannot take these images;
+            or an image cannot be read. An epoch that could not be measured is saved.
+        DivergedError: the loss or a weight became infinite or NaN.
     """
     epochs = recipe.epochs if epochs is None else epochs
     if not 1 <= epochs <= recipe.epochs:
@@ -80,7 +81,11 @@ def fit(
     # Mistakes in the settings show here, before the folder is touched.
     trainer = Trainer.start(model, recipe, data, seed, engine, teacher)
 
+    losses = 0.0  # of the steps of this epoch, in this process
+
     def after_step(epoch: int, step: int, loss_sum: float) -> None:
+        nonlocal losses
+        losses = loss_sum
         if progress is not None:
             text = f"epoch {epoch + 1}/{epochs}, loss {loss_sum / step:.3f}"
             progress(epoch * trainer.steps + step, epochs * trainer.steps, text)
@@ -89,9 +94,23 @@ def fit(
             journal.save_position(step, loss_sum, trainer.generator_state())
 
     with open_journal(trainer.state, trainer.identity, trainer.process, engine, out, resume) as journal:
+        trainer.check_position(journal.position)
         for epoch in range(len(journal.metrics), epochs):  # a resumed training has some epochs already
-            mean_loss = trainer.train_epoch(epoch, journal.take_position(), after_step)
-            journal.add_epoch(trainer.measure_epoch(epoch, mean_loss, split), last=epoch + 1 == epochs)
+            position = journal.take_position()
+            losses = 0.0 if position is None else position.losses[trainer.process.rank]
+            mean_loss = trainer.train_epoch(epoch, position, after_step)
+            try:
+                metrics = trainer.measure_epoch(epoch, mean_loss, split)
+            except InputError as error:
+                if journal.out is None:
+                    raise
+                # The epoch is trained, and only its accuracies are missing: it must not be lost with them.
+                journal.save_position(trainer.steps, losses, trainer.generator_state())
+                raise InputError(
+                    f"{error}. Epoch {epoch + 1} is trained and saved: remove the cause and resume the training, which "
+                    "measures it again"
+                ) from error
+            journal.add_epoch(metrics, last=epoch + 1 == epochs)
     return Trained(trainer.state.reported.eval(), tuple(journal.metrics))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,24 +16,26 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fbnetv3.counts import check_seed
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, Note
 from fbnetv3.layers import use_channels_last
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.checkpoint import EpochMetrics, Position, State
 from fbnetv3.training.data.augment import mixup_weight
-from fbnetv3.training.data.protocol import Data
+from fbnetv3.training.data.protocol import Data, training_images
 from fbnetv3.training.distributed import average_buffers, current_process, synchronise_norms, total, wrap
+from fbnetv3.training.dry_run import check_network
 from fbnetv3.training.engine import DEFAULT_ENGINE, Engine
 from fbnetv3.training.losses import Target, loss
 from fbnetv3.training.optim import MovingAverage, learning_rate, make_optimizer
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.training.recipe import Recipe
+from fbnetv3.training.resume import DATA, TRAIN_DATA
 
 AfterStep = Callable[[int, int, float], None]  # epoch from 0, steps of it done, sum of their losses in this process
 
 
 class DivergedError(RuntimeError):
-    """The loss became infinite or NaN. The message holds the step, the learning rate and the recipe."""
+    """The loss or a weight became infinite or NaN. The message holds the place and the recipe."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +67,23 @@ class Trainer:
     ) -> Trainer:
         """Prepare `model`, in place, for its first step.
 
+        A batch that is larger than the set is the whole set, and a warning says so.
+
         Raises:
-            InputError: a batch that cannot be divided among the processes, or into the engine's parts; no seed.
+            InputError: a batch that cannot be divided among the processes, or into the engine's parts; a network that cannot
+                take these images; no seed.
         """
         seed = check_seed(seed)
         process, device = current_process(), torch.device(engine.device)
-        batch = min(recipe.batch_size, data.count("train"))
+        count = data.count("train")
+        batch = min(recipe.batch_size, count)
+        if batch < recipe.batch_size and process.rank == 0:
+            warnings.warn(
+                f"batch_size is {recipe.batch_size}, but there are {count} images to train on: every step uses all of them, "
+                "at the learning rate of the recipe",
+                Note,
+                stacklevel=2,
+            )
         if (local := process.local_batch(batch)) % engine.accumulate:
             raise InputError(
                 f"accumulate is {engine.accumulate}, which does not divide a process's batch of {local} images evenly; "
@@ -78,6 +92,7 @@ class Trainer:
         use_channels_last(model.to(device))
         if recipe.sync_bn:
             model = synchronise_norms(model, process, device)
+        check_network(model, data, local // engine.accumulate, device)
         # The optimizer and the average hold on to the parameters, so the model must have its final form here.
         optimizer = make_optimizer(model, recipe)
         ema = MovingAverage(model, recipe.ema_decay) if recipe.ema else None
@@ -97,7 +112,8 @@ class Trainer:
         return {
             "recipe": self.recipe.to_dict(),
             "seed": self.seed,
-            "data": self.data.name,
+            DATA: self.data.name,
+            TRAIN_DATA: training_images(self.data),
             "threads": torch.get_num_threads(),  # they decide the order of sums
             "precision": self.engine.precision,
             "accumulate": self.engine.accumulate,
@@ -172,12 +188,40 @@ class Trainer:
         return value
 
     def measure_epoch(self, epoch: int, mean_loss: float, split: str) -> EpochMetrics:
-        """Return the metrics of a trained epoch: `epoch` from 0, with the accuracies on `split`."""
+        """Return the metrics of a trained epoch: `epoch` from 0, with the accuracies on `split`.
+
+        Raises:
+            DivergedError: a weight is infinite or NaN. The loss of the last step could not show it.
+            InputError: the split cannot be measured.
+        """
+        if not all(parameter.isfinite().all() for parameter in self.state.model.parameters()):
+            raise DivergedError(
+                f"weights are infinite or NaN after epoch {epoch + 1}; recipe {json.dumps(self.recipe.to_dict())}"
+            )
         raw = measure(self.state.model, self.data, split, self.process, self.device)
         ema = None if self.state.ema is None else measure(self.state.ema, self.data, split, self.process, self.device)
         rate = learning_rate(self.recipe, (epoch + 1) * self.steps - 1, self.steps)
         ema1, ema5 = (None, None) if ema is None else (ema.acc1, ema.acc5)
         return EpochMetrics(epoch + 1, rate, mean_loss, raw.acc1, ema1, raw.acc5, ema5)
+
+    def check_position(self, position: Position | None) -> None:
+        """Check that the training can continue where a checkpoint says.
+
+        Raises:
+            InputError: the epoch has fewer steps, or there is no state of a generator.
+        """
+        if position is None:
+            return
+        if position.step > self.steps:
+            raise InputError(
+                f"the checkpoint is at step {position.step} of an epoch of {self.steps}; give another folder"
+            )
+        try:
+            torch.Generator(self.device).set_state(position.generators[self.process.rank])
+        except (RuntimeError, TypeError) as error:
+            raise InputError(
+                f"the checkpoint was changed: no state of a generator ({error}); give another folder"
+            ) from None
 
     def generator_state(self) -> Tensor:
         """Return the state of the generator that dropout and stochastic depth draw from."""

@@ -1,6 +1,7 @@
 """The command in this process, and the files that it is given."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -11,6 +12,8 @@ from fbnetv3.pair_file import Pair, save_pair
 from fbnetv3.training.data.packaged import load_images
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.weight_file import WeightFile, write_weight_file
+from tests.cli.training_files import NOISY, OWN, RECIPE
+from tests.training.data.examples import make_folder
 from tests.training.examples import ARCH
 
 
@@ -60,3 +63,21 @@ def picture(tmp_path):
     path = tmp_path / "picture.png"
     Image.fromarray(load_images("fashion_mnist").test.images[0, 0].numpy()).save(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def animals(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("set") / "animals")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The current directory: two recipes and an own module, which nothing but the current directory can find."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place and Path(place) != tmp_path])
+    (tmp_path / "nets_here.py").write_text(OWN)
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    (tmp_path / "noisy.yaml").write_text(NOISY)
+    yield tmp_path
+    for name in ("nets_here", "chunk"):
+        sys.modules.pop(name, None)

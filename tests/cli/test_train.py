@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from subprocess import PIPE
 
 import pytest
@@ -29,65 +28,9 @@ from fbnetv3.training.recipe import Recipe
 from fbnetv3.transforms import Transforms
 from fbnetv3.weight_file import WeightFile, read_weight_file, write_weight_file
 from tests.cli.test_cli import ROOT, one_line
-from tests.training.data.examples import CLASSES, make_folder
+from tests.cli.training_files import OWN, arguments
+from tests.training.data.examples import CLASSES
 from tests.training.examples import ARCH
-
-RECIPE = "optimizer: sgd\nlr: 0.05\nepochs: 3\nbatch_size: 5\nlr_decay: 0.7\n"
-NOISY = RECIPE + "mixup: 0.2\ndropout: 0.2\nema: true\nema_decay: 0.8\naugmentation: resized_crop_flip\n"
-OWN = """
-import os, time
-from torch import nn
-
-PAUSE = float(os.environ.get("PAUSE", "0"))
-
-class Net(nn.Sequential):
-    def forward(self, x):
-        time.sleep(PAUSE if self.training else 0)
-        return super().forward(x)
-
-def net(num_classes, in_chans, norm=True):
-    between = [nn.BatchNorm2d(6)] if norm else []
-    layers = [nn.Conv2d(in_chans, 6, 3, 2), *between, nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
-    return Net(*layers, nn.Linear(24, num_classes))
-
-def plain(num_classes, in_chans):
-    return net(num_classes, in_chans, norm=False)
-"""
-
-
-@pytest.fixture(scope="module")
-def animals(tmp_path_factory):
-    return make_folder(tmp_path_factory.mktemp("set") / "animals")
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """The current directory: two recipes and an own module, which nothing but the current directory can find."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [place for place in sys.path if place and Path(place) != tmp_path])
-    (tmp_path / "nets_here.py").write_text(OWN)
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
-    (tmp_path / "noisy.yaml").write_text(NOISY)
-    yield tmp_path
-    for name in ("nets_here", "chunk"):
-        sys.modules.pop(name, None)
-
-
-def arguments(animals, model="nets_here:net", out="run", recipe="recipe.yaml"):
-    return (
-        "train",
-        "--model",
-        model,
-        "--recipe",
-        recipe,
-        "--data",
-        animals,
-        "--resolution",
-        16,
-        "--out",
-        out,
-        "--json",
-    )
 
 
 def metrics(folder):
@@ -324,7 +267,10 @@ def test_mistakes_with_teachers_and_folders_are_one_line(run, here, animals, tea
     )
     run(*arguments(animals), "--epochs", 1)
     one_line(run(*arguments(animals)), "run already holds a training; resume it, or give another folder")
-    one_line(run(*arguments(animals), "--resume", "--set", "lr=0.1"), "belongs to another training: recipe was")
+    one_line(
+        run(*arguments(animals), "--resume", "--set", "lr=0.1"),
+        "belongs to another training: recipe: lr was 0.05, now 0.1;",
+    )
     one_line(run(*arguments(animals, "nets_here:plain"), "--resume"), "belongs to another network")
 
 

@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from fbnetv3 import InputError
 from fbnetv3.training.accuracy import Accuracy, final_split, measure, top_hits
+from fbnetv3.training.data.load import load_data
 from fbnetv3.training.data.memory import Split
+from tests.training.data.examples import make_folder
 from tests.training.examples import FULL, first
 
 
@@ -31,10 +34,24 @@ def test_the_first_and_the_first_five_by_hand():
 
 
 def test_accuracy_counts_hits():
-    assert measure(Constant(), FULL, "val") == Accuracy(10.0, 50.0)
+    assert measure(Constant(), FULL, "val") == Accuracy(10.0, 50.0, 1000)
     accuracy = measure(Constant(), with_val([3, 1, 3]), "val")
     assert math.isclose(accuracy.acc1, 200 / 3)
-    assert measure(Constant(), with_val([3, 9]), "val") == Accuracy(50.0, 50.0)
+    assert measure(Constant(), with_val([3, 9]), "val") == Accuracy(50.0, 50.0, 2)
+
+
+def test_images_that_cannot_be_read_are_not_counted(tmp_path):
+    root = make_folder(tmp_path / "set", (("train", 1), ("val", 3), ("test", 1)))
+    damaged = [*sorted((root / "val").rglob("*.png"))[3:5], *sorted((root / "test").rglob("*.png"))]
+    for path in damaged:
+        path.write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"bee/0000\.png is no image that can be read"):
+        measure(Constant(), load_data(str(root), resolution=8), "val")
+    data = load_data(str(root), resolution=8, on_bad_image="skip")
+    assert measure(Constant(), data, "val") == Accuracy(0.0, 100.0, 7)
+    assert sorted(data.bad.met["val"]) == [3, 4]
+    with pytest.raises(InputError, match="no image of test can be read"):
+        measure(Constant(), data, "test")
 
 
 @pytest.mark.parametrize("training", [True, False])

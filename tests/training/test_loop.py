@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from fbnetv3 import InputError
+from fbnetv3.errors import Note
+from fbnetv3.files import load_torch
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.loop import fit
+from fbnetv3.training.trainer import DivergedError
 from tests.training.examples import DATA, FULL, RECIPE, first, new_model, same
 
 
@@ -146,8 +149,79 @@ def test_what_is_learnt_from_a_teacher_inherits_its_origin(origins, expected):
     assert fit(new_model(recipe), recipe, DATA, epochs=1, teacher=teacher).model.derived_from == expected
 
 
+def test_an_epoch_that_cannot_be_measured_is_trained_and_kept(tmp_path, uninterrupted):
+    """Nothing of the epoch is trained again, and the training ends as the uninterrupted one."""
+    steps, damaged = [0], {5, 15}
+
+    class Damaged(type(DATA)):
+        def batches(self, split, process):
+            if steps[-1] in damaged:
+                damaged.remove(steps[-1])
+                raise InputError("an image is no image that can be read")
+            return super().batches(split, process)
+
+    data = Damaged(**{field.name: getattr(DATA, field.name) for field in dataclasses.fields(DATA)})
+    options = {"seed": 7, "out": tmp_path, "progress": lambda done, *_: steps.append(done)}
+    for epoch in (1, 3):
+        words = rf"no image .*\. Epoch {epoch} is trained and saved: .* resume the training"
+        with pytest.raises(InputError, match=words):
+            fit(new_model(), RECIPE, data, resume=epoch > 1, **options)
+        content = load_torch(tmp_path / "checkpoint.pt", "checkpoint")
+        assert (len(content["metrics"]), content["position"]["step"]) == (epoch - 1, 5)
+    resumed = fit(new_model(), RECIPE, data, resume=True, **options)
+    assert steps == list(range(16))
+    assert resumed.metrics == uninterrupted[0].metrics
+    assert same(resumed.model, uninterrupted[0].model)
+
+
+def test_a_position_that_the_epoch_does_not_have(tmp_path):
+    fit(new_model(), RECIPE, DATA, seed=7, out=tmp_path, epochs=1)
+    path = tmp_path / "checkpoint.pt"
+    content = load_torch(path, "checkpoint")
+    for change, words in (
+        ({"step": 6}, "the checkpoint is at step 6 of an epoch of 5; give another folder"),
+        ({"generators": [torch.zeros(7, dtype=torch.uint8)]}, "the checkpoint was changed: no state of a generator"),
+    ):
+        position = {"step": 5, "losses": [1.0], "generators": [torch.get_rng_state()]} | change
+        torch.save(content | {"position": position}, path)
+        with pytest.raises(InputError, match=words):
+            fit(new_model(), RECIPE, DATA, seed=7, out=tmp_path, resume=True)
+
+
+def test_a_weight_that_became_nan_in_the_last_step_is_no_result():
+    class Last(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * torch.nan
+
+    class Net(torch.nn.Sequential):
+        def forward(self, x):
+            return Last.apply(super().forward(x))
+
+    recipe = RECIPE.replace(batch_size=256, epochs=1, ema=False)
+    network = Net(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    with pytest.raises(DivergedError, match=r"weights are infinite or NaN after epoch 1; recipe .*rmsprop"):
+        fit(network, recipe, DATA)
+
+
+def test_one_training_at_a_time_in_a_folder(tmp_path):
+    def start_again(*_):
+        with pytest.raises(InputError, match="is in use by another training"):
+            fit(new_model(), RECIPE, DATA, out=tmp_path, resume=True)
+        raise StopError
+
+    with pytest.raises(StopError):
+        fit(new_model(), RECIPE, DATA, out=tmp_path, progress=start_again)
+
+
 def test_a_small_set_is_one_batch():
+    """And a warning says so."""
     few = dataclasses.replace(DATA, train=first(FULL.train, 20))
     calls = []
-    fit(new_model(), RECIPE, few, seed=7, epochs=2, progress=lambda *a: calls.append(a))
+    with pytest.warns(Note, match="batch_size is 50, but there are 20 images to train on: every step uses all of them"):
+        fit(new_model(), RECIPE, few, seed=7, epochs=2, progress=lambda *a: calls.append(a))
     assert [done for done, _, _ in calls] == [1, 2]

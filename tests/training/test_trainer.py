@@ -86,6 +86,7 @@ def test_the_identity_names_everything_that_decides_the_numbers():
         "recipe": RECIPE.to_dict(),
         "seed": 7,
         "data": "fashion_mnist",
+        "train_data": "fashion_mnist",
         "threads": 1,
         "precision": "fp32",
         "accumulate": 2,

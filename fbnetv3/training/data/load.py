@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fbnetv3.errors import InputError
+from fbnetv3.training.data.bad_images import BadImages, OnBadImage
 from fbnetv3.training.data.image_files import ImageCollection, ImageSource
 from fbnetv3.training.data.memory import ImageData, Split, pixel_statistics
 from fbnetv3.training.data.packaged import DATA, load_images
@@ -42,6 +43,7 @@ def load_data(
     limit: int | None = None,
     workers: int = 0,
     download: bool = False,
+    on_bad_image: OnBadImage = "fail",
 ) -> Data:
     """Return images to train on and to measure on.
 
@@ -65,26 +67,29 @@ def load_data(
         limit: largest number of images of a class in every split: always the same images.
         workers: number of processes that read images; 0 reads them in this process.
         download: let torchvision download the missing files of `torchvision:NAME:FOLDER`.
+        on_bad_image: what is done about an image that cannot be read. `fail` raises an error that names it, when it is read.
+            `skip` leaves it out, with a warning: a training takes the next image of the set in its place.
 
     Raises:
-        InputError: there is no such data, its layout is another one, an image is damaged, or a setting does not fit the
-            data.
+        InputError: there is no such data, its layout is another one, an image in memory cannot be read, or a setting does not
+            fit the data.
     """
     for name, value, least in (("resolution", resolution, 1), ("limit", limit, 1), ("workers", workers, 0)):
         if value is not None and (type(value) is not int or value < least):
             raise InputError(f"{name} is {value!r}; allowed: whole numbers from {least}")
     if download and not spec.removeprefix("memory:").startswith("torchvision:"):
         raise InputError(f"data {spec!r} cannot be downloaded; only torchvision:NAME:FOLDER can")
+    bad = BadImages(on_bad_image)
     if spec in DATA:
         return _packaged(load_images(spec), resolution, transforms, limit)
     source, about = _arrange(_open(spec.removeprefix("memory:"), download), limit)
     if not spec.startswith("memory:"):
-        return _reader(source, about, resolution or RESOLUTION, transforms, workers)
+        return _reader(source, about, resolution or RESOLUTION, transforms, workers, bad)
     if transforms is not None:
         raise InputError(
             f"data {spec!r} takes no transforms, because images in memory are not cropped again; give a resolution"
         )
-    return _in_memory(source, about, resolution, workers)
+    return _in_memory(source, about, resolution, workers, bad)
 
 
 def image_side(spec: str, side: int) -> int | None:
@@ -178,7 +183,21 @@ def _arrange(source: ImageSource, limit: int | None) -> tuple[ImageSource, list[
         about.append(f"{limit} a class")
     # In a fixed order, on which the hash depends.
     ordered = {name: splits[name] for name in SPLITS if name in splits}
-    return ImageSource(source.name, source.classes, ordered), [*about, f"id {_fingerprint(ordered)}"]
+    return ImageSource(source.name, source.classes, ordered), about
+
+
+def _names(prefix: str, source: ImageSource, about: list[str], bad: BadImages) -> tuple[str, str]:
+    """Return the name of all images, and the name of those that a training sees.
+
+    A name says everything that changes the pixels, because a training resumes only on data of the same name.
+    """
+
+    def name(splits: dict[str, ImageCollection]) -> str:
+        left = sum(len(bad.met.get(split, ())) for split in splits)  # in memory they are known already
+        words = [*about, *([f"{left} left out"] if left else []), f"id {_fingerprint(splits)}"]
+        return f"{prefix}{source.name} ({', '.join(words)})"
+
+    return name(source.splits), name({"train": source.splits["train"]})
 
 
 def _fingerprint(splits: dict[str, ImageCollection]) -> str:
@@ -192,21 +211,27 @@ def _fingerprint(splits: dict[str, ImageCollection]) -> str:
 
 
 def _reader(
-    source: ImageSource, about: list[str], resolution: int, transforms: Transforms | None, workers: int
+    source: ImageSource,
+    about: list[str],
+    resolution: int,
+    transforms: Transforms | None,
+    workers: int,
+    bad: BadImages,
 ) -> ReaderData:
     if transforms is None:
         transforms = Transforms(round(resolution / CROP_RATIO), resolution, IMAGENET_MEAN, IMAGENET_STD)
     if transforms.in_chans not in MODES:
         raise InputError(f"transforms: {transforms.in_chans} channels; allowed for images: 1 (grey) or 3 (RGB)")
-    # The name says everything that changes the pixels, because a training resumes only on data of the same name.
     sizes = f"{resolution} px, evaluated at {transforms.crop} of {transforms.resize}"
-    name = f"{source.name} ({', '.join([sizes, *about])})"
-    return ReaderData(name, source.classes, source.splits, transforms, resolution, workers)
+    name, train_name = _names("", source, [sizes, *about], bad)
+    return ReaderData(name, source.classes, source.splits, transforms, resolution, workers, train_name, bad)
 
 
-def _in_memory(source: ImageSource, about: list[str], resolution: int | None, workers: int) -> ImageData:
-    side = resolution or source.splits["train"].read(0).height
-    channels = 1 if _is_grey(source.splits["train"]) else 3
+def _in_memory(
+    source: ImageSource, about: list[str], resolution: int | None, workers: int, bad: BadImages
+) -> ImageData:
+    side = resolution or _first_side(source.splits["train"], bad)
+    channels = 1 if _is_grey(source.splits["train"], bad) else 3
     count = sum(len(images.labels) for images in source.splits.values())
     # Checked before anything is decoded: running out of memory after an hour would be worse.
     if (needed := count * channels * side * side) > MEMORY:
@@ -221,19 +246,38 @@ def _in_memory(source: ImageSource, about: list[str], resolution: int | None, wo
             return Split(torch.empty(0, channels, side, side, dtype=torch.uint8), torch.empty(0, dtype=torch.long))
         images = source.splits[split]
         crop = functools.partial(eval_image, scale) if resolution else functools.partial(_unscaled, scale, images)
-        return _decode(images, crop, workers)
+        return _decode(images, crop, workers, bad, split)
 
-    train = decode("train")
-    name = f"memory:{source.name} ({', '.join([f'{side} px', *about])})"
+    train, val, test = map(decode, SPLITS)
+    name, train_name = _names("memory:", source, [f"{side} px", *about], bad)
     mean, std = pixel_statistics(train.images)  # of train alone: the other splits must not influence a training
-    return ImageData(name, source.classes, mean, std, train, decode("val"), decode("test"))
+    return ImageData(name, source.classes, mean, std, train, val, test, train_name, bad)
 
 
-def _is_grey(images: ImageCollection) -> bool:
+def _readable(images: ImageCollection, rows: Iterable[int], bad: BadImages) -> Iterator[Any]:
+    """Yield those of some training images that can be read, if the others are left out."""
+    for row in rows:
+        try:
+            image = images.read(row)
+        except InputError as error:
+            bad.add("train", [(row, str(error))])
+        else:
+            yield image
+
+
+def _first_side(images: ImageCollection, bad: BadImages) -> int:
+    image = next(_readable(images, range(len(images.labels)), bad), None)
+    if image is None:
+        raise InputError("no image of train can be read; repair them")
+    height: int = image.height
+    return height
+
+
+def _is_grey(images: ImageCollection, bad: BadImages) -> bool:
     """Whether a sample of images, spread over the whole collection, has no colours."""
     # Spread, since sets are sorted by class and a whole class may be grey.
     rows = np.linspace(0, len(images.labels) - 1, LOOKED_AT).astype(int)
-    return all(images.read(row).mode in ("1", "L") for row in set(rows.tolist()))
+    return all(image.mode in ("1", "L") for image in _readable(images, sorted(set(rows.tolist())), bad))
 
 
 def _unscaled(scale: Transforms, images: ImageCollection, image: Any, index: int) -> Tensor:
@@ -246,8 +290,13 @@ def _unscaled(scale: Transforms, images: ImageCollection, image: Any, index: int
     return eval_image(scale, image)
 
 
-def _decode(images: ImageCollection, prepare: Callable[[Any, int], Tensor], workers: int) -> Split:
+def _decode(
+    images: ImageCollection, prepare: Callable[[Any, int], Tensor], workers: int, bad: BadImages, split: str
+) -> Split:
     rows = np.arange(len(images.labels))
     steps = [rows[i : i + EVAL_BATCH] for i in range(0, len(rows), EVAL_BATCH)]
-    pixels = torch.cat([part for part, _ in read_batches(images, steps, prepare, workers)])
-    return Split(pixels, torch.from_numpy(images.labels))
+    read = list(read_batches(images, steps, prepare, workers, bad, split=split))
+    if not read:
+        raise InputError(f"no image of {split} can be read; repair them, or remove the split")
+    labels = images.labels[np.concatenate([found for _, found in read])]
+    return Split(torch.cat([pixels for pixels, _ in read]), torch.from_numpy(labels))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fbnetv3.errors import InputError, available
 from fbnetv3.training.data.augment import draw
+from fbnetv3.training.data.bad_images import BadImages
 from fbnetv3.training.data.protocol import SPLITS, Batch
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.transforms import Transforms
@@ -34,7 +35,8 @@ class Split:
 class ImageData:
     """`Data` in memory. A search trains on `train` and ranks on `val`; only the pair that it chooses sees `test`.
 
-    A set without test images has an empty `test`.
+    A set without test images has an empty `test`. `train_name` identifies the images that a training sees: not those of `val`
+    and `test`. `bad` has the images that could not be read; they are in no split.
     """
 
     name: str
@@ -44,6 +46,8 @@ class ImageData:
     train: Split
     val: Split
     test: Split
+    train_name: str = ""
+    bad: BadImages = field(default_factory=BadImages)
 
     @property
     def in_chans(self) -> int:

@@ -20,7 +20,7 @@ class Data(Protocol):
 
     @property
     def name(self) -> str:
-        """Identifies the images and their sizes. A training can be resumed only on data of the same name."""
+        """Identifies the images of all splits and their sizes. `training_images` says what a training depends on."""
         ...
 
     @property
@@ -61,3 +61,11 @@ class Data(Protocol):
         All processes together yield every image exactly once.
         """
         ...
+
+
+def training_images(data: Data) -> str:
+    """Return what identifies the images that the weights of a training depend on: not those of `val` and `test`.
+
+    Data without a `train_name` is identified by its name.
+    """
+    return getattr(data, "train_name", "") or data.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,14 @@ from torchvision.transforms.v2 import functional as TF
 
 from fbnetv3.errors import InputError, available
 from fbnetv3.training.data.augment import KINDS, augment, draw_boxes
+from fbnetv3.training.data.bad_images import BadImages
 from fbnetv3.training.data.image_files import ImageCollection
 from fbnetv3.training.data.protocol import Batch
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.transforms import Transforms
 
 EVAL_BATCH = 128
+TRIES = 100  # images after one that cannot be read, of which the first that can be read is its substitute
 MODES = {1: "L", 3: "RGB"}  # Pillow's names, by number of channels
 
 Prepare = Callable[[Any, int], Tensor]  # turns a Pillow image and its index into uint8 [c, h, w]
@@ -38,6 +40,9 @@ class ReaderData:
         transforms: preprocessing of evaluation.
         resolution: side of the training crops in pixels.
         workers: number of processes that read images; 0 reads them in this process.
+        train_name: identifies the images that a training sees: not those of `val` and `test`.
+        bad: images that cannot be read. If they are left out, `epoch` takes the next image of the set for each, so that all
+            batches keep their size, and `batches` leaves them out.
     """
 
     name: str
@@ -46,6 +51,8 @@ class ReaderData:
     transforms: Transforms
     resolution: int
     workers: int = 0
+    train_name: str = ""
+    bad: BadImages = field(default_factory=BadImages)
 
     def images(self, split: str) -> ImageCollection:
         """Return the images of a split.
@@ -75,19 +82,25 @@ class ReaderData:
         # Kinds that change the crop of evaluation get it at the training resolution, cut out of the same share of the image.
         side = round(self.transforms.resize * self.resolution / self.transforms.crop)
         sizes = replace(self.transforms, resize=max(side, self.resolution), crop=self.resolution)
-        return self._load(images, list(mine), functools.partial(train_image, augmentation, sizes, seed))
+        return self._load(
+            "train", list(mine), functools.partial(train_image, augmentation, sizes, seed), substitute=True
+        )
 
     def batches(self, split: str, process: ProcessRank) -> Iterator[Batch]:
         """Yield this process's images of a split, as `Data.batches` describes."""
         images = self.images(split)
         mine = np.array(process.indices(len(images.labels)), dtype=np.int64)
         rows = [mine[i : i + EVAL_BATCH] for i in range(0, len(mine), EVAL_BATCH)]
-        return self._load(images, rows, functools.partial(eval_image, self.transforms))
+        return self._load(split, rows, functools.partial(eval_image, self.transforms), substitute=False)
 
-    def _load(self, images: ImageCollection, rows: list[np.ndarray], prepare: Prepare) -> Iterator[Batch]:
-        for pixels, labels in read_batches(images, rows, prepare, self.workers):
+    def _load(self, split: str, rows: list[np.ndarray], prepare: Prepare, substitute: bool) -> Iterator[Batch]:
+        images = self.images(split)
+        for pixels, found in read_batches(
+            images, rows, prepare, self.workers, self.bad, split=split, substitute=substitute
+        ):
             # Normalised here and not in the workers: uint8 is a quarter of the bytes to send.
-            yield self.transforms.normalise(pixels.contiguous(memory_format=torch.channels_last)), labels
+            x = self.transforms.normalise(pixels.contiguous(memory_format=torch.channels_last))
+            yield x, torch.from_numpy(images.labels[found])
 
 
 def eval_image(transforms: Transforms, image: Any, _: int = 0) -> Tensor:
@@ -120,28 +133,45 @@ def train_image(augmentation: str, transforms: Transforms, seed: int, image: Any
 
 
 def read_batches(
-    images: ImageCollection, rows: list[np.ndarray], prepare: Prepare, workers: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of the images in `rows`: pixels uint8 [n, c, h, w] and labels int64 [n].
+    images: ImageCollection,
+    rows: list[np.ndarray],
+    prepare: Prepare,
+    workers: int,
+    bad: BadImages | None = None,
+    *,
+    split: str = "",
+    substitute: bool = False,
+) -> Iterator[tuple[Tensor, np.ndarray]]:
+    """Yield batches of the images in `rows`: pixels uint8 [n, c, h, w] and the indices of the images, int64 [n].
 
     Args:
         rows: for each batch, the indices of its images.
         workers: number of processes that read images; 0 reads them in this process.
+        bad: what is done about images that cannot be read; by default they end the run.
+        split: name of the images, under which those that cannot be read are counted.
+        substitute: take the next image of the set for one that is left out. Otherwise its batch is smaller, and a batch
+            without images is left out too.
 
     Raises:
-        InputError: an image is damaged.
+        InputError: an image cannot be read, and such images end the run or there is no substitute.
     """
+    bad = bad or BadImages()
     # A batch is the unit of work of a worker, so that batches come in order whatever the number of workers.
-    batches = _Batches(images, rows, prepare)
+    batches = _Batches(images, rows, prepare, 1 if not substitute or not bad.skip else min(TRIES, len(images.labels)))
     loaded: Any = map(batches.__getitem__, range(len(rows)))
     if workers and rows:
         # A separate generator: DataLoader would draw a seed from torch's global one, and dropout would change.
         generator = torch.Generator()
         loaded = DataLoader(batches, batch_size=None, num_workers=workers, collate_fn=_unchanged, generator=generator)
-    for batch in loaded:
+    for wanted, batch in zip(rows, loaded, strict=True):
         if isinstance(batch, InputError):
             raise batch
-        yield batch
+        pixels, found, unread = batch
+        bad.add(split, unread)
+        if substitute and len(found) < len(wanted):
+            raise InputError(f"{unread[-1][1]}. {batches.tries} images in a row cannot be read")
+        if pixels is not None:
+            yield pixels, found
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,21 +179,34 @@ class _Batches(Dataset[Any]):
     images: ImageCollection
     rows: list[np.ndarray]
     prepare: Prepare
+    tries: int  # how many images may be read for one
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor] | InputError:
-        """Return a batch, or the error of a damaged image.
+    def __getitem__(self, step: int) -> tuple[Tensor | None, np.ndarray, list[tuple[int, str]]] | InputError:
+        """Return a batch: pixels, indices, and the images that cannot be read with the reasons. Or return an error.
 
-        A worker process that raised the error would hide its message in a traceback.
+        A worker process that raised an error would hide its message in a traceback.
         """
-        rows = self.rows[step]
-        try:
-            pixels = torch.stack([self.prepare(self.images.read(row), row) for row in rows.tolist()])
-        except InputError as error:
-            return error
-        return pixels, torch.from_numpy(self.images.labels[rows])
+        pixels: list[Tensor] = []
+        found: list[int] = []
+        unread: list[tuple[int, str]] = []
+        for row in self.rows[step].tolist():
+            for index in ((row + i) % len(self.images.labels) for i in range(self.tries)):
+                try:
+                    image = self.images.read(index)
+                except InputError as error:
+                    unread.append((index, str(error)))
+                    continue
+                try:
+                    # By the index of the image that is missing: the substitute would otherwise come twice in one form.
+                    pixels.append(self.prepare(image, row))
+                except InputError as error:
+                    return error
+                found.append(index)
+                break
+        return torch.stack(pixels) if pixels else None, np.array(found, dtype=np.int64), unread
 
 
 def _unchanged(batch: Any) -> Any:

@@ -10,6 +10,7 @@ from fbnetv3.training.data.image_files import DatasetImages
 from fbnetv3.training.data.load import ImageSubset, choose, image_side, load_data
 from fbnetv3.training.data.memory import ImageData
 from fbnetv3.training.data.packaged import fashion_mnist
+from fbnetv3.training.data.protocol import training_images
 from fbnetv3.transforms import Transforms
 from tests.training.data.examples import CLASSES, epoch, image, make_folder, same
 
@@ -64,6 +65,44 @@ def test_other_images_in_the_same_folder_have_another_name(tmp_path):
     assert load_data(str(moved)).name == before
     (root / "train" / "ant" / "0002.png").rename(root / "train" / "ant" / "0003.png")
     assert load_data(str(root)).name != before
+
+
+def test_the_images_that_a_training_depends_on_have_a_name_of_their_own(tmp_path):
+    root = make_folder(tmp_path / "set", (("train", 3), ("val", 2), ("test", 2)), size=(20, 20))
+    for spec in (str(root), f"memory:{root}"):
+        before = load_data(spec)
+        assert training_images(before) == before.train_name != before.name
+        for split, same_name in (("test", True), ("val", True), ("train", False)):
+            (root / split / "ant" / "0001.png").rename(tmp_path / "away.png")
+            after = load_data(spec)
+            assert after.name != before.name
+            assert (training_images(after) == training_images(before)) == same_name
+            (tmp_path / "away.png").rename(root / split / "ant" / "0001.png")
+    assert training_images(fashion_mnist()) == "fashion_mnist"
+
+
+def test_images_that_cannot_be_read_are_left_out_of_the_memory(tmp_path):
+    root = make_folder(tmp_path / "set", (("train", 3), ("val", 2)), size=(20, 20))
+    before = load_data(f"memory:{root}")
+    for name in ("train/ant/0000.png", "val/cow/0001.png"):
+        (root / name).write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"ant/0000\.png is no image that can be read"):
+        load_data(f"memory:{root}")
+    data = load_data(f"memory:{root}", on_bad_image="skip")
+    assert [data.count(split) for split in ("train", "val")] == [8, 5]
+    assert data.train.labels.tolist() == [0, 0, 1, 1, 1, 2, 2, 2]
+    assert torch.equal(data.train.images, before.train.images[1:])
+    assert {split: sorted(met) for split, met in data.bad.met.items()} == {"train": [0], "val": [5]}
+    assert "2 left out" in data.name
+    assert "1 left out" in data.train_name
+    for path in (root / "val").rglob("*.png"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(InputError, match="no image of val can be read"):
+        load_data(f"memory:{root}", on_bad_image="skip")
+    for path in (root / "train").rglob("*.png"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(InputError, match="no image of train can be read"):
+        load_data(f"memory:{root}", on_bad_image="skip")
 
 
 def test_in_memory(tmp_path):
@@ -129,6 +168,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(folder):
         ("fashion_mnist", {"resolution": 32}, "fashion_mnist has images of 28 x 28 pixels; leave out resolution"),
         ("fashion_mnist", {"resolution": 0}, "resolution is 0; allowed: whole numbers from 1"),
         ("fashion_mnist", {"limit": 0}, "limit is 0; allowed"),
+        ("fashion_mnist", {"on_bad_image": "ignore"}, "on_bad_image is 'ignore'; allowed: skip, fail"),
         ("fashion_mnist", {"workers": -1}, "workers is -1; allowed: whole numbers from 0"),
     ],
 )

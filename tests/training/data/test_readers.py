@@ -101,6 +101,52 @@ def test_a_damaged_image_is_named(tmp_path, workers):
         epoch(data)
 
 
+@pytest.fixture
+def damaged(tmp_path):
+    """A folder with 12 training images, of which numbers 5, 6 and 11 cannot be read, and 3 of val, of which 1 cannot."""
+    root = make_folder(tmp_path / "set", (("train", 4), ("val", 1)))
+    for name in ("train/bee/0001.png", "train/bee/0002.png", "train/cow/0003.png", "val/bee/0000.png"):
+        (root / name).write_bytes(b"damaged")
+    return root
+
+
+def test_images_that_are_left_out_have_the_next_one_as_substitute(damaged, caplog):
+    data = load_data(str(damaged), resolution=24, on_bad_image="skip")
+    order = np.random.default_rng(0)
+    order.integers(2**62)
+    rows = order.permutation(12)
+    batches = epoch(data, size=6)
+    assert [len(labels) for _, labels in batches] == [6, 6]
+    substitutes = {5: 7, 6: 7, 11: 0}
+    labels = torch.cat([labels for _, labels in batches]).tolist()
+    assert labels == [substitutes.get(row, row) // 4 for row in rows.tolist()]
+    read = data.splits["train"]
+    assert torch.equal(torch.cat([x for x, _ in batches])[rows.tolist().index(11)], data.transforms(read.read(0)))
+    assert sorted(data.bad.met["train"]) == [5, 6, 11]
+    assert caplog.text.count("left out: ") == 3
+    for other in (load_data(str(damaged), resolution=24, workers=2, on_bad_image="skip"), data):
+        assert same(epoch(other, "autoaugment", 4), epoch(data, "autoaugment", 4))
+    assert same(epoch(data, "autoaugment", 4, start=2), epoch(data, "autoaugment", 4)[2:])
+    assert caplog.text.count("left out: ") == 6  # each once for each set that was loaded
+
+
+def test_images_of_an_evaluation_that_cannot_be_read_are_left_out(damaged):
+    ((x, labels),) = load_data(str(damaged), resolution=24, on_bad_image="skip").batches("val", ALONE)
+    assert (len(x), labels.tolist()) == (2, [0, 2])
+    with pytest.raises(InputError, match=r"bee/0000\.png is no image that can be read"):
+        list(load_data(str(damaged), resolution=24).batches("val", ALONE))
+
+
+def test_a_set_that_cannot_be_read_at_all(tmp_path):
+    root = make_folder(tmp_path / "set", (("train", 2), ("val", 1)))
+    for path in root.rglob("*.png"):
+        path.write_bytes(b"damaged")
+    data = load_data(str(root), resolution=24, on_bad_image="skip")
+    with pytest.raises(InputError, match=r"is no image that can be read .*\. 6 images in a row cannot be read"):
+        epoch(data, size=2)
+    assert list(data.batches("val", ALONE)) == []
+
+
 def test_images_are_turned_upright_and_made_rgb(tmp_path):
     root = make_folder(tmp_path / "set", (("train", 2), ("val", 1)))
     path = root / "val" / "ant" / "0000.png"
@@ -120,7 +166,7 @@ def test_batches_are_read_in_the_order_of_the_rows():
     rows = [np.array([4, 0]), np.array([8])]
     pixels = Transforms(8, 8, (0.5,) * 3, (0.5,) * 3)
     batches = list(read_batches(images, rows, lambda image, index: eval_image(pixels, image), 0))
-    assert [labels.tolist() for _, labels in batches] == [[1, 0], [2]]
+    assert [found.tolist() for _, found in batches] == [[4, 0], [8]]
     assert [x.shape for x, _ in batches] == [(2, 3, 8, 8), (1, 3, 8, 8)]
     assert torch.equal(batches[0][0][1], pixels.pixels(image(0, 0)))
     assert list(read_batches(images, [], eval_image, 2)) == []

@@ -1,0 +1,148 @@
+"""What `fbnetv3 train` trains, from its options: a network, a recipe, data, a seed and a teacher."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fbnetv3.errors import InputError, quote
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fbnetv3.training.data.protocol import Data
+    from fbnetv3.training.recipe import Recipe
+    from fbnetv3.weight_file import WeightFile
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained.
+
+    `build` must be called when torch's generator has the seed, because it draws the initial weights. It then adds to `notes`
+    what it built. `model` names the network where a weight file cannot describe it, and `spec` the data.
+    """
+
+    build: Callable[[], nn.Module]
+    recipe: Recipe
+    data: Data
+    spec: str
+    model: str
+    seed: int
+    out: Path
+    notes: list[str] = field(default_factory=list)
+
+
+def changes(texts: list[str] | None) -> dict[str, Any]:
+    """Return the changes that `--set` asks for."""
+    from fbnetv3.schema import parse_scalar
+
+    for text in texts or ():
+        if "=" not in text:
+            raise InputError(f"--set {quote(text)}; give FIELD=VALUE")
+    return {key: parse_scalar(value) for key, _, value in (text.partition("=") for text in texts or ())}
+
+
+def plan_of_pair(
+    pair: Path,
+    data: str | None,
+    out_dir: Path | None,
+    seed: int | None,
+    changed: dict[str, Any],
+    options: dict[str, Any],
+) -> Plan:
+    """Return what is trained for a pair file. The arguments are the options of the command."""
+    from fbnetv3.model import build_model
+    from fbnetv3.pair_file import load_pair
+    from fbnetv3.training.data.load import image_side, load_data
+
+    given = load_pair(pair)
+    recipe, spec = given.recipe.replace(**changed), data or given.provenance["data"]
+    options["resolution"] = options["resolution"] or image_side(spec, given.arch.resolution)
+    images = load_data(spec, **options)
+    seed = given.provenance.get("training_seed", given.seed) if seed is None else seed
+
+    def build() -> nn.Module:
+        return build_model(
+            given.arch, len(images.classes), images.transforms.in_chans, recipe.dropout, recipe.stochastic_depth
+        )
+
+    return Plan(build, recipe, images, spec, "", seed, out_dir or pair.parent / "retrained")
+
+
+def plan_of_recipe(
+    model: str | None,
+    recipe: str | None,
+    data: str | None,
+    out_dir: Path | None,
+    seed: int | None,
+    changed: dict[str, Any],
+    options: dict[str, Any],
+) -> Plan:
+    """Return what is trained for a network and a recipe. The arguments are the options of the command."""
+    from fbnetv3.recipes import load_recipe
+    from fbnetv3.training.data.load import load_data
+    from fbnetv3.training.network.factory import build
+
+    needed = {"--model": model, "--recipe": recipe, "--data": data, "--out": out_dir}
+    if model is None or recipe is None or data is None or out_dir is None:
+        missing = ", ".join(name for name, value in needed.items() if value is None)
+        raise InputError(f"{missing} missing; give --pair, or --model, --recipe, --data and --out")
+    chosen, images = load_recipe(recipe).replace(**changed), load_data(data, **options)
+    find_modules_here(model)
+    notes: list[str] = []
+
+    def make() -> nn.Module:
+        built = build(model, chosen, len(images.classes), images.transforms.in_chans)
+        notes.append(built.summary())
+        return built.model
+
+    return Plan(make, chosen, images, data, model, SEED if seed is None else seed, out_dir, notes)
+
+
+def find_modules_here(model: str) -> None:
+    """Let the module of a custom network, `MODULE:CALLABLE`, be a file of the current directory."""
+    from fbnetv3.training.network.factory import SOURCES
+
+    if ":" in model and model.partition(":")[0] not in SOURCES:
+        # Python itself looks for modules in the current directory only if it is started with `python -m`.
+        sys.path.insert(0, str(Path.cwd()))
+
+
+def load_teacher(text: str | None, plan: Plan) -> nn.Module | None:
+    """Return the teacher of a recipe with distillation: a network with weights, for the same classes and channels."""
+    weight = plan.recipe.distillation
+    if text is None:
+        if weight:
+            raise InputError(f"the recipe distils with weight {weight}; give --teacher, or --set distillation=0")
+        return None
+    if not weight:
+        raise InputError(
+            f"--teacher {text}, but the recipe does not distil; leave it out, or give --set distillation=0.8"
+        )
+    model = _teacher_weights(text).build()
+    has, needs = (model.num_classes, model.in_chans), (len(plan.data.classes), plan.data.transforms.in_chans)
+    if has != needs:
+        raise InputError(
+            f"--teacher {text} has {has[0]} classes and {has[1]} channels, but the data has {needs[0]} and {needs[1]}; give a "
+            "teacher for this data"
+        )
+    return model
+
+
+def _teacher_weights(text: str) -> WeightFile:
+    """Return the weights of `fbnetv3_g:fb`, of `fbnetv3_g=PATH`, or of a file or URL that names its network."""
+    from fbnetv3.hub.load import load_weights
+
+    if Path(text).exists() or "://" in text.partition("=")[0]:
+        return load_weights(None, text)
+    for mark in "=:":
+        model, found, source = text.partition(mark)
+        if found:
+            return load_weights(model, source)
+    return load_weights(None, text)

@@ -1,0 +1,52 @@
+"""The options of `fbnetv3 train` become a network, a recipe, data and a seed."""
+
+import sys
+
+import pytest
+
+from fbnetv3 import InputError
+from fbnetv3.cli.training_plan import changes, find_modules_here, load_teacher, plan_of_pair, plan_of_recipe
+from fbnetv3.training.engine import seeded
+
+
+def options():
+    return {"resolution": None, "limit": 5, "workers": 0, "download": False}
+
+
+def test_changes_are_read_as_yaml():
+    assert changes(["lr=1e-3", "ema=true", "epochs=3"]) == {"lr": 1e-3, "ema": True, "epochs": 3}
+    assert changes(None) == {}
+    with pytest.raises(InputError, match="--set 'lr'; give FIELD=VALUE"):
+        changes(["lr"])
+
+
+def test_a_pair_brings_its_data_and_seed(pair):
+    plan = plan_of_pair(pair, None, None, None, {"lr": 0.5}, options())
+    assert (plan.spec, plan.model, plan.seed, plan.out) == ("fashion_mnist", "", 0, pair.parent / "retrained")
+    assert (plan.recipe.lr, plan.data.count("train")) == (0.5, 50)
+    assert plan_of_pair(pair, None, None, 3, {}, options()).seed == 3
+    assert seeded(plan.build, 0).num_classes == 10
+
+
+def test_a_recipe_needs_a_network_data_and_a_folder(tmp_path):
+    plan = plan_of_recipe("fbnetv3_a0", "fashion_mnist/micro", "fashion_mnist", tmp_path, None, {}, options())
+    assert (plan.spec, plan.model, plan.seed, plan.notes) == ("fashion_mnist", "fbnetv3_a0", 0, [])
+    seeded(plan.build, 0)
+    assert plan.notes[0].startswith("model: fbnetv3:fbnetv3_a0")
+    with pytest.raises(InputError, match="--recipe, --out missing; give --pair, or"):
+        plan_of_recipe("fbnetv3_a0", None, "fashion_mnist", None, None, {}, options())
+
+
+def test_modules_of_the_current_directory_are_found(here):
+    for name, found in (("timm:net", False), ("fbnetv3_a", False), ("nets_here:net", True)):
+        find_modules_here(name)
+        assert (str(here) in sys.path) == found
+
+
+def test_a_teacher_goes_with_distillation(pair):
+    plain = plan_of_pair(pair, None, None, None, {}, options())
+    assert load_teacher(None, plain) is None
+    with pytest.raises(InputError, match="the recipe does not distil"):
+        load_teacher("fbnetv3_g:fb", plain)
+    with pytest.raises(InputError, match=r"the recipe distils with weight 0\.5; give --teacher"):
+        load_teacher(None, plan_of_pair(pair, None, None, None, {"distillation": 0.5}, options()))
