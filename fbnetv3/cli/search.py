@@ -159,7 +159,7 @@ def search_run(
         raise InputError("--max-latency and --latency-table work only together; give both")
     if max_latency is not None:
         changes["latency"] = {"table": str(latency_table), "max": max_latency}
-    if max_flops or max_params or flops_convention:
+    if (max_flops, max_params, flops_convention) != (None, None, None):
         first, *also = _constraints(config, max_flops, max_params, flops_convention)
         changes |= {"constraint": first, "also": [*config.to_dict()["also"], *also]}
     with progress_bar() as progress:
@@ -269,12 +269,12 @@ def _constraints(
     The smallest allowed number of FLOPs keeps its proportion to the largest one.
     """
     before = config.constraint
-    convention, found = convention or before.convention, []
-    if max_flops or not max_params:
-        high = parse_count(max_flops, "--max-flops") if max_flops else before.max
+    convention, found = before.convention if convention is None else convention, []
+    if max_flops is not None or max_params is None:
+        high = before.max if max_flops is None else parse_count(max_flops, "--max-flops")
         window = {"min": before.min / before.max * high, "max": high}
         found.append({"metric": "flops", "convention": convention, **window})
-    if max_params:
+    if max_params is not None:
         high = parse_count(max_params, "--max-params")
         found.append({"metric": "params", "convention": convention, "min": 0.0, "max": high})
     return found

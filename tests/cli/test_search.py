@@ -220,12 +220,13 @@ def test_budgets_replace_the_constraint_of_the_preset(run, asked, tmp_path, opti
     [
         ((), ExecutorSettings()),
         (("--workers", "3"), ExecutorSettings(workers=3)),
+        (("--trial-timeout", "90.5"), ExecutorSettings(trial_timeout=90.5)),
         (
             ("--executor", "ray", "--ray-address", "local", "--cpus-per-trial", "2", "--gpus-per-trial", "0.5"),
             ExecutorSettings("ray", None, "local", 2.0, 0.5),
         ),
     ],
-    ids=["none", "workers", "ray"],
+    ids=["none", "workers", "time limit", "ray"],
 )
 def test_options_choose_where_trainings_run(run, asked, tmp_path, options, settings):
     assert run("search", "run", "--out", tmp_path, *options)[0] == 0
@@ -242,9 +243,14 @@ def test_options_choose_where_trainings_run(run, asked, tmp_path, options, setti
         (("--flops-convention", "mine"), "convention is 'mine'"),
         (("--executor", "slurm"), "the executor is 'slurm'; allowed: processes, ray"),
         (("--ray-address", "auto"), "give --executor ray too"),
+        (("--trial-timeout", "0"), "the time limit of a trial is 0.0 seconds; give a number above 0"),
+        (("--seed", "1180591620717411303424"), "Invalid value for '--seed'"),
+        (("--max-flops", ""), "--max-flops is ''; give a count such as 450M"),
+        (("--max-params", ""), "--max-params is ''; give a count such as 450M"),
+        (("--flops-convention", ""), "convention is ''"),
         (("--max-flops", "10K", "--workers", "1"), "give wider constraints"),
     ],
-    ids=["preset", "count", "latency", "params", "convention", "executor", "ray", "infeasible"],
+    ids=str,
 )
 def test_a_wrong_option_is_one_line_and_leaves_no_folder(run, tmp_path, options, words):
     one_line(run("search", "run", "--out", tmp_path / "run", *options), words)

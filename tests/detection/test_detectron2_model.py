@@ -229,6 +229,11 @@ def test_fresh_weights_follow_from_the_configs_seed(pair):
     assert coco_data.same(dict(weights(-1)), dict(weights(0)))  # -1, detectron2's default, is 0 here
 
 
+def test_a_seed_that_is_too_large_is_refused():
+    with pytest.raises(InputError, match="seed is 18446744073709551616; give a whole number from 0 to"):
+        seed_of(load_config("base_c4", ["SEED", str(2**64)]))
+
+
 def test_an_unknown_norm_is_refused():
     with pytest.raises(InputError, match="NORM is 'GN'; allowed: BN, SyncBN, naiveSyncBN, FrozenBN"):
         convert_norms(nn.BatchNorm2d(3), "GN")

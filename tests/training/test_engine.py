@@ -48,3 +48,13 @@ def test_a_seed_decides_the_weights_and_leaves_the_generator_alone():
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(one.weight, two.weight)
     assert not torch.equal(one.weight, other.weight)
+
+
+@pytest.mark.parametrize("seed", [-(2**63), -1, 2**64 - 1])
+def test_every_seed_of_torch_will_do(seed):
+    assert seeded(lambda: torch.nn.Linear(3, 2), seed).weight.isfinite().all()
+
+
+def test_a_larger_seed_is_refused():
+    with pytest.raises(InputError, match="seed is 18446744073709551616; give a whole number from"):
+        seeded(lambda: torch.nn.Linear(3, 2), 2**64)

@@ -146,3 +146,11 @@ def test_a_compiled_network_trains_the_same():
     compiled = fit(new_model(recipe), recipe, DATA, seed=7, epochs=1, engine=Engine(compile=True))
     assert compiled.metrics[0].train_loss == pytest.approx(plain.metrics[0].train_loss, rel=1e-3)
     assert list(compiled.model.state_dict()) == list(plain.model.state_dict())
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5])
+def test_a_seed_that_generators_do_not_take_is_refused_before_the_folder_is_touched(tmp_path, seed):
+    recipe = Recipe("sgd", 0.1, epochs=1, batch_size=2)
+    with pytest.raises(InputError, match=r"seed is .*; give a whole number from 0 to 18446744073709551615"):
+        fit(new_model(recipe), recipe, DATA, seed=seed, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

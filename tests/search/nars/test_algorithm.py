@@ -70,6 +70,13 @@ def test_the_same_seed_gives_the_same_search(cfg, searched, tmp_path):
     assert comparable(trials_again) == comparable(trials)
 
 
+def test_the_largest_seed_will_do(tmp_path):
+    cfg = config(tmp_path, seed=2**64 - 1)
+    proposal, trials, _ = run_scripted(cfg, tmp_path / "ledger.jsonl")
+    assert len(trials) == cfg.trainings
+    assert proposal.predicted is not None
+
+
 def test_another_seed_gives_another_search(cfg, searched, tmp_path):
     assert run_scripted(cfg.replace(seed=1), tmp_path / "other.jsonl")[0] != searched[0]
 

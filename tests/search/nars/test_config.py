@@ -31,6 +31,8 @@ WRONG = [
         {"final_stretch": 10**30},
         "here: final_stretch is 1000000000000000000000000000000; .* less than or equal to 1000",
     ),
+    ({"seed": 2**64}, "here: seed is 18446744073709551616; .* less than or equal to 18446744073709551615"),
+    ({"seed": -1}, "here: seed is -1"),
     ({"early_stopping": 1.5}, "here: early_stopping is 1.5"),
 ]
 

@@ -25,6 +25,14 @@ def pretrained():
 
 
 @pytest.mark.parametrize("settings", [QUICK, NETWORK], ids=["kernel", "network"])
+def test_the_largest_seed_will_do(settings):
+    settings = dataclasses.replace(settings, members=2)
+    assert np.isfinite(fitted(*table(20, 0), seed=2**64 - 1, settings=settings).predict(table(5, 1)[0])[0]).all()
+    with pytest.raises(InputError, match="seed is 18446744073709551616"):
+        AccuracyPredictor(ARCH, seed=2**64, settings=settings)
+
+
+@pytest.mark.parametrize("settings", [QUICK, NETWORK], ids=["kernel", "network"])
 def test_it_learns_a_table_and_predicts_percentage_points(settings):
     x, y = table(60, 0)
     test_x, test_y = table(200, 1)
