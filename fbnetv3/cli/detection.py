@@ -194,10 +194,10 @@ def _data(data: Path | None, train: Path | None, val: Path | None, images: Path 
 @contextlib.contextmanager
 def _shown(rank: int) -> Iterator[tuple[Callable[[int, int, str], None] | None, Callable[[str], None]]]:
     """Yield functions that show progress and text. Of several processes only the first shows anything."""
-    from fbnetv3.cli.show import err
+    from fbnetv3.cli.show import err, say
 
     if rank:
         yield None, lambda _text: None
         return
     with progress_bar() as progress:
-        yield progress, lambda text: err.print(text, highlight=False, soft_wrap=True)
+        yield progress, lambda text: say(text, err)

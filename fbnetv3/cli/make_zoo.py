@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fbnetv3.cli.show import Json, complete, out, print_rows, progress_bar
+from fbnetv3.cli.show import Json, complete, print_rows, progress_bar, say
 from fbnetv3.counts import MAX_SEED
 
 TRAININGS = "Trainings"
@@ -70,4 +70,4 @@ def make_zoo(
     print_rows(account["networks"], as_json)
     if not as_json:
         spent = ", ".join(f"{stage} {hours:g}" for stage, hours in account["hours"].items())
-        out.print(f"hours of training: {spent}; the zoo: {out_dir / zoo.ZOO}", highlight=False, soft_wrap=True)
+        say(f"hours of training: {spent}; the zoo: {out_dir / zoo.ZOO}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fbnetv3.cli.show import Json, Overwrite, Row, complete, need_images, out, print_each, print_rows
+from fbnetv3.cli.show import Json, Overwrite, Row, complete, need_images, print_each, print_rows, say
 from fbnetv3.counts import parse_count
 from fbnetv3.errors import InputError
 from fbnetv3.files import refuse_to_overwrite
@@ -97,7 +97,7 @@ def info(
     if as_json:
         print(dump_json({"totals": totals, "parts": rows}))
         return
-    out.print(f"{arch.name}, {resolution or arch.resolution} x {resolution or arch.resolution}, published convention:")
+    say(f"{arch.name}, {resolution or arch.resolution} x {resolution or arch.resolution}, published convention:")
     print_rows(rows, as_json)
     print_rows(totals, as_json)
 

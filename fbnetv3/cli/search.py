@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from fbnetv3.cli.show import Json, Overwrite, complete, out, print_rows, progress_bar
+from fbnetv3.cli.show import Json, Overwrite, complete, out, print_rows, progress_bar, say
 from fbnetv3.counts import MAX_SEED, parse_count
 from fbnetv3.errors import InputError, available
 from fbnetv3.files import refuse_to_overwrite
@@ -227,7 +227,7 @@ def search_export(
     if kind != "tensorboard":  # a folder, which must be new
         refuse_to_overwrite(out_path, overwrite)
     written = export_trials(folder, kind, out_path, "random" if baseline else "nars")
-    out.print(f"{written} trials: {out_path}", highlight=False, soft_wrap=True)
+    say(f"{written} trials: {out_path}")
 
 
 @app.command("budgets")
@@ -258,7 +258,7 @@ def search_budgets(
     plot = write_front([answer for answer, _ in pairs], folder)
     print_rows(table_rows(pairs), as_json)
     if not as_json:
-        out.print(f"Pareto front: {plot}, {plot.with_suffix('.json').name}", highlight=False, soft_wrap=True)
+        say(f"Pareto front: {plot}, {plot.with_suffix('.json').name}")
 
 
 def _constraints(
@@ -290,10 +290,6 @@ def _print_results(results: list[Any], folder: Path) -> None:
         result = f"predicted {r.pair.predicted['mean']:.2f}%, not trained"
         if measured:
             result = f"{measured['acc1']:.2f}% on the {measured['split']} images after {measured['epochs']} epochs"
-        out.print(
-            f"[bold]{METHODS[r.method]}[/]: {result}, "
-            f"{r.flops / 1e6:.3f}M FLOPs, {r.params / 1e3:.1f}K params; {search.pair(r.method)}",
-            highlight=False,
-            soft_wrap=True,
-        )
-    out.print(f"report: {folder / REPORT}", highlight=False, soft_wrap=True)
+        out.print(f"[bold]{METHODS[r.method]}[/]: ", end="")
+        say(f"{result}, {r.flops / 1e6:.3f}M FLOPs, {r.params / 1e3:.1f}K params; {search.pair(r.method)}")
+    say(f"report: {folder / REPORT}")

@@ -8,17 +8,19 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fbnetv3.errors import InputError
 from fbnetv3.progress import Report, show_progress
 from fbnetv3.schema import dump_json
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
@@ -56,6 +58,11 @@ def progress_bar() -> Iterator[Report]:
         raise typer.Exit(130) from None
 
 
+def say(text: str, where: Console = out) -> None:
+    """Print a line as it is: rich would read a folder named [b] as markup."""
+    where.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
 def print_rows(rows: list[Row], as_json: bool) -> None:
     """Print rows with equal keys as a table or as JSON."""
     if as_json:
@@ -65,7 +72,8 @@ def print_rows(rows: list[Row], as_json: bool) -> None:
     for key in rows[0]:
         table.add_column(key, justify="right" if isinstance(rows[0][key], int | float) else "left", overflow="fold")
     for row in rows:
-        table.add_row(*("-" if value is None else str(value) for value in row.values()))
+        # Text, because rich would read a class or file named [b] as markup, and :cat: as a sign.
+        table.add_row(*(Text("-" if value is None else str(value)) for value in row.values()))
     out.print(table)
 
 
@@ -75,22 +83,22 @@ def need_images(images: Sequence[Path]) -> None:
         raise InputError(f"no image at {', '.join(map(str, images[:3]))}; give the path of an image file")
 
 
-def print_each(images: Sequence[Path], rows_of: Callable[[Path], list[Row]], as_json: bool) -> None:
-    """Print the rows of all images that have some, and then a line for every image with an error.
+def print_each(files: Sequence[T], rows_of: Callable[[T], list[Row]], as_json: bool) -> None:
+    """Print the rows of all files that have some, and then a line for every file with an error.
 
     Raises:
-        InputError: an image has an error: the last of these lines.
+        InputError: a file has an error: the last of these lines.
     """
     rows: list[Row] = []
     errors: list[str] = []
-    for image in images:
+    for file in files:
         try:
-            rows += rows_of(image)
+            rows += rows_of(file)
         except InputError as error:
             errors.append(str(error))
     if rows:
         print_rows(rows, as_json)
-    lines = list(dict.fromkeys(errors))  # what is wrong with all images is said once
+    lines = list(dict.fromkeys(errors))  # what is wrong with all files is said once
     for line in lines[:-1]:
         print(f"fbnetv3: {line}", file=sys.stderr)
     if lines:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fbnetv3.cli.show import Json, complete, out, print_rows, progress_bar
+from fbnetv3.cli.show import Json, complete, print_rows, progress_bar, say
 from fbnetv3.counts import MAX_SEED
 from fbnetv3.schema import dump_json
 
@@ -30,12 +30,10 @@ def audit(space: Space, as_json: Json = False) -> None:
     if as_json:
         print(dump_json(found.to_dict()))
         return
-    out.print(
+    say(
         f"{found.space}: {found.architectures:.3g} architectures, {found.architectures / found.resolutions:.3g} without the "
         f"choice of resolution ({found.resolutions}); {found.built:.3g} as built, widths rounded to multiples of 8 "
-        f"({found.collapse:.0f} times fewer); {found.recipes:.3g} recipes",
-        highlight=False,
-        soft_wrap=True,
+        f"({found.collapse:.0f} times fewer); {found.recipes:.3g} recipes"
     )
     print_rows([_network_row(network) for network in found.networks], False)
     outside = [_outside_row(network, entry) for network in found.networks for entry in network.outside]
@@ -67,7 +65,7 @@ def latency_table(
     rows = covering(loaded) if networks is None else random_rows(loaded, networks, np.random.default_rng(seed))
     with progress_bar() as progress:
         table = measure_table(loaded, distinct_parts(loaded, rows), out_file, progress)
-    out.print(f"{len(table.ms)} blocks: {out_file}", highlight=False, soft_wrap=True)
+    say(f"{len(table.ms)} blocks: {out_file}")
 
 
 def _network_row(network: Any) -> dict[str, Any]:

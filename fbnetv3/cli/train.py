@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fbnetv3.cli.networks import MODEL_NAMES
-from fbnetv3.cli.show import ON_BAD_IMAGE, complete, err, print_rows, progress_bar
+from fbnetv3.cli.show import ON_BAD_IMAGE, complete, err, print_rows, progress_bar, say
 from fbnetv3.cli.training_plan import Plan, changes, load_teacher, plan_of_pair, plan_of_recipe
 from fbnetv3.counts import MAX_SEED
 from fbnetv3.errors import InputError
@@ -275,7 +275,7 @@ def _first_says(rank: int, notes: list[str]) -> Iterator[Report | None]:
 
         def report(done: int, total: int, text: str) -> None:
             while notes:
-                err.print(notes.pop(), highlight=False, soft_wrap=True)
+                say(notes.pop(), err)
             progress(done, total, text)
 
         yield report

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fbnetv3.cli.networks import Zoo
-from fbnetv3.cli.show import Json, Overwrite, print_rows
+from fbnetv3.cli.show import Json, Overwrite, Row, print_each, print_rows
 from fbnetv3.errors import InputError
 from fbnetv3.files import refuse_to_overwrite
+
+if TYPE_CHECKING:
+    from fbnetv3.hub.registry import RegisteredWeights
+    from fbnetv3.weight_file import WeightFile
 
 app = typer.Typer(no_args_is_help=True, help="Weight files: list, verify, convert and publish them.")
 
@@ -53,21 +57,26 @@ def verify(
     from fbnetv3.hub.registry import read_registry
 
     registry = read_registry(zoo)
-    rows: list[dict[str, Any]] = []
-    if files:
-        for path in files:
-            file = load_weights(model, path, registry)
-            file.build()
-            rows.append({"file": str(path), "network": file.arch.name, "sha256": file_hash(path), "status": "fits"})
-    else:
-        for row in registry.rows:
-            if (path := row.path).exists():
-                digest = check_hash(path, row.sha256)
-                load_weights(row.model, row.source, registry).build()
-                rows.append({"file": str(path), "network": row.arch.name, "sha256": digest, "status": "fits"})
-    if not rows:
+
+    def row_of(path: Path, digest: str, file: WeightFile) -> list[Row]:
+        file.build()
+        return [{"file": str(path), "network": file.arch.name, "sha256": digest, "status": "fits"}]
+
+    def of_file(path: Path) -> list[Row]:
+        file = load_weights(model, path, registry)  # says what is wrong with a path
+        return row_of(path, file_hash(path), file)
+
+    def of_registered(row: RegisteredWeights) -> list[Row]:
+        # The hash comes first: a file that has changed is not read.
+        return row_of(row.path, check_hash(row.path, row.sha256), load_weights(row.model, row.source, registry))
+
+    known = [row for row in registry.rows if row.path.exists()]
+    if not files and not known:
         raise InputError("no registered weights are on this machine yet; give files, or load a model with its weights")
-    print_rows(rows, as_json)
+    if files:
+        print_each(files, of_file, as_json)
+    else:
+        print_each(known, of_registered, as_json)
 
 
 @app.command()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from fbnetv3.cli.show import complete, need_images, print_each, print_rows, progress_bar
+from fbnetv3.cli.show import complete, need_images, print_each, print_rows, progress_bar, say
 from fbnetv3.errors import InputError
 
 ROWS = [{"name": "a", "value": 1.5, "note": None}, {"name": "b", "value": 2, "note": "x"}]
@@ -15,6 +15,14 @@ ROWS = [{"name": "a", "value": 1.5, "note": None}, {"name": "b", "value": 2, "no
 def test_rows_as_json_are_the_rows(capsys):
     print_rows(ROWS, as_json=True)
     assert json.loads(capsys.readouterr().out) == ROWS
+
+
+def test_words_are_no_markup(capsys):
+    print_rows([{"class": "[b]", "file": "a[/x].jpg", "sign": ":cat:"}], as_json=False)
+    say("[red]a[/b] :cat:")
+    printed = capsys.readouterr().out
+    for word in ("[b]", "a[/x].jpg", ":cat:", "[red]a[/b] :cat:"):
+        assert word in printed
 
 
 def test_json_has_no_nan(capsys):

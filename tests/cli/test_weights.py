@@ -69,8 +69,10 @@ def test_predict_without_weights_asks_for_the_released_ones(run, photo, monkeypa
 
 
 def test_verify_and_list(run, released, weights, monkeypatch):
-    code, out, _ = run("weights", "verify", released, weights, "--model", "fbnetv3_a", "--json")
-    assert code == 2  # the second file is another network's
+    code, out, err = run("weights", "verify", weights, released, "--model", "fbnetv3_a", "--json")
+    assert code == 2  # the first file is another network's
+    assert [row["file"] for row in json.loads(out)] == [str(released)]
+    assert err.count("\n") == 1
     code, out, _ = run("weights", "verify", weights, "--json")
     (row,) = json.loads(out)
     assert (code, row["status"], len(row["sha256"])) == (0, "fits", 64)
