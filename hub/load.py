@@ -96,6 +96,9 @@ def load_weights(
         return _load_registered(registry.find(model, text), registry, progress)
     if text is None:
         raise InputError("no weights given; give a registered source, a path or a URL")
+    arch = (
+        _find_arch(model, registry) if isinstance(model, str) else model
+    )  # a slip in the name is found before a download
     if "://" in text:
         path = fetch(text, cache_path(text), progress=progress)
     elif not Path(text).exists() and Path(text).suffix == "" and Path(text).name == text:
@@ -104,7 +107,6 @@ def load_weights(
         raise InputError(f"no weights {text!r}; {available(text, known, ', or a path or URL')}")
     else:
         path = Path(text)
-    arch = _find_arch(model, registry) if isinstance(model, str) else model
     return _read(path, arch, registry, text, trust_pickle)
 
 

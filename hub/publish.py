@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fbnetv3.hub.registry import REGISTRY, SCHEMA, Metric, RegisteredWeights, Re
 from fbnetv3.weight_file import UNKNOWN, WeightFile, write_weight_file
 
 SCRATCH = "scratch"
+README = "README.md"
 # What torch.hub imports in a zoo's folder. The entry points are made when it is imported, so that it stays valid when weights
 # are added to the zoo.
 HUBCONF = '''"""torch.hub reads this: the models of this zoo."""
@@ -50,6 +52,7 @@ def publish_weights(
     recipe: str = "not given",
     about: str = "",
     verified: str = "not stated",
+    measure: Callable[[], Metric] | None = None,
 ) -> RegisteredWeights:
     """Write weights as a safetensors file named with their sha256, and their registry row and card, into a zoo's folder.
 
@@ -62,6 +65,7 @@ def publish_weights(
         allow_noncommercial: publish weights that derive from non-commercial ones, under the licence of those.
         url: URL of the folder where users will find the weights; the file's name is appended. The default is the zoo's
             folder itself.
+        measure: measures one more metric. It is called after all checks, because it may take long.
 
     Raises:
         InputError: a malformed or taken name, an unknown origin, non-commercial origins without `allow_noncommercial`, or a
@@ -75,7 +79,11 @@ def publish_weights(
     known = (*read_registry().rows, *existing.rows)
     licence, noncommercial = _inherited_licence(file.derived_from, known, licence, allow_noncommercial)
     file.build()  # raises unless the weights fit; nothing is written yet
+    if not (zoo / REGISTRY).exists() and (zoo / README).exists():
+        raise InputError(f"{zoo / README} is not that of a zoo, and would be replaced; move it, or give another folder")
     make_folder(zoo)
+    if measure is not None:
+        metrics = (*metrics, measure())
     path, digest = _write(file, zoo, name)
     costs = cost(file.arch, len(file.state["classifier.weight"]), file.transforms.in_chans, file.transforms.crop)
     row = {
@@ -100,7 +108,7 @@ def publish_weights(
     # The registry comes after the weights, so that a crash between the two leaves a zoo whose rows all have their file.
     _add_row(zoo, row)
     registry = read_registry(zoo)
-    write_atomically(zoo / "README.md", zoo_cards(registry))
+    write_atomically(zoo / README, zoo_cards(registry))
     if not (zoo / "hubconf.py").exists():  # the user may have changed it
         write_atomically(zoo / "hubconf.py", HUBCONF)
     return registry.find(name, source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,9 @@ from fbnetv3.errors import InputError
 from fbnetv3.files import refuse_to_overwrite
 
 if TYPE_CHECKING:
-    from fbnetv3.hub.registry import RegisteredWeights
+    from collections.abc import Callable
+
+    from fbnetv3.hub.registry import Metric, RegisteredWeights
     from fbnetv3.weight_file import WeightFile
 
 app = typer.Typer(no_args_is_help=True, help="Weight files: list, verify, convert and publish them.")
@@ -158,10 +160,10 @@ def publish(
             "--acc1 and --origin need each other: a number without its origin is not published; give both, or neither"
         )
     metrics = () if acc1 is None or origin is None else (Metric("acc1", acc1, origin),)
-    recipe, verified = "not given", "not stated"
+    recipe, verified, measure = "not given", "not stated", None
     if pair is not None:
-        weights, measured, recipe = _of_pair(file, pair)
-        metrics, verified = (*metrics, measured), "the accuracy that is measured, when the weights were published"
+        weights, measure, recipe = _of_pair(file, pair)
+        verified = "the accuracy that is measured, when the weights were published"
     else:
         weights = load_weights(model, file)
     row = publish_weights(
@@ -177,12 +179,13 @@ def publish(
         recipe=recipe,
         about=about,
         verified=verified,
+        measure=measure,
     )
     print_rows([{"model": row.model, "weights": row.source, "licence": row.licence, "url": row.url}], as_json)
 
 
-def _of_pair(path: Path, pair_path: Path) -> tuple[Any, Any, str]:
-    """Return a pair's weights with the classes and preprocessing of its data, their measured accuracy, and the recipe."""
+def _of_pair(path: Path, pair_path: Path) -> tuple[WeightFile, Callable[[], Metric], str]:
+    """Return a pair's weights with the classes and preprocessing of its data, what measures their accuracy, and the recipe."""
     import dataclasses
     import json
 
@@ -196,5 +199,8 @@ def _of_pair(path: Path, pair_path: Path) -> tuple[Any, Any, str]:
     file = load_weights(pair.arch, path)
     file = dataclasses.replace(file, classes=data.classes, transforms=data.transforms)
     split = final_split(data)
-    measured = Metric("acc1", measure(file.build(), data, split).acc1, f"measured here: {split} images of {data.name}")
+
+    def measured() -> Metric:
+        return Metric("acc1", measure(file.build(), data, split).acc1, f"measured here: {split} images of {data.name}")
+
     return file, measured, f"inline: {json.dumps(pair.recipe.to_dict())}"

@@ -283,3 +283,9 @@ def bare_state(arch):
 def test_an_architecture_alone_needs_weights():
     with pytest.raises(InputError, match="no weights given; give a registered source, a path or a URL"):
         load_weights(TINY, None)
+
+
+def test_a_slip_in_the_name_is_found_before_a_download(monkeypatch):
+    monkeypatch.setattr("fbnetv3.hub.load.fetch", lambda *_arguments, **_words: pytest.fail("downloaded"))
+    with pytest.raises(InputError, match="unknown model 'fbnetv3_z'"):
+        load_weights("fbnetv3_z", "https://example.invalid/weights.pt")

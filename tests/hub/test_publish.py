@@ -156,6 +156,29 @@ def test_mistakes_leave_the_zoo_as_it_was(tmp_path):
         publish_weights(tiny_weights(), tmp_path / "file", "tiny", licence="MIT")
 
 
+def test_a_long_measurement_comes_after_all_checks(tmp_path):
+    def measure():
+        assert not (tmp_path / "zoo" / "registry.json").exists()
+        return Metric("acc1", 7.0, "measured here: nothing")
+
+    row = publish_weights(tiny_weights(), tmp_path / "zoo", "tiny", licence="MIT", measure=measure)
+    assert [(metric.name, metric.value) for metric in row.metrics] == [("acc1", 7.0)]
+    with pytest.raises(InputError, match="has weights 'custom' of tiny already"):
+        publish_weights(
+            tiny_weights(), tmp_path / "zoo", "tiny", licence="MIT", measure=lambda: pytest.fail("measured")
+        )
+
+
+def test_a_readme_that_is_not_of_a_zoo_is_not_replaced(tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(InputError, match=r"README.md is not that of a zoo, and would be replaced; move it, or give"):
+        publish_weights(tiny_weights(), tmp_path, "tiny", licence="MIT")
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    (tmp_path / "README.md").rename(tmp_path / "mine.md")
+    publish_weights(tiny_weights(), tmp_path, "tiny", licence="MIT")
+    assert "tiny" in (tmp_path / "README.md").read_text()
+
+
 def test_a_crash_between_files_leaves_a_zoo_that_works(tmp_path, monkeypatch):
     from fbnetv3.hub import publish as module
 
