@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fbnetv3.errors import InputError
 from fbnetv3.pair_file import Pair
 from fbnetv3.progress import Report
 from fbnetv3.search.nars.config import SearchConfig
@@ -38,6 +39,9 @@ def train_final(context: Context, final: Candidate, folder: Path, progress: Repo
     Returns:
         The training, and what the pair file says of it: the accuracy on the test images, which are classified once; on `val`
         where there are no test images.
+
+    Raises:
+        InputError: an image cannot be read. If it is a test image, the training is finished and kept.
     """
     evaluator = image_evaluator(context.config, context.space)
     data = evaluator.images(final.arch.resolution)
@@ -49,7 +53,13 @@ def train_final(context: Context, final: Candidate, folder: Path, progress: Repo
     trained = evaluator.train(final, final.recipe.epochs, seed, folder / FINAL, resume=True, progress=report)
     write_weight_file(folder / WEIGHTS, WeightFile.from_model(trained.model, data.classes, data.transforms))
     split = final_split(data)
-    acc1 = measure(trained.model, data, split, device=torch.device(context.config.device)).acc1
+    try:
+        acc1 = measure(trained.model, data, split, device=torch.device(context.config.device)).acc1
+    except InputError as error:
+        raise InputError(
+            f"{error}. The final training is finished and its weights are in {folder / WEIGHTS}: remove the cause and resume "
+            "the search, which measures them again"
+        ) from None
     return trained, {"split": split, "epochs": final.recipe.epochs, "acc1": acc1}
 
 

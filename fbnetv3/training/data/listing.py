@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from fbnetv3.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 # Folders of other programs with copies of the images in them: of macOS's archives, and of Synology's thumbnails.
@@ -27,10 +30,14 @@ def class_folders(folder: Path) -> list[str]:
         InputError: the folder cannot be read, or there are none.
     """
     try:
-        with os.scandir(folder) as entries:
-            found = sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
+        with os.scandir(folder) as opened:
+            entries = [entry for entry in opened if not is_hidden(entry.name)]
+        found = sorted(entry.name for entry in entries if entry.is_dir())
     except OSError as error:
         raise InputError(f"cannot read the folder {folder}: {error.strerror}; give a folder of images") from None
+    for entry in entries:
+        if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
+            logger.warning("%s is a link to nothing; if it is a class, it is missing", entry.path)
     if not found:
         raise InputError(f"{folder} has no folders of classes; a split is laid out as CLASS/IMAGE")
     return found

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from fbnetv3 import InputError
 from fbnetv3.progress import silent
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.proposal import Proposal
@@ -21,7 +22,7 @@ from fbnetv3.training.accuracy import measure
 from fbnetv3.training.data.load import load_data
 from fbnetv3.version import __version__
 from fbnetv3.weight_file import read_weight_file
-from tests.search.images import fashion_config
+from tests.search.images import colour_space, fashion_config, write_noise
 from tests.search.made_up import make_trials
 from tests.search.scripted import config
 
@@ -132,6 +133,24 @@ def test_a_final_training_that_has_ended_is_not_made_again(trained):
     again, measured_again = train_final(context, chosen, folder / "run", silent)
     assert (again.acc1, measured_again) == (training.acc1, measured)
     assert (folder / "run" / "final" / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_damaged_test_image_does_not_lose_the_training(tmp_path):
+    cfg = fashion_config(tmp_path, **colour_space(tmp_path), data=write_noise(tmp_path / "noise", 10))
+    context, out = Context.of(cfg), tmp_path / "run"
+    chosen = final_candidate(context, context.pool()[0].tolist())
+    damaged = tmp_path / "noise" / "test" / "class3" / "2.png"
+    content = damaged.read_bytes()
+    damaged.write_bytes(b"damaged")
+    with pytest.raises(
+        InputError, match=r"is no image .*its weights are in .*weights\.pt: remove .* resume the search"
+    ):
+        train_final(context, chosen, out, silent)
+    assert read_weight_file(out / "weights.pt").arch == chosen.arch
+    before = (out / "final" / "checkpoint.pt").stat().st_mtime_ns
+    damaged.write_bytes(content)
+    assert train_final(context, chosen, out, silent)[1]["split"] == "test"
+    assert (out / "final" / "checkpoint.pt").stat().st_mtime_ns == before
 
 
 def test_without_test_images_the_validation_images_are_measured(trained, tmp_path):

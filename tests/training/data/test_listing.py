@@ -66,6 +66,13 @@ def test_a_class_without_images(tmp_path):
         list_classes(root, allow_empty=True)
 
 
+def test_a_class_that_is_a_link_to_nothing_is_told(tmp_path, caplog):
+    root = make_folder(tmp_path / "set", (("train", 1),)) / "train"
+    (root / "eel").symlink_to(root / "gone")
+    assert class_folders(root) == ["ant", "bee", "cow"]
+    assert "eel is a link to nothing; if it is a class, it is missing" in caplog.text
+
+
 def test_no_class(tmp_path):
     (tmp_path / ".hidden").mkdir()
     with pytest.raises(InputError, match="has no folders of classes; a split is laid out as CLASS/IMAGE"):
