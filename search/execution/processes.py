@@ -11,9 +11,10 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor, TimeoutError, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -26,6 +27,7 @@ from fbnetv3.search.trial import Evaluator, Outcome
 logger = logging.getLogger(__name__)
 
 RETRIES = 2  # how often a job is repeated whose process died
+GRACE = 5.0  # seconds in which a training ends that is asked to stop
 T = TypeVar("T")
 
 
@@ -80,7 +82,7 @@ class ProcessPool:
                 except BrokenProcessPool:
                     logger.warning("a worker process died; its training is tried %d times", self.retries + 1)
                 except TimeoutError:
-                    self._kill(place, process)
+                    self._give_up(place, process)
                     return Outcome((), "failed", round(time.monotonic() - start, 3), LATE.format(self.limit))
             return Outcome((), "failed", round(time.monotonic() - start, 3), DIED)
         finally:
@@ -103,14 +105,11 @@ class ProcessPool:
             'if __name__ == "__main__"; if it does, the memory may be too small: use fewer workers'
         )
 
-    def _kill(self, place: int, process: int) -> None:
+    def _give_up(self, place: int, process: int) -> None:
         """Kill the process at a place, which hangs, and what it has started."""
         logger.warning("a training is stopped: it has taken more than %g seconds", self.limit)
         pool, self._pools[place] = self._pools[place], None
-        for one in [process, *_descendants(process)]:
-            with contextlib.suppress(ProcessLookupError):  # it has just ended
-                # A process that hangs need not react to any other signal.
-                os.kill(one, signal.SIGKILL)
+        _kill([process, *_descendants(process)])
         if pool is not None:
             pool.shutdown()
 
@@ -141,9 +140,7 @@ class ProcessPool:
         with self._lock:
             self._stopped = True
         if kind is not None:
-            for process in multiprocessing.active_children():
-                if process not in self._foreign:
-                    process.terminate()
+            _stop([process for process in multiprocessing.active_children() if process not in self._foreign])
         self._threads.shutdown(cancel_futures=True)
         for pool in self._pools:
             if pool is not None:
@@ -161,6 +158,25 @@ def _start_worker() -> None:
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _stop(processes: Sequence[BaseProcess]) -> None:
+    """Stop processes and what they have started. Those that do not react within a few seconds are killed."""
+    started = [one for process in processes if process.pid for one in _descendants(process.pid)]
+    for process in processes:
+        process.terminate()
+    end = time.monotonic() + GRACE
+    for process in processes:
+        process.join(max(0.0, end - time.monotonic()))
+        process.kill()  # does nothing to a process that has ended
+    _kill(started)
+
+
+def _kill(processes: Sequence[int]) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            # A process that hangs need not react to any other signal.
+            os.kill(process, signal.SIGKILL)
 
 
 def _descendants(process: int) -> list[int]:

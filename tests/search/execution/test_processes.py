@@ -30,6 +30,7 @@ from tests.search.execution.contract import (
 )
 from tests.search.execution.jobs import (
     CALL,
+    HANG,
     MISTAKE,
     SLEEP,
     Acts,
@@ -89,17 +90,21 @@ def test_a_mistake_of_the_user_ends_the_search_at_once(tmp_path):
     wait_until_gone(tmp_path)
 
 
-def test_ctrl_c_stops_running_jobs_and_no_process_of_the_caller(tmp_path):
+def test_ctrl_c_stops_running_jobs_and_no_process_of_the_caller(tmp_path, monkeypatch):
+    """One job hangs: it does not react to SIGTERM, and it has started a process."""
+    monkeypatch.setattr(processes, "GRACE", 1.0)
     start = time.monotonic()
     own = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(120,))
     own.start()
     try:
         executor = ProcessPool(Acts(str(tmp_path)), 1)
         with pytest.raises(KeyboardInterrupt), executor:  # noqa: PT012
-            next(executor.run(jobs(CALL + 1, *range(SLEEP, SLEEP + 9))))
+            next(executor.run(jobs(CALL + 1, HANG + 1, *range(SLEEP, SLEEP + 9))))
+            while not list(tmp_path.glob("701.child.*")):
+                time.sleep(0.05)
             raise KeyboardInterrupt
         assert time.monotonic() - start < 40
-        wait_until_gone(tmp_path)
+        assert len(wait_until_gone(tmp_path)) == 2
         assert alive(own.pid)
     finally:
         own.kill()
