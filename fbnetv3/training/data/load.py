@@ -224,7 +224,9 @@ def _reader(
         raise InputError(f"transforms: {transforms.in_chans} channels; allowed for images: 1 (grey) or 3 (RGB)")
     sizes = f"{resolution} px, evaluated at {transforms.crop} of {transforms.resize}"
     name, train_name = _names("", source, [sizes, *about], bad)
-    return ReaderData(name, source.classes, source.splits, transforms, resolution, workers, train_name, bad)
+    return ReaderData(
+        name, source.classes, source.splits, transforms, resolution, workers, train_name=train_name, bad=bad
+    )
 
 
 def _in_memory(
@@ -251,7 +253,7 @@ def _in_memory(
     train, val, test = map(decode, SPLITS)
     name, train_name = _names("memory:", source, [f"{side} px", *about], bad)
     mean, std = pixel_statistics(train.images)  # of train alone: the other splits must not influence a training
-    return ImageData(name, source.classes, mean, std, train, val, test, train_name, bad)
+    return ImageData(name, source.classes, mean, std, train, val, test, train_name=train_name, bad=bad)
 
 
 def _readable(images: ImageCollection, rows: Iterable[int], bad: BadImages) -> Iterator[Any]:

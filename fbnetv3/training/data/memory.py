@@ -46,8 +46,8 @@ class ImageData:
     train: Split
     val: Split
     test: Split
-    train_name: str = ""
-    bad: BadImages = field(default_factory=BadImages)
+    train_name: str = field(default="", kw_only=True)
+    bad: BadImages = field(default_factory=BadImages, kw_only=True)
 
     @property
     def in_chans(self) -> int:

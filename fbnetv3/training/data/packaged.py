@@ -31,7 +31,7 @@ def fashion_mnist() -> ImageData:
         }
     # Computed instead of typed, so that they always belong to the file.
     mean, std = pixel_statistics(splits["train"].images)
-    return ImageData("fashion_mnist", classes, mean, std, **splits)
+    return ImageData("fashion_mnist", classes, mean, std, *(splits[name] for name in SPLITS))
 
 
 DATA: dict[str, Callable[[], ImageData]] = {"fashion_mnist": fashion_mnist}

@@ -51,8 +51,8 @@ class ReaderData:
     transforms: Transforms
     resolution: int
     workers: int = 0
-    train_name: str = ""
-    bad: BadImages = field(default_factory=BadImages)
+    train_name: str = field(default="", kw_only=True)
+    bad: BadImages = field(default_factory=BadImages, kw_only=True)
 
     def images(self, split: str) -> ImageCollection:
         """Return the images of a split.
