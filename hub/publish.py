@@ -16,7 +16,7 @@ from typing import Any
 
 from fbnetv3.complexity import cost
 from fbnetv3.errors import InputError
-from fbnetv3.files import make_folder, write_atomically
+from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.hub.cards import zoo_cards
 from fbnetv3.hub.download import file_hash
 from fbnetv3.hub.registry import REGISTRY, SCHEMA, Metric, RegisteredWeights, Registry, read_json, read_registry
@@ -72,46 +72,48 @@ def publish_weights(
             folder that cannot be written. The zoo is unchanged then.
     """
     zoo = Path(zoo)
-    existing = read_registry(zoo) if (zoo / REGISTRY).exists() else Registry(())
-    _check_names(file, zoo, existing, name, source)
-    # The licence of an origin binds the new weights too, so the origins must be known before anything is published.
-    file = dataclasses.replace(file, derived_from=_origins(file.derived_from, trained_from))
-    known = (*read_registry().rows, *existing.rows)
-    licence, noncommercial = _inherited_licence(file.derived_from, known, licence, allow_noncommercial)
-    file.build()  # raises unless the weights fit; nothing is written yet
-    if not (zoo / REGISTRY).exists() and (zoo / README).exists():
-        raise InputError(f"{zoo / README} is not that of a zoo, and would be replaced; move it, or give another folder")
-    make_folder(zoo)
-    if measure is not None:
-        metrics = (*metrics, measure())
-    path, digest = _write(file, zoo, name)
-    costs = cost(file.arch, len(file.state["classifier.weight"]), file.transforms.in_chans, file.transforms.crop)
-    row = {
-        "model": name,
-        "source": source,
-        "arch": file.arch.to_dict(),
-        # A name without scheme is a file beside the registry, so that a zoo's folder can be moved.
-        "url": f"{url.rstrip('/')}/{path.name}" if url else path.name,
-        "sha256": digest,
-        **file.transforms.to_dict(),
-        "classes": file.classes if isinstance(file.classes, str) else list(file.classes),
-        "licence": licence,
-        "noncommercial": noncommercial,
-        "metrics": [dataclasses.asdict(metric) for metric in metrics],
-        "flops_m": costs.flops() / 1e6,
-        "params_m": costs.params() / 1e6,
-        "recipe": recipe,
-        "about": about or f"{file.arch.name}, published with `fbnetv3 weights publish`.",
-        "verified": verified,
-        "derived_from": list(file.derived_from),
-    }
-    # The registry comes after the weights, so that a crash between the two leaves a zoo whose rows all have their file.
-    _add_row(zoo, row)
-    registry = read_registry(zoo)
-    write_atomically(zoo / README, zoo_cards(registry))
-    if not (zoo / "hubconf.py").exists():  # the user may have changed it
-        write_atomically(zoo / "hubconf.py", HUBCONF)
-    return registry.find(name, source)
+    with lock_folder(zoo, "publishing"):
+        existing = read_registry(zoo) if (zoo / REGISTRY).exists() else Registry(())
+        _check_names(file, zoo, existing, name, source)
+        # The licence of an origin binds the new weights too, so the origins must be known before anything is published.
+        file = dataclasses.replace(file, derived_from=_origins(file.derived_from, trained_from))
+        known = (*read_registry().rows, *existing.rows)
+        licence, noncommercial = _inherited_licence(file.derived_from, known, licence, allow_noncommercial)
+        file.build()  # raises unless the weights fit; nothing is written yet
+        if not (zoo / REGISTRY).exists() and (zoo / README).exists():
+            raise InputError(
+                f"{zoo / README} is not that of a zoo, and would be replaced; move it, or give another folder"
+            )
+        if measure is not None:
+            metrics = (*metrics, measure())
+        path, digest = _write(file, zoo, name)
+        costs = cost(file.arch, len(file.state["classifier.weight"]), file.transforms.in_chans, file.transforms.crop)
+        row = {
+            "model": name,
+            "source": source,
+            "arch": file.arch.to_dict(),
+            # A name without scheme is a file beside the registry, so that a zoo's folder can be moved.
+            "url": f"{url.rstrip('/')}/{path.name}" if url else path.name,
+            "sha256": digest,
+            **file.transforms.to_dict(),
+            "classes": file.classes if isinstance(file.classes, str) else list(file.classes),
+            "licence": licence,
+            "noncommercial": noncommercial,
+            "metrics": [dataclasses.asdict(metric) for metric in metrics],
+            "flops_m": costs.flops() / 1e6,
+            "params_m": costs.params() / 1e6,
+            "recipe": recipe,
+            "about": about or f"{file.arch.name}, published with `fbnetv3 weights publish`.",
+            "verified": verified,
+            "derived_from": list(file.derived_from),
+        }
+        # The registry comes after the weights, so that a crash between the two leaves a zoo whose rows all have their file.
+        _add_row(zoo, row)
+        registry = read_registry(zoo)
+        write_atomically(zoo / README, zoo_cards(registry))
+        if not (zoo / "hubconf.py").exists():  # the user may have changed it
+            write_atomically(zoo / "hubconf.py", HUBCONF)
+        return registry.find(name, source)
 
 
 def _check_names(file: WeightFile, zoo: Path, existing: Registry, name: str, source: str) -> None:

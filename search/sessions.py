@@ -51,15 +51,18 @@ def resume_search(
     evaluator: Evaluator | None = None,
     executor: ExecutorSettings = THIS_MACHINE,
     progress: Report = silent,
+    data: str | None = None,
 ) -> list[SearchResult]:
     """Continue a search that was stopped or killed. The result is the same as that of an uninterrupted search.
 
     Args:
         evaluator: the one that the search was started with.
+        data: where the images of the search are now, if they were moved.
 
     Raises:
-        InputError: no search there, or a configuration or ledger that was changed or damaged.
+        InputError: no search there, or a configuration, an input or a ledger that was changed or damaged, or `data` with other
+            images.
     """
-    results = run.resume(folder, progress, executor, evaluator)
+    results = run.resume(folder, progress, executor, evaluator, data)
     write_report(folder)
     return results

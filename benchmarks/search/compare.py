@@ -17,14 +17,14 @@ import typer
 
 from fbnetv3.benchmarks.harness import Benchmark, Measured, Values
 from fbnetv3.benchmarks.result import Result
-from fbnetv3.benchmarks.search.comparison import METHODS, NOISE, Comparison, run_one
+from fbnetv3.benchmarks.search.comparison import METHODS, NOISE, Comparison, keep_inputs, run_one
 from fbnetv3.benchmarks.search.comparison_cases import plan_cases
 from fbnetv3.benchmarks.search.comparison_figure import plot
 from fbnetv3.benchmarks.statistics import paired_difference
 from fbnetv3.benchmarks.tables import Table
 from fbnetv3.counts import MAX_SEED, parse_count
-from fbnetv3.errors import InputError
-from fbnetv3.files import write_atomically
+from fbnetv3.errors import InputError, quote
+from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.progress import Report, show_progress
 from fbnetv3.search.nars.config import load_preset
 from fbnetv3.search.nars.context import Context
@@ -98,7 +98,7 @@ def parse_trainings(text: str | None) -> list[int] | None:
     try:
         return None if text is None else [int(word) for word in text.split()]
     except ValueError:
-        raise InputError(f'--trainings is {text!r}; give whole numbers, such as "40 144"') from None
+        raise InputError(f'--trainings is {quote(text)}; give whole numbers, such as "40 144"') from None
 
 
 def parse_budgets(text: str) -> list[float | None]:
@@ -114,8 +114,14 @@ def compare(comparison: Comparison, out: Path, workers: int, report: Report) -> 
     """Run the searches that `out` lacks, and return the values of the result file.
 
     Raises:
-        InputError: the folder holds another comparison, or a configuration cannot be met.
+        InputError: the folder holds another comparison or is in use by another one, or a configuration cannot be met.
     """
+    with lock_folder(out, "comparison"):
+        return _compare(comparison, out, workers, report)
+
+
+def _compare(comparison: Comparison, out: Path, workers: int, report: Report) -> Values:
+    kept = keep_inputs(comparison, out)
     cases, methods = comparison.cases, comparison.methods
     # Methods are in the inner loop, so that a stopped comparison has all methods for the seeds that it finished.
     runs = [(case, method, seed) for case in cases for seed in comparison.seeds for method in methods]
@@ -127,7 +133,9 @@ def compare(comparison: Comparison, out: Path, workers: int, report: Report) -> 
             _report_run, report, done, total, f"{case}, seed {seed}, {method}", comparison.kind
         )
         config = cases[case].replace(seed=seed)
-        found[case][method].append(run_one(METHODS[method], config, comparison.invented, folder, workers, progress))
+        found[case][method].append(
+            run_one(METHODS[method], config, comparison.invented, folder, workers, progress, kept)
+        )
         done += config.trainings
     report(total, total, "done")
     return {

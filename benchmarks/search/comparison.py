@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,15 +19,16 @@ from fbnetv3.benchmarks.search.landscapes import Oracle
 from fbnetv3.errors import InputError, available
 from fbnetv3.files import write_atomically
 from fbnetv3.progress import Report
-from fbnetv3.schema import load_json
+from fbnetv3.schema import load_json, load_yaml
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars import baselines
 from fbnetv3.search.nars.algorithm import nars
 from fbnetv3.search.nars.batches import BatchRunner
 from fbnetv3.search.nars.config import SearchConfig, save_config
-from fbnetv3.search.nars.context import Context
+from fbnetv3.search.nars.context import Context, image_id
 from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.runs.final import final_candidate, train_final
+from fbnetv3.search.runs.inputs import INPUTS, check_costs, input_paths, locate_inputs, take_inputs, with_paths
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.space.space import Floats, IntMatrix
 from fbnetv3.search.trial import Candidate, Evaluator, Ledger, Outcome, Trial, evaluated
@@ -123,13 +127,44 @@ class InventedEvaluator:
         return Outcome(tuple(top - 10.0 * (last - epoch) / last for epoch in range(1, epochs + 1)), "ok", 0.0)
 
 
-def run_one(method: Method, config: SearchConfig, invented: bool, folder: Path, workers: int, report: Report) -> Values:
+def keep_inputs(comparison: Comparison, out: Path) -> SearchConfig:
+    """Write copies of the files that all searches are made from into `out`; return a configuration that names them.
+
+    Raises:
+        InputError: `out` has the copies of another comparison.
+    """
+    context = Context.of(next(iter(comparison.cases.values())))
+    kept, files = take_inputs(context, image_id(context) if comparison.kind == "real" else None)
+    for path in (out / INPUTS).rglob("*"):
+        name = path.relative_to(out).as_posix()
+        if path.is_file() and path.read_bytes() != files.pop(name, None):
+            raise InputError(f"{out} holds a comparison with another {name}; give another --out")
+    for name, content in files.items():
+        write_atomically(out / name, content)
+    return locate_inputs(kept, out)
+
+
+def run_one(
+    method: Method,
+    config: SearchConfig,
+    invented: bool,
+    folder: Path,
+    workers: int,
+    report: Report,
+    kept: SearchConfig | None = None,
+) -> Values:
     """Run one search in its folder, or continue it, and return its answer. A finished search is only read.
+
+    Args:
+        kept: what `keep_inputs` returned. Without it, the search depends on the files that the configuration names.
 
     Raises:
         InputError: the folder holds a search of another configuration.
     """
     config = method.change(config)
+    # Earlier versions made no copies. Their searches are continued as they were begun.
+    if kept is not None and not _without_copies(folder):
+        config = dataclasses.replace(config, data=kept.data, contents=kept.contents)
     if (folder / ANSWER).is_file():
         answer: Values = load_json(folder / ANSWER, "answer of a search", ("config",))
         if answer["config"] != config.fingerprint:
@@ -137,24 +172,26 @@ def run_one(method: Method, config: SearchConfig, invented: bool, folder: Path, 
         return answer
     context, evaluator, truth = make_context(config, invented)
     # The configuration is kept for a reader of the folder. `fingerprint` in the answer is what is compared.
-    save_config(config, folder / CONFIG)
+    save_config(_with_copies(config, kept, folder), folder / CONFIG)
     with (
         cpu_threads(1),
         Ledger.open(folder / LEDGER, config.fingerprint) as ledger,
         ExecutorSettings(workers=workers).start(evaluator, config.processes) as executor,
     ):
+        check_costs(context, ledger.trials, ledger.path)
         proposal = method.search(context, BatchRunner(context, ledger, executor, report))
         # The ledger is in the order in which trainings ended, which depends on the workers.
         trials = sorted(ledger.trials, key=lambda t: (t.round, t.index))
     # One thread here too: with another number of threads, the final training would have another accuracy.
     with cpu_threads(1):
-        acc1 = true_accuracy(context, truth, proposal, folder, report)
+        measured = true_accuracy(context, truth, proposal, folder, report)
+    acc1 = measured["acc1"]
     answer = {
         "config": config.fingerprint,
         "candidate": list(proposal.candidate),
-        "acc1": acc1,
+        **measured,
         "trainings": len(trials),
-        "epochs": sum(t.epochs for t in trials),
+        "epochs": sum(t.epochs for t in trials),  # of all trainings before the final one
         "seconds": round(sum(t.seconds for t in trials), 1),
         "curve": [round(value, 4) for value in curve(context, truth, trials, acc1)],
     }
@@ -174,11 +211,27 @@ def make_context(config: SearchConfig, invented: bool) -> tuple[Context, Evaluat
     return context, context.evaluator(), None
 
 
-def true_accuracy(context: Context, truth: Truth | None, proposal: Proposal, folder: Path, report: Report) -> float:
-    """Return the accuracy of the answer: the known one, or that on the test images after the final training."""
+def true_accuracy(
+    context: Context, truth: Truth | None, proposal: Proposal, folder: Path, report: Report
+) -> dict[str, Any]:
+    """Return the accuracy of the answer: the known one, or what the final training measured, on which split, after how long."""
     if truth is not None:
-        return float(truth(np.array([proposal.candidate]))[0])
-    return float(train_final(context, final_candidate(context, proposal.candidate), folder, report)[1]["acc1"])
+        return {"acc1": float(truth(np.array([proposal.candidate]))[0])}
+    measured = train_final(context, final_candidate(context, proposal.candidate), folder, report)[1]
+    return {"acc1": measured["acc1"], "split": measured["split"], "final_epochs": measured["epochs"]}
+
+
+def _without_copies(folder: Path) -> bool:
+    """Whether an earlier version began the search in a folder."""
+    path = folder / CONFIG
+    return path.is_file() and load_yaml(path, "search configuration").get("contents") is None
+
+
+def _with_copies(config: SearchConfig, kept: SearchConfig | None, folder: Path) -> SearchConfig:
+    """Return the configuration that a folder keeps: it names the copies by their paths from there."""
+    if kept is None or config.contents is None:
+        return config
+    return with_paths(config, {key: os.path.relpath(path, folder) for key, path in input_paths(kept).items()})
 
 
 def curve(context: Context, truth: Truth | None, trials: Sequence[Trial], acc1: float) -> list[float]:

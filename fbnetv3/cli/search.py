@@ -21,6 +21,12 @@ app = typer.Typer(
 )
 
 Folder = Annotated[Path, typer.Argument(help="Folder of a search.")]
+MovedData = Annotated[
+    str | None,
+    typer.Option(
+        "--data", help="Where the images of the search are now, if they were moved. Their names and labels are checked."
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -170,6 +176,7 @@ def search_run(
 @app.command("resume")
 def search_resume(
     folder: Folder,
+    data: MovedData = None,
     workers: Workers = None,
     executor: ExecutorKind = "processes",
     ray_address: RayAddress = None,
@@ -183,7 +190,7 @@ def search_resume(
 
     settings = ExecutorSettings(executor, workers, ray_address, cpus, gpus, trial_timeout)
     with progress_bar() as progress:
-        results = resume_search(folder, executor=settings, progress=progress)
+        results = resume_search(folder, executor=settings, progress=progress, data=data)
     _print_results(results, folder)
 
 
@@ -191,6 +198,7 @@ def search_resume(
 def search_verify(
     folder: Folder,
     retrain: Annotated[int, typer.Option(min=0, help="Number of trainings of each ledger to repeat.")] = 1,
+    data: MovedData = None,
     as_json: Json = False,
 ) -> None:
     """Recompute what was recorded: every proposed candidate, the answer, its accuracy, and some trainings.
@@ -200,7 +208,7 @@ def search_verify(
     from fbnetv3.search.runs.verify import verify
 
     with progress_bar() as progress:
-        checks = verify(folder, retrain, progress)
+        checks = verify(folder, retrain, progress, data)
     print_rows([dataclasses.asdict(check) for check in checks], as_json)
     if any(check.status == "differs" for check in checks):
         raise typer.Exit(1)
@@ -241,6 +249,7 @@ def search_budgets(
         list[str] | None, typer.Option(help="Budgets of parameters, instead of budgets of FLOPs.")
     ] = None,
     train: Annotated[bool, typer.Option("--train", help="Also run the final training of every pair.")] = False,
+    data: MovedData = None,
     as_json: Json = False,
 ) -> None:
     """Answer several budgets from one search. FOLDER/budgets gets a pair file for each, a table and the Pareto front."""
@@ -254,7 +263,7 @@ def search_budgets(
     words = " ".join(max_flops or max_params or []).replace(",", " ").split()
     maxima = [parse_count(word, option) for word in words]
     with progress_bar() as progress:
-        pairs = budget_pairs(folder, maxima, progress, metric, train)
+        pairs = budget_pairs(folder, maxima, progress, metric, train, data)
     plot = write_front([answer for answer, _ in pairs], folder)
     print_rows(table_rows(pairs), as_json)
     if not as_json:

@@ -72,7 +72,9 @@ def foreign_trial(config: SearchConfig, space: SearchSpace, method: str) -> Faul
             return f"{what} is none of this search, which has {sizes.get(trial.round, 0)} in this round"
         row = trial.candidate
         if len(row) != len(values) or any(i >= n for i, n in zip(row, values, strict=True)):
-            return f"{what} has the candidate {quote(row)}, which is no index row of the space {space.name}"
+            # A search of an earlier version has no copy of its space, which may have been changed since.
+            changed = "" if config.contents else f", unless {config.space} was changed: restore that"
+            return f"{what} has the candidate {quote(row)}, which is no index row of the space {space.name}{changed}"
         seed = trial_seed(config.seed, trial.round, trial.index + _reserved(trial.round))
         return "" if trial.seed == seed else f"{what} has the seed {trial.seed}, and this search gives it {seed}"
 

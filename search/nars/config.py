@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,10 +23,26 @@ from fbnetv3.search.predictor.settings import PRESETS as PREDICTORS
 from fbnetv3.search.predictor.settings import PredictorSettings
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.space.latency import LatencyLimit
+from fbnetv3.search.space.table_file import SUFFIXES as TABLES
+from fbnetv3.training.data.spec import absolute_spec
 
 SCHEMA = 1
 PRESETS = Path(__file__).parent / "presets"
+SUFFIXES = (".yaml", ".yml", *TABLES)  # of files; everything else is a name of the package
 Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Contents:
+    """What the files of a search held when it began: their sha256, and which images its data had.
+
+    The folder of a search has copies of the files. Without this record, a search was begun by a version that made no copies.
+    """
+
+    space: str
+    recipe: str
+    latency: str | None = None
+    data: str | None = None  # None if the search did not open its data
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -61,6 +78,7 @@ class SearchConfig:
     processes: Count = 1  # processes that train one candidate together, by torchrun
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     baseline: bool = False  # also run random search with as many trainings
+    contents: Contents | None = None  # of a search that has begun
 
     @property
     def trainings(self) -> int:
@@ -81,6 +99,11 @@ class SearchConfig:
         # The baseline is another search, and the number of readers changes the speed alone.
         without = ("baseline", "about", "readers")
         settings = {key: value for key, value in self.to_dict().items() if key not in without}
+        contents = settings.pop("contents")
+        if contents is not None:
+            # What the files hold counts, and not where they are: the folder of a search can be moved.
+            table = settings["latency"] and settings["latency"] | {"table": contents.pop("latency")}
+            settings |= contents | {"latency": table}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -96,6 +119,8 @@ def read_config(data: Any, where: str) -> SearchConfig:
     nested = {"constraint": Constraint, "predictor": PredictorSettings, "evolution": EvolutionSettings}
     if isinstance(data, Mapping) and data.get("latency") is not None:
         nested["latency"] = LatencyLimit
+    if isinstance(data, Mapping) and data.get("contents") is not None:
+        nested["contents"] = Contents
     config = read(SearchConfig, data, where, **nested)
     if config.schema != SCHEMA:
         raise InputError(f"{where}: schema is {config.schema}; this version reads {SCHEMA}")
@@ -120,11 +145,31 @@ def list_presets() -> list[str]:
 def load_preset(name: str) -> SearchConfig:
     """Read a preset of the package by name, or a custom one by the path of its YAML file.
 
+    Paths in a file are relative to its folder. If nothing is there, they are relative to the working folder. The `config.yaml`
+    of a search is a preset too.
+
     Raises:
         InputError: no such preset, or a file with an unknown key, a missing key or a wrong value.
     """
     path = find_yaml(name, PRESETS, "preset")
-    return read_config(load_yaml(path, "preset"), str(path))
+    config = read_config(load_yaml(path, "preset"), str(path))
+    latency = config.latency and dataclasses.replace(config.latency, table=_beside(path, config.latency.table))
+    return dataclasses.replace(
+        config,
+        space=_beside(path, config.space),
+        recipe=_beside(path, config.recipe),
+        latency=latency,
+        data=config.data and absolute_spec(config.data, path.parent),
+        contents=None,  # this will be another search
+    )
+
+
+def _beside(preset: Path, name: str) -> str:
+    """Return the absolute path of a file that a preset names. A name of the package stays as it is."""
+    if not name.endswith(SUFFIXES):
+        return name
+    near, here = preset.parent / name, Path(name)
+    return os.path.abspath(here if here.is_file() and not near.is_file() else near)  # noqa: PTH100  (links stay links)
 
 
 def save_config(config: SearchConfig, path: Path) -> None:

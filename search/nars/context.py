@@ -8,13 +8,14 @@ from functools import cached_property
 
 import numpy as np
 
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, quote
 from fbnetv3.search.execution.images import ImageEvaluator
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.space.constraints import ConstraintSet
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.space.space import IntMatrix, SearchSpace
 from fbnetv3.search.trial import Evaluator, Trial, evaluated
+from fbnetv3.training.data.spec import content_id
 from fbnetv3.training.distributed import find_device
 from fbnetv3.training.recipe import Recipe
 
@@ -26,6 +27,7 @@ class Context:
     config: SearchConfig
     space: SearchSpace
     base: Recipe
+    data: str | None  # where the images are now; they may have been moved since the search began
 
     @classmethod
     def of(cls, config: SearchConfig) -> Context:
@@ -37,7 +39,7 @@ class Context:
         space = load_space(config.space)
         base = space.base_recipe(config.recipe)
         base.stretched(config.final_stretch)  # a stretch that no recipe allows must not show after all trainings
-        return cls(config, space, base)
+        return cls(config, space, base, config.data)
 
     @cached_property
     def constraints(self) -> ConstraintSet:
@@ -68,7 +70,7 @@ class Context:
         Raises:
             InputError: the configuration names no data, or data that is not there or does not fit the space.
         """
-        return image_evaluator(self.config, self.space) if self.space.trainable else self.space.evaluator()
+        return image_evaluator(self) if self.space.trainable else self.space.evaluator()
 
     def trial_seed(self, round: int, index: int) -> int:
         """Return the seed of a training: a function of the search's seed and of the trial's place in the search."""
@@ -96,16 +98,32 @@ def trial_seed(seed: int, round: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, round, index]).generate_state(1)[0])
 
 
-def image_evaluator(config: SearchConfig, space: SearchSpace) -> ImageEvaluator:
-    """Return the evaluator that trains on the data of a configuration.
+def image_id(context: Context) -> str:
+    """Return what identifies the images of a search, wherever they are. Its numbers depend on them."""
+    return content_id(image_evaluator(context).images(max(context.space.resolutions)).name)
+
+
+def image_evaluator(context: Context) -> ImageEvaluator:
+    """Return the evaluator that trains on the data of a search.
 
     Raises:
-        InputError: the configuration names no data, or data that is not there or does not fit the space.
+        InputError: the search names no data, or data that is not there, does not fit the space, or has other images than those
+            that the search began with.
     """
-    if config.data is None:
+    config, space = context.config, context.space
+    if context.data is None:
         raise InputError(f"{config.name} names no data: give --data (`fbnetv3 train --help` says what it takes)")
-    evaluator = ImageEvaluator(config.data, find_device(config.device), config.precision, config.readers)
-    data = evaluator.images(max(space.resolutions))
+    evaluator = ImageEvaluator(context.data, find_device(config.device), config.precision, config.readers)
+    began = config.contents and config.contents.data
+    try:
+        data = evaluator.images(max(space.resolutions))
+    except InputError as error:
+        moved = "; if the images were moved, give their place with --data" if began else ""
+        raise InputError(f"{error}{moved}") from None
+    if began and content_id(data.name) != began:
+        raise InputError(
+            f"{quote(context.data)} has other images than this search began with; give the place of those with --data"
+        )
     channels, classes = data.transforms.in_chans, len(data.classes)
     if (space.in_chans, config.classes or space.num_classes) != (channels, classes):
         raise InputError(

@@ -77,6 +77,7 @@ def _line(space: SearchSpace, trial: Trial, epochs: int) -> dict[str, Any]:
         "round": trial.round,
         "index": trial.index,
         "status": trial.status,
+        "split": "val",
         "epochs": trial.epochs,
         "seed": trial.seed,
         "predicted": mean,
@@ -99,7 +100,8 @@ def _write_json(space: SearchSpace, trials: Sequence[Trial], out: Path) -> None:
         kept = ("round", "index", "status", "error", "seed", "epochs", "flops", "params", "acc1", "seconds")
         predicted = None if t.predicted is None else dict(zip(("mean", "std"), t.predicted, strict=True))
         rows.append(
-            {"arch": arch, "recipe": recipe, "predicted": predicted} | {name: getattr(t, name) for name in kept}
+            {"arch": arch, "recipe": recipe, "predicted": predicted, "split": "val"}
+            | {name: getattr(t, name) for name in kept}
         )
     write_atomically(out, dump_json(rows) + "\n")
 

@@ -33,6 +33,7 @@ from fbnetv3.search.report.importance import Importance, permutation_importance
 from fbnetv3.search.report.plots import Plot, count, groups, plot_convergence, plot_final, plot_pareto, plot_rounds
 from fbnetv3.search.runs.budgets import FOLDER, FRONT
 from fbnetv3.search.runs.folder import METHODS, SearchResult, load_search
+from fbnetv3.search.runs.inputs import recipe_name
 from fbnetv3.search.space.network_space import NetworkSpace, as_networks
 from fbnetv3.search.space.space import SearchSpace
 from fbnetv3.search.trial import REPEATS
@@ -155,7 +156,7 @@ def _words(config: SearchConfig, space: NetworkSpace, nars: SearchResult) -> dic
         "std": f"{pair.predicted['std']:.1f}",
         "epochs": count(nars.proposal.epochs, "epoch"),
         "resolution": pair.arch.resolution,
-        "base": config.recipe,
+        "base": recipe_name(config),
     }
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fbnetv3.errors import InputError
-from fbnetv3.files import write_atomically
+from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.pair_file import Pair, save_pair
 from fbnetv3.progress import Report
 from fbnetv3.search.nars.algorithm import fit_trials
@@ -27,7 +27,7 @@ from fbnetv3.search.nars.early_stopping import trial_epochs
 from fbnetv3.search.nars.evolve import cautious_score, evolve
 from fbnetv3.search.nars.pretrain import pretrained_predictor
 from fbnetv3.search.runs.final import final_candidate, make_pair, train_final
-from fbnetv3.search.runs.folder import load_search
+from fbnetv3.search.runs.folder import accuracies, load_search
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.space.encoding import encode
 from fbnetv3.search.space.space import Floats, IntMatrix, IntVector
@@ -95,12 +95,14 @@ def budget_pairs(
     progress: Report,
     metric: Literal["flops", "params"] | None = None,
     train: bool = False,
+    data: str | None = None,
 ) -> list[tuple[BudgetAnswer, Pair]]:
     """Answer budgets for the folder of a search that has ended, and write pair files and `front.json` there.
 
     Args:
         maxima: budgets of the metric.
         metric: by default the metric of the search's constraint.
+        data: where the images of the search are now, if they were moved.
         train: also give every pair the final training, resumed if it was begun, and measure its test accuracy.
 
     Raises:
@@ -108,7 +110,7 @@ def budget_pairs(
     """
     search = load_search(folder)
     config, out = search.config, search.path / FOLDER
-    context, trials = Context.of(config), search.trials()
+    context, trials = search.context_with(data), search.trials()
     done, wanted = sum(1 <= t.round <= config.rounds for t in trials), config.batch * config.rounds
     if done < wanted:
         raise InputError(
@@ -118,7 +120,8 @@ def budget_pairs(
     own = config.constraint
     constraints = [Constraint(metric or own.metric, top, 0.0, own.convention) for top in dict.fromkeys(maxima)]
     pairs = []
-    with cpu_threads(1):
+    # Not the folder of the search: its final training may go on meanwhile.
+    with lock_folder(out, "search budgets"), cpu_threads(1):
         progress(0, len(constraints), "fitting the predictor to the ledger, and evolving")
         for answer in answer_budgets(context, trials, constraints):
             name = budget_name(answer.constraint)
@@ -128,7 +131,7 @@ def budget_pairs(
             pair = make_pair(context, final, answer.constraint, predicted, answer.epochs, "nars budgets", measured)
             save_pair(pair, out / f"{name}.yaml")
             pairs.append((answer, pair))
-    _write_front(pairs, out)
+        _write_front(pairs, out)
     return pairs
 
 
@@ -149,7 +152,7 @@ def table_rows(pairs: Sequence[tuple[BudgetAnswer, Pair]]) -> list[dict[str, Any
             "params": int(answer.params[0]),
             "predicted": pair.predicted["mean"],
             "std": pair.predicted["std"],
-            "test_acc1": pair.measured.get("acc1"),
+            **accuracies(pair),
             "pair": f"{FOLDER}/{budget_name(answer.constraint)}.yaml",
         }
         for answer, pair in pairs

@@ -43,7 +43,7 @@ def train_final(context: Context, final: Candidate, folder: Path, progress: Repo
     Raises:
         InputError: an image cannot be read. If it is a test image, the training is finished and kept.
     """
-    evaluator = image_evaluator(context.config, context.space)
+    evaluator = image_evaluator(context)
     data = evaluator.images(final.arch.resolution)
 
     def report(done: int, total: int, text: str) -> None:
@@ -104,13 +104,15 @@ def make_pair(
     return Pair(
         arch=final.arch,
         recipe=final.recipe,
-        space=config.space,
+        # Earlier versions wrote what the configuration called the space, which may be a path.
+        space=context.space.name if config.contents else config.space,
         seed=config.seed,
         constraint=limit | _more_constraints(config),
         predicted={"mean": round(predicted[0], 4), "std": round(predicted[1], 4)},
         measured=measured,
         provenance={
-            "data": config.data,
+            "data": context.data,
+            **({"data_content": config.contents.data} if config.contents else {}),
             "num_classes": context.space.num_classes,
             "in_chans": context.space.in_chans,
             "search": method,

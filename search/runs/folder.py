@@ -2,6 +2,7 @@
 
 ```
 config.yaml         every setting
+inputs/             the files that it names, see inputs.py
 environment.json    versions that the numbers depend on
 ledger.jsonl        every trial
 pair.yaml           the answer; weights.pt its weights, final/ its final training
@@ -28,11 +29,13 @@ from fbnetv3.pair_file import Pair, load_pair
 from fbnetv3.schema import load_yaml
 from fbnetv3.search.nars.batches import foreign_trial
 from fbnetv3.search.nars.config import SearchConfig, read_config
+from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.proposal import Finalist, Proposal
 from fbnetv3.search.predictor.diagnostics import Statistic
-from fbnetv3.search.space.reader import load_space
+from fbnetv3.search.runs.inputs import check_costs, check_inputs, check_paths, locate_inputs
 from fbnetv3.search.space.space import SearchSpace
 from fbnetv3.search.trial import Trial, read_ledger
+from fbnetv3.training.data.spec import absolute_spec
 
 CONFIG, ENVIRONMENT, RESULT, DIAGNOSTICS = "config.yaml", "environment.json", "result.json", "diagnostics.json"
 WEIGHTS, FINAL = "weights.pt", "final"
@@ -68,9 +71,23 @@ class SearchFolder:
     config: SearchConfig
 
     @cached_property
+    def context(self) -> Context:
+        """The space, the base recipe and the data of the search.
+
+        Raises:
+            InputError: a file that the configuration names is not there.
+        """
+        check_paths(self.config, self.path)
+        return Context.of(self.config)
+
+    def context_with(self, data: str | None) -> Context:
+        """Return the same with its images at another place, unless `data` is None."""
+        return self.context if data is None else dataclasses.replace(self.context, data=absolute_spec(data))
+
+    @property
     def space(self) -> SearchSpace:
-        """The search space that the configuration names."""
-        return load_space(self.config.space)
+        """The search space."""
+        return self.context.space
 
     @property
     def methods(self) -> list[str]:
@@ -89,9 +106,13 @@ class SearchFolder:
         """Return the trials of a method, in the order in which they were written.
 
         Raises:
-            InputError: no ledger, a damaged one, or one with a trial of another search.
+            InputError: no ledger, a damaged one, a trial of another search, or a space that gives the trials other costs
+                than it did.
         """
-        return read_ledger(self.ledger(method), foreign_trial(self.config, self.space, method))
+        path = self.ledger(method)
+        trials = read_ledger(path, foreign_trial(self.config, self.space, method))
+        check_costs(self.context, trials, path)
+        return trials
 
     def results(self) -> list[SearchResult]:
         """Return what each method found, NARS first.
@@ -133,7 +154,7 @@ def load_search(folder: str | Path) -> SearchFolder:
     """Open the folder of a search, whether it has ended or not.
 
     Raises:
-        InputError: no search there, or a configuration that is damaged.
+        InputError: no search there, a configuration that is damaged, or files of the search that were changed.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
@@ -141,15 +162,16 @@ def load_search(folder: str | Path) -> SearchFolder:
             f"no search in {folder}: {CONFIG} is missing; give the folder of a search, or start one with "
             f"`fbnetv3 search run --out {folder}`"
         )
-    return SearchFolder(folder, read_config(load_yaml(folder / CONFIG, "search configuration"), str(folder / CONFIG)))
+    config = read_config(load_yaml(folder / CONFIG, "search configuration"), str(folder / CONFIG))
+    check_inputs(config, folder)
+    return SearchFolder(folder, locate_inputs(config, folder))
 
 
 def write_results(results: list[SearchResult], folder: Path) -> None:
     """Write `result.json` and `diagnostics.json`."""
     rows = {
         r.method: {
-            "test_acc1": r.pair.measured.get("acc1"),
-            "val_acc1": r.curve[-1] if r.curve else None,
+            **accuracies(r.pair) | ({"val_acc1": r.curve[-1]} if r.curve else {}),
             "flops": r.flops,
             "params": r.params,
             "trainings": len(r.trials),
@@ -157,7 +179,7 @@ def write_results(results: list[SearchResult], folder: Path) -> None:
             "predicted": r.proposal.predicted,
             "epochs_of_a_trial": r.proposal.epochs,
             "generations": len(r.proposal.history),
-            "finalists": [dataclasses.asdict(finalist) for finalist in r.proposal.finalists],
+            "finalists": [_finalist(finalist, r) for finalist in r.proposal.finalists],
         }
         for r in results
     }
@@ -165,6 +187,22 @@ def write_results(results: list[SearchResult], folder: Path) -> None:
     details = {r.method: dataclasses.asdict(r.proposal) | {"curve": r.curve} for r in results}
     write_atomically(folder / DIAGNOSTICS, json.dumps(details) + "\n")
     write_atomically(folder / RESULT, json.dumps(rows, indent=1) + "\n")
+
+
+def accuracies(pair: Pair) -> dict[str, Any]:
+    """Return the accuracy of a pair's final training under the name of its split, and the epochs of that training.
+
+    The entry of the other split is None. Data without test images is measured on `val`, which the search has used.
+    """
+    measured = pair.measured
+    named = {f"{split}_acc1": measured["acc1"] if measured.get("split") == split else None for split in ("test", "val")}
+    return named | {"epochs": measured.get("epochs")}
+
+
+def _finalist(finalist: Finalist, result: SearchResult) -> dict[str, Any]:
+    # A finalist trains for all epochs of the recipe, as the first batch does.
+    final = max(t.epochs for t in result.trials)
+    return dataclasses.asdict(finalist) | {"split": "val", "epochs": result.proposal.epochs, "final_epochs": final}
 
 
 def _proposal(data: dict[str, Any]) -> Proposal:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fbnetv3.errors import InputError
-from fbnetv3.files import write_atomically
+from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.pair_file import save_pair
 from fbnetv3.progress import Report
 from fbnetv3.schema import load_yaml
@@ -21,11 +22,12 @@ from fbnetv3.search.execution.settings import THIS_MACHINE, ExecutorSettings
 from fbnetv3.search.nars.algorithm import nars
 from fbnetv3.search.nars.baselines import random_search
 from fbnetv3.search.nars.batches import BatchRunner, foreign_trial
-from fbnetv3.search.nars.config import SearchConfig, save_config
-from fbnetv3.search.nars.context import Context, image_evaluator
+from fbnetv3.search.nars.config import SearchConfig, read_config, save_config
+from fbnetv3.search.nars.context import Context, image_evaluator, image_id
 from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.runs.final import environment, final_candidate, pair_of_proposal, train_final
 from fbnetv3.search.runs.folder import CONFIG, ENVIRONMENT, SearchFolder, SearchResult, load_search, write_results
+from fbnetv3.search.runs.inputs import check_costs, take_inputs
 from fbnetv3.search.trial import Evaluator, Ledger, Trial
 from fbnetv3.training.engine import cpu_threads
 
@@ -51,22 +53,21 @@ def start(
             was written.
     """
     out = Path(out)
-    if (out / CONFIG).exists():
-        raise InputError(
-            f"{out} already holds a search; continue it with `fbnetv3 search resume {out}`, or give another folder"
-        )
-    context = Context.of(config)
-    if not context.space.trainable:
-        raise InputError(
-            f"{config.space} is a table: its candidates are no networks that the final training could train; search it with "
-            f"`fbnetv3 search compare --table {config.space}`"
-        )
-    # Constraints that cannot be met and data that is not there must fail before anything is written.
-    context.pool()
-    evaluator = _evaluator(context, evaluator)
-    save_config(config, out / CONFIG)
-    write_atomically(out / ENVIRONMENT, json.dumps(environment(), indent=1) + "\n")
-    return _run(context, SearchFolder(out, config), evaluator, progress, executor)
+    with lock_folder(out, "search"):
+        if (out / CONFIG).exists():
+            raise InputError(
+                f"{out} already holds a search; continue it with `fbnetv3 search resume {out}`, or give another folder"
+            )
+        kept, files, context = _prepare(config, evaluator)
+        # Constraints that cannot be met and data that is not there must fail before anything is written.
+        context.pool()
+        evaluator = _evaluator(context, evaluator)
+        for path, content in files.items():
+            write_atomically(out / path, content)
+        write_atomically(out / ENVIRONMENT, json.dumps(environment(), indent=1) + "\n")
+        # The configuration comes last: with it, the folder has a search that can be resumed.
+        save_config(kept, out / CONFIG)
+        return _run(context, SearchFolder(out, context.config), evaluator, progress, executor)
 
 
 def resume(
@@ -74,20 +75,49 @@ def resume(
     progress: Report,
     executor: ExecutorSettings = THIS_MACHINE,
     evaluator: Evaluator | None = None,
+    data: str | None = None,
 ) -> list[SearchResult]:
     """Continue the search in a folder. One that has ended only gets its result files again.
 
+    Args:
+        data: where the images of the search are now, if they were moved.
+
     Raises:
-        InputError: no search in the folder, or a configuration or ledger that was changed or damaged.
+        InputError: no search in the folder, or a configuration, an input or a ledger that was changed or damaged, or `data`
+            with other images.
     """
     folder = load_search(out)
+    with lock_folder(folder.path, "search"):
+        _warn_of_versions(folder)
+        context = folder.context_with(data)
+        evaluator = _evaluator(context, evaluator)
+        if context.data != folder.config.data and folder.config.contents is not None:
+            written = read_config(load_yaml(folder.path / CONFIG, "search configuration"), str(folder.path / CONFIG))
+            save_config(dataclasses.replace(written, data=context.data), folder.path / CONFIG)
+        return _run(context, folder, evaluator, progress, executor)
+
+
+def _prepare(config: SearchConfig, given: Evaluator | None) -> tuple[SearchConfig, dict[str, bytes], Context]:
+    """Return the configuration and the files that a new search writes, and its context, which reads the original files."""
+    context = Context.of(config)
+    if not context.space.trainable:
+        raise InputError(
+            f"{config.space} is a table: its candidates are no networks that the final training could train; search it with "
+            f"`fbnetv3 search compare --table {config.space}`"
+        )
+    opened = given is None or config.final_training
+    # A custom evaluator may have no images.
+    kept, files = take_inputs(context, image_id(context) if opened else None)
+    began = dataclasses.replace(config, data=kept.data, contents=kept.contents)
+    return kept, files, dataclasses.replace(context, config=began, data=kept.data)
+
+
+def _warn_of_versions(folder: SearchFolder) -> None:
     if (folder.path / ENVIRONMENT).is_file():
         before = load_yaml(folder.path / ENVIRONMENT, "record of versions")  # JSON is YAML
         changed = [key for key, value in environment().items() if before.get(key) != value]
         if changed:
             logger.warning("this search began with other versions of %s: its result may differ", ", ".join(changed))
-    context = Context.of(folder.config)
-    return _run(context, folder, _evaluator(context, evaluator), progress, executor)
 
 
 def _evaluator(context: Context, given: Evaluator | None) -> Evaluator:
@@ -96,7 +126,7 @@ def _evaluator(context: Context, given: Evaluator | None) -> Evaluator:
         return context.evaluator()
     if context.config.final_training:
         # A custom evaluator says nothing of the final training, which is always on images.
-        image_evaluator(context.config, context.space)
+        image_evaluator(context)
     return given
 
 
@@ -109,6 +139,7 @@ def _run(
         for method in ["nars", "random"] if config.baseline else ["nars"]:
             foreign = foreign_trial(config, context.space, method)
             with Ledger.open(folder.ledger(method), config.fingerprint, foreign) as ledger:
+                check_costs(context, ledger.trials, ledger.path)
                 with settings.start(evaluator, config.processes) as executor:
                     proposal = SEARCHES[method](context, BatchRunner(context, ledger, executor, progress))
                 trials = tuple(ledger.trials)

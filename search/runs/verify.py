@@ -28,6 +28,7 @@ from fbnetv3.search.nars.context import Context, image_evaluator
 from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.runs.final import environment, pair_of_proposal
 from fbnetv3.search.runs.folder import ENVIRONMENT, LEDGER, WEIGHTS, SearchFolder, load_search
+from fbnetv3.search.runs.inputs import check_costs
 from fbnetv3.search.runs.run import SEARCHES
 from fbnetv3.search.trial import Candidate, Ledger, Outcome, Trial, comparable, evaluated
 from fbnetv3.training.accuracy import measure
@@ -62,18 +63,19 @@ class Recorded:
         return Outcome(tuple(trial.acc1), trial.status, trial.seconds, trial.error)
 
 
-def verify(folder: str | Path, retrain: int, progress: Report) -> list[Check]:
+def verify(folder: str | Path, retrain: int, progress: Report, data: str | None = None) -> list[Check]:
     """Recompute what a search's folder contains. Nothing in the folder changes.
 
     Args:
         retrain: number of trainings of each method to make again, spread over its ledger. On the same kind of machine with
             the same versions, trainings on the CPU are equal to the last bit.
+        data: where the images of the search are now, if they were moved.
 
     Raises:
         InputError: no search there, or a damaged file.
     """
     search = load_search(folder)
-    context = Context.of(search.config)
+    context = search.context_with(data)
     checks = [_versions(search.path)]
     with cpu_threads(1):
         for method in search.methods:
@@ -113,6 +115,12 @@ def _verify_method(
     # Opened as a search does, so that a running search is not verified half-way.
     with Ledger.open(search.ledger(method), search.config.fingerprint) as ledger:
         trials = ledger.trials
+    if not context.config.contents:  # with copies, the space is the one that the search began with
+        try:
+            check_costs(context, trials, search.ledger(method))
+        except InputError as error:  # with another space, nothing else could be compared
+            yield Check(f"{method}: costs of the ledger", "differs", str(error))
+            return
     again, proposal = replay(context, method, Recorded({t.seed: t for t in trials}), progress)
     yield _compare(method, trials, again)
     path = search.pair(method)
@@ -146,11 +154,12 @@ def _compare(method: str, recorded: Sequence[Trial], again: Sequence[Trial]) -> 
 
 
 def _compare_pairs(what: str, pair: Pair, expected: Pair) -> Check:
-    """Compare everything but versions, which are a check of their own."""
+    """Compare everything but the place of the images, and versions, which are a check of their own."""
     for field in dataclasses.fields(Pair):
         found, wanted = getattr(pair, field.name), getattr(expected, field.name)
         if field.name == "provenance":
-            found, wanted = ({k: v for k, v in d.items() if k not in environment()} for d in (found, wanted))
+            left_out = {"data", *environment()}
+            found, wanted = ({k: v for k, v in d.items() if k not in left_out} for d in (found, wanted))
         if found != wanted:
             return Check(what, "differs", f"{field.name} is not what the search answers with")
     return Check(what, "same")
@@ -161,7 +170,7 @@ def _measure_again(what: str, context: Context, pair: Pair, path: Path) -> Check
     if file.arch != pair.arch:
         return Check(what, "differs", f"{path} has the weights of another network")
     try:
-        data = image_evaluator(context.config, context.space).images(pair.arch.resolution)
+        data = image_evaluator(context).images(pair.arch.resolution)
     except InputError as error:
         return Check(what, "not checked", str(error))
     device = torch.device(context.config.device)
@@ -178,7 +187,7 @@ def _train_again(
         yield Check(f"{method}: trainings", "not checked", f"each was made by {context.config.processes} processes")
         return
     try:
-        evaluator = image_evaluator(context.config, context.space)
+        evaluator = image_evaluator(context)
     except InputError as error:
         # The data is not on this machine, or a custom evaluator trained without data.
         yield Check(f"{method}: trainings", "not checked", str(error))

@@ -23,18 +23,18 @@ from pydantic.dataclasses import dataclass
 
 from fbnetv3.complexity import cost
 from fbnetv3.errors import InputError
-from fbnetv3.files import write_atomically
+from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.pair_file import Pair, load_pair, save_pair
 from fbnetv3.progress import Report
 from fbnetv3.scaling import coefficients
 from fbnetv3.schema import STRICT, find_yaml, list_yaml, load_json, load_yaml, read
 from fbnetv3.search.nars.config import SearchConfig, load_preset
 from fbnetv3.search.runs.budgets import FOLDER, budget_name, budget_pairs
-from fbnetv3.search.runs.folder import CONFIG, load_search
+from fbnetv3.search.runs.folder import CONFIG, SearchFolder, load_search
 from fbnetv3.search.runs.run import resume, start
 from fbnetv3.search.space.constraints import Constraint
-from fbnetv3.search.space.reader import load_space
 from fbnetv3.training.data.packaged import DATA
+from fbnetv3.training.data.spec import absolute_spec
 
 SCHEMA = 1
 ZOOS = Path(__file__).parent / "zoos"
@@ -116,21 +116,21 @@ def make_zoo(
         InputError: the folder holds another zoo, or a step cannot be done. What was done before it is kept.
     """
     out = Path(out)
-    config = _config(plan, out, search_data, seed, resources)
-    _search(config, out / SEARCH, resources, progress)
-    names = _pairs(plan, config, out, data, progress)
-    jobs = [_training(out, TEACHER, names[-1], [], resources)] if plan.distillation else []
-    taught = ["--teacher", str(out / TRAINED / TEACHER / "weights.pt")] if plan.distillation else []
-    students = [_training(out, name, name, taught, resources) for name in names]
-    _train(jobs, resources, progress)
-    _train(students, resources, progress)
-    for name in names:
-        _publish(plan, out, name, progress)
-    account = {"hours": hours(out), "networks": _rows(out, names)}
-    if plan.distillation:
-        account["teacher"] = _measured(out / TRAINED / TEACHER)
-    write_atomically(out / ACCOUNT, json.dumps(account, indent=1) + "\n")
-    return account
+    with lock_folder(out, "make-zoo"):
+        _search(_config(plan, search_data, seed, resources), out / SEARCH, search_data, progress)
+        names = _pairs(plan, out, data and absolute_spec(data), progress)
+        jobs = [_training(out, TEACHER, names[-1], [], resources)] if plan.distillation else []
+        taught = ["--teacher", str(out / TRAINED / TEACHER / "weights.pt")] if plan.distillation else []
+        students = [_training(out, name, name, taught, resources) for name in names]
+        _train(jobs, resources, progress)
+        _train(students, resources, progress)
+        for name in names:
+            _publish(plan, out, name, progress)
+        account = {"hours": hours(out), "networks": _rows(out, names)}
+        if plan.distillation:
+            account["teacher"] = _measured(out / TRAINED / TEACHER)
+        write_atomically(out / ACCOUNT, json.dumps(account, indent=1) + "\n")
+        return account
 
 
 def hours(out: Path) -> dict[str, float]:
@@ -144,26 +144,27 @@ def hours(out: Path) -> dict[str, float]:
     return {stage: round(value / 3600, 4) for stage, value in seconds.items()}
 
 
-def _config(plan: ZooPlan, out: Path, data: str | None, seed: int, resources: Resources) -> SearchConfig:
+def _config(plan: ZooPlan, data: str | None, seed: int, resources: Resources) -> SearchConfig:
     """Return the settings of the search, without a final training: the networks of the zoo are trained instead."""
     given = {"data": data, "seed": seed, "device": resources.device, "readers": resources.readers}
     changes = {key: value for key, value in given.items() if value is not None}
     return load_preset(plan.search).replace(**changes, final_training=False, baseline=False)
 
 
-def _search(config: SearchConfig, folder: Path, resources: Resources, progress: Report) -> None:
+def _search(config: SearchConfig, folder: Path, data: str | None, progress: Report) -> None:
     if not (folder / CONFIG).is_file():
         start(config, folder, progress)
         return
     begun = load_search(folder).config
     if (begun.name, begun.seed) != (config.name, config.seed):
         raise InputError(f"{folder} holds the search {begun.name} with seed {begun.seed}; give another --out")
-    resume(folder, progress)
+    resume(folder, progress, data=data)
 
 
-def _pairs(plan: ZooPlan, config: SearchConfig, out: Path, data: str | None, progress: Report) -> list[str]:
+def _pairs(plan: ZooPlan, out: Path, data: str | None, progress: Report) -> list[str]:
     """Write a pair file for each network, and return the names of the networks, the smallest first."""
-    own = config.constraint
+    search = load_search(out / SEARCH)
+    own = search.config.constraint
     files = [
         out / SEARCH / FOLDER / f"{budget_name(Constraint(own.metric, top, 0.0, own.convention))}.yaml"
         for top in sorted(plan.budgets)
@@ -172,9 +173,9 @@ def _pairs(plan: ZooPlan, config: SearchConfig, out: Path, data: str | None, pro
         budget_pairs(out / SEARCH, plan.budgets, progress)
     searched = [load_pair(path) for path in files]
     searched = [dataclasses.replace(p, provenance=p.provenance | ({"data": data} if data else {})) for p in searched]
-    pairs = [_scaled(plan, searched[0], flops, config) for flops in sorted(plan.smaller)]
+    pairs = [_scaled(plan, searched[0], flops, search) for flops in sorted(plan.smaller)]
     pairs += searched
-    pairs += [_scaled(plan, searched[-1], flops, config) for flops in sorted(plan.larger)]
+    pairs += [_scaled(plan, searched[-1], flops, search) for flops in sorted(plan.larger)]
     names = [f"{plan.name}_{chr(ord('a') + i)}" for i in range(len(pairs))]
     for name, pair in zip(names, pairs, strict=True):
         save_pair(_final(plan, pair, name), out / PAIRS / f"{name}.yaml")
@@ -188,9 +189,9 @@ def _final(plan: ZooPlan, pair: Pair, name: str) -> Pair:
     return dataclasses.replace(pair, arch=dataclasses.replace(pair.arch, name=name), recipe=recipe)
 
 
-def _scaled(plan: ZooPlan, pair: Pair, flops: float, config: SearchConfig) -> Pair:
+def _scaled(plan: ZooPlan, pair: Pair, flops: float, search: SearchFolder) -> Pair:
     """Return a pair with the same recipe, and with its network scaled to `flops`. No predictor has judged it."""
-    space = load_space(config.space)
+    config, space = search.config, search.space
     found = coefficients(
         pair.arch,
         flops,

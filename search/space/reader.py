@@ -45,10 +45,19 @@ def load_space(name: str) -> SearchSpace:
     Raises:
         InputError: no such space, or a file that breaks the grammar; the message names file, key and value.
     """
+    path = space_path(name)
+    return read_table(path) if name.endswith(SUFFIXES) else _Reader(str(path)).read(load_yaml(path, "search space"))
+
+
+def space_path(name: str) -> Path:
+    """Return the path of the file that `load_space` reads.
+
+    Raises:
+        InputError: no such space.
+    """
     if name.endswith(SUFFIXES):
-        return read_table(Path(name))
-    path = find_yaml(name, SPACES, "search space", ", or of a table (.csv, .json)")
-    return _Reader(str(path)).read(load_yaml(path, "search space"))
+        return Path(name)  # a table that is not there is refused when it is read
+    return find_yaml(name, SPACES, "search space", ", or of a table (.csv, .json)")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 
 from fbnetv3 import InputError, build_model
+from fbnetv3.files import lock_folder
 from fbnetv3.hub import create_model, load_weights, read_registry
 from fbnetv3.hub.publish import publish_weights
 from fbnetv3.hub.registry import Metric
@@ -22,6 +23,14 @@ from tests.whole.test_reference import reference_state
 
 def same(model, file):
     return all(torch.equal(value, file.state[key]) for key, value in model.state_dict().items())
+
+
+def test_two_publish_one_after_the_other(tmp_path):
+    """Both would read the same registry, and the row of the first one would be lost."""
+    with lock_folder(tmp_path / "zoo", "publishing"), pytest.raises(InputError, match="in use by another publishing"):
+        publish_weights(tiny_weights(), tmp_path / "zoo", "tiny", licence="MIT")
+    publish_weights(tiny_weights(), tmp_path / "zoo", "tiny", licence="MIT")
+    assert not (tmp_path / "zoo" / ".lock").exists()
 
 
 def test_published_weights_come_back(tmp_path):

@@ -27,6 +27,7 @@ from fbnetv3.benchmarks.search.compare import (
 )
 from fbnetv3.benchmarks.search.comparison import METHODS, Comparison
 from fbnetv3.benchmarks.search.comparison_cases import plan_cases, with_predictor
+from fbnetv3.files import lock_folder
 from fbnetv3.progress import silent
 from fbnetv3.search.nars.config import load_preset
 from fbnetv3.search.trial import read_ledger
@@ -51,6 +52,11 @@ def test_all_methods_on_a_table(table, small, tmp_path):
     assert case["methods"]["nars_paper_labels"]["by_seed"] == case["methods"]["nars"]["by_seed"]
     assert case["nars_minus"]["nars_paper_labels"]["mean"] == 0.0
     assert case["nars_minus"]["nars_paper_labels"]["share_better"] == 0.5
+
+
+def test_a_folder_in_use_is_refused(table, small, tmp_path):
+    with lock_folder(tmp_path, "comparison"), pytest.raises(InputError, match="is in use by another comparison; wait"):
+        compare(Comparison(small(table), ["random"], [0]), tmp_path, 1, silent)
 
 
 def test_a_second_call_only_adds(table, small, tmp_path):

@@ -1,5 +1,8 @@
 """The methods of a comparison: one search in its folder, curves, made-up trainings."""
 
+import dataclasses
+import shutil
+
 import numpy as np
 import pytest
 
@@ -92,3 +95,59 @@ def test_the_kind_of_accuracies(table, small):
     assert Comparison(small(table), ["nars"], [0]).kind == "table"
     assert Comparison(preset, ["nars"], [0], invented=True).kind == "invented"
     assert Comparison(preset, ["nars"], [0]).kind == "real"
+
+
+def run_random(table, small, out):
+    """Compare one method with itself: one search, whose folder is returned."""
+    comparison = module.Comparison(small(table), ["random"], [0])
+    config, folder = next(iter(comparison.cases.values())), out / "case" / "random" / "seed0"
+    return run_one(METHODS["random"], config, False, folder, 1, silent, module.keep_inputs(comparison, out)), folder
+
+
+def test_a_comparison_has_a_copy_of_its_table(table, small, tmp_path):
+    shutil.copy(table, tmp_path / "grid.csv")
+    answer, folder = run_random(tmp_path / "grid.csv", small, tmp_path / "out")
+    assert (tmp_path / "out" / "inputs" / "space" / "grid.csv").read_bytes() == table.read_bytes()
+    # The configuration names the copy from its own folder, and the answer does not depend on where the table is.
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert load_preset(str(tmp_path / "moved" / "case" / "random" / "seed0" / "config.yaml")).space == str(
+        tmp_path / "moved" / "inputs" / "space" / "grid.csv"
+    )
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "grid.csv").rename(tmp_path / "elsewhere" / "grid.csv")
+    assert run_random(tmp_path / "elsewhere" / "grid.csv", small, tmp_path / "moved")[0] == answer
+    assert not folder.exists()
+
+
+def test_a_comparison_with_another_table_is_refused(table, small, tmp_path):
+    shutil.copy(table, tmp_path / "grid.csv")
+    run_random(tmp_path / "grid.csv", small, tmp_path / "out")
+    for name, text in (("grid.csv", "5"), ("other.csv", "0")):
+        lines = table.read_text().splitlines()
+        (tmp_path / name).write_text("\n".join([*lines[:-1], lines[-1] + text]) + "\n")
+        with pytest.raises(
+            InputError, match=r"holds a comparison with another inputs/space/grid.csv; give another --out"
+        ):
+            run_random(tmp_path / name, small, tmp_path / "out")
+
+
+def test_a_comparison_of_the_version_before_is_continued(table, small, tmp_path):
+    """It knew a table by its name only."""
+    config, folder = small(table)["trainings_16"], tmp_path / "out" / "case" / "random" / "seed0"
+    answer = run_one(METHODS["random"], config, False, folder, 1, silent)
+    ledger = (folder / "ledger.jsonl").read_bytes()
+    assert run_random(table, small, tmp_path / "out")[0] == answer
+    (folder / "answer.json").unlink()
+    (folder / "ledger.jsonl").write_bytes(b"".join(ledger.splitlines(keepends=True)[:-3]))
+    assert run_random(table, small, tmp_path / "out")[0] == answer
+    assert (folder / "ledger.jsonl").read_bytes() == ledger
+    # A table that was changed shows in the costs.
+    (folder / "answer.json").unlink()
+    path = tmp_path / "grid.csv"
+    header, *lines = table.read_text().splitlines()
+    cells = [line.split(",") for line in lines]
+    path.write_text("\n".join([header, *(",".join([*c[:3], c[3] + "0", *c[4:]]) for c in cells)]) + "\n")
+    space = dataclasses.replace(config, space=str(path))
+    (folder / "ledger.jsonl").write_bytes(ledger.replace(config.fingerprint.encode(), space.fingerprint.encode()))
+    with pytest.raises(InputError, match=r"now says .*: the space .*grid.csv was changed after the search began"):
+        run_one(METHODS["random"], space, False, folder, 1, silent)

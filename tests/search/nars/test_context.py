@@ -124,7 +124,7 @@ def test_a_preset_without_data_says_what_to_give():
 def test_space_and_data_must_have_the_same_channels(context):
     rgb = dataclasses.replace(context.space, in_chans=3)
     with pytest.raises(InputError, match="is for 3 channels and 10 classes, data fashion_mnist has 1 and 10; choose"):
-        image_evaluator(context.config, rgb)
+        image_evaluator(dataclasses.replace(context, space=rgb))
 
 
 def test_the_classes_of_the_configuration_are_those_of_the_data(tmp_path):

@@ -101,6 +101,8 @@ def test_a_row_of_the_table_says_what_a_pair_costs(pairs):
         "predicted": pair.predicted["mean"],
         "std": pair.predicted["std"],
         "test_acc1": None,
+        "val_acc1": None,
+        "epochs": None,
         "pair": "budgets/flops_200K.yaml",
     }
     assert answer.params[0] == row["params"]
@@ -134,6 +136,7 @@ def test_an_unfinished_search_is_refused(scripted_search, tmp_path):
     lines = (folder / "ledger.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "ledger.jsonl").write_bytes(b"".join(lines[:-3]))
     (tmp_path / "config.yaml").write_bytes((folder / "config.yaml").read_bytes())
+    shutil.copytree(folder / "inputs", tmp_path / "inputs")
     with pytest.raises(InputError, match="has made 11 of the 12 trainings of stage 2; continue it"):
         budget_pairs(tmp_path, BUDGETS, silent)
 

@@ -8,7 +8,7 @@ import pytest
 
 from fbnetv3 import InputError
 from fbnetv3.search.nars.proposal import Finalist
-from fbnetv3.search.runs.folder import SearchFolder, load_search, write_results
+from fbnetv3.search.runs.folder import SearchFolder, accuracies, load_search, write_results
 from fbnetv3.search.space.reader import load_space
 from tests.search.made_up import make_config, make_result, make_trials, write_search
 
@@ -66,6 +66,7 @@ def test_other_programs_read_what_every_method_found(folder, made_up):
     assert found["random"] == {
         "test_acc1": 80.0,
         "val_acc1": 82.0,
+        "epochs": random.pair.recipe.epochs,
         "flops": random.flops,
         "params": random.params,
         "trainings": 10,
@@ -79,6 +80,7 @@ def test_other_programs_read_what_every_method_found(folder, made_up):
     assert found["nars"]["generations"] == 3
     assert found["nars"]["finalists"] == [
         {"candidate": list(nars.proposal.candidate), "predicted": [70.0, 1.5], "measured": 66.0, "final": 71.25}
+        | {"split": "val", "epochs": 2, "final_epochs": 3}
     ]
 
 
@@ -87,7 +89,17 @@ def test_without_a_final_training_there_is_no_accuracy(made_up, tmp_path):
     result = dataclasses.replace(result, curve=(), pair=dataclasses.replace(result.pair, measured={}))
     write_results([result], tmp_path)
     found = json.loads((tmp_path / "result.json").read_text())["nars"]
-    assert (found["test_acc1"], found["val_acc1"]) == (None, None)
+    assert (found["test_acc1"], found["val_acc1"], found["epochs"]) == (None, None, None)
+
+
+def test_an_accuracy_of_validation_images_is_not_called_one_of_test_images(made_up, tmp_path):
+    result = made_up[1][0]
+    measured = {"split": "val", "epochs": 6, "acc1": 82.0}
+    result = dataclasses.replace(result, pair=dataclasses.replace(result.pair, measured=measured))
+    write_results([result], tmp_path)
+    found = json.loads((tmp_path / "result.json").read_text())["nars"]
+    assert (found["test_acc1"], found["val_acc1"], found["epochs"]) == (None, 82.0, 6)
+    assert accuracies(result.pair) == {"test_acc1": None, "val_acc1": 82.0, "epochs": 6}
 
 
 def test_a_folder_without_a_search_is_refused(tmp_path):

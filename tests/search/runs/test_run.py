@@ -1,5 +1,6 @@
 """A search in a folder: what is refused before anything is written, what it leaves, and how it is continued."""
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -38,12 +39,15 @@ def test_the_files_of_a_search(cfg, tmp_path):
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "config.yaml",
         "environment.json",
+        "inputs",
         "ledger.jsonl",
         "pair.yaml",
         "result.json",
         "diagnostics.json",
     }
-    assert read_config(yaml.safe_load((tmp_path / "run" / "config.yaml").read_text()), "here") == cfg
+    kept = read_config(yaml.safe_load((tmp_path / "run" / "config.yaml").read_text()), "here")
+    assert (kept.space, kept.recipe) == ("inputs/space/micro.yaml", "inputs/recipe/recipe.yaml")
+    assert dataclasses.replace(kept, space=cfg.space, recipe=cfg.recipe, contents=None) == cfg
     assert json.loads((tmp_path / "run" / "environment.json").read_text()) == environment()
     assert read_ledger(tmp_path / "run" / "ledger.jsonl") == list(found.trials)
     assert load_pair(tmp_path / "run" / "pair.yaml") == found.pair

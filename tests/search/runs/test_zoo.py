@@ -23,6 +23,7 @@ from fbnetv3.recipes import load_recipe
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset, save_config
 from fbnetv3.search.runs import run, zoo
+from fbnetv3.search.runs.folder import SearchFolder
 from fbnetv3.search.runs.zoo import ZOOS, Resources, _scaled, list_zoos, load_zoo, make_zoo
 from tests.search.scripted import Scripted, config
 
@@ -253,13 +254,13 @@ def test_a_scaled_pair_says_so_and_claims_no_accuracy():
         {},
         {"data": "folder"},
     )
-    config = load_preset("imagenet200")
-    small = _scaled(load_zoo("imagenet"), pair, 357e6, config)
+    search = SearchFolder(Path(), load_preset("imagenet200"))
+    small = _scaled(load_zoo("imagenet"), pair, 357e6, search)
     assert abs(cost(small.arch).flops() / 357e6 - 1) <= 0.01
     assert (small.predicted, small.measured) == ({}, {})
     assert small.provenance["scaled_from"] == "fbnetv3_b"
     assert small.provenance["scaled_up"] is False
-    assert _scaled(load_zoo("imagenet"), pair, 600e6, config).provenance["scaled_up"] is True
+    assert _scaled(load_zoo("imagenet"), pair, 600e6, search).provenance["scaled_up"] is True
 
 
 def test_zoos_of_the_package_are_read():

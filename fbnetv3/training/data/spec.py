@@ -1,0 +1,56 @@
+"""The text that names a data set (see `load.load_data`), from any working folder, and what its images are wherever they are."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from fbnetv3.training.data.packaged import DATA
+
+_CONTENT = re.compile(
+    r"id (\w+)\)$"
+)  # the end of the name that `load_data` gives to images that are not in the package
+
+
+def absolute_spec(spec: str, folder: Path | None = None) -> str:
+    """Return the text with absolute paths, so that it names the same images in every working folder.
+
+    What is not there stays as it is, so that errors show what was given.
+
+    Args:
+        folder: relative paths are below it or, if nothing is there, below the working folder.
+    """
+    if spec in DATA:
+        return spec
+    kind, mark, rest = spec.partition(":")
+    if mark and kind == "memory":
+        return f"{kind}:{absolute_spec(rest, folder)}"
+    if mark and kind == "list":
+        return ":".join([kind, *(_absolute(path, folder) for path in rest.split(":", 1))])
+    if mark and kind == "torchvision":
+        name, mark, path = rest.partition(":")
+        return f"{kind}:{name}{mark}{_absolute(path, folder)}"
+    kind, mark, rest = spec.partition("/")
+    if mark and kind in ("wds", "hfds"):
+        path, mark, column = rest.partition("#") if kind == "hfds" else (rest, "", "")
+        return f"{kind}/{_absolute(path, folder)}{mark}{column}"
+    return _absolute(spec, folder)
+
+
+def content_id(name: str) -> str:
+    """Return the part of a data set's name that says which images it has, whatever the folder is called that has them.
+
+    Args:
+        name: the name of `Data`.
+    """
+    found = _CONTENT.search(name)
+    return found[1] if found else name
+
+
+def _absolute(path: str, folder: Path | None) -> str:
+    for base in (folder, Path()):
+        # An empty text would name the folder itself.
+        if path and base is not None and (found := base / Path(path).expanduser()).exists():
+            return os.path.abspath(found)  # noqa: PTH100  (links stay links)
+    return path
