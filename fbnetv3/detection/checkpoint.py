@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 from torch import nn
 
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, quote
 from fbnetv3.files import load_torch, save_torch, write_atomically
-from fbnetv3.schema import parse_json
+from fbnetv3.schema import parse_json, read_text
+from fbnetv3.weight_file import check_finite
 
 LAST = "last_checkpoint"  # detectron2's name for the file that names the newest checkpoint
 # Config keys that may change when a training is resumed, because the weights do not depend on them.
@@ -71,22 +73,37 @@ class Checkpointer:
         if not allowed:
             refuse_second(self.out)
         content = load_torch(path, "checkpoint", ("model", "step", "identity", *self.parts))
-        saved = parse_json(content["identity"], f"{path} is no checkpoint, or is damaged")
+        damaged = f"{path} is no checkpoint, or is damaged"
+        saved = parse_json(content["identity"], damaged)
+        if not isinstance(saved, dict) or type(content["step"]) is not int or content["step"] < 1:
+            raise InputError(f"{damaged}: it names no step or no config; give another folder")
         for key in sorted(saved.keys() | self.identity.keys()):
             if saved.get(key) != self.identity.get(key):
+                before, now = quote(saved.get(key)), quote(self.identity.get(key))
                 raise InputError(
-                    f"{path} is of another training: {key} was {saved.get(key)!r} and is {self.identity.get(key)!r} now; give "
+                    f"{path} is of another training: {key} was {before} and is {now} now; give "
                     "the same config, or another folder"
                 )
-        self.model.load_state_dict(content["model"])
-        for key, part in self.parts.items():
-            part.load_state_dict(content[key])
+        try:
+            check_finite(content["model"], f"the weights of {path}")
+            self.model.load_state_dict(content["model"])
+            for key, part in self.parts.items():
+                part.load_state_dict(content[key])
+        except InputError:
+            raise
+        except Exception as error:  # optimizer and scheduler take anything for a state dict, and fail in all ways
+            raise InputError(f"{damaged} ({type(error).__name__}); give another folder") from error
         return int(content["step"])
 
     def _last(self) -> Path | None:
         """Return the path of the newest checkpoint, or None if there is none."""
         tag = self.out / LAST
-        return self.out / tag.read_text().strip() if tag.is_file() else None
+        if not tag.is_file():
+            return None
+        name = read_text(tag, "name of a checkpoint", 1000).strip()
+        if not re.fullmatch(r"model_\d+\.pth", name):  # a file of this folder
+            raise InputError(f"{tag} names {quote(name)}, which is no checkpoint; give another folder")
+        return self.out / name
 
 
 def refuse_second(folder: Path) -> None:

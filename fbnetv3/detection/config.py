@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 
-from fbnetv3.errors import InputError
-from fbnetv3.schema import find_yaml
+from fbnetv3.errors import InputError, quote
+from fbnetv3.schema import find_yaml, load_yaml
 from fbnetv3.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 CONFIGS = Path(__file__).with_name("configs")
+MOST_BASES = 20  # files in a chain of `_BASE_`
+_FORMATS = ("RGB", "BGR", "L", "YUV-BT.601")
+# What a value must be, where detectron2 would divide by it or train to nonsense.
+_RULES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "SOLVER.IMS_PER_BATCH": ("whole numbers from 1", lambda value: value >= 1),
+    "SOLVER.MAX_ITER": ("whole numbers from 0", lambda value: value >= 0),
+    "SOLVER.BASE_LR": ("finite numbers from 0", lambda value: 0 <= value < math.inf),
+    "MODEL_EMA.DECAY": ("numbers from 0 to 1", lambda value: 0 <= value <= 1),
+    "INPUT.FORMAT": (", ".join(_FORMATS), lambda value: value in _FORMATS),
+}
 
 
 def add_fbnetv3_config(cfg: CfgNode) -> None:
@@ -47,31 +60,50 @@ def load_config(name: str, changes: Sequence[str] = ()) -> CfgNode:
         changes: keys and values in turn, such as `["SOLVER.MAX_ITER", "100"]`.
 
     Raises:
-        InputError: a missing or damaged file, an unknown key, or a value of another type.
+        InputError: a missing or damaged file, an unknown key, or a value of another type or out of range.
     """
     path = find_yaml(name, CONFIGS, "config")
     cfg = get_cfg()
     add_fbnetv3_config(cfg)
-    with _as_input_error(f"{path}: "):
+    _check_files(path)
+    with as_input_error(f"{path}: "):
         # detectron2's default allows YAML tags that run code. A config from the internet must not do that.
         cfg.merge_from_file(str(path), allow_unsafe=False)
     if len(changes) % 2:
         raise InputError(
             f"the config changes are {' '.join(changes)!r}; give KEY VALUE pairs, such as SOLVER.MAX_ITER 100"
         )
-    with _as_input_error(""):
+    with as_input_error(""):
         cfg.merge_from_list(list(changes))
+        for key, (allowed, fits) in _RULES.items():
+            if not fits(value := functools.reduce(getattr, key.split("."), cfg)):
+                raise InputError(f"{key} is {quote(value)}; allowed: {allowed}")
     return cfg
 
 
+def _check_files(path: Path) -> None:
+    """Read a config and the configs in its chain of `_BASE_` with this package's reader, which bounds what is in a file.
+
+    detectron2's reader follows aliases and chains without end.
+    """
+    for _ in range(MOST_BASES):
+        base = load_yaml(path, "config").get("_BASE_")
+        if not isinstance(base, str):
+            return
+        path = path.parent / Path(base).expanduser()  # an absolute path stays
+    raise InputError(f"{path}: more than {MOST_BASES} configs are based on one another; give a config with fewer")
+
+
 @contextlib.contextmanager
-def _as_input_error(where: str) -> Iterator[None]:
-    """Turn every error inside into an `InputError` of one line that starts with `where`."""
+def as_input_error(where: str) -> Iterator[None]:
+    """Turn every error of detectron2 inside into an `InputError` of one line that starts with `where`."""
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:  # yacs raises AssertionError and KeyError, the YAML parser its own classes
         # str() of a KeyError adds quotes around the message, its argument has none.
-        words = " ".join(str(error.args[0] if error.args else error).split())
+        words = " ".join(str(error.args[0] if error.args else type(error).__name__).split())
         raise InputError(
             f"{where}{words[:200]}; give a config of detectron2 with the keys that fbnetv3.detection adds"
         ) from None

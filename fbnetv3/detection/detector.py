@@ -77,15 +77,22 @@ class Detector:
         model = build_seeded(cfg).eval()
         fill_detector(model, content, str(weights), strict=True)
         fold_batch_norms(model)  # faster, and the same function up to rounding
-        return cls(model, cfg, tuple(content.get("classes") or _default_names(cfg.MODEL.ROI_HEADS.NUM_CLASSES)))
+        count = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        classes = tuple(content.get("classes") or _default_names(count))
+        if len(classes) != count:
+            raise InputError(f"{weights} has {len(classes)} names of classes, but {count} classes; give other weights")
+        return cls(model, cfg, classes)
 
     @torch.no_grad()
     def detect(self, image: Image.Image, threshold: float = 0.5) -> list[Detection]:
         """Return the objects in an RGB image whose probability is at least `threshold`, the most probable first.
 
         Raises:
-            InputError: the image is so narrow that nothing of it would be left at the size that the config asks for.
+            InputError: a threshold out of range, or an image so narrow that nothing of it would be left at the size that the
+                config asks for.
         """
+        if not 0 <= threshold <= 1:
+            raise InputError(f"the threshold is {threshold}; allowed: numbers from 0 to 1")
         # The same preparation as detectron2's for an evaluation.
         pixels = np.asarray(image)[:, :, :: 1 if self.cfg.INPUT.FORMAT == "RGB" else -1]
         resize = ResizeShortestEdge([self.cfg.INPUT.MIN_SIZE_TEST] * 2, self.cfg.INPUT.MAX_SIZE_TEST)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fbnetv3.detection.detector_parts import load_arch, load_classifier_weights
 from fbnetv3.detection.detectron2_model import FBNetV3BoxHead, build_seeded
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, quote
 from fbnetv3.files import load_torch
 from fbnetv3.weight_file import UNKNOWN, check_finite
 
@@ -109,9 +109,23 @@ def read_detector(path: str | Path) -> dict[str, Any]:
         InputError: no such file, or a file without a detector.
     """
     content: dict[str, Any] = load_torch(path, "detector file", ("model",))
-    if not isinstance(content["model"], Mapping):
+    # detectron2 writes the model alone.
+    for key in ("classes", "derived_from"):
+        if not _is_names(content.get(key) or ()):
+            raise InputError(f"{path} is damaged: {key} is {quote(content[key])}; allowed: a list of names")
+    if not _is_state(content["model"]):
         raise InputError(f"{path} contains no detector; give the weights.pth that a detector's training wrote")
     return content
+
+
+def _is_names(value: Any) -> bool:
+    """Return whether a value is a list of texts."""
+    return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+
+
+def _is_state(value: Any) -> bool:
+    """Return whether a value is a state dict."""
+    return isinstance(value, Mapping) and all(isinstance(tensor, Tensor) for tensor in value.values())
 
 
 def _read_if_detector(weights: str) -> dict[str, Any] | None:
@@ -120,7 +134,7 @@ def _read_if_detector(weights: str) -> dict[str, Any] | None:
     if path.suffix not in (".pt", ".pth") or not path.is_file():
         return None
     content = load_torch(path, "weight file")
-    return content if isinstance(content, dict) and isinstance(content.get("model"), Mapping) else None
+    return read_detector(weights) if isinstance(content, dict) and isinstance(content.get("model"), Mapping) else None
 
 
 def _rename_for(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -51,6 +51,11 @@ def build_detector(cfg: CfgNode) -> nn.Module:
             "must be feature maps of the backbone, which MODEL.FBNETV3.OUT_FEATURES lists, here "
             f"{', '.join(cfg.MODEL.FBNETV3.OUT_FEATURES)}"
         ) from error
+    except InputError:
+        raise
+    except Exception as error:  # assertions and more, about values that its parts do not take
+        words = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"detectron2 cannot build this model ({words}); correct the config") from error
     return model
 
 

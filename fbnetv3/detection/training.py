@@ -27,6 +27,7 @@ from torch import nn
 
 from fbnetv3.detection.batches import TrainingBatches, iterate_batches
 from fbnetv3.detection.checkpoint import Checkpointer
+from fbnetv3.detection.config import as_input_error
 from fbnetv3.detection.datasets import (
     Record,
     check_class_count,
@@ -41,7 +42,7 @@ from fbnetv3.detection.detectron2_model import seed_of
 from fbnetv3.detection.evaluation import Metrics, evaluate
 from fbnetv3.detection.images import ImageMapper
 from fbnetv3.errors import InputError
-from fbnetv3.files import make_folder, save_torch, write_atomically
+from fbnetv3.files import lock_folder, make_folder, save_torch, write_atomically
 from fbnetv3.progress import Report
 from fbnetv3.training.distributed import average_buffers, current_process, total, wrap
 from fbnetv3.training.optim import MovingAverage
@@ -62,17 +63,27 @@ def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Rep
     training after the current step, with a checkpoint.
 
     Raises:
-        InputError: data or a config that cannot be used; a folder with a training while `resume` is off, or with one of
-            another config; a loss that is not finite.
+        InputError: data or a config that cannot be used; a folder that is in use, or with a training while `resume` is off, or
+            with one of another config; a loss that is not finite.
     """
     if not cfg.OUTPUT_DIR:
         raise InputError("there is no folder to write to: set OUTPUT_DIR, or give --out")
-    out, process, device = make_folder(cfg.OUTPUT_DIR), current_process(), torch.device(cfg.MODEL.DEVICE)
-    batches, classes, test_records = _load_data(cfg, process)
-    # Optimizer, average and checkpoints use the bare model, whose keys lack the prefix that several processes would add.
-    optimizer = build_optimizer(cfg, model)
+    process = current_process()
+    with contextlib.ExitStack() as stack:
+        if process.rank == 0:  # the only process that writes
+            stack.enter_context(lock_folder(cfg.OUTPUT_DIR, "training"))
+        return _train(cfg, model, process, resume, progress)
+
+
+def _train(cfg: CfgNode, model: nn.Module, process: ProcessRank, resume: bool, progress: Report | None) -> Metrics:
+    """Train in a folder that no other process writes."""
+    out, device = make_folder(cfg.OUTPUT_DIR), torch.device(cfg.MODEL.DEVICE)
+    with as_input_error("detectron2 cannot train with this config: "):
+        batches, classes, test_records = _load_data(cfg, process)
+        # Optimizer, average and checkpoints use the bare model, whose keys lack the prefix that several processes would add.
+        optimizer = build_optimizer(cfg, model)
+        scheduler = build_lr_scheduler(cfg, optimizer)
     ema = MovingAverage(model, cfg.MODEL_EMA.DECAY) if cfg.MODEL_EMA.ENABLED else None
-    scheduler = build_lr_scheduler(cfg, optimizer)
     scaler = _grad_scaler(cfg)
     parts = {"optimizer": optimizer, "scheduler": scheduler, "ema": ema, "scaler": scaler}
     checkpointer = Checkpointer(cfg, model, classes, {key: part for key, part in parts.items() if part is not None})
@@ -85,6 +96,12 @@ def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Rep
     arguments = wrap(model.train(), process, device), loader, optimizer
     trainer = SimpleTrainer(*arguments) if scaler is None else AMPTrainer(*arguments, grad_scaler=scaler)
     evaluations = _Evaluations(cfg, model, ema, test_records, progress)
+
+    def write_weights() -> None:
+        if process.rank == 0:
+            origins = getattr(model, "derived_from", ())
+            _write_weights(out / WEIGHTS, model if ema is None else ema.module, classes, origins)
+
     with stop_request() as request:
         # detectron2 calls the hooks in this order.
         trainer.register_hooks(
@@ -93,7 +110,8 @@ def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Rep
                 hooks.LRScheduler(optimizer, scheduler),
                 hooks.CallbackHook(after_step=_update_averages(model, ema, progress)),
                 hooks.CallbackHook(after_step=_save_step(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, request)),
-                # After the checkpoint, so that an evaluation that fails loses no step.
+                # After checkpoint and weights, so that an evaluation that fails loses no step and no result.
+                hooks.CallbackHook(after_step=_after_the_last(write_weights)),
                 hooks.CallbackHook(after_step=evaluations.after_step),
                 *_writers(out, process.rank),
             ]
@@ -101,11 +119,10 @@ def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Rep
         # The global generator is seeded in every step. A caller's random numbers must not depend on that.
         with _one_line_errors(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             trainer.train(start, cfg.SOLVER.MAX_ITER)
-    if process.rank == 0:
-        origins = getattr(model, "derived_from", ())
-        _write_weights(out / WEIGHTS, model if ema is None else ema.module, classes, origins)
-    # A training that is resumed after its last step makes no step and so no evaluation.
-    return evaluations.run() if evaluations.last is None else evaluations.last
+    if evaluations.last is None:  # a training that is resumed after its last step makes no step
+        write_weights()
+        return evaluations.run()
+    return evaluations.last
 
 
 def _load_data(cfg: CfgNode, process: ProcessRank) -> tuple[TrainingBatches, tuple[str, ...], list[Record]]:
@@ -146,6 +163,16 @@ def _update_averages(model: nn.Module, ema: MovingAverage | None, progress: Repo
             progress(trainer.iter + 1, trainer.max_iter, f"training, loss {loss:.3f}")
 
     return update_averages
+
+
+def _after_the_last(act: Callable[[], None]) -> StepHook:
+    """Return a hook that calls a function after the last step."""
+
+    def after_step(trainer: Any) -> None:
+        if trainer.iter + 1 == trainer.max_iter:
+            act()
+
+    return after_step
 
 
 def _save_step(checkpointer: Checkpointer, period: int, request: StopRequest) -> StepHook:

@@ -169,7 +169,7 @@ def test_mistakes_of_the_benchmark(run, data, files, short, tmp_path):
         ((*base, *files, *short, "--weights", "no.pth"), "no.pth"),
         ((*base, *files, *short, "--eval-only", "--weights", tmp_path / "no.pth"), "no such file"),
         (("benchmark", "coco", "--config", "base_c4", *files, *short), "there is no folder to write to"),
-        (("benchmark", "coco", "--config", tmp_path / "code.yaml"), "code.yaml: "),
+        (("benchmark", "coco", "--config", tmp_path / "code.yaml"), "code.yaml is no config"),
         (("benchmark", "coco", "--config", tmp_path / "odd.yaml"), "odd.yaml: Non-existent config key: NO_SUCH"),
         ((*base, *files, *short, "SOLVER.BASE_LR", "1e9", "SOLVER.MAX_ITER", "6"), "lower SOLVER.BASE_LR"),
         ((*base, "--device", "warp"), "--device warp cannot be used"),

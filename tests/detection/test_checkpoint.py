@@ -1,5 +1,7 @@
 """Checkpoints of a detector's training: one at a time, complete, and of this training only. No training is needed."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -86,6 +88,37 @@ def test_a_crash_between_the_two_files_leaves_the_one_before(make, tmp_path, mon
         with pytest.raises(KeyboardInterrupt):
             writer.write(4)
     assert make().resume(allowed=True) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"step": -1}, "it names no step or no config"),
+        ({"step": "3"}, "it names no step or no config"),
+        ({"identity": "[1]"}, "it names no step or no config"),
+        ({"identity": 5}, "is no checkpoint, or is damaged"),
+        ({"identity": "{"}, "is no checkpoint, or is damaged"),
+        ({"model": 5}, "is no checkpoint, or is damaged"),
+        ({"model": {"weight": torch.zeros(7)}}, r"is no checkpoint, or is damaged \(RuntimeError\)"),
+        ({"model": {"weight": torch.full((1, 2), math.nan), "bias": torch.zeros(1)}}, "are not finite: weight has NaN"),
+        ({"optimizer": [1]}, "is no checkpoint, or is damaged"),
+        ({"optimizer": {"state": {}, "param_groups": []}}, r"is no checkpoint, or is damaged \(ValueError\)"),
+    ],
+)
+def test_a_checkpoint_that_was_changed_is_one_line(make, tmp_path, change, words):
+    make().write(2)
+    path = tmp_path / "out" / "model_0000002.pth"
+    torch.save(torch.load(path, weights_only=True) | change, path)
+    with pytest.raises(InputError, match=words) as error:
+        make().resume(allowed=True)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["../other.pth", "/etc/passwd", "", "model_0000002.pth\nx", "x" * 2000])
+def test_a_checkpoint_is_a_file_of_its_folder(make, tmp_path, name):
+    (tmp_path / "out" / LAST).write_text(name)
+    with pytest.raises(InputError, match="last_checkpoint"):
+        make().resume(allowed=True)
 
 
 def test_a_damaged_or_missing_checkpoint_is_one_line(make, tmp_path):

@@ -42,7 +42,7 @@ def test_a_file_by_its_path_with_changes_over_it(tmp_path):
 def test_a_config_cannot_run_code(tmp_path):
     path = tmp_path / "code.yaml"
     path.write_text(f"OUTPUT_DIR: !!python/object/apply:os.system ['touch {tmp_path}/ran']\n")
-    with pytest.raises(InputError, match=r"code\.yaml: "):
+    with pytest.raises(InputError, match=r"code\.yaml is no config"):
         load_config(str(path))
     assert not (tmp_path / "ran").exists()
 
@@ -54,6 +54,12 @@ def test_a_config_cannot_run_code(tmp_path):
         ("base_c4", ["SOLVER.MAX_ITER"], "the config changes are 'SOLVER.MAX_ITER'; give KEY VALUE pairs"),
         ("base_c4", ["SOLVER.NO_SUCH", "3"], "Non-existent key: SOLVER.NO_SUCH; give a config of detectron2"),
         ("base_c4", ["SOLVER.MAX_ITER", "many"], "Type mismatch"),
+        ("base_c4", ["SOLVER.IMS_PER_BATCH", "0"], "SOLVER.IMS_PER_BATCH is 0; allowed: whole numbers from 1"),
+        ("base_c4", ["SOLVER.MAX_ITER", "-1"], "SOLVER.MAX_ITER is -1; allowed: whole numbers from 0"),
+        ("base_c4", ["SOLVER.BASE_LR", "-0.1"], "SOLVER.BASE_LR is -0.1; allowed: finite numbers from 0"),
+        ("base_c4", ["SOLVER.BASE_LR", "1e999"], "SOLVER.BASE_LR is inf; allowed: finite numbers from 0"),
+        ("base_c4", ["MODEL_EMA.DECAY", "1.5"], "MODEL_EMA.DECAY is 1.5; allowed: numbers from 0 to 1"),
+        ("base_c4", ["INPUT.FORMAT", "RBG"], "INPUT.FORMAT is 'RBG'; allowed: RGB, BGR, L, YUV-BT.601"),
     ],
 )
 def test_mistakes_are_one_line(name, changes, words):
@@ -67,3 +73,19 @@ def test_an_unknown_key_of_a_file_names_the_file(tmp_path):
     (tmp_path / "odd.yaml").write_text("NO_SUCH: 1\n")
     with pytest.raises(InputError, match=r"odd\.yaml: Non-existent config key: NO_SUCH"):
         load_config(str(tmp_path / "odd.yaml"))
+
+
+def test_a_file_without_end_is_refused(tmp_path):
+    """An alias bomb, a chain of bases to itself, and a bomb behind a base."""
+    bomb = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'x'] * 10)}]\n" for i in range(10))
+    for name, text, words in (
+        ("bomb", bomb, "its aliases stand for more than"),
+        ("circle", "_BASE_: circle.yaml\n", "configs are based on one another"),
+        ("behind", "_BASE_: bomb.yaml\n", "bomb.yaml is no config, or is damaged: its aliases"),
+        ("gone", "_BASE_: none.yaml\n", "cannot read the config .*none.yaml"),
+        ("date", "SEED: 2020-13-45\n", "date.yaml is no config, or is damaged"),
+    ):
+        (tmp_path / f"{name}.yaml").write_text(text)
+        with pytest.raises(InputError, match=words) as error:
+            load_config(str(tmp_path / f"{name}.yaml"))
+        assert "\n" not in str(error.value)

@@ -1,6 +1,7 @@
 """Detectors on images: boxes, their preparation and drawing, files that are written, and detectors that are refused."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,29 @@ def test_results_replace_nothing_unless_it_is_asked_for(tmp_path):
     check_results(names, tmp_path / "out", overwrite=True)
     with pytest.raises(InputError, match=r"b\.png would replace an image that is given; give another folder"):
         check_results(names, tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, math.nan])
+def test_a_threshold_out_of_range_is_refused(detector, threshold):
+    with pytest.raises(InputError, match=r"the threshold is .*; allowed: numbers from 0 to 1"):
+        detector.detect(Image.new("RGB", (30, 30)), threshold)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"classes": ["disc"]}, "has 1 names of classes, but 2 classes"),
+        ({"classes": 5}, "is damaged: classes is 5; allowed: a list of names"),
+        ({"classes": [1, 2]}, r"is damaged: classes is \[1, 2\]; allowed: a list of names"),
+        ({"derived_from": 5}, "is damaged: derived_from is 5"),
+        ({"model": {"a": 5}}, "contains no detector"),
+        ({"model": 5}, "contains no detector"),
+    ],
+)
+def test_a_changed_file_is_one_line(weights, tmp_path, change, words):
+    torch.save(torch.load(weights, weights_only=True) | change, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match=words):
+        Detector.load(tmp_path / "weights.pth", str(weights.with_name("config.yaml")))
 
 
 def test_an_image_of_which_nothing_would_be_left_is_refused(detector):

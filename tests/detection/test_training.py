@@ -19,6 +19,7 @@ from fbnetv3.detection.config import load_config
 from fbnetv3.detection.detector_weights import load_detector
 from fbnetv3.detection.evaluation import evaluate
 from fbnetv3.detection.training import train
+from fbnetv3.files import lock_folder
 from fbnetv3.training.engine import cpu_threads
 from fbnetv3.training.stop_signal import StopRequest
 from tests.detection import coco_data
@@ -254,3 +255,27 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path):
     with pytest.raises(InputError, match=r"not finite after the last step: lower SOLVER\.BASE_LR"):
         training._write_weights(tmp_path / "bad.pth", model, ["a"], [])
     assert not (tmp_path / "bad.pth").exists()
+
+
+def test_a_last_evaluation_that_fails_loses_no_result(data, pair, tmp_path, monkeypatch):
+    cfg = coco_data.config(data, pair, tmp_path / "out", SOLVER__MAX_ITER=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "evaluate", lambda *_arguments: (_ for _ in ()).throw(InputError("no image")))
+        with pytest.raises(InputError, match="no image"):
+            run(cfg)
+    before = (tmp_path / "out" / "weights.pth").read_bytes()
+    found, _ = run(cfg, resume=True)
+    assert "raw/AP" in found
+    assert (tmp_path / "out" / "weights.pth").read_bytes() == before
+
+
+def test_two_trainings_do_not_share_a_folder(data, pair, tmp_path):
+    cfg = coco_data.config(data, pair, tmp_path / "out", SOLVER__MAX_ITER=2)
+    with (
+        lock_folder(tmp_path / "out", "training"),
+        pytest.raises(InputError, match="out is in use by another training; wait until that has ended"),
+    ):
+        run(cfg)
+    assert not (tmp_path / "out").exists()
+    run(cfg)
+    assert not (tmp_path / "out" / ".lock").exists()
