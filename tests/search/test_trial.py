@@ -1,12 +1,14 @@
 """Trials and the ledger: what is written survives a crash, and a damaged or foreign file is refused."""
 
+import dataclasses
 import json
 import math
 import multiprocessing
+import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fbnetv3.errors import InputError
@@ -214,6 +216,31 @@ def test_a_value_that_no_version_wrote_is_refused_with_its_line(path, changes, w
         read_ledger(path)
     with pytest.raises(InputError, match=rf"ledger.jsonl: line 3: {words}"), Ledger.open(path, "config"):
         pass
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([field.name for field in dataclasses.fields(Trial)]), JSON)
+def test_any_value_in_a_ledger_gives_trials_that_can_be_used_or_one_line(path, name, value):
+    before, refused = path.read_bytes(), None
+    try:
+        write_line(path, **{name: value})
+        trials = read_ledger(path)
+    except InputError as error:
+        refused = str(error)
+    finally:
+        path.write_bytes(before)
+    if refused is None:
+        assert all(fault_of(one.status, one.acc1, one.seconds, one.epochs) == "" for one in trials)
+    else:
+        # Line 4 is named if line 3 has taken its place.
+        assert re.match(rf"{path}: line [34][^\n]*$", refused)
 
 
 def test_a_trial_of_another_search_is_refused_with_its_line(path):

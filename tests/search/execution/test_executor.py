@@ -1,16 +1,20 @@
 """Jobs in this process: each runs once on one thread, and a failure is an outcome."""
 
+import dataclasses
 import itertools
+import json
 import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fbnetv3 import InputError
-from fbnetv3.search.execution.executor import ERROR_LENGTH, InProcess, Job, evaluate
-from fbnetv3.search.trial import Outcome
+from fbnetv3.search.execution.executor import ERROR_LENGTH, InProcess, Job, checked, evaluate
+from fbnetv3.search.trial import Outcome, fault_of
 from fbnetv3.training.engine import cpu_threads
 from tests.search.execution.contract import check_every_job_runs_once_and_exceptions_are_outcomes
 from tests.search.execution.jobs import CALL, MISTAKE, Acts, calls, jobs
@@ -121,6 +125,27 @@ def test_an_answer_that_is_no_outcome_is_a_failed_training_that_quotes_it(answer
     outcome = evaluate(answering(answer), Job(None, 1, 0))
     assert (outcome.status, outcome.acc1) == ("failed", ())
     assert words in outcome.error
+
+
+NUMBERS = st.floats() | st.integers() | st.none() | st.booleans() | st.text(max_size=3)
+
+
+@settings(deadline=None)
+@given(
+    NUMBERS
+    | st.builds(
+        Outcome,
+        NUMBERS | st.lists(NUMBERS, max_size=4) | st.lists(st.floats(0, 100), min_size=2, max_size=2),
+        st.sampled_from(["ok", "diverged", "failed", "", None, 3]),
+        NUMBERS,
+        NUMBERS,
+    )
+)
+def test_whatever_an_evaluator_answers_becomes_an_outcome_that_can_be_recorded(answer):
+    outcome = checked(answer, 2)
+    assert fault_of(outcome.status, outcome.acc1, outcome.seconds, 2) == ""
+    assert isinstance(outcome.error, str)
+    json.dumps(dataclasses.asdict(outcome), allow_nan=False)
 
 
 def test_a_long_answer_is_quoted_in_short():
