@@ -185,8 +185,10 @@ def eight_bit(image: Any, original: Any = None) -> Any:
     """
     from PIL import Image
 
-    if white := _white(image if original is None else original):
-        return Image.fromarray(_scaled(image, white))
+    if white := _white(source := image if original is None else original):
+        grey = _scaled(image, white)
+        # In such TIFF files 0 is white, which Pillow considers for 8 bits only.
+        return Image.fromarray(255 - grey if _tags(source).get(262) == 0 else grey)
     if image.mode not in _EIGHT_BITS:
         raise InputError(
             f"the image has pixels of Pillow's mode {image.mode}, for which it is not agreed which values are black and "
@@ -206,10 +208,15 @@ def _white(image: Any) -> int | None:
     """Return the value of white in a grey image of more than 8 bits; None for any other image."""
     if image.mode.startswith("I;16"):
         # Pillow gives the values of TIFF files with 12 bits unscaled.
-        bits: int = getattr(image, "tag_v2", {}).get(258, (16,))[0]
-        return 2**bits - 1
+        return 2 ** int(_tags(image).get(258, (16,))[0]) - 1
     # Pillow's mode I has 32 bits. PNG and PPM have no such images: it holds the 16 bits of their grey images.
     return 65535 if image.mode == "I" and image.format in ("PNG", "PPM") else None
+
+
+def _tags(image: Any) -> Mapping[int, Any]:
+    """Return the tags of a TIFF file."""
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+    return tags
 
 
 def _scaled(image: Any, white: int) -> Any:

@@ -18,7 +18,7 @@ from fbnetv3.hub.notes import note
 from fbnetv3.hub.registry import RegisteredWeights, Registry, read_registry
 from fbnetv3.model import build_model
 from fbnetv3.transforms import IMAGENET_MEAN, IMAGENET_STD, Transforms
-from fbnetv3.weight_file import IMAGENET, UNKNOWN, WeightFile, described, read_tensors
+from fbnetv3.weight_file import IMAGENET, UNKNOWN, WeightFile, check_finite, described, read_tensors
 
 
 def create_model(
@@ -146,7 +146,11 @@ def fill(model: Any, file: WeightFile) -> None:
     """Load weights into a network of their architecture, which may have other classes or channels, or only some layers.
 
     A classifier of another size keeps fresh weights, and a warning says so. The stem's weights are adapted to the channels.
+
+    Raises:
+        InputError: the weights are not finite.
     """
+    check_finite(file.state, f"the weights of {file.arch.name}")
     target = model.state_dict()
     # A network with `features_only` or without classifier lacks some of the layers.
     state = {key: value for key, value in file.state.items() if key in target}

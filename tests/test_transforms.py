@@ -102,14 +102,31 @@ def test_grey_of_16_bits_is_scaled_and_not_cut_off(tmp_path):
     assert np.array(eight_bit(middle)).tolist() == [[128, 127]]
 
 
-def test_grey_of_12_bits_is_scaled(tmp_path):
-    # Two values of 12 bits in three bytes, 4095 and 0, with the tags of a TIFF file by hand.
-    tags = [(256, 4, 2), (257, 4, 1), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 8), (278, 4, 1), (279, 4, 3)]
-    content = b"II*\0" + struct.pack("<I", 12) + b"\xff\xf0\x00\0" + struct.pack("<H", len(tags))
+@pytest.mark.parametrize(
+    ("bits", "white", "content", "values", "grey"),
+    [
+        (12, 1, b"\xff\xf0\x00\0", [4095, 0], [255, 0]),  # two values in three bytes
+        (16, 1, b"\xff\xff\x01\x01", [65535, 257], [255, 1]),
+        (16, 0, b"\xff\xff\x01\x01", [65535, 257], [0, 254]),  # a file whose 0 is white
+    ],
+)
+def test_grey_of_tiff_files(tmp_path, bits, white, content, values, grey):
+    # Two pixels beside one another, with the tags of a TIFF file by hand.
+    tags = [
+        (256, 4, 2),
+        (257, 4, 1),
+        (258, 3, bits),
+        (259, 3, 1),
+        (262, 3, white),
+        (273, 4, 8),
+        (278, 4, 1),
+        (279, 4, 4),
+    ]
+    content = b"II*\0" + struct.pack("<I", 12) + content + struct.pack("<H", len(tags))
     content += b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags) + b"\0" * 4
     (tmp_path / "grey.tif").write_bytes(content)
-    assert np.array(Image.open(tmp_path / "grey.tif")).tolist() == [[4095, 0]]
-    assert np.array(open_upright(tmp_path / "grey.tif")).tolist() == [[255, 0]]
+    assert np.array(Image.open(tmp_path / "grey.tif")).tolist() == [values]
+    assert np.array(open_upright(tmp_path / "grey.tif")).tolist() == [grey]
 
 
 def test_turned_16_bit_grey_keeps_its_scale(tmp_path):

@@ -142,8 +142,8 @@ def export(
 
     from fbnetv3.inference.export import check_target, export_model
 
-    for file in check_target(path, format):  # before weights are downloaded
-        refuse_to_overwrite(file, overwrite)
+    for target in check_target(path, format):  # before weights are downloaded
+        refuse_to_overwrite(target, overwrite)
     file = weight_file(model, weights, pair, zoo)
     side = resolution or file.transforms.crop
     example = torch.randn(2, file.transforms.in_chans, side, side, generator=torch.Generator().manual_seed(0))

@@ -23,7 +23,7 @@ _REQUIRED_KEYS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "categories": {"id": _IDS, "name": (object,)},
     "annotations": {"id": _IDS, "image_id": _IDS, "category_id": _IDS, "bbox": (object,)},
 }
-_WORDS = {_IDS: "a number or a text", _NUMBER: "a number", (str,): "a text"}
+_WORDS: Mapping[tuple[type, ...], str] = {_IDS: "a number or a text", _NUMBER: "a number", (str,): "a text"}
 
 
 def read_annotations(path: Path, image_folder: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from fbnetv3.transforms import decode_image
 Record = dict[str, Any]  # as in `datasets`
 
 
-class ImageMapper(DatasetMapper):
+class ImageMapper(DatasetMapper):  # type: ignore[misc]  # detectron2 has no types
     """detectron2's mapper from a record to the input of a model, with this package's reader of images.
 
     detectron2's own reader makes 16-bit grey white, and shows the colours under transparent pixels.

@@ -214,3 +214,7 @@ def test_what_is_refused():
         InputError, match=r"^these are weights of tiny, which is another network than fbnetv3_a;[^\n]*$"
     ):
         faster_rcnn("fbnetv3_a", 2, weights=classifier())
+    damaged = classifier()
+    damaged.state["stem.conv.weight"][0] = float("nan")
+    with pytest.raises(InputError, match=r"the weights of tiny are not finite: (stem\.)?conv\.weight has NaN"):
+        faster_rcnn(ARCH, 2, weights=damaged)

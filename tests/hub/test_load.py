@@ -289,3 +289,13 @@ def test_a_slip_in_the_name_is_found_before_a_download(monkeypatch):
     monkeypatch.setattr("fbnetv3.hub.load.fetch", lambda *_arguments, **_words: pytest.fail("downloaded"))
     with pytest.raises(InputError, match="unknown model 'fbnetv3_z'"):
         load_weights("fbnetv3_z", "https://example.invalid/weights.pt")
+
+
+def test_weights_that_are_not_finite_are_not_loaded(tmp_path):
+    torch.save(
+        A | {"backbone.stages.xif0_0.conv.weight": A["backbone.stages.xif0_0.conv.weight"] / 0}, tmp_path / "a.pt"
+    )
+    with pytest.raises(
+        InputError, match=r"the weights of fbnetv3_a are not finite: stem\.conv\.weight has NaN or infinite"
+    ):
+        create_model("fbnetv3_a", weights=tmp_path / "a.pt")
