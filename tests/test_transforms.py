@@ -1,11 +1,15 @@
 """From an image to the input of a network, compared with torchvision."""
 
+import io
 import json
 import struct
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
@@ -226,3 +230,48 @@ def test_files_that_are_no_images(tmp_path):
         PLAIN.open(tmp_path / "absent.png")
     with pytest.raises(InputError, match="no image at"):
         open_upright(tmp_path / ("x" * 300))
+
+
+def files_of_all_formats():
+    """The content of small images in many formats and modes."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    kinds = [
+        *(("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
+        *(("TIFF", mode) for mode in ("L", "RGB", "CMYK", "I;16", "F")),
+        *(("JPEG", mode) for mode in ("L", "RGB", "CMYK")),
+        *(("GIF", "P"), ("WEBP", "RGBA"), ("BMP", "RGB"), ("PPM", "L"), ("TGA", "RGBA"), ("ICO", "RGBA")),
+    ]
+    found = []
+    for format, mode in kinds:
+        buffer = io.BytesIO()
+        Image.new(mode, (9, 7), 1 if mode in ("1", "L", "P", "I;16", "F") else None).save(buffer, format, exif=exif)
+        found.append(buffer.getvalue())
+    return found
+
+
+FILES = files_of_all_formats()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    file=st.sampled_from(FILES),
+    cut=st.integers(0, 400),
+    changes=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=6),
+)
+def test_no_content_of_a_file_gives_anything_but_an_image_or_one_line(tmp_path, file, cut, changes):
+    content = bytearray(file[:cut] if cut < 300 else file)
+    for place, value in changes:
+        if place < len(content):
+            content[place] = value
+    (tmp_path / "a.png").write_bytes(content)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata
+            assert PLAIN.open(tmp_path / "a.png").shape == (3, 24, 24)
+        return
+    except InputError as error:
+        message = str(error)
+    assert message.startswith(f"{tmp_path}/a.png")
+    assert "\n" not in message
+    assert len(message) < 500

@@ -2,8 +2,11 @@
 
 import copy
 import json
+import math
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fbnetv3 import InputError
 from fbnetv3.detection.annotations import read_annotations
@@ -146,3 +149,51 @@ def test_what_does_not_exist_is_named(tmp_path, images):
         check(tmp_path, GOOD, tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"none of the images of data.json is in "):
         check(tmp_path, GOOD, tmp_path)
+
+
+ODD = st.sampled_from(
+    [
+        None,
+        True,
+        0,
+        -1,
+        2,
+        0.5,
+        10**400,
+        1e308,
+        math.nan,
+        math.inf,
+        "",
+        "1",
+        "0" * 500,
+        [],
+        [1],
+        {},
+        {"id": 1},
+        [[1, 2]],
+    ]
+)
+KEYS = {
+    "images": ("id", "file_name", "width", "height"),
+    "categories": ("id", "name"),
+    "annotations": ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "keypoints", "ignore"),
+}
+PLACES = st.sampled_from([(name, key) for name, keys in KEYS.items() for key in keys])
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(PLACES, st.integers(0, 5), ODD | st.lists(ODD, max_size=4)), min_size=1, max_size=3))
+def test_no_value_gives_anything_but_annotations_or_one_line(tmp_path, images, changes):
+    content = copy.deepcopy(GOOD)
+    for (name, key), row, value in changes:
+        content[name][row % len(content[name])][key] = value
+    found, message = {"annotations": []}, ""
+    try:
+        found = check(tmp_path, content, images)
+    except InputError as error:
+        message = str(error)
+    assert "\n" not in message
+    assert len(message) < 500
+    for row in found["annotations"]:
+        assert all(isinstance(value, int | float) and abs(value) < math.inf for value in (*row["bbox"], row["area"]))
+        assert row["iscrowd"] in (0, 1)
