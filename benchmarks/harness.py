@@ -146,7 +146,8 @@ class Benchmark:
 
     def written_file(self, settings: Mapping[str, Any], write_to: Path | None, quick: bool) -> Path | None:
         """Return the file that `run` writes; None for a rehearsal, which has no result file by default."""
-        return write_to or (None if quick else self.result_file(settings))
+        path = write_to or (None if quick else self.result_file(settings))
+        return path and path.with_suffix(".json")
 
     def new_files(self, settings: Mapping[str, Any], write_to: Path | None, quick: bool) -> list[Path]:
         """Return the files that a run writes, except for those in the folder of the run, which it continues."""

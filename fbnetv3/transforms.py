@@ -208,7 +208,8 @@ def _white(image: Any) -> int | None:
     """Return the value of white in a grey image of more than 8 bits; None for any other image."""
     if image.mode.startswith("I;16"):
         # Pillow gives the values of TIFF files with 12 bits unscaled.
-        return 2 ** int(_tags(image).get(258, (16,))[0]) - 1
+        bits = int(_tags(image).get(258, (16,))[0])
+        return (1 << bits) - 1
     # Pillow's mode I has 32 bits. PNG and PPM have no such images: it holds the 16 bits of their grey images.
     return 65535 if image.mode == "I" and image.format in ("PNG", "PPM") else None
 

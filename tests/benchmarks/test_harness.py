@@ -111,6 +111,21 @@ def test_a_rehearsal_overwrites_no_measured_numbers(tmp_path, monkeypatch):
     assert BENCHMARK.result_file({}) == RESULTS / "harness_test.json"
 
 
+def test_the_files_that_a_run_writes_are_known_before(tmp_path):
+    target = dataclasses.replace(BENCHMARK, file=lambda _settings: tmp_path / "found.json", writes=("table",))
+    settings = target.settings({"name": "x"})
+    assert target.new_files(settings, None, quick=False) == [tmp_path / "found.json"]
+    assert target.new_files(settings, None, quick=True) == []
+    assert target.new_files(settings, tmp_path / "a.txt", quick=True) == [tmp_path / "a.json"]
+    more = settings | {"table": tmp_path / "t.csv"}
+    assert target.new_files(more, None, quick=False) == [tmp_path / "found.json", tmp_path / "t.csv"]
+    # What is in the folder of a run belongs to the run, which continues.
+    assert target.new_files(more | {"out": tmp_path}, None, quick=False) == []
+    assert target.new_files(more | {"out": tmp_path / "run"}, None, quick=True) == [tmp_path / "t.csv"]
+    target.run(write_to=tmp_path / "a.txt", name="x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
 def test_only_the_first_of_several_processes_writes(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     BENCHMARK.run(write_to=tmp_path / "found.json", name="x")

@@ -4,7 +4,9 @@ import json
 import runpy
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fbnetv3.cli import main
 from fbnetv3.weight_file import WeightFile
@@ -87,6 +89,17 @@ def test_a_network_of_grey_images_and_one_of_four_channels(predict):
     assert (code, rows) == (2, [])
     assert len(errors) == 1
     assert "an image has 1 or 3 channels, but the network takes 4; give the network tensors instead" in errors[0]
+
+
+def test_the_advice_about_images_works(predict, images):
+    numbers = np.asarray(Image.open(images / "float01.tif"))
+    Image.fromarray((255 * numbers).round().astype(np.uint8)).save(images / "saved.png")  # as 8-bit grey
+    Image.new("1", (200, 200)).save(images / "smaller.png")
+    code, rows, errors = predict("saved.png", "smaller.png")
+    assert (code, len(rows), errors) == (0, 6, [])
+    assert [row["probability"] for row in rows[:3]] == [row["probability"] for row in predict("g8.png")[1]]
+    for name in ("saved.png", "smaller.png"):
+        (images / name).unlink()
 
 
 def test_both_formats_of_weights_give_the_same(predict):
