@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fbnetv3.errors import InputError, available, check_keys
+from fbnetv3.errors import InputError, available, check_keys, quote
 
 SCHEMA = 1
+LARGEST = 100_000  # of every size, so that a file of a few lines does not ask for a network without end
+MOST_BLOCKS = 10_000
+LONGEST_NAME = 1_000
 BLOCKS = ("conv", "ir", "pool")
 ACTIVATIONS = ("hswish", "relu")
 SE_SOURCES = ("input", "expanded")
@@ -51,14 +54,16 @@ class Block:
             if value is None and name == "pad":
                 continue
             # `type(...) is int` also refuses True, which YAML and JSON have and isinstance counts as an int.
-            if type(value) is not int or value < low:
-                raise InputError(f"block row: {name} is {value!r}; allowed: whole numbers from {low}")
+            if type(value) is not int or not low <= value <= LARGEST:
+                raise InputError(
+                    f"block row: {name} is {quote(value)}; allowed: whole numbers from {low} to {LARGEST:,}"
+                )
         for name in ("se", "dw_norm_act"):
             if type(getattr(self, name)) is not bool:
-                raise InputError(f"block row: {name} is {getattr(self, name)!r}; allowed: true, false")
+                raise InputError(f"block row: {name} is {quote(getattr(self, name))}; allowed: true, false")
         for name, allowed in (("block", BLOCKS), ("act", ACTIVATIONS), ("se_from", SE_SOURCES)):
             if getattr(self, name) not in allowed:
-                raise InputError(f"block row: {name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
+                raise InputError(f"block row: {name} is {quote(getattr(self, name))}; allowed: {', '.join(allowed)}")
         # With an even kernel, a padding of k // 2 would change the size of the map.
         if self.k % 2 == 0:
             raise InputError(f"block row: k is {self.k}; allowed: odd kernels")
@@ -84,10 +89,11 @@ class Arch:
     head: Block | None
 
     def __post_init__(self) -> None:
-        if type(self.name) is not str or not self.name:
-            raise InputError(f"arch: name is {self.name!r}; allowed: a non-empty text")
-        if type(self.resolution) is not int or self.resolution < 1:
-            raise InputError(f"arch {self.name}: resolution is {self.resolution!r}; allowed: whole numbers from 1")
+        if type(self.name) is not str or not 1 <= len(self.name) <= LONGEST_NAME:
+            raise InputError(f"arch: name is {quote(self.name)}; allowed: a text of 1 to {LONGEST_NAME} characters")
+        if type(self.resolution) is not int or not 1 <= self.resolution <= LARGEST:
+            given = quote(self.resolution)
+            raise InputError(f"arch {self.name}: resolution is {given}; allowed: whole numbers from 1 to {LARGEST:,}")
         if self.stem.block != "conv":
             raise InputError(f"arch {self.name}: the stem is a {self.stem.block!r} row; allowed: conv")
         if self.head is not None and self.head.block != "pool":
@@ -97,6 +103,8 @@ class Arch:
         for row in self.rows:
             if row.block == "pool":
                 raise InputError(f"arch {self.name}: a pool row in a stage; allowed there: conv, ir")
+        if (blocks := sum(row.n for row in self.rows)) > MOST_BLOCKS:
+            raise InputError(f"arch {self.name}: {blocks:,} blocks; allowed: at most {MOST_BLOCKS:,}")
 
     @property
     def rows(self) -> tuple[Block, ...]:
@@ -129,8 +137,8 @@ class Arch:
         if not isinstance(data, Mapping):
             raise InputError(f"{where}: expected a mapping, got {type(data).__name__}")
         schema = data.get("schema", SCHEMA)  # may be missing: people write architectures by hand
-        if schema != SCHEMA:
-            raise InputError(f"{where}: schema is {schema!r}; this version reads {SCHEMA}: update fbnetv3")
+        if type(schema) is not int or schema != SCHEMA:
+            raise InputError(f"{where}: schema is {quote(schema)}; this version reads {SCHEMA}: update fbnetv3")
         fields = check_keys({key: value for key, value in data.items() if key != "schema"}, cls, where)
         if not isinstance(fields["stages"], list | tuple) or not all(
             isinstance(s, list | tuple) for s in fields["stages"]
@@ -141,7 +149,11 @@ class Arch:
             for i, stage in enumerate(fields["stages"])
         )
         head = None if fields["head"] is None else _row(fields["head"], f"{where}: head")
-        return cls(fields["name"], fields["resolution"], _row(fields["stem"], f"{where}: stem"), stages, head)
+        stem = _row(fields["stem"], f"{where}: stem")
+        try:
+            return cls(fields["name"], fields["resolution"], stem, stages, head)
+        except InputError as error:  # the architecture does not know where it is written
+            raise InputError(f"{where}: {str(error).removeprefix('arch ')}") from None
 
 
 def _row_dict(row: Block) -> dict[str, Any]:
@@ -316,5 +328,5 @@ def find_arch(name: str) -> Arch:
     known |= {variant.name: variant for variant in map(same_padding, known.values())} | TABLE5
     arch = known.get(name.lower()) if isinstance(name, str) else None
     if arch is None:
-        raise InputError(f"unknown model {name!r}; {available(name, known, command='fbnetv3 models')}")
+        raise InputError(f"unknown model {quote(name)}; {available(name, known, command='fbnetv3 models')}")
     return arch

@@ -21,7 +21,7 @@ def quote(value: Any, most: int = QUOTED) -> str:
     """Return `repr(value)` for a message, cut to `most` characters.
 
     Only as much of the value is turned into text as is shown: a value from a file of a few lines may be endless (YAML's
-    aliases) or have millions of digits.
+    aliases) or have millions of digits. Kinds of dicts, lists and tuples are written as these.
     """
     text = ""
     for piece in _pieces(value, most):
@@ -33,13 +33,13 @@ def quote(value: Any, most: int = QUOTED) -> str:
 
 def _pieces(value: Any, most: int) -> Iterator[str]:
     """Yield `repr(value)` in pieces. Texts and whole numbers that are too long anyway are cut here already."""
-    if type(value) in (list, tuple):
-        yield "[" if type(value) is list else "("
+    if isinstance(value, list | tuple):
+        yield "[" if isinstance(value, list) else "("
         for i, element in enumerate(value):
             yield ", " if i else ""
             yield from _pieces(element, most)
-        yield "]" if type(value) is list else ",)" if len(value) == 1 else ")"
-    elif type(value) is dict:
+        yield "]" if isinstance(value, list) else ",)" if len(value) == 1 else ")"
+    elif isinstance(value, dict):
         yield "{"
         for i, (key, element) in enumerate(value.items()):
             yield ", " if i else ""

@@ -5,12 +5,14 @@ A file is written under a temporary name, flushed to disk and then renamed, whic
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import io
 import logging
 import os
 import pickle
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,6 +166,17 @@ def save_torch(path: str | Path, content: Any) -> None:
     write_atomically(path, buffer.getvalue())
 
 
+def _plain_arguments() -> contextlib.AbstractContextManager[None]:
+    """Let `torch.load` accept `argparse.Namespace`, in which timm keeps the arguments of a training. It runs no code."""
+    allow = getattr(torch.serialization, "safe_globals", None)  # torch 2.5
+    return allow([argparse.Namespace]) if allow else contextlib.nullcontext()
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) in _PICKLES
+
+
 _PICKLES = (b"PK", *(bytes((0x80, protocol)) for protocol in range(2, 6)))  # torch's zip archive, and plain pickles
 
 
@@ -179,20 +192,21 @@ def load_torch(path: str | Path, what: str, keys: tuple[str, ...] = (), *, trust
         InputError: the file is missing or damaged, holds more than tensors and plain data, or lacks one of the `keys`.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"no {what} at {path}: no such file; give the path of one that fbnetv3 wrote")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=not trust)
+        # An open file: of a path, torch takes the suffix for the format.
+        with path.open("rb") as file, _plain_arguments():
+            content = torch.load(file, map_location="cpu", weights_only=not trust)
     except Exception as error:  # the unpickler raises anything, depending on the damage
-        if isinstance(error, pickle.UnpicklingError) and path.read_bytes()[:2] in _PICKLES:
+        if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
+            found = re.search(r"GLOBAL ([\w.]+)", str(error))
             raise InputError(
-                f"{path} holds more than tensors and plain data, or is damaged. It was not loaded, because a pickle can run "
-                "code. If you trust its origin, convert it on a machine that has nothing to lose: "
-                f"fbnetv3 weights convert {path} OUT.safetensors --model NAME --trust-pickle"
+                f"{path} holds more than tensors and plain data{f' ({found[1]})' if found else ''}, or is damaged. It was not "
+                "loaded, because a pickle can run code. If it has weights and you trust its origin, convert it on a machine "
+                f"that has nothing to lose: fbnetv3 weights convert {path} OUT.safetensors --model NAME --trust-pickle"
             ) from error
-        raise InputError(
-            f"{path} is no {what} or is damaged ({type(error).__name__}); give a file that fbnetv3 wrote"
-        ) from error
+        raise InputError(f"{path} is no {what} or is damaged ({type(error).__name__}); give a complete file") from error
     if keys and (not isinstance(content, dict) or any(key not in content for key in keys)):
         raise InputError(f"{path} is no {what}: it needs the entries {', '.join(keys)}; give a file that fbnetv3 wrote")
     return content

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fbnetv3.errors import InputError, check_keys
+from fbnetv3.errors import InputError, check_keys, quote
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INTERPOLATIONS = ("bilinear", "bicubic")
 LONGEST = 100  # an image is resized as a whole if its sides differ by no more than this factor
+LARGEST_SIDE = 16_384  # pixels; a square image has a gigabyte then
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,20 @@ class Transforms:
 
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise InputError(f"transforms: {name} is {getattr(self, name)!r}; allowed: whole numbers from 1")
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= LARGEST_SIDE:
+                raise InputError(
+                    f"transforms: {name} is {quote(value)}; allowed: whole numbers from 1 to {LARGEST_SIDE:,}"
+                )
         for name in ("mean", "std"):
             values = getattr(self, name)
-            if not isinstance(values, tuple) or not values or not all(isinstance(v, int | float) for v in values):
-                raise InputError(f"transforms: {name} is {values!r}; allowed: one number for every channel")
+            if not isinstance(values, tuple) or not values or not all(map(_is_number, values)):
+                raise InputError(f"transforms: {name} is {quote(values)}; allowed: one number for every channel")
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
-            raise InputError(f"transforms: std is {self.std}; allowed: as many positive numbers as mean has")
+            raise InputError(f"transforms: std is {quote(self.std)}; allowed: as many positive numbers as mean has")
         if self.interpolation not in INTERPOLATIONS:
             raise InputError(
-                f"transforms: interpolation is {self.interpolation!r}; allowed: {', '.join(INTERPOLATIONS)}"
+                f"transforms: interpolation is {quote(self.interpolation)}; allowed: {', '.join(INTERPOLATIONS)}"
             )
 
     @classmethod
@@ -59,7 +63,10 @@ class Transforms:
         fields = check_keys(data, cls, where)  # the values are checked in __post_init__
         # JSON has no tuples, so they come back as lists.
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        return cls(**values)
+        try:
+            return cls(**values)
+        except InputError as error:  # the transforms do not know where they are written
+            raise InputError(f"{where}: {str(error).removeprefix('transforms: ')}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -108,6 +115,11 @@ class Transforms:
             InputError: there is no such file, or it is not a readable image.
         """
         return self(open_upright(path))
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a number that pixels can be computed with: not NaN, infinite, huge or True."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
 
 
 def open_upright(path: str | Path, mode: str | None = None) -> Any:

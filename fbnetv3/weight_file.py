@@ -1,23 +1,26 @@
 """Weight files that describe themselves: they hold the network, the class names and the preprocessing with the weights.
 
-The suffix chooses one of two formats. `.safetensors` needs the safetensors package and has the description as JSON in its
-header. `.pt` and `.pth` are plain data and tensors in torch's format. No code of a file runs.
+There are two formats. `.safetensors` needs the safetensors package and has the description as JSON in its header. `.pt` and
+`.pth` are plain data and tensors in torch's format. The suffix chooses the format of a file that is written. Of a file that is
+read the content tells it: other programs have other suffixes. No code of a file runs.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fbnetv3.arch import Arch
-from fbnetv3.errors import InputError
-from fbnetv3.files import load_torch, save_torch, write_atomically
+from fbnetv3.errors import InputError, quote
+from fbnetv3.files import is_file, load_torch, save_torch, write_atomically
 from fbnetv3.model import FBNetV3, build_model
+from fbnetv3.schema import parse_json
 from fbnetv3.transforms import Transforms
 
 SCHEMA = 2
@@ -25,7 +28,10 @@ SUFFIXES = (".safetensors", ".pt", ".pth")
 IMAGENET = "imagenet1k"  # written instead of the names of its 1000 classes
 UNKNOWN = "unknown"  # in `derived_from`: the origin of the weights was not given
 _KEY = "fbnetv3"  # key of the description in the header of a .safetensors file
+LONGEST_KEY = 120  # of a state dict, in messages
 _ENTRIES = ("schema", "arch", "classes", "transforms", "derived_from")
+_ENTRIES_1 = ("arch", "classes", "in_chans", "mean", "std")  # of the description in schema 1
+MOST_CHANNELS = 1_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +39,9 @@ class WeightFile:
     """Weights under this package's names, and everything that using them takes.
 
     Attributes:
-        classes: names of the classes, or `imagenet1k` for the 1000 classes of ImageNet.
+        classes: names of the classes, or `imagenet1k` for the 1000 classes of ImageNet. There are none if the weights have no
+            classifier.
+        state: of the network, or of one without classifier, or of one with `features_only`.
         derived_from: the registered weights (`model:source`) that these were trained from. Their licences apply here too.
     """
 
@@ -42,6 +50,11 @@ class WeightFile:
     transforms: Transforms
     state: Mapping[str, Tensor]
     derived_from: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes of the weights; 0 if they have no classifier."""
+        return len(self.state["classifier.weight"]) if "classifier.weight" in self.state else 0
 
     @classmethod
     def from_model(cls, model: nn.Module, classes: tuple[str, ...] | str, transforms: Transforms) -> WeightFile:
@@ -63,16 +76,17 @@ class WeightFile:
             InputError: the weights do not fit the architecture, or are not finite.
         """
         count = 1000 if isinstance(self.classes, str) else len(self.classes)  # a text means ImageNet
+        with torch.device("meta"):  # the description of a damaged file may ask for more memory than there is
+            expected = build_model(self.arch, count, self.transforms.in_chans).state_dict()
+        check_state(self.state, expected, self.arch.name)
         model = build_model(self.arch, count, self.transforms.in_chans)
-        check_state(self.state, model.state_dict(), self.arch.name)
-        check_finite(self.state, f"the weights of {self.arch.name}")
         model.load_state_dict(dict(self.state))  # cannot fail any more: the check above explains differences better
         model.derived_from = self.derived_from
         return model.eval()
 
 
 def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str) -> None:
-    """Check that a state dict has exactly the keys and shapes of `expected`.
+    """Check that a state dict has exactly the keys and shapes of `expected`, and finite numbers.
 
     Args:
         name: the network, for the message.
@@ -80,19 +94,47 @@ def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], nam
     Raises:
         InputError: it has not. The message names the first differences.
     """
-    shapes = [
-        f"{key} is {list(state[key].shape)}, not {list(value.shape)}"
-        for key, value in expected.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    for what, keys in (
-        ("missing", [key for key in expected if key not in state]),
-        ("unexpected", [key for key in state if key not in expected]),
-        ("of another shape", shapes),
-    ):
-        if keys:
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise InputError(f"not a state dict of {name}: {len(keys)} entries {what}: {', '.join(keys[:3])}{more}")
+    _refuse(name, "whose key is no text", [quote(key) for key in state if not isinstance(key, str)])
+    _refuse(name, "missing", [key for key in expected if key not in state])
+    _refuse(name, "unexpected", [key for key in state if key not in expected])
+    pairs = {key: (state[key], value) for key, value in expected.items()}
+    shapes = {key: (list(value.shape), list(like.shape)) for key, (value, like) in pairs.items()}
+    _refuse(
+        name,
+        "of another shape",
+        [f"{key} is {has}, not {needs}" for key, (has, needs) in shapes.items() if has != needs],
+    )
+    # Torch would cast them without a word: of complex numbers the real part, of whole numbers any value.
+    kinds = [f"{key} is {_kind(value)}" for key, (value, like) in pairs.items() if not _fits(value, like)]
+    _refuse(name, "of another type", kinds)
+    check_finite(state, f"the weights of {name}")
+
+
+def _refuse(name: str, what: str, keys: Sequence[str]) -> None:
+    """Raise `InputError` if there are such keys."""
+    if keys:
+        raise InputError(f"not a state dict of {name}: {len(keys)} entries {what}: {listed(keys)}")
+
+
+def listed(keys: Sequence[str]) -> str:
+    """Return the first names of a list, and how many more there are."""
+    shown = ", ".join(key if len(key) <= LONGEST_KEY else f"{key[:LONGEST_KEY]}..." for key in keys[:3])
+    return f"{shown} and {len(keys) - 3} more" if len(keys) > 3 else shown
+
+
+def _fits(value: Tensor, expected: Tensor) -> bool:
+    """Return whether copying `value` into a tensor of a network keeps its numbers, but for their precision."""
+    plain = value.layout == torch.strided and not value.is_quantized and not value.is_complex() and not value.is_meta
+    return plain and (value.is_floating_point() or not expected.is_floating_point())
+
+
+def _is_finite(value: Tensor) -> bool:
+    return bool((value.float() if value.element_size() == 1 else value).isfinite().all())  # float8 has no isfinite
+
+
+def _kind(value: Tensor) -> str:
+    layout = "" if value.layout == torch.strided else f" ({str(value.layout).removeprefix('torch.')})"
+    return f"{str(value.dtype).removeprefix('torch.')}{layout}{' without values' if value.is_meta else ''}"
 
 
 def check_finite(state: Mapping[str, Tensor], what: str) -> None:
@@ -105,7 +147,7 @@ def check_finite(state: Mapping[str, Tensor], what: str) -> None:
         InputError: one is infinite or NaN. The message names the first tensor.
     """
     for key, value in state.items():
-        if not value.isfinite().all():
+        if not _is_finite(value):
             raise InputError(
                 f"{what} are not finite: {key} has NaN or infinite numbers, as after a training that diverged; give other "
                 "weights"
@@ -140,34 +182,44 @@ def write_tensors(path: str | Path, state: Mapping[str, Tensor], header: Mapping
     write_atomically(path, save(tensors, {_KEY: json.dumps(header)} if header else None))
 
 
-def read_tensors(path: str | Path, trust_pickle: bool = False) -> tuple[Any, dict[str, Any] | None]:
-    """Return the content of a file of weights, and its description if this package wrote the file.
+def read_tensors(path: str | Path, trust_pickle: bool = False) -> tuple[Any, Any]:
+    """Return the content of a file of weights, and its description if this package wrote the file, or None.
 
     Args:
         trust_pickle: load any pickle; its code runs.
 
     Raises:
-        InputError: the file is missing or damaged, has an unknown suffix, or is a pickle of more than tensors and plain
-            data.
+        InputError: the file is missing or damaged, or is a pickle of more than tensors and plain data.
     """
     path = Path(path)
-    if check_suffix(path) != ".safetensors":
+    if not is_file(path):
+        raise InputError(f"no weight file at {path}: no such file; give the path of one")
+    if not _is_safetensors(path):
         content = load_torch(path, "weight file", trust=trust_pickle)
         # Files of other programs have a state dict, or something that contains one.
         if isinstance(content, dict) and {"schema", "arch", "state_dict"} <= content.keys():
             return content["state_dict"], {key: value for key, value in content.items() if key != "state_dict"}
         return content, None
     safe_open = _safetensors().safe_open
-    if not path.is_file():
-        raise InputError(f"no weight file at {path}: no such file")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             # `keys` is needed: the file is no mapping and cannot be iterated.
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return state, json.loads(metadata[_KEY]) if _KEY in metadata else None
-    except Exception as error:  # safetensors has its own error class; OSError and JSON errors are possible too
-        raise InputError(f"{path} is no weight file or is damaged ({type(error).__name__}: {error})") from error
+    except Exception as error:  # safetensors has its own error class; OSError is possible too
+        raise InputError(
+            f"{path} is no weight file or is damaged ({type(error).__name__}: {str(error)[:200]})"
+        ) from error
+    return state, parse_json(metadata[_KEY], f"{path}: the description is damaged") if _KEY in metadata else None
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Return whether a file begins as safetensors does: the size of the header in 8 bytes, and the header, which is JSON."""
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[4:] == b"\0\0\0\0{"  # no header has more than 4 gigabytes
+    except OSError:  # whoever reads the file says so
+        return False
 
 
 def read_weight_file(path: str | Path) -> WeightFile:
@@ -183,7 +235,7 @@ def read_weight_file(path: str | Path) -> WeightFile:
     return described(state, header, path)
 
 
-def described(state: Mapping[str, Tensor], header: Mapping[str, Any], path: str | Path) -> WeightFile:
+def described(state: Any, header: Any, path: str | Path) -> WeightFile:
     """Return the weight file for what `read_tensors` returned.
 
     Args:
@@ -192,33 +244,42 @@ def described(state: Mapping[str, Tensor], header: Mapping[str, Any], path: str 
     Raises:
         InputError: the description is incomplete, or has a schema that this version does not read.
     """
-    if header.get("schema") == 1:
-        header = _from_schema_1(header)
-    if header.get("schema") != SCHEMA:
-        raise InputError(
-            f"{path}: schema is {header.get('schema')!r}; this version reads 1 and {SCHEMA}: update fbnetv3"
-        )
-    for key in _ENTRIES:
+    schema = header.get("schema") if isinstance(header, dict) else header
+    if type(schema) is not int or schema not in (1, SCHEMA):  # in a .pt file anything may be a tensor
+        raise InputError(f"{path}: schema is {quote(schema)}; this version reads 1 and {SCHEMA}: update fbnetv3")
+    for key in _ENTRIES if schema == SCHEMA else _ENTRIES_1:
         if key not in header:
             raise InputError(f"{path} is no weight file: it lacks {key!r}; give a file that fbnetv3 wrote")
-    classes = header["classes"]
-    if classes != IMAGENET and not isinstance(classes, list):
-        raise InputError(f"{path}: classes is {classes!r}; allowed: a list of names, or {IMAGENET}")
+    if schema == 1:
+        header = _from_schema_1(header, path)
+    classes, origins = header["classes"], header["derived_from"]
+    if not (_are_texts(classes) or (isinstance(classes, str) and classes == IMAGENET)):
+        raise InputError(f"{path}: classes is {quote(classes)}; allowed: a list of names, or {IMAGENET}")
+    if not _are_texts(origins):
+        raise InputError(f"{path}: derived_from is {quote(origins)}; allowed: a list of names of weights")
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path}: state_dict is {quote(type(state).__name__)}; allowed: a mapping of names to tensors")
     return WeightFile(
         Arch.from_dict(header["arch"], f"{path}: arch"),
         classes if isinstance(classes, str) else tuple(classes),
         Transforms.from_dict(header["transforms"], f"{path}: transforms"),
         state,
-        tuple(header["derived_from"]),
+        tuple(origins),
     )
 
 
-def _from_schema_1(header: Mapping[str, Any]) -> dict[str, Any]:
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _from_schema_1(header: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     """Translate a description of schema 1.
 
     It had one mean and one std for all channels, and no origin, because all weights had been trained from scratch.
     """
-    channels, side = header["in_chans"], header["arch"]["resolution"]
+    channels, side = header["in_chans"], Arch.from_dict(header["arch"], f"{path}: arch").resolution
+    if type(channels) is not int or not 1 <= channels <= MOST_CHANNELS:
+        raise InputError(f"{path}: in_chans is {quote(channels)}; allowed: whole numbers from 1 to {MOST_CHANNELS}")
     transforms = {"resize": side, "crop": side, "mean": [header["mean"]] * channels, "std": [header["std"]] * channels}
     return {
         "schema": SCHEMA,
@@ -230,7 +291,7 @@ def _from_schema_1(header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_suffix(path: str | Path) -> str:
-    """Return the suffix of a weight file.
+    """Return the suffix of a weight file that will be written.
 
     Raises:
         InputError: it is not the suffix of a weight file.

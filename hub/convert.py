@@ -17,13 +17,10 @@ from torch import Tensor
 
 from fbnetv3.arch import Arch, find_arch, same_padding
 from fbnetv3.errors import InputError
-from fbnetv3.model import build_model
-from fbnetv3.weight_file import check_state
+from fbnetv3.hub.state_dict import checked, unwrap
 
-# Averaged weights come first: they are what a training evaluates and publishes.
-_CHECKPOINT_KEYS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model")
 # Names of the released code: `xif2_0` is block 0 of its stage 2, which is our stage 1. Its stage 0 is the stem.
-_RELEASED_BLOCK = re.compile(r"backbone\.stages\.xif(\d+)_(\d+)\.(.+)")
+_RELEASED_BLOCK = re.compile(r"backbone\.stages\.xif(\d{1,3})_(\d{1,3})\.(.+)")
 _RELEASED_PARTS = {
     "pw": "expand",
     "dw": "depthwise",
@@ -32,7 +29,7 @@ _RELEASED_PARTS = {
     "se.se.1": "se.expand",
 }
 # Names of timm: blocks with an expansion have other names than depthwise separable ones.
-_TIMM_BLOCK = re.compile(r"blocks\.(\d+)\.(\d+)\.(.+)")
+_TIMM_BLOCK = re.compile(r"blocks\.(\d{1,3})\.(\d{1,3})\.(.+)")
 _TIMM_IR = {
     "conv_pw": "expand.conv",
     "bn1": "expand.bn",
@@ -45,31 +42,6 @@ _TIMM_IR = {
 }
 _TIMM_SEPARABLE = {"conv_dw": "depthwise.conv", "bn1": "depthwise.bn", "conv_pw": "project.conv", "bn2": "project.bn"}
 _TIMM_ENDS = {"conv_stem": "stem.conv", "bn1": "stem.bn", "conv_head": "head.conv", "classifier": "classifier"}
-
-
-def unwrap(checkpoint: Any) -> dict[str, Tensor]:
-    """Return the state dict inside a checkpoint, the averaged weights if there are some, without the prefix `module.`.
-
-    A checkpoint is a plain state dict, or has one under `state_dict_ema` (timm), `model_ema` (mobile-vision, torchvision),
-    `ema`, `state_dict` or `model`. The first of these that is not empty is taken.
-
-    Raises:
-        InputError: neither a checkpoint nor a state dict.
-    """
-    for key in _CHECKPOINT_KEYS:
-        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping) and checkpoint[key]:
-            return unwrap(checkpoint[key])
-    if not isinstance(checkpoint, Mapping) or not checkpoint:
-        raise InputError(f"expected a state dict, got {type(checkpoint).__name__}; give a mapping of names to tensors")
-    for key, value in checkpoint.items():
-        if not isinstance(value, Tensor):
-            raise InputError(
-                f"expected a state dict, but {key!r} is {type(value).__name__}, not a tensor; give a mapping of names to "
-                "tensors"
-            )
-    state = {str(key).removeprefix("module."): value for key, value in checkpoint.items()}
-    state.pop("n_averaged", None)  # a counter in the state dict of torch's AveragedModel
-    return state
 
 
 def is_released(checkpoint: Any) -> bool:
@@ -92,7 +64,7 @@ def convert(checkpoint: Any, model: str | Arch) -> tuple[dict[str, Tensor], Arch
         state = {_from_released(key, arch): value for key, value in state.items()}
     elif "conv_stem.weight" in state:
         arch, state = same_padding(arch), _from_timm(state, arch)
-    return _checked(state, arch), arch
+    return checked(_flat_classifier(state), arch), arch
 
 
 def convert_mobile_cv(state_dict: Mapping[str, Any], name: str | Arch) -> dict[str, Tensor]:
@@ -118,9 +90,13 @@ def convert_to_timm(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]
         raise InputError(
             f"timm has no network that equals {name}; allowed: fbnetv3_b_same_padding, fbnetv3_d, fbnetv3_g"
         )
-    ours = _checked(dict(state), arch)
+    ours = checked(_flat_classifier(dict(state)), arch)
+    if "head.conv.weight" not in ours:
+        raise InputError(
+            f"the weights of {arch.name} end before the head, which timm's network has; give complete weights"
+        )
     with torch.device("meta"):  # only the keys are needed, no memory
-        keys = timm.create_model(variant, num_classes=len(ours["classifier.weight"])).state_dict()
+        keys = timm.create_model(variant, num_classes=len(ours.get("classifier.weight", ()))).state_dict()
     mean, bias = ours["stem.bn.running_mean"], ours["stem.conv.bias"]
     # The norm computes x + bias - mean, so without the bias it needs the mean minus the bias.
     ours["stem.bn.running_mean"] = mean - bias
@@ -156,25 +132,16 @@ def timm_names(keys: Iterable[str], arch: Arch) -> dict[str, str]:
 def _from_timm(state: Mapping[str, Tensor], arch: Arch) -> dict[str, Tensor]:
     """Return timm's weights under our names, with a stem bias of zero."""
     renamed = {ours: state[key] for key, ours in timm_names(state, arch).items()}
-    renamed["stem.conv.bias"] = torch.zeros_like(state["conv_stem.weight"][:, 0, 0, 0])
+    weight = state["conv_stem.weight"]
+    dtype = weight.dtype if weight.is_floating_point() else None
+    renamed["stem.conv.bias"] = torch.zeros(weight.shape[:1], dtype=dtype)
     return renamed
 
 
-def _checked(state: dict[str, Tensor], arch: Arch) -> dict[str, Tensor]:
-    """Return `state` in the order of the network's keys, after a check that keys and shapes are the network's.
-
-    Raises:
-        InputError: they are not. The number of classes and of input channels may be any.
-    """
-    weight, stem = state.get("classifier.weight"), state.get("stem.conv.weight")
-    if weight is not None and weight.dim() == 4:  # a 1x1 convolution in the released code
-        state["classifier.weight"] = weight = weight.flatten(1)
-    if weight is None or stem is None or weight.dim() != 2 or stem.dim() != 4:
-        raise InputError(f"not a state dict of {arch.name}: it has no usable stem and classifier weights")
-    with torch.device("meta"):  # only the shapes are needed, no memory
-        expected = build_model(arch, num_classes=len(weight), in_chans=stem.shape[1]).state_dict()
-    check_state(state, expected, arch.name)
-    return {key: state[key] for key in expected}
+def _flat_classifier(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict in which the classifier is a matrix: it is a 1x1 convolution in the released code."""
+    weight = state.get("classifier.weight")
+    return state if weight is None or weight.dim() != 4 else state | {"classifier.weight": weight.flatten(1)}
 
 
 def _from_released(key: str, arch: Arch) -> str:

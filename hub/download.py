@@ -10,17 +10,19 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import re
 import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import torch
 
-from fbnetv3.errors import InputError
-from fbnetv3.files import make_folder, write_atomically
+from fbnetv3.errors import InputError, quote
+from fbnetv3.files import is_file, make_folder, write_atomically
+from fbnetv3.schema import read_text
 
 TIMEOUT = 30.0  # seconds without a byte, not for the whole download
 _CHUNK = 1 << 20
@@ -31,12 +33,26 @@ def cache_path(url: str, label: str = "weights") -> Path:
 
     The path of a `file:` URL is that file itself, which is not copied.
     """
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.scheme == "file":
         return Path(urllib.request.url2pathname(parts.path))
+    # A label comes from a registry, which anybody may have written: with a slash it would lead out of the folder.
+    label = re.sub(r"[^\w.-]", "_", label)
     # Two URLs may end in the same file name, so the name contains a hash of the whole URL.
     name = f"{label}-{hashlib.sha256(url.encode()).hexdigest()[:8]}{Path(parts.path).suffix or '.pth'}"
     return Path(torch.hub.get_dir()) / "checkpoints" / name
+
+
+def is_downloaded(url: str) -> bool:
+    """Return whether the file of a URL or path is a copy in the cache, which the user may delete."""
+    return "://" in url and _split(url).scheme != "file"
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:  # such as a bracket that is not closed
+        raise InputError(f"{quote(url)} is no URL ({error}); give another one, or a path") from None
 
 
 def fetch(url: str, path: Path, sha256: str | None = None, progress: bool = True) -> Path:
@@ -49,11 +65,15 @@ def fetch(url: str, path: Path, sha256: str | None = None, progress: bool = True
     Raises:
         InputError: the file cannot be downloaded completely, or is not the expected one. A failed download leaves no file.
     """
-    if urlsplit(url).scheme == "file":
-        if not path.is_file():
-            raise InputError(f"no weight file at {path}: no such file")
-        if sha256 is not None:
-            _check(file_hash(path), path, sha256, f"{path} was damaged or replaced")
+    if _split(url).scheme == "file":
+        if not is_file(path):
+            raise InputError(f"no weight file at {path}: no such file; give another URL, or a path")
+        # A file that is used where it is was not made here: it gets no record, and nobody is told to delete it.
+        if sha256 is not None and not (digest := file_hash(path)).startswith(sha256):
+            raise InputError(
+                f"sha256 is {digest}, but published: {sha256}: {path} was damaged or replaced; get the file again from its "
+                "origin"
+            )
         return path
     if not path.exists():
         _download(url, path, sha256, progress)
@@ -77,16 +97,20 @@ def check_hash(path: Path, sha256: str | None = None) -> str:
 def file_hash(path: Path) -> str:
     """Return the sha256 of a file as hexadecimal digits."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; give a file that can be read") from None
     return digest.hexdigest()
 
 
 def recorded_hash(path: Path) -> str | None:
     """Return the sha256 that was recorded at the first use of a file, or None if the file was never used."""
     record = _record_path(path)
-    return record.read_text().split()[0] if record.is_file() and record.read_text().strip() else None
+    words = read_text(record, "record of a hash", _CHUNK).split() if record.is_file() else []
+    return words[0] if words else None
 
 
 def _record_path(path: Path) -> Path:
@@ -99,7 +123,7 @@ def _check(digest: str, path: Path, published: str | None, reason: str) -> None:
         if expected is not None and not digest.startswith(expected):
             # A server may replace a file on purpose. Then the user decides, and deletes the record too.
             hint = "" if origin == "published" else f" (and {_record_path(path)}, if you trust the new file)"
-            raise InputError(f"sha256 is {digest}, but {origin}: {expected}: {reason}{hint}")
+            raise InputError(f"sha256 is {digest}, but {origin}: {expected[:64]}: {reason}{hint}")
 
 
 def _download(url: str, path: Path, sha256: str | None, progress: bool) -> None:

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from fbnetv3.arch import ARCHS, Arch, find_arch
 from fbnetv3.errors import InputError, available
 from fbnetv3.hub.convert import convert, is_released
-from fbnetv3.hub.download import cache_path, fetch
+from fbnetv3.hub.download import cache_path, fetch, is_downloaded
 from fbnetv3.hub.notes import note
 from fbnetv3.hub.registry import RegisteredWeights, Registry, read_registry
+from fbnetv3.hub.state_dict import checked, unwrap
 from fbnetv3.model import build_model
 from fbnetv3.transforms import IMAGENET_MEAN, IMAGENET_STD, Transforms
-from fbnetv3.weight_file import IMAGENET, UNKNOWN, WeightFile, check_finite, described, read_tensors
+from fbnetv3.weight_file import IMAGENET, UNKNOWN, WeightFile, described, read_tensors
 
 
 def create_model(
@@ -56,15 +57,25 @@ def create_model(
     if not pretrained and weights is None:
         file, arch, classes, channels = None, _find_arch(name, registry), 1000, 3
     else:
+        _check_arguments(_find_arch(name, registry), num_classes, in_chans, kwargs)  # before a download of minutes
         # The file decides what is built: its architecture may be a variant of the one that the name means.
         file = load_weights(name, weights, registry, progress)
-        arch, classes, channels = file.arch, len(file.state["classifier.weight"]), file.transforms.in_chans
+        arch, classes, channels = file.arch, file.num_classes, file.transforms.in_chans
     num_classes = classes if num_classes is None else num_classes
     in_chans = channels if in_chans is None else in_chans
     model: nn.Module = build_model(arch, num_classes, in_chans, **kwargs)
     if file is not None:
         fill(model, file)
     return model
+
+
+def _check_arguments(arch: Arch, num_classes: int | None, in_chans: int | None, kwargs: dict[str, Any]) -> None:
+    """Raise the error that building a network with these arguments would raise."""
+    classes, channels = 1000 if num_classes is None else num_classes, 3 if in_chans is None else in_chans
+    if num_classes is None and not kwargs.get("global_pool", "avg"):
+        classes = 0  # such a network has no classifier, and the weights may have none either
+    with torch.device("meta"):  # takes no memory and no random numbers
+        build_model(arch, classes, channels, **kwargs)
 
 
 def load_weights(
@@ -126,20 +137,35 @@ def _read(path: Path, arch: Arch | None, registry: Registry, origin: str, trust_
                     f"{path} contains the weights of {file.arch.name}, another network than {arch.name}; "
                     "give the weights of that network, or name the other model"
                 )
+            _check_described(file, path)
         elif arch is None:
             raise InputError(f"{path} does not say which network it is for; name the model too")
         else:
+            content = unwrap(content)
             state, built = convert(content, arch)
             classes, transforms = _default_classes(state), _default_transforms(built, state, registry)
             file = WeightFile(built, classes, transforms, state, _guess_origins(content, arch, registry))
     except InputError as error:
         message = str(error) if str(path) in str(error) else f"{path}: {error}"
-        # The file in the cache may be what a server sent in place of the weights, such as an error page.
-        hint = f"; {origin} served it: delete it and its .sha256 to download it again" if "://" in origin else ""
+        # The file in the cache may be what a server sent in place of the weights, such as an error page. A file of the user
+        # is not ours to delete.
+        hint = f"; {origin} served it: delete it and its .sha256 to download it again" if is_downloaded(origin) else ""
         raise InputError(message + hint) from None
     if arch not in (None, file.arch):
         _note_variant(str(path), file.arch, arch.name)
     return file
+
+
+def _check_described(file: WeightFile, path: Path) -> None:
+    """Raise `InputError` unless the weights of a file are those of the network that it describes."""
+    state = checked(file.state, file.arch)
+    classes = 1000 if isinstance(file.classes, str) else len(file.classes)
+    for what, has, needs in (
+        ("classes", file.num_classes, classes),
+        ("channels", state["stem.conv.weight"].shape[1], file.transforms.in_chans),
+    ):
+        if has != needs:
+            raise InputError(f"{path}: the weights have {has} {what}, the description has {needs}; give another file")
 
 
 def fill(model: Any, file: WeightFile) -> None:
@@ -148,10 +174,15 @@ def fill(model: Any, file: WeightFile) -> None:
     A classifier of another size keeps fresh weights, and a warning says so. The stem's weights are adapted to the channels.
 
     Raises:
-        InputError: the weights are not finite.
+        InputError: the network has layers besides the classifier that the weights lack.
     """
-    check_finite(file.state, f"the weights of {file.arch.name}")
     target = model.state_dict()
+    lacking = [key for key in target if key not in file.state and not key.startswith("classifier.")]
+    if lacking:
+        raise InputError(
+            f"the weights end before {lacking[0]}: they were saved with features_only; give features_only=True, and "
+            "out_indices of their maps if these are not all"
+        )
     # A network with `features_only` or without classifier lacks some of the layers.
     state = {key: value for key, value in file.state.items() if key in target}
     stem = "stem.conv.weight"
@@ -160,8 +191,10 @@ def fill(model: Any, file: WeightFile) -> None:
     # Only the classifier can have another shape here: the architecture is the same, and the stem was adapted.
     other_shape = [key for key, value in state.items() if value.shape != target[key].shape]
     if other_shape:
-        given, built = (tensors["classifier.weight"].shape[0] for tensors in (file.state, target))
+        given, built = file.num_classes, len(target["classifier.weight"])
         note(f"the classifier of the weights has {given} classes, not {built}: the classifier keeps fresh weights")
+    elif "classifier.weight" in target and not file.num_classes:
+        note("the weights have no classifier: the classifier keeps fresh weights")
     model.load_state_dict({**target, **{key: value for key, value in state.items() if key not in other_shape}})
     model.derived_from = file.derived_from
 
@@ -192,6 +225,11 @@ def fetch_registered(row: RegisteredWeights, progress: bool = True) -> Path:
 
 def _load_registered(row: RegisteredWeights, registry: Registry, progress: bool) -> WeightFile:
     file = _read(fetch_registered(row, progress), row.arch, registry, row.url)
+    needed = 1000 if isinstance(row.classes, str) else len(row.classes)
+    if needed not in (0, file.num_classes):  # a row without classes does not say how many there are
+        raise InputError(
+            f"{row.url} serves weights for {file.num_classes} classes, not for {needed}; give another source"
+        )
     if file.arch != row.arch:
         raise InputError(
             f"{row.url} serves weights of {file.arch.name}, not of {row.arch.name}; give another source, or a path"
@@ -233,7 +271,7 @@ def _find_arch(name: str, registry: Registry) -> Arch:
 
 def _default_classes(state: Mapping[str, Tensor]) -> tuple[str, ...] | str:
     """Return class names for a file without them: ImageNet's if there are 1000, otherwise numbers."""
-    count = len(state["classifier.weight"])
+    count = len(state.get("classifier.weight", ()))
     return IMAGENET if count == 1000 else tuple(map(str, range(count)))
 
 

@@ -7,15 +7,18 @@ costs, recipe and classes. The values that all rows of a source share are writte
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fbnetv3.arch import Arch, find_arch
-from fbnetv3.errors import InputError, available, check_keys
-from fbnetv3.hub.download import cache_path
+from fbnetv3.errors import SHORT_LIST, InputError, available, check_keys, quote
+from fbnetv3.files import is_file
+from fbnetv3.hub.download import cache_path, is_downloaded
+from fbnetv3.schema import load_json
 from fbnetv3.transforms import Transforms
 
 SCHEMA = 1
@@ -117,14 +120,20 @@ def read_registry(folder: str | Path | None = None) -> Registry:
     data = read_json(path)
     # A newer schema may mean other things by the same keys, so it is not guessed at.
     if data.get("schema") != SCHEMA:
-        raise InputError(f"{path}: schema is {data.get('schema')!r}; this version reads {SCHEMA}: update fbnetv3")
+        raise InputError(f"{path}: schema is {quote(data.get('schema'))}; this version reads {SCHEMA}: update fbnetv3")
     rows = []
-    for row in data["weights"]:
+    for i, row in enumerate(data["weights"]):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}: weights[{i}] is {quote(row)}; allowed: a mapping")
         source = row.get("source")
-        if source not in data["sources"]:
-            raise InputError(f"{path}: source {source!r} is not among the sources: {', '.join(data['sources'])}")
+        if not isinstance(source, str) or source not in data["sources"]:
+            known = ", ".join(list(data["sources"])[:SHORT_LIST])
+            raise InputError(f"{path}: source {quote(source)} is not among the sources: {known}")
+        shared = data["sources"][source]
+        if not isinstance(shared, dict):
+            raise InputError(f"{path}: sources: {source} is {quote(shared)}; allowed: a mapping")
         # What a row says itself wins over what its source says for all rows.
-        rows.append(_row({**data["sources"][source], **row}, path))
+        rows.append(_row({**shared, **row}, path))
     return Registry(tuple(rows))
 
 
@@ -134,30 +143,87 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, or a damaged one.
     """
-    try:
-        data = json.loads(path.read_text())
-        if isinstance(data, dict) and isinstance(data.get("sources"), dict) and isinstance(data.get("weights"), list):
-            return data
-    except OSError as error:
-        raise InputError(f"no registry at {path}: {error.strerror}; give the folder of a zoo") from None
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}; restore the file, or give the folder of another zoo") from None
+    if not is_file(path):
+        raise InputError(f"no registry at {path}: no such file; give the folder of a zoo")
+    data = load_json(path, "registry of a zoo")
+    if isinstance(data, dict) and isinstance(data.get("sources"), dict) and isinstance(data.get("weights"), list):
+        return data
     raise InputError(f"{path} is no registry: it needs `sources` and `weights`")
 
 
 def _row(data: Mapping[str, Any], path: Path) -> RegisteredWeights:
     """Return the row that a mapping of the file `path` describes, strictly read."""
-    where = f"{path}: {data.get('model')}:{data.get('source')}"
+    where = f"{path}: {str(data.get('model'))[:80]}:{data.get('source')}"
     # In the file the preprocessing is five keys of the row, so that sources can share some of them.
     preprocessing = {key: data[key] for key in ("resize", "crop", "mean", "std", "interpolation") if key in data}
-    arch, url = data.get("arch"), str(data.get("url"))
-    fields: dict[str, Any] = {
-        **{key: value for key, value in data.items() if key not in preprocessing},
-        "transforms": Transforms.from_dict(preprocessing, where),
-        "arch": Arch.from_dict(arch, where) if isinstance(arch, Mapping) else find_arch(str(arch)),
-        "url": url if "://" in url else (path.parent.resolve() / url).as_uri(),
-        "classes": data["classes"] if isinstance(data.get("classes"), str) else tuple(data.get("classes", ())),
-        "metrics": tuple(Metric(**check_keys(m, Metric, where)) for m in data.get("metrics", ())),
-        "derived_from": tuple(data.get("derived_from", ())),
-    }
-    return RegisteredWeights(**check_keys(fields, RegisteredWeights, where))
+    fields: dict[str, Any] = {"classes": [], "metrics": []}  # may be missing
+    fields |= {key: value for key, value in data.items() if key not in preprocessing}
+    fields["transforms"] = Transforms.from_dict(preprocessing, where)
+    check_keys(fields, RegisteredWeights, where)
+    for key, allowed in _ALLOWED.items():
+        if key in fields and not allowed.fits(fields[key]):
+            raise InputError(f"{where}: {key} is {quote(fields[key])}; allowed: {allowed.text}")
+    arch = data["arch"]
+    fields["arch"] = Arch.from_dict(arch, where) if isinstance(arch, Mapping) else find_arch(arch)
+    fields["url"] = _location(data["url"], path.parent, where)
+    fields["metrics"] = tuple(_metric(metric, where) for metric in fields["metrics"])
+    # JSON has lists only.
+    fields |= {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
+    return RegisteredWeights(**fields)
+
+
+def _metric(data: Any, where: str) -> Metric:
+    fields = check_keys(data, Metric, f"{where}: metrics")
+    for key, allowed in _METRIC.items():
+        if not allowed.fits(fields[key]):
+            raise InputError(f"{where}: metrics: {key} is {quote(fields[key])}; allowed: {allowed.text}")
+    return Metric(**fields)
+
+
+def _location(url: str, folder: Path, where: str) -> str:
+    """Return a URL as it is, or that of a file in the folder of the registry.
+
+    A registry that somebody else wrote must not lead to other files of this machine.
+    """
+    if is_downloaded(url):
+        return url
+    folder = folder.resolve()
+    path = cache_path(url) if "://" in url else folder / url
+    if "\0" in url or not Path(os.path.normpath(path)).is_relative_to(folder):
+        raise InputError(f"{where}: url is {quote(url)}; allowed: a URL on the web, or a file in {folder}")
+    return path.as_uri()
+
+
+class _Allowed(NamedTuple):
+    """What the value of a key may be."""
+
+    text: str
+    fits: Callable[[Any], bool]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+_TEXT = _Allowed("a text", lambda value: isinstance(value, str))
+_NUMBER = _Allowed("a number from 0", _is_number)
+_TEXTS = _Allowed("a list of texts", _are_texts)
+_METRIC = {"name": _TEXT, "value": _NUMBER, "origin": _TEXT}
+_ALLOWED = {
+    **dict.fromkeys(("model", "source", "url", "licence", "recipe", "about", "verified"), _TEXT),
+    "arch": _Allowed("a name or a mapping", lambda value: isinstance(value, str | dict)),
+    "noncommercial": _Allowed("true, false", lambda value: isinstance(value, bool)),
+    "flops_m": _NUMBER,
+    "params_m": _NUMBER,
+    "classes": _Allowed("a list of names, or imagenet1k", lambda value: value == "imagenet1k" or _are_texts(value)),
+    "metrics": _Allowed("a list", lambda value: isinstance(value, list)),
+    "derived_from": _TEXTS,
+    "sha256": _Allowed(
+        "hexadecimal digits, or null",
+        lambda value: value is None or (isinstance(value, str) and re.fullmatch(r"[0-9a-f]{1,64}", value) is not None),
+    ),
+}

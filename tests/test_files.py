@@ -1,5 +1,6 @@
 """Files are complete or not there at all, and reading them runs no code."""
 
+import argparse
 import errno
 import fcntl
 import pickle
@@ -81,6 +82,22 @@ def test_loading_runs_no_code(tmp_path, capsys):
     assert capsys.readouterr().out == ""
     load_torch(tmp_path / "evil.pt", "checkpoint", trust=True)
     assert capsys.readouterr().out == "evil\n"
+
+
+def test_arguments_of_a_training_are_plain_data(tmp_path):
+    torch.save({"args": argparse.Namespace(lr=0.1), "w": torch.zeros(1)}, tmp_path / "last.pth.tar")
+    assert load_torch(tmp_path / "last.pth.tar", "checkpoint")["args"].lr == 0.1
+    torch.save({"args": argparse.Namespace(lr=Evil())}, tmp_path / "evil.pt")
+    torch.save({"where": tmp_path}, tmp_path / "path.pt")
+    for name, found in (("evil.pt", r"print"), ("path.pt", r"pathlib\.\w*Path")):
+        with pytest.raises(InputError, match=rf"{name} holds more than tensors and plain data \(.*{found}\)"):
+            load_torch(tmp_path / name, "checkpoint")
+
+
+def test_the_suffix_does_not_matter(tmp_path):
+    for name in ("a.safetensors", "a", "a.pth.tar"):
+        save_torch(tmp_path / name, {"w": torch.ones(1)})
+        assert load_torch(tmp_path / name, "checkpoint") == {"w": torch.ones(1)}
 
 
 def test_other_files_are_refused(tmp_path):

@@ -104,6 +104,32 @@ def test_schema_1_is_read():
         ({"transforms": None}, "net.pt: transforms: expected a mapping"),
         ({"arch": {"name": "x"}}, "net.pt: arch: missing key 'resolution'"),
         ({"derived_from": ...}, "is no weight file: it lacks 'derived_from'"),
+        ({"derived_from": 5}, "net.pt: derived_from is 5; allowed: a list of names of weights"),
+        ({"derived_from": [5]}, r"net.pt: derived_from is \[5\]; allowed: a list of names of weights"),
+        ({"schema": 1}, "net.pt is no weight file: it lacks 'in_chans'"),
+        ({"schema": "2"}, "net.pt: schema is '2'; this version reads 1 and 2"),
+        ({"schema": torch.zeros(2)}, r"net.pt: schema is tensor\(\[0., 0.\]\); this version reads 1 and 2"),
+        (
+            {"schema": 1, "in_chans": 10**12, "mean": 0.5, "std": 0.5},
+            "in_chans is 1000000000000; allowed: whole numbers",
+        ),
+        ({"schema": 1, "in_chans": 1, "mean": "x", "std": 0.5}, r"net.pt: transforms.*: mean is \('x',\)"),
+        ({"classes": [1, 2, 3]}, r"classes is \[1, 2, 3\]; allowed: a list of names"),
+        ({"classes": torch.zeros(3)}, r"classes is tensor\(.*; allowed: a list of names"),
+        ({"classes": ["x" * 10**6, 1]}, r"classes is \['x{70,}\.\.\.; allowed"),
+        ({"state_dict": 5}, "state_dict is 'int'; allowed: a mapping of names to tensors"),
+        ({"state_dict": {"a": 5}}, "state_dict is 'dict'; allowed: a mapping of names to tensors"),
+        (
+            {"transforms": TRANSFORMS.to_dict() | {"crop": 1e9}},
+            r"crop is 1000000000\.0; allowed: whole numbers from 1 to",
+        ),
+        (
+            {"transforms": TRANSFORMS.to_dict() | {"crop": 10**9}},
+            "crop is 1000000000; allowed: whole numbers from 1 to",
+        ),
+        ({"transforms": TRANSFORMS.to_dict() | {"std": [float("nan")]}}, r"std is \(nan,\); allowed: one number"),
+        ({"arch": TINY.to_dict() | {"schema": [1]}}, r"net.pt: arch: schema is \[1\]; this version reads 1"),
+        ({"arch": TINY.to_dict() | {"resolution": 10**9}}, "resolution is 1000000000; allowed: whole numbers from 1"),
     ],
 )
 def test_a_description_with_mistakes(tmp_path, model, change, message):
@@ -128,6 +154,12 @@ def test_differences_of_state_dicts_are_named(model):
         check_state(state | {"extra": torch.zeros(1)}, state, "tiny")
     with pytest.raises(InputError, match=r"1 entries of another shape: classifier\.bias is \[4\], not \[3\]"):
         check_state(state | {"classifier.bias": torch.zeros(4)}, state, "tiny")
+    with pytest.raises(InputError, match=r"1 entries of another type: classifier\.bias is complex64"):
+        check_state(state | {"classifier.bias": torch.zeros(3, dtype=torch.complex64)}, state, "tiny")
+    with pytest.raises(InputError, match=r"are not finite: classifier\.bias"):
+        check_state(state | {"classifier.bias": torch.tensor([0, float("nan"), 0])}, state, "tiny")
+    with pytest.raises(InputError, match="1 entries whose key is no text: 5"):
+        check_state(state | {5: torch.zeros(3)}, state, "tiny")
     with pytest.raises(InputError, match=f"{len(state)} entries missing: .* and {len(state) - 3} more"):
         check_state({}, state, "tiny")
     file = WeightFile.from_model(model, CLASSES, TRANSFORMS)
@@ -152,9 +184,36 @@ def test_files_that_are_no_weights(tmp_path):
     pytest.importorskip("safetensors")
     with pytest.raises(InputError, match=r"no weight file at .*absent.safetensors"):
         read_tensors(tmp_path / "absent.safetensors")
+    header = json.dumps({"__metadata__": {"fbnetv3": "{"}}).encode()
+    (tmp_path / "described.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(InputError, match=r"described.safetensors: the description is damaged: Expecting property name"):
+        read_tensors(tmp_path / "described.safetensors")
     (tmp_path / "damaged.safetensors").write_text(json.dumps({}))
     with pytest.raises(InputError, match=r"damaged.safetensors is no weight file or is damaged"):
         read_tensors(tmp_path / "damaged.safetensors")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_the_content_tells_the_format(tmp_path, model, suffix):
+    pytest.importorskip("safetensors")
+    write_weight_file(tmp_path / f"net{suffix}", WeightFile.from_model(model, CLASSES, TRANSFORMS))
+    for name in ("model_best.pth.tar", "net", "net.safetensors.pt", "net.pt.safetensors"):
+        (tmp_path / f"net{suffix}").replace(tmp_path / name)
+        assert read_weight_file(tmp_path / name).classes == CLASSES
+        (tmp_path / name).replace(tmp_path / f"net{suffix}")
+
+
+def test_a_small_file_does_not_ask_for_much_memory(model):
+    large = dataclasses.replace(TINY, stem=dataclasses.replace(TINY.stem, c=100_000, k=99_999))
+    file = dataclasses.replace(WeightFile.from_model(model, CLASSES, TRANSFORMS), arch=large)
+    with pytest.raises(InputError, match=r"entries of another shape: stem\.conv\.weight is"):
+        file.build()
+
+
+def test_weights_without_classifier():
+    file = WeightFile.from_model(build_model(TINY, 0, 1), (), TRANSFORMS)
+    assert file.num_classes == 0
+    assert file.build().num_classes == 0
 
 
 def test_safetensors_is_named_where_it_is_missing(tmp_path, model, monkeypatch):

@@ -54,7 +54,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check that weights are complete, have not changed since their first use, and fit their network."""
-    from fbnetv3.hub.download import check_hash, file_hash
+    from fbnetv3.hub.download import file_hash
     from fbnetv3.hub.load import load_weights
     from fbnetv3.hub.registry import read_registry
 
@@ -69,8 +69,8 @@ def verify(
         return row_of(path, file_hash(path), file)
 
     def of_registered(row: RegisteredWeights) -> list[Row]:
-        # The hash comes first: a file that has changed is not read.
-        return row_of(row.path, check_hash(row.path, row.sha256), load_weights(row.model, row.source, registry))
+        file = load_weights(row.model, row.source, registry)  # compares the hash first: a file that has changed is not read
+        return row_of(row.path, file_hash(row.path), file)
 
     known = [row for row in registry.rows if row.path.exists()]
     if not files and not known:

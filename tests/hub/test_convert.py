@@ -10,7 +10,7 @@ from fbnetv3 import InputError, build_model
 from fbnetv3.arch import ARCH_A0, ARCHS, find_arch
 from fbnetv3.errors import Note
 from fbnetv3.hub import convert_mobile_cv, convert_to_timm, create_model
-from fbnetv3.hub.convert import convert, is_released, unwrap
+from fbnetv3.hub.convert import convert, is_released
 from tests.places import SHARED
 from tests.whole.test_reference import HERE, reference_state
 
@@ -106,25 +106,6 @@ def test_timms_checkpoint_of_another_network_is_refused():
         convert(timm.create_model("fbnetv3_d").state_dict(), "fbnetv3_g")
     with pytest.raises(InputError, match="no usable stem"):
         convert(timm.create_model("resnet18").state_dict(), "fbnetv3_d")
-
-
-@pytest.mark.parametrize(
-    ("checkpoint", "value"),
-    [
-        ({"state_dict": {"w": 1}, "state_dict_ema": {"w": 2}, "arch": "x"}, 2),
-        ({"model": {"w": 1}, "model_ema": {"module.w": 2, "n_averaged": 5}, "optimizer": {}}, 2),
-        ({"model": {"w": 1}, "ema": None, "metrics": []}, 1),
-        ({"module.w": 1}, 1),
-    ],
-)
-def test_averaged_weights_are_preferred(checkpoint, value):
-    def tensors(data):
-        return {
-            k: torch.tensor(v) if isinstance(v, int) else tensors(v) if isinstance(v, dict) else v
-            for k, v in data.items()
-        }
-
-    assert unwrap(tensors(checkpoint)) == {"w": torch.tensor(value)}
 
 
 def state_of_shapes(keys):

@@ -1,6 +1,7 @@
 """The registry says the truth about every network it names."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from fbnetv3 import InputError, build_model, list_models
 from fbnetv3.arch import ARCHS, find_arch, same_padding
 from fbnetv3.classifier import class_names
 from fbnetv3.complexity import cost
-from fbnetv3.hub.registry import read_registry
+from fbnetv3.hub.registry import read_json, read_registry
 
 ROWS = read_registry().rows
 
@@ -81,7 +82,7 @@ def test_mistakes_name_what_there_is(tmp_path):
     with pytest.raises(InputError, match="no registry at"):
         read_registry(tmp_path)
     (tmp_path / "registry.json").write_text("{")
-    with pytest.raises(InputError, match=r"registry\.json is damaged: .*; restore the file"):
+    with pytest.raises(InputError, match=r"registry\.json is no registry of a zoo, or is damaged: "):
         read_registry(tmp_path)
 
 
@@ -96,6 +97,21 @@ def test_mistakes_name_what_there_is(tmp_path):
         (lambda d: d["weights"][0].update(arch="fbnetv3_z"), "unknown model 'fbnetv3_z'"),
         (lambda d: d["weights"][0].update(source="elsewhere"), "source 'elsewhere'"),
         (lambda d: d["weights"][0]["metrics"][0].pop("origin"), "missing key 'origin'"),
+        (lambda d: d["weights"][0]["metrics"][0].update(value="good"), "metrics: value is 'good'; allowed: a number"),
+        (lambda d: d["weights"][0].update(metrics=[5]), "metrics: expected a mapping, got int 5"),
+        (lambda d: d["weights"][0].update(metrics=5), "metrics is 5; allowed: a list"),
+        (lambda d: d.update(sources={"fb": 5, "timm_ra2": {}}), "sources: fb is 5; allowed: a mapping"),
+        (lambda d: d.update(weights=[5]), r"weights\[0\] is 5; allowed: a mapping"),
+        (lambda d: d["weights"][0].update(source=["fb"]), r"source \['fb'\] is not among the sources: fb, timm_ra2"),
+        (lambda d: d["weights"][0].update(model=5), "model is 5; allowed: a text"),
+        (lambda d: d["weights"][0].update(classes=5), "classes is 5; allowed: a list of names, or imagenet1k"),
+        (lambda d: d["weights"][0].update(classes=[1, 2]), r"classes is \[1, 2\]; allowed: a list of names"),
+        (lambda d: d["weights"][0].update(flops_m="many"), "flops_m is 'many'; allowed: a number from 0"),
+        (lambda d: d["weights"][0].update(noncommercial="no"), "noncommercial is 'no'; allowed: true, false"),
+        (lambda d: d["weights"][0].update(sha256="short"), "sha256 is 'short'; allowed: hexadecimal digits"),
+        (lambda d: d["weights"][0].update(derived_from="fb"), "derived_from is 'fb'; allowed: a list of texts"),
+        (lambda d: d["weights"][0].update(arch=5), "arch is 5; allowed: a name or a mapping"),
+        (lambda d: d["weights"][0].update(about="x" * 10**6, recipe=5), "recipe is 5"),
     ],
 )
 def test_a_damaged_registry_is_refused(tmp_path, change, words):
@@ -108,3 +124,47 @@ def test_a_damaged_registry_is_refused(tmp_path, change, words):
     (tmp_path / "registry.json").write_text(json.dumps(data))
     with pytest.raises(InputError, match=words):
         read_registry(tmp_path)
+
+
+def registry_with(folder, **changes):
+    """Write a registry of one row, that of the package's first weights with `changes`."""
+    from fbnetv3.hub import registry
+
+    data = read_json(Path(registry.__file__).parent / "registry.json")
+    data["weights"] = [data["weights"][0] | changes]
+    folder.mkdir(exist_ok=True)
+    (folder / "registry.json").write_text(json.dumps(data))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "FILE:///etc/passwd",
+        "file://host/etc/passwd",
+        "/etc/passwd",
+        "../secret.pt",
+        "a/../../secret.pt",
+        "file:///zoo/../etc/passwd",
+        "w\0.pt",
+    ],
+)
+def test_a_zoo_does_not_lead_out_of_its_folder(tmp_path, url):
+    zoo = registry_with(tmp_path / "zoo", url=url)
+    with pytest.raises(InputError, match=r"url is .*; allowed: a URL on the web, or a file in .*zoo$"):
+        read_registry(zoo)
+
+
+def test_files_of_a_zoo_are_in_its_folder(tmp_path):
+    zoo = tmp_path / "zoo"
+    for url in ("w.pt", "sub/w.pt", "sub/../w.pt", (zoo / "w.pt").as_uri()):
+        row = read_registry(registry_with(zoo, url=url)).rows[0]
+        assert row.path.resolve().parent.is_relative_to(zoo)
+    url = "https://example.org/w.pt"
+    assert read_registry(registry_with(zoo, url=url)).rows[0].url == url
+
+
+def test_the_name_of_a_model_does_not_lead_out_of_the_cache(tmp_path, cache):
+    row = read_registry(registry_with(tmp_path / "zoo", model="../../x", url="https://example.org/w.pt")).rows[0]
+    assert row.path.parent == cache
