@@ -12,10 +12,11 @@ One multiply-add counts as one FLOP. There are two conventions:
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from fbnetv3.arch import Arch
+from fbnetv3.arch import LARGEST, Arch
 from fbnetv3.errors import InputError, available
 
 CONVENTIONS = ("published", "fvcore")
@@ -127,14 +128,57 @@ class Part(NamedTuple):
     cost: Cost
 
 
+def runs(arch: Arch, resolution: int | None = None) -> bool:
+    """Return whether a network runs on square images of a side; None is the resolution of the architecture."""
+    side = arch.resolution if resolution is None else resolution
+    return side > 0 and min(_sides(arch, side)) > 0
+
+
+def smallest_resolution(arch: Arch) -> int | None:
+    """Return the side of the smallest square image that a network runs on, or None if no image is large enough.
+
+    Where a row pads by less than half its kernel, a map may shrink to nothing.
+    """
+    # Larger images have larger maps, so the answer can be bisected.
+    side = 1 + bisect.bisect_left(range(1, LARGEST + 1), True, key=lambda side: runs(arch, side))
+    return side if side <= LARGEST else None
+
+
+def check_resolution(arch: Arch, resolution: int | None = None) -> None:
+    """Check that a network runs on square images of a side; None is the resolution of the architecture.
+
+    Raises:
+        InputError: the images are too small. The message says which are large enough.
+    """
+    if not runs(arch, resolution):
+        side = arch.resolution if resolution is None else resolution
+        least = smallest_resolution(arch)
+        rule = "images of any size are too small" if least is None else f"give {least} or more pixels"
+        raise InputError(f"{arch.name} cannot run on images of {side} x {side}: its maps shrink to nothing; {rule}")
+
+
+def _sides(arch: Arch, side: int) -> Iterator[int]:
+    """Yield the side of every map of a network; 0 or less where it cannot run."""
+    side = conv_side(side, arch.stem.k, arch.stem.s, arch.stem.padding)
+    yield side
+    for row in arch.rows:
+        for i in range(row.n):
+            side = conv_side(side, row.k, row.s if i == 0 else 1, row.padding)
+            yield side
+
+
 def parts(arch: Arch, num_classes: int = 1000, in_chans: int = 3, resolution: int | None = None) -> Iterator[Part]:
     """Yield the modules of a network in order, with their costs on one square image.
 
     Args:
         resolution: side of the image in pixels; None for the resolution of the architecture.
+
+    Raises:
+        InputError: the network cannot run on images of this size.
     """
+    check_resolution(arch, resolution)
     stem = arch.stem
-    side = conv_side(resolution or arch.resolution, stem.k, stem.s, stem.padding)
+    side = conv_side(arch.resolution if resolution is None else resolution, stem.k, stem.s, stem.padding)
     # The modules in the order of the forward pass, each on the map that the one before puts out.
     yield Part("stem", stem.c, side, conv_norm(in_chans, stem.c, stem.k, side * side, bias=True))
     cin = stem.c
@@ -172,5 +216,8 @@ def cost(arch: Arch, num_classes: int = 1000, in_chans: int = 3, resolution: int
 
     Args:
         resolution: side of the image in pixels; None for the resolution of the architecture.
+
+    Raises:
+        InputError: the network cannot run on images of this size.
     """
     return sum((part.cost for part in parts(arch, num_classes, in_chans, resolution)), Cost())

@@ -15,13 +15,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fbnetv3.arch import Arch, Block
-from fbnetv3.complexity import cost, round_width
+from fbnetv3.complexity import cost, round_width, runs
 from fbnetv3.errors import InputError
 
 RULE = (1.2, 1.1, 1.15)  # depth, width and resolution of EfficientNet, all raised to the same power
 STEP = 0.01  # distance of the coefficients that are tried
 ROUGHLY = (
     1.4  # largest factor between FLOPs and depth x width^2 x resolution^2, which stem, head and rounding do not follow
+)
+FINE = 10  # up to this factor of FLOPs all steps are tried; beyond it the steps grow, so that the tries do not
+FARTHEST = (
+    100  # largest factor between the FLOPs of a network and of its scalings; EfficientNet-B7 has 95 times those of B0
 )
 SIDE = 8  # resolutions are multiples of it
 
@@ -91,24 +95,34 @@ def coefficients(
         keep_resolution: do not scale the resolution, for data with images of one size.
 
     Raises:
-        InputError: a target or tolerance out of range, or no architecture is close enough; the message names the nearest.
+        InputError: a target or tolerance out of range, a target that is out of reach, or no architecture is close enough; the
+            message names the nearest.
     """
     if not (0.0 < target < math.inf and 0.0 < tolerance < 1.0):
         raise InputError(
             f"target is {target:g}, tolerance {tolerance:g}; give FLOPs above 0 and a tolerance between 0 and 1"
         )
     ratio = target / cost(arch, num_classes, in_chans).flops(convention)
+    if ratio > FARTHEST:
+        most = FARTHEST * target / ratio
+        raise InputError(
+            f"target is {target:g}, {ratio:.2g} times the FLOPs of {arch.name}, which is out of reach; give at most {FARTHEST} "
+            f"times its FLOPs, {most:.4g}"
+        )
+    step = STEP * max(1.0, ratio / FINE)
     # FLOPs grow with depth, and with the squares of width and resolution: one factor alone could make up the whole ratio.
     low, high = min(ratio, 1.0), max(ratio, 1.0)
-    depths = _distinct(_steps(low, high), lambda depth: scale(arch, depth=depth).stages)
-    widths = _distinct(_steps(low**0.5, high**0.5), lambda width: scale(arch, width=width).stages)
-    resolutions = [1.0] if keep_resolution else _steps(low**0.5, high**0.5)
+    depths = _distinct(_steps(low, high, step), lambda depth: scale(arch, depth=depth).stages)
+    widths = _distinct(_steps(low**0.5, high**0.5, step), lambda width: scale(arch, width=width).stages)
+    resolutions = [1.0] if keep_resolution else _steps(low**0.5, high**0.5, step)
     sides = _distinct(resolutions, lambda resolution: scale(arch, resolution=resolution).resolution)
     found, nearest = [], (math.inf, 0)
     for depth, width, resolution in itertools.product(depths, widths, sides):
         if not 1 / ROUGHLY < depth * width**2 * resolution**2 / ratio < ROUGHLY:
             continue  # counting its FLOPs would be a waste: it cannot be within the tolerance
         scaled = scale(arch, depth, width, resolution)
+        if not runs(scaled):
+            continue
         flops = cost(scaled, num_classes, in_chans).flops(convention)
         off = abs(flops / target - 1.0)
         nearest = min(nearest, (off, flops))
@@ -130,11 +144,11 @@ def distance_to_rule(depth: float, width: float, resolution: float) -> float:
     return math.dist(logs, [power * b for b in line])
 
 
-def _steps(low: float, high: float) -> list[float]:
+def _steps(low: float, high: float, step: float) -> list[float]:
     """Return the coefficients from `low` to `high`; 1 is one of them."""
-    # Multiples of STEP counted from 1 and rounded, so that the same coefficient is always the same number.
-    first, last = math.floor((low - 1.0) / STEP), math.ceil((high - 1.0) / STEP)
-    return [round(1.0 + i * STEP, 4) for i in range(first, last + 1) if 1.0 + i * STEP > 0.0]
+    # Multiples of the step counted from 1 and rounded, so that the same coefficient is always the same number.
+    first, last = math.floor((low - 1.0) / step), math.ceil((high - 1.0) / step)
+    return [round(1.0 + i * step, 4) for i in range(first, last + 1) if 1.0 + i * step > 0.0]
 
 
 def _distinct(values: list[float], rounded: Callable[[float], object]) -> list[float]:

@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fbnetv3 import Arch, Block, InputError, build_model
-from fbnetv3.complexity import Cost, conv_side, cost, inverted_residual, parts, round_width
+from fbnetv3.arch import ARCHS, find_arch
+from fbnetv3.complexity import (
+    Cost,
+    check_resolution,
+    conv_side,
+    cost,
+    inverted_residual,
+    parts,
+    round_width,
+    runs,
+    smallest_resolution,
+)
 from tests.test_arch import TINY
 
 
@@ -114,3 +125,40 @@ def test_conventions_count_different_things():
     for call in (counted.flops, counted.params):
         with pytest.raises(InputError, match="convention 'mine'; available: published, fvcore"):
             call("mine")
+
+
+@pytest.mark.parametrize("name", ["fbnetv3_a", "fbnetv3_e", "fbnetv3_f"])
+def test_images_on_which_a_network_cannot_run(name):
+    arch, least = find_arch(name), smallest_resolution(find_arch(name))
+    assert least == {"fbnetv3_a": 49, "fbnetv3_e": 17, "fbnetv3_f": 33}[name]
+    model = build_model(arch).eval()
+    with torch.no_grad():
+        model(torch.zeros(1, 3, least, least))
+        with pytest.raises(RuntimeError):
+            model(torch.zeros(1, 3, least - 1, least - 1))
+    assert cost(arch, resolution=least).flops() > 0
+    for side in (0, -8, 1, least - 1):
+        with pytest.raises(
+            InputError, match=f"{name} cannot run on images of {side} x {side}: .*; give {least} or more"
+        ):
+            cost(arch, resolution=side)
+
+
+def test_most_networks_run_on_images_of_any_size():
+    assert smallest_resolution(ARCHS["fbnetv3_d"]) == smallest_resolution(TINY) == 1
+    assert cost(TINY, resolution=1).flops() > 0
+    check_resolution(TINY)
+
+
+def test_a_padding_does_not_bring_a_map_back():
+    # 4 pixels less 4 are none, from which a padding would make a map of 8 again.
+    arch = Arch("x", 8, Block("conv", 8, k=3, s=2), ((Block("ir", 8, k=5, pad=0), Block("ir", 8, k=3, pad=5)),), None)
+    assert not runs(arch)
+    with pytest.raises(InputError, match="give 9 or more pixels"):
+        cost(arch)
+
+
+def test_a_network_that_never_runs():
+    arch = Arch("x", 8, Block("conv", 8, k=3, s=100_000), ((Block("ir", 8, k=5, pad=0),),), None)
+    with pytest.raises(InputError, match="images of any size are too small"):
+        cost(arch)

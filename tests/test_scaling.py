@@ -6,7 +6,7 @@ import pytest
 
 from fbnetv3 import InputError
 from fbnetv3.arch import ARCH_A0, ARCHS, Arch, Block, same_padding
-from fbnetv3.complexity import cost
+from fbnetv3.complexity import cost, runs
 from fbnetv3.scaling import coefficients, distance_to_rule, scale
 
 B, E = ARCHS["fbnetv3_b"], ARCHS["fbnetv3_e"]
@@ -92,6 +92,32 @@ def test_the_rule_is_a_line():
 def test_a_coefficient_must_be_positive(change):
     with pytest.raises(InputError, match=f"{next(iter(change))} is .*; give a coefficient above 0"):
         scale(E, **change)
+
+
+def test_a_target_out_of_reach_is_answered_at_once():
+    with pytest.raises(
+        InputError, match=r"1\.3e\+21 times the FLOPs of fbnetv3_e, which is out of reach; give at most 100"
+    ):
+        coefficients(E, 1e30)
+    with pytest.raises(InputError, match="the nearest has"):
+        coefficients(E, 1.0)
+
+
+def test_far_targets_take_larger_steps():
+    arch = Arch("small", 32, Block("conv", 16, k=3, s=2), ((Block("ir", 16, k=3, n=2),),), None)
+    target = 95 * cost(arch).flops()
+    found = coefficients(arch, target, tolerance=0.05)
+    assert found
+    assert all(abs(cost(s.arch).flops() / target - 1) <= 0.05 for s in found)
+    assert {round((s.width - 1) / 0.095, 3) % 1 for s in found} == {0}
+
+
+def test_networks_that_cannot_run_are_no_scalings():
+    # Without padding every 5x5 row takes 4 pixels, so the smaller images leave nothing.
+    arch = Arch("thin", 40, Block("conv", 8, k=3, s=2), ((Block("ir", 8, k=5, n=4, pad=0),),), None)
+    found = coefficients(arch, cost(arch).flops() / 4, tolerance=0.2)
+    assert found
+    assert all(runs(s.arch) for s in found)
 
 
 def test_targets_that_cannot_be_met():

@@ -69,7 +69,9 @@ def verify(
         return row_of(path, file_hash(path), file)
 
     def of_registered(row: RegisteredWeights) -> list[Row]:
-        file = load_weights(row.model, row.source, registry)  # compares the hash first: a file that has changed is not read
+        file = load_weights(
+            row.model, row.source, registry
+        )  # compares the hash first: a file that has changed is not read
         return row_of(row.path, file_hash(row.path), file)
 
     known = [row for row in registry.rows if row.path.exists()]

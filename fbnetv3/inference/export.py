@@ -26,6 +26,7 @@ from fbnetv3.inference.runtimes import (
     executorch_file,
     onnxruntime_run,
     openvino_file,
+    outputs,
     relative_difference,
     require,
     torch_export_file,
@@ -70,6 +71,8 @@ class Exported:
 
 def export_model(model: nn.Module, example: Tensor, path: str | Path, format: str) -> Exported:
     """Write a copy of `model` in eval mode to `path`, after a check that the file gives the model's logits.
+
+    A network with `features_only` gives a list of maps instead. They are compared in the same way.
 
     The file accepts any batch size (ExecuTorch up to `EXECUTORCH_BATCH`, or a little more than a larger example). OpenVINO
     puts the weights into a second file next to `path`, which ends in .bin. After a failure the old files are still there,
@@ -129,7 +132,10 @@ def frozen_copy(model: nn.Module, example: Tensor) -> nn.Module:
 
 
 def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
-    """Return the network as the content of one ONNX file for any batch size, with input `images` and output `logits`."""
+    """Return the network as the content of one ONNX file for any batch size.
+
+    The input is `images`. The output is `logits`, or `map_0`, `map_1`, ... of a network with `features_only`.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter itself calls deprecated functions
         program = torch.onnx.export(
@@ -138,12 +144,18 @@ def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             input_names=["images"],
-            output_names=["logits"],
+            output_names=_output_names(model, example),
             verbose=False,
         )
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
     return content
+
+
+def _output_names(model: nn.Module, example: Tensor) -> list[str]:
+    with torch.no_grad():
+        found = model(example)
+    return ["logits"] if isinstance(found, Tensor) else [f"map_{i}" for i in range(len(found))]
 
 
 def openvino_model(model: nn.Module, example: Tensor) -> Any:
@@ -242,11 +254,11 @@ def _check(run: Run, network: nn.Module, example: Tensor, format: str) -> float:
     largest = 0.0
     for images in (example.contiguous(), torch.cat([example, example[:1].flip(3)])):
         with torch.no_grad():
-            found, expected = run(images), network(images)
+            found, expected = outputs(run(images)), outputs(network(images))
         if (difference := relative_difference(found, expected)) > TOLERANCE:
             raise InputError(
                 f"format {format!r}: logits of {len(images)} images differ from the network's by {difference:.1e} of the "
                 f"largest logit; allowed: {TOLERANCE:.0e}; nothing was written, try another format"
             )
-        largest = max(largest, float((found - expected).abs().max()))
+        largest = max(largest, *(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True)))
     return largest

@@ -1,4 +1,4 @@
-"""Exported networks as functions from float32 images [N, C, H, W], with any N, to logits.
+"""Exported networks as functions from float32 images [N, C, H, W], with any N, to logits or a list of feature maps.
 
 All compute in float32 with torch's number of threads. `pip install "fbnetv3[export]"` installs the runtimes. Each is imported
 when it is used.
@@ -21,7 +21,8 @@ from fbnetv3.errors import InputError
 # 1e-4 of it if their weights are badly conditioned.
 TOLERANCE = 1e-3
 
-Run = Callable[[Tensor], Tensor]
+Output = Tensor | list[Tensor]  # logits, or the maps of a network with `features_only`
+Run = Callable[[Tensor], Any]  # returns `Output`
 
 
 def require(modules: tuple[str, ...], what: str) -> None:
@@ -37,11 +38,20 @@ def require(modules: tuple[str, ...], what: str) -> None:
         raise InputError(f'{what} needs {", ".join(missing)}; run: pip install "fbnetv3[export]"')
 
 
-def relative_difference(found: Tensor, expected: Tensor) -> float:
-    """Return the largest absolute difference as a share of the largest expected magnitude.
+def outputs(output: Output) -> list[Tensor]:
+    """Return the outputs of a network as a list."""
+    return [output] if isinstance(output, Tensor) else list(output)
+
+
+def relative_difference(found: Output, expected: Output) -> float:
+    """Return the largest absolute difference as a share of the largest expected magnitude, of the worst of several outputs.
 
     It is infinite if the shapes differ or a value is not finite.
     """
+    if not (isinstance(found, Tensor) and isinstance(expected, Tensor)):
+        pairs = list(zip(outputs(found), outputs(expected), strict=False))
+        complete = len(outputs(found)) == len(outputs(expected))
+        return max(relative_difference(*pair) for pair in pairs) if complete else float("inf")
     if found.shape != expected.shape or not bool(found.isfinite().all()):
         return float("inf")
     difference = float((found - expected).abs().max())
@@ -58,8 +68,9 @@ def onnxruntime_run(content: bytes) -> Run:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
-    def run(images: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {name: images.detach().contiguous().numpy()})[0])
+    def run(images: Tensor) -> Output:
+        found = session.run(None, {name: images.detach().contiguous().numpy()})
+        return _one_or_all([torch.from_numpy(array) for array in found])
 
     return run
 
@@ -91,8 +102,8 @@ class OpenVINORun:
         }
         return openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Map images to logits."""
+    def __call__(self, images: Tensor) -> Output:
+        """Map images to logits or feature maps."""
         import openvino
 
         # Shared memory saves a copy of the input; `detach` and `contiguous` are what it requires.
@@ -102,7 +113,8 @@ class OpenVINORun:
                 self.free = self._request(self.model)
             request = self.fixed if tuple(images.shape) == self.shape else self.free
             # The output is OpenVINO's memory, which the next call overwrites: the copy must happen under the lock.
-            return torch.from_numpy(request.infer([data], share_inputs=True, share_outputs=True)[0].copy())
+            found = request.infer([data], share_inputs=True, share_outputs=True)
+            return _one_or_all([torch.from_numpy(found[i].copy()) for i in range(len(found))])
 
 
 def openvino_file(path: Path, example: Tensor) -> OpenVINORun:
@@ -125,8 +137,12 @@ def executorch_file(path: Path) -> Run:
     method = program.load_method("forward")
 
     # The method reads the program's memory, so the function keeps the program alive as a default argument.
-    def run(images: Tensor, program: Any = program) -> Tensor:
-        logits: Tensor = method.execute([images.detach().contiguous()])[0]
-        return logits.clone()
+    def run(images: Tensor, program: Any = program) -> Output:
+        return _one_or_all([output.clone() for output in method.execute([images.detach().contiguous()])])
 
     return run
+
+
+def _one_or_all(found: list[Tensor]) -> Output:
+    """Return the only output, or the list of several: what the network itself returns."""
+    return found[0] if len(found) == 1 else found

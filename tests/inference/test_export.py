@@ -7,10 +7,10 @@ import sys
 import pytest
 import torch
 
-from fbnetv3 import InputError
+from fbnetv3 import InputError, build_model
 from fbnetv3.inference import export
 from fbnetv3.inference.export import FORMATS, check_target, export_model
-from tests.inference.examples import images, logits, trained_like
+from tests.inference.examples import ARCH, images, logits, trained_like
 
 
 def names(folder):
@@ -44,6 +44,26 @@ def test_the_files_of_an_export_are_known_before(tmp_path):
         check_target(tmp_path / "a.pt2", "torch")
     pytest.importorskip("openvino")
     assert check_target(tmp_path / "a.xml", "openvino") == (tmp_path / "a.xml", tmp_path / "a.bin")
+
+
+SLOW = ("openvino", "executorch")  # to import and to write
+
+
+@pytest.mark.parametrize(
+    "format", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in FORMATS]
+)
+def test_feature_maps_are_exported_too(tmp_path, format):
+    for module in FORMATS[format].needs:
+        pytest.importorskip(module)
+    network = build_model(ARCH, features_only=True)
+    network.load_state_dict(trained_like().state_dict(), strict=False)
+    path = tmp_path / f"maps{FORMATS[format].suffix}"
+    assert export_model(network, images(1), path, format).difference < 1e-4
+    run = FORMATS[format].load(path, images(1))
+    for n in (1, 3):
+        found, expected = run(images(n)), logits(network, images(n))
+        assert [list(value.shape) for value in found] == [[n, 8, 16, 16], [n, 16, 7, 7]]
+        torch.testing.assert_close(list(found), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_an_onnx_file_is_one_file_of_folded_operators(tmp_path):
