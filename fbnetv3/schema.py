@@ -118,11 +118,16 @@ def read_text(path: Path, what: str, most: int = MOST_BYTES) -> str:
         InputError: the file is missing, is not text, or has more than `most` bytes.
     """
     try:
+        content = bytearray()
         with path.open("rb") as file:
-            content = file.read(most + 1)  # a device may have no end
-        if len(content) > most:
-            raise InputError(f"{path} is no {what}: it has more than {most:,} bytes; give another file")
+            # In pieces, because a device may have no end, and a large `most` would be taken from memory at once.
+            while piece := file.read(1 << 20):
+                content += piece
+                if len(content) > most:
+                    raise InputError(f"{path} is no {what}: it has more than {most:,} bytes; give another file")
         return content.decode("utf-8-sig")
+    except InputError:  # a ValueError too
+        raise
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is no {what}, or is damaged: {_short(error)}") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL

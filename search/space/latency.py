@@ -7,6 +7,7 @@ time depends on. The latency of an architecture is the sum of the median times o
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
@@ -26,6 +27,7 @@ from fbnetv3.search.space.space import Entry, Floats, IntMatrix, IntVector, Sear
 
 SCHEMA = 1
 KINDS = ("stem", "ir", "pool", "classifier")
+SIZES = (4, 2**14, 2**14, 16, 64, 8, 2, 2**11)  # more than the largest value of every field of a part
 
 
 class Part(NamedTuple):
@@ -43,7 +45,7 @@ class Part(NamedTuple):
     def code(self) -> Any:
         """Return a number that no other part has: the fields as digits, each with room for its largest value."""
         total = np.int64(0)
-        for value, size in zip(self, (4, 2**14, 2**14, 16, 64, 8, 2, 2**11), strict=True):
+        for value, size in zip(self, SIZES, strict=True):
             total = total * size + value
         return total
 
@@ -187,9 +189,14 @@ def load_table(path: str | Path) -> LatencyTable:
         raise wrong
     try:
         ms = {Part(KINDS.index(row[0]), *map(int, row[1:-1])): float(row[-1]) for row in data["pieces"]}
-        return LatencyTable(str(data["space"]), dict(data["machine"]), ms)
-    except (TypeError, ValueError, KeyError, IndexError):
+        table = LatencyTable(str(data["space"]), dict(data["machine"]), ms)
+    except (TypeError, ValueError, KeyError, IndexError, OverflowError):
         raise wrong from None
+    if not all(0 <= value < size for part in ms for value, size in zip(part, SIZES, strict=True)):
+        raise wrong  # such a part would have the number of another one
+    if not all(0 <= time < math.inf for time in ms.values()):
+        raise wrong
+    return table
 
 
 def _parts_of_rows(space: NetworkSpace, index: IntMatrix) -> Iterator[tuple[Part, Any]]:

@@ -26,12 +26,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fbnetv3.errors import InputError
-from fbnetv3.schema import load_json
+from fbnetv3.errors import InputError, quote
+from fbnetv3.schema import load_json, read_text
 from fbnetv3.search.space.space import Coordinate, Floats, IntMatrix, IntVector
 from fbnetv3.search.space.table import TableSpace
 
 SUFFIXES = (".csv", ".json")
+MOST_BYTES = 1 << 30
+MOST = 2**53  # the largest FLOPs and params: floating-point numbers have all whole numbers up to here
 CLASSES = 1000  # of a CSV file, which does not say how many classes its data has
 _COLUMN = re.compile(r"(arch|recipe|label|note)\.(.+)|acc1(?:\.([1-9]\d*))?")
 _COUNTS = ("flops", "params")
@@ -54,8 +56,14 @@ def _read_macro(path: Path) -> TableSpace:
         rows = [data["".join(map(str, row))] for row in index.tolist()]  # a key has one digit for every layer
         acc1 = np.array([row["test_acc"] for row in rows], float)[:, :, None]
         labels = {name: np.array([row[name] for row in rows], float) for name in _COUNTS}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: this is not the table of NAS-Bench-Macro, or it is damaged: {error!r}") from None
+        if not acc1.size or not ((acc1 >= 0) & (acc1 <= 100)).all():
+            raise ValueError("test_acc has a value outside of 0 to 100, or none")
+        if not all(((counts >= 1) & (counts <= MOST)).all() for counts in labels.values()):
+            raise ValueError(f"flops or params are not from 1 to {MOST:,}")
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+        raise InputError(
+            f"{path}: this is not the table of NAS-Bench-Macro, or it is damaged: {quote(error)}"
+        ) from None
     choices = tuple(Coordinate(f"layer{i}", (0, 1, 2), False, True, (0, 1, 2)) for i in range(8))
     trainings = np.full(len(index), acc1.shape[1])
     return _space("nas-bench-macro", 10, choices, index, labels, acc1, trainings)
@@ -144,9 +152,11 @@ class _CsvReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Not `splitlines`, which also ends lines at characters that a cell may have.
+        lines = re.split(r"\r\n?|\n", read_text(path, "table of trainings", MOST_BYTES))
         try:
-            self.rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines(), strict=True))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            self.rows = list(csv.reader(lines, strict=True))
+        except csv.Error as error:
             raise InputError(f"{path} cannot be read as a table of trainings: {error}; give a CSV file") from None
 
     def columns(self) -> list[_Column]:
@@ -156,7 +166,7 @@ class _CsvReader:
             match = _COLUMN.fullmatch(header)
             if not match:
                 allowed = "arch.NAME, recipe.NAME, label.NAME, note.NAME, acc1, or acc1.1, acc1.2, .."
-                raise InputError(f"{self.path}: line 1, column {header!r}: unknown; allowed: {allowed}")
+                raise InputError(f"{self.path}: line 1, column {quote(header)}: unknown; allowed: {allowed}")
             found.append(_Column(header, match[1] or "acc1", match[2] or "", int(match[3] or 1)))
         searched = [c.name for c in found if c.kind in ("arch", "recipe")]
         twice = {c.header for c in found if [d.header for d in found].count(c.header) > 1}
@@ -171,12 +181,14 @@ class _CsvReader:
             ([] if epochs == list(range(1, len(epochs) + 1)) else ["acc1"], "epochs must be 1, 2, .. without a gap"),
         ):
             if bad:
-                raise InputError(f"{self.path}: line 1, column {bad[0]!r}: {what}")
+                raise InputError(f"{self.path}: line 1, column {quote(bad[0])}: {what}")
         return sorted(found, key=lambda c: c.epoch)
 
     def lines(self, headers: Sequence[str]) -> Iterator[_Line]:
-        """Yield the lines after the header."""
+        """Yield the lines after the header, but for blank ones."""
         for number, row in enumerate(self.rows[1:], 2):
+            if not any(cell.strip() for cell in row):
+                continue  # editors and programs leave one at the end
             if len(row) != len(headers):
                 raise InputError(
                     f"{self.path}: line {number} has {len(row)} cells, the header has {len(headers)}; give one for each column"
@@ -186,8 +198,8 @@ class _CsvReader:
     def label(self, line: _Line, column: _Column) -> float:
         """Return the statistic in a cell."""
         value = self.number(line, column)
-        if column.name in _COUNTS and (value < 1 or value != int(value)):
-            raise self.wrong(line, column, "give a whole number from 1")
+        if column.name in _COUNTS and (not 1 <= value <= MOST or value != int(value)):
+            raise self.wrong(line, column, f"give a whole number from 1 to {MOST:,}")
         return value
 
     def curve(self, line: _Line, columns: Sequence[_Column]) -> list[float]:
@@ -211,12 +223,13 @@ class _CsvReader:
     def wrong(self, line: _Line, column: _Column, rule: str) -> InputError:
         """Return the error that names line, column, cell and rule."""
         given = line.cells[column.header]
-        return InputError(f"{self.path}: line {line.number}, column {column.header!r} is {given!r}; {rule}")
+        return InputError(f"{self.path}: line {line.number}, column {column.header!r} is {quote(given)}; {rule}")
 
 
 def _value(cell: str) -> Any:
     """Return a cell as a whole number, else as another finite number, else as its text."""
-    for kind in (int, float):
+    # Python reads 1_000 as 1000; nobody who writes tables does.
+    for kind in () if "_" in cell else (int, float):
         try:
             value = kind(cell)
             # A `nan` or `inf` is no value of a range: it could not be scaled, so it counts as text.

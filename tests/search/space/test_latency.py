@@ -132,8 +132,16 @@ def test_the_file_has_one_line_for_each_part(table, path):
         lambda data: data | {"pieces": [[*data["pieces"][0][:-1], "fast"]]},
         lambda data: data | {"machine": 3},
         lambda data: {key: value for key, value in data.items() if key != "space"},
+        lambda data: data | {"pieces": [["ir", 8, 16, 3, 2, 1, 0, 14, float("nan")]]},
+        lambda data: data | {"pieces": [["ir", 8, 16, 3, 2, 1, 0, 14, -1.0]]},
+        lambda data: data | {"pieces": [["ir", 8, 10**30, 3, 2, 1, 0, 14, 1.0]]},
+        lambda data: data | {"pieces": [["ir", 8, -16, 3, 2, 1, 0, 14, 1.0]]},
+        lambda data: data | {"pieces": [["ir", 8, 1e999, 3, 2, 1, 0, 14, 1.0]]},
     ],
-    ids=["schema", "no list", "no parts", "kind", "short row", "empty row", "time", "machine", "space"],
+    ids=[
+        *("schema", "no list", "no parts", "kind", "short row", "empty row", "time", "machine", "space"),
+        *("nan", "negative time", "too wide", "negative width", "infinite width"),
+    ],
 )
 def test_a_damaged_table_is_refused(path, damage):
     path.write_text(json.dumps(damage(json.loads(path.read_text()))))

@@ -55,6 +55,35 @@ def test_the_order_of_the_columns_is_free(tmp_path):
     assert np.array_equal(moved.acc1, plain.acc1, equal_nan=True)
 
 
+@pytest.mark.parametrize("end", ["\n", "\n\n", "\r\n", "\n,,,\n", "\n\n\n"])
+def test_blank_lines_are_no_trainings(tmp_path, end):
+    (tmp_path / "a.csv").write_bytes(f"arch.k,label.flops,label.params,acc1\n\n3,10,5,50\n\n4,20,5,60{end}".encode())
+    assert read_table(tmp_path / "a.csv").acc1.tolist() == [[[50.0]], [[60.0]]]
+    (tmp_path / "a.csv").write_bytes(b"arch.k,label.flops,label.params,acc1\n\n3,10,5,x\n")
+    with pytest.raises(InputError, match="line 3, column 'acc1' is 'x'"):  # counted as an editor counts them
+        read_table(tmp_path / "a.csv")
+
+
+def test_a_mark_of_spreadsheets_is_not_read(tmp_path):
+    (tmp_path / "a.csv").write_text("\ufeffarch.k,label.flops,label.params,acc1\n3,10,5,50\n", encoding="utf-8")
+    assert [c.name for c in read_table(tmp_path / "a.csv").coordinates] == ["k"]
+
+
+def test_1_000_is_a_word(tmp_path):
+    space = read_table(write_path(tmp_path, ["1_000,10,5,50", "4,20,5,60"], "arch.k,label.flops,label.params,acc1"))
+    assert space.coordinates[0].values == ("1_000", "4")
+    with pytest.raises(InputError, match=r"column 'label\.flops' is '1_000'; give a number"):
+        read_table(write_path(tmp_path, ["3,1_000,5,50"], "arch.k,label.flops,label.params,acc1"))
+
+
+@pytest.mark.parametrize("flops", ["1e30", str(2**63), str(2**53 + 2), "0", "1.5"])
+def test_counts_that_are_no_counts(tmp_path, flops):
+    with pytest.raises(
+        InputError, match=r"column 'label\.flops' is .*; give a whole number from 1 to 9,007,199,254,740,992"
+    ):
+        read_table(write_path(tmp_path, [f"3,{flops},5,50"], "arch.k,label.flops,label.params,acc1"))
+
+
 def test_one_epoch_needs_no_number(tmp_path):
     space = read_table(write_path(tmp_path, ["3,10,5,50", "4,20,5,60"], "arch.k,label.flops,label.params,acc1"))
     assert space.acc1.tolist() == [[[50.0]], [[60.0]]]
@@ -107,7 +136,7 @@ BAD_FILES = {
     ),
     "too accurate": (changed(2, "acc1.2", "170"), HEADER, "line 4, column 'acc1.2' is '170'; give percent"),
     "not a number": (changed(2, "label.ms", "nan"), HEADER, "line 4, column 'label.ms' is 'nan'; give a number"),
-    "a number that is too large": (changed(2, "label.ms", "9" * 400), HEADER, "9'; give a number"),
+    "a number that is too large": (changed(2, "label.ms", "9" * 400), HEADER, "...; give a number"),
     "a short line": ([*LINES, "1,2"], HEADER, "line 8 has 2 cells, the header has 9; give one for each column"),
     "no lines": ([], HEADER, "has a header but no line; give a line for every training"),
     "an unknown column": (
@@ -143,12 +172,12 @@ def test_an_empty_file_has_no_columns(tmp_path):
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00a", b'a,"b\nc'], ids=["no text", "open quote"])
 def test_a_file_that_is_no_csv_is_refused(tmp_path, content):
     (tmp_path / "bad.csv").write_bytes(content)
-    with pytest.raises(InputError, match=r"bad\.csv cannot be read as a table of trainings: .*; give a CSV file"):
+    with pytest.raises(InputError, match=r"bad\.csv (cannot be read as a|is no) table of trainings.*: "):
         read_table(tmp_path / "bad.csv")
 
 
 def test_a_csv_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"absent\.csv cannot be read as a table"):
+    with pytest.raises(InputError, match=r"cannot read the table of trainings .*absent\.csv: No such file"):
         read_table(tmp_path / "absent.csv")
 
 
