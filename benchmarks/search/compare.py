@@ -26,6 +26,7 @@ from fbnetv3.counts import MAX_SEED, parse_count
 from fbnetv3.errors import InputError, quote
 from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.progress import Report, show_progress
+from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset
 from fbnetv3.search.nars.context import Context
 
@@ -71,10 +72,14 @@ def measure(
         str, typer.Option(help='Budgets, such as "all 50M". `all` means the preset\'s budget; for a table, none.')
     ] = "all",
     workers: Annotated[int, typer.Option(min=1, help="Number of trainings that run at the same time.")] = 1,
+    trial_timeout: Annotated[
+        float | None, typer.Option(help="Seconds after which a training that has not ended is stopped, and has failed.")
+    ] = None,
 ) -> Measured:
     """Run all methods for all cases and seeds, and write the plot."""
     if (preset is None) == (table is None):
         raise InputError("give one of --preset and --table")
+    settings = ExecutorSettings(workers=workers, trial_timeout=trial_timeout)
     if invented and preset is None:
         raise InputError("--invented needs --preset; a table has accuracies of its own")
     source = table if table is not None else load_preset(preset or "")
@@ -83,7 +88,7 @@ def measure(
     cases = plan_cases(source, parse_trainings(trainings), parse_budgets(max_flops))
     comparison = Comparison(cases, names, range(first_seed, first_seed + seeds), invented)
     with show_progress() as report:
-        values = compare(comparison, out, workers, report)
+        values = compare(comparison, out, settings, report)
     write_atomically(out / "compare.png", plot(values))
     truth, curve = TRUTHS[comparison.kind]
     return Measured(values, words={"truth": truth, "curve": curve})
@@ -110,17 +115,17 @@ def parse_budgets(text: str) -> list[float | None]:
     return [None if word == "all" else parse_count(word, "--max-flops") for word in text.split()]
 
 
-def compare(comparison: Comparison, out: Path, workers: int, report: Report) -> Values:
+def compare(comparison: Comparison, out: Path, settings: ExecutorSettings, report: Report) -> Values:
     """Run the searches that `out` lacks, and return the values of the result file.
 
     Raises:
         InputError: the folder holds another comparison or is in use by another one, or a configuration cannot be met.
     """
     with lock_folder(out, "comparison"):
-        return _compare(comparison, out, workers, report)
+        return _compare(comparison, out, settings, report)
 
 
-def _compare(comparison: Comparison, out: Path, workers: int, report: Report) -> Values:
+def _compare(comparison: Comparison, out: Path, settings: ExecutorSettings, report: Report) -> Values:
     kept = keep_inputs(comparison, out)
     cases, methods = comparison.cases, comparison.methods
     # Methods are in the inner loop, so that a stopped comparison has all methods for the seeds that it finished.
@@ -134,7 +139,7 @@ def _compare(comparison: Comparison, out: Path, workers: int, report: Report) ->
         )
         config = cases[case].replace(seed=seed)
         found[case][method].append(
-            run_one(METHODS[method], config, comparison.invented, folder, workers, progress, kept)
+            run_one(METHODS[method], config, comparison.invented, folder, settings, progress, kept)
         )
         done += config.trainings
     report(total, total, "done")

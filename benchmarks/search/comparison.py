@@ -23,7 +23,7 @@ from fbnetv3.schema import load_json, load_yaml
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars import baselines
 from fbnetv3.search.nars.algorithm import nars
-from fbnetv3.search.nars.batches import BatchRunner
+from fbnetv3.search.nars.batches import BatchRunner, foreign_trial
 from fbnetv3.search.nars.config import SearchConfig, save_config
 from fbnetv3.search.nars.context import Context, image_id
 from fbnetv3.search.nars.proposal import Proposal
@@ -53,22 +53,24 @@ def stage_two_alone(context: Context, runner: BatchRunner) -> Proposal:
 
 @dataclass(frozen=True)
 class Method:
-    """A search, and what it changes in the configuration."""
+    """A search, what it changes in the configuration, and whose rounds its ledger has (see `foreign_trial`)."""
 
     search: Search
     change: Callable[[SearchConfig], SearchConfig] = lambda config: config
+    rounds: str = "nars"
 
 
 # The order is that of the tables and the plot. `_sequential` baselines see every result before they propose again, which needs
 # a run without parallel workers: they show what batches cost a baseline. The last three are ablations of NARS.
 METHODS = {
     "nars": Method(nars),
-    "random": Method(baselines.random_search),
-    "tpe": Method(baselines.tpe),
-    "evolution": Method(baselines.regularised_evolution),
-    "tpe_sequential": Method(partial(baselines.tpe, settings=baselines.TpeSettings(batch=1))),
+    "random": Method(baselines.random_search, rounds="random"),
+    "tpe": Method(baselines.tpe, rounds="other"),
+    "evolution": Method(baselines.regularised_evolution, rounds="other"),
+    "tpe_sequential": Method(partial(baselines.tpe, settings=baselines.TpeSettings(batch=1)), rounds="other"),
     "evolution_sequential": Method(
         partial(baselines.regularised_evolution, settings=baselines.RegularisedEvolutionSettings(batch=1)),
+        rounds="other",
     ),
     "nars_scratch": Method(nars, partial(with_predictor, pretrain=False)),
     "nars_paper_labels": Method(nars, partial(with_predictor, rich_labels=False)),
@@ -149,7 +151,7 @@ def run_one(
     config: SearchConfig,
     invented: bool,
     folder: Path,
-    workers: int,
+    settings: ExecutorSettings,
     report: Report,
     kept: SearchConfig | None = None,
 ) -> Values:
@@ -173,10 +175,11 @@ def run_one(
     context, evaluator, truth = make_context(config, invented)
     # The configuration is kept for a reader of the folder. `fingerprint` in the answer is what is compared.
     save_config(_with_copies(config, kept, folder), folder / CONFIG)
+    foreign = foreign_trial(config, context.space, method.rounds)
     with (
         cpu_threads(1),
-        Ledger.open(folder / LEDGER, config.fingerprint) as ledger,
-        ExecutorSettings(workers=workers).start(evaluator, config.processes) as executor,
+        Ledger.open(folder / LEDGER, config.fingerprint, foreign) as ledger,
+        settings.start(evaluator, config.processes) as executor,
     ):
         check_costs(context, ledger.trials, ledger.path)
         proposal = method.search(context, BatchRunner(context, ledger, executor, report))

@@ -54,6 +54,13 @@ def make_zoo(
         int,
         typer.Option(min=0, help="Number of processes of every training that read images.", rich_help_panel=TRAININGS),
     ] = 0,
+    trial_timeout: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds after which a training of the search that has not ended is stopped, and has failed.",
+            rich_help_panel=TRAININGS,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a zoo from nothing: search, answer several budgets, scale, distil from the largest network, and publish.
@@ -63,7 +70,7 @@ def make_zoo(
     from fbnetv3.search.report.page import write_report
     from fbnetv3.search.runs import zoo
 
-    resources = zoo.Resources(device, at_once, processes, readers)
+    resources = zoo.Resources(device, at_once, processes, readers, trial_timeout)
     with progress_bar() as progress:
         account = zoo.make_zoo(zoo.load_zoo(preset), out_dir, data, search_data, seed, resources, progress)
     write_report(out_dir / zoo.SEARCH)

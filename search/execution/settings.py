@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fbnetv3.errors import InputError
 from fbnetv3.search.execution.executor import Executor, InProcess
 from fbnetv3.search.execution.processes import ProcessPool, available_workers
+from fbnetv3.search.execution.serialise import pickled
 from fbnetv3.search.execution.torchrun import TorchrunEvaluator
 from fbnetv3.search.trial import Evaluator
 
@@ -55,9 +56,13 @@ class ExecutorSettings:
 
         Args:
             processes: processes that train one candidate together, see `TorchrunEvaluator`.
+
+        Raises:
+            InputError: the evaluator must be sent to other processes and cannot be, or there is no Ray cluster.
         """
         limit = self.trial_timeout
         if processes > 1:
+            pickled(evaluator)  # an evaluator that cannot be sent is refused here, and not by its first training
             # It starts processes in any case, and can stop them.
             evaluator, limit = TorchrunEvaluator(evaluator, processes, limit), None
         if self.kind == "ray":

@@ -59,11 +59,13 @@ def foreign_trial(config: SearchConfig, space: SearchSpace, method: str) -> Faul
     It needs no trainings and no recipe. Whether a candidate is the one that the search proposes, only the search itself knows.
 
     Args:
-        method: `nars` or `random`.
+        method: `nars` or `random`. Another method may have up to `config.trainings` rounds of any size.
     """
     # Number of trainings by round.
     sizes = {REPEATS: config.repeats} | dict.fromkeys(range(1, config.rounds + 1), config.batch)
-    sizes = {1: config.trainings} if method == "random" else sizes | {config.rounds + 1: config.finalists}
+    sizes |= {config.rounds + 1: config.finalists}
+    if method != "nars":
+        sizes = dict.fromkeys([1] if method == "random" else range(1, config.trainings + 1), config.trainings)
     values = space.sizes.tolist()
 
     def fault(trial: Trial) -> str:

@@ -62,6 +62,9 @@ def start(
         # Constraints that cannot be met and data that is not there must fail before anything is written.
         context.pool()
         evaluator = _evaluator(context, evaluator)
+        # An evaluator that cannot be sent to other processes, or no cluster, too.
+        with executor.start(evaluator, config.processes):
+            pass
         for path, content in files.items():
             write_atomically(out / path, content)
         write_atomically(out / ENVIRONMENT, json.dumps(environment(), indent=1) + "\n")

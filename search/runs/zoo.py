@@ -28,6 +28,7 @@ from fbnetv3.pair_file import Pair, load_pair, save_pair
 from fbnetv3.progress import Report
 from fbnetv3.scaling import coefficients
 from fbnetv3.schema import STRICT, find_yaml, list_yaml, load_json, load_yaml, read
+from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import SearchConfig, load_preset
 from fbnetv3.search.runs.budgets import FOLDER, budget_name, budget_pairs
 from fbnetv3.search.runs.folder import CONFIG, SearchFolder, load_search
@@ -70,6 +71,7 @@ class Resources:
     at_once: int = 1  # networks that are trained at the same time, after the search
     processes: int = 1  # of torchrun, for each of these networks
     readers: int = 0  # processes that read image files, for every training
+    trial_timeout: float | None = None  # seconds after which a training of the search that hangs is stopped
 
 
 def list_zoos() -> list[str]:
@@ -115,9 +117,9 @@ def make_zoo(
     Raises:
         InputError: the folder holds another zoo, or a step cannot be done. What was done before it is kept.
     """
-    out = Path(out)
+    out, executor = Path(out), ExecutorSettings(trial_timeout=resources.trial_timeout)
     with lock_folder(out, "make-zoo"):
-        _search(_config(plan, search_data, seed, resources), out / SEARCH, search_data, progress)
+        _search(_config(plan, search_data, seed, resources), out / SEARCH, search_data, executor, progress)
         names = _pairs(plan, out, data and absolute_spec(data), progress)
         jobs = [_training(out, TEACHER, names[-1], [], resources)] if plan.distillation else []
         taught = ["--teacher", str(out / TRAINED / TEACHER / "weights.pt")] if plan.distillation else []
@@ -151,14 +153,14 @@ def _config(plan: ZooPlan, data: str | None, seed: int, resources: Resources) ->
     return load_preset(plan.search).replace(**changes, final_training=False, baseline=False)
 
 
-def _search(config: SearchConfig, folder: Path, data: str | None, progress: Report) -> None:
+def _search(config: SearchConfig, folder: Path, data: str | None, executor: ExecutorSettings, progress: Report) -> None:
     if not (folder / CONFIG).is_file():
-        start(config, folder, progress)
+        start(config, folder, progress, executor=executor)
         return
     begun = load_search(folder).config
     if (begun.name, begun.seed) != (config.name, config.seed):
         raise InputError(f"{folder} holds the search {begun.name} with seed {begun.seed}; give another --out")
-    resume(folder, progress, data=data)
+    resume(folder, progress, executor=executor, data=data)
 
 
 def _pairs(plan: ZooPlan, out: Path, data: str | None, progress: Report) -> list[str]:

@@ -37,6 +37,8 @@ def test_options_reach_the_zoo(run, made, tmp_path):
         "4",
         "--readers",
         "5",
+        "--trial-timeout",
+        "60",
     )
     code, out, _ = run("make-zoo", "--out", tmp_path, *options, "--json")
     assert code == 0
@@ -47,7 +49,7 @@ def test_options_reach_the_zoo(run, made, tmp_path):
         "data": "D",
         "search_data": "S",
         "seed": 3,
-        "resources": zoo.Resources("cpu", 2, 4, 5),
+        "resources": zoo.Resources("cpu", 2, 4, 5, 60.0),
         "report": tmp_path / zoo.SEARCH,
     }
 

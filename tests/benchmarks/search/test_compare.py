@@ -29,16 +29,18 @@ from fbnetv3.benchmarks.search.comparison import METHODS, Comparison
 from fbnetv3.benchmarks.search.comparison_cases import plan_cases, with_predictor
 from fbnetv3.files import lock_folder
 from fbnetv3.progress import silent
+from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset
 from fbnetv3.search.trial import read_ledger
 from tests.places import ROOT
 
 pytest.importorskip("optuna")
+ONE = ExecutorSettings(workers=1)
 FOUR = ("nars", "random", "tpe", "evolution")
 
 
 def test_all_methods_on_a_table(table, small, tmp_path):
-    values = compare(Comparison(small(table, (16,), (150.0,)), list(METHODS), range(2)), tmp_path, 1, silent)
+    values = compare(Comparison(small(table, (16,), (150.0,)), list(METHODS), range(2)), tmp_path, ONE, silent)
     assert values["accuracies"] == "table"
     [(name, case)] = values["cases"].items()
     assert name == "trainings_16_flops_0.00015M"
@@ -56,12 +58,12 @@ def test_all_methods_on_a_table(table, small, tmp_path):
 
 def test_a_folder_in_use_is_refused(table, small, tmp_path):
     with lock_folder(tmp_path, "comparison"), pytest.raises(InputError, match="is in use by another comparison; wait"):
-        compare(Comparison(small(table), ["random"], [0]), tmp_path, 1, silent)
+        compare(Comparison(small(table), ["random"], [0]), tmp_path, ONE, silent)
 
 
 def test_a_second_call_only_adds(table, small, tmp_path):
     def run(seeds, trainings=(16,)):
-        found = compare(Comparison(small(table, trainings), FOUR, range(seeds)), tmp_path, 1, silent)
+        found = compare(Comparison(small(table, trainings), FOUR, range(seeds)), tmp_path, ONE, silent)
         return found["cases"][f"trainings_{trainings[0]}"]["methods"]
 
     first = run(1)
@@ -109,7 +111,7 @@ def test_killed_and_resumed_it_ends_the_same(table, tmp_path):
 def test_rich_labels_lead_to_other_trainings_on_made_up_accuracies(tmp_path):
     config = with_predictor(load_preset("quickstart").replace(pool=200), pretrain_epochs=5, members=1)
     comparison = Comparison(plan_cases(config, [12], [None]), ["nars", "nars_paper_labels"], [0], invented=True)
-    assert compare(comparison, tmp_path, 1, silent)["accuracies"] == "invented"
+    assert compare(comparison, tmp_path, ONE, silent)["accuracies"] == "invented"
     rich, paper = (tmp_path / "trainings_12" / name / "seed0" / "ledger.jsonl" for name in comparison.methods)
     assert read_ledger(rich) != read_ledger(paper)
 
@@ -122,7 +124,7 @@ def test_real_trainings_in_small(tmp_path):
     )
     tiny = {"recipe": str(recipe), "pool": 64, "batch": 2, "rounds": 2, "finalists": 2, "final_stretch": 1}
     config = load_preset("quickstart").replace(**tiny)
-    values = compare(Comparison({"trainings_6": config}, FOUR, [0]), tmp_path / "out", 1, silent)
+    values = compare(Comparison({"trainings_6": config}, FOUR, [0]), tmp_path / "out", ONE, silent)
     assert values["accuracies"] == "real"
     for method, row in values["cases"]["trainings_6"]["methods"].items():
         folder = tmp_path / "out" / "trainings_6" / method / "seed0"

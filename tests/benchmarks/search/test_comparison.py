@@ -20,8 +20,12 @@ from fbnetv3.benchmarks.search.comparison import (
 )
 from fbnetv3.benchmarks.search.landscapes import Oracle
 from fbnetv3.progress import silent
+from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset
 from fbnetv3.search.trial import Trial, read_ledger
+from tests.search.scripted import change_first
+
+ONE = ExecutorSettings(workers=1)
 
 
 def trial(round_, row, acc1):
@@ -30,7 +34,7 @@ def trial(round_, row, acc1):
 
 def test_a_search_is_run_once(table, small, tmp_path, monkeypatch):
     config = small(table)["trainings_16"]
-    answer = run_one(METHODS["random"], config, False, tmp_path, 1, silent)
+    answer = run_one(METHODS["random"], config, False, tmp_path, ONE, silent)
     assert len(read_ledger(tmp_path / "ledger.jsonl")) == answer["trainings"] == len(answer["curve"]) == 16
     assert answer["curve"][-1] == pytest.approx(answer["acc1"], abs=1e-4)
 
@@ -38,9 +42,20 @@ def test_a_search_is_run_once(table, small, tmp_path, monkeypatch):
         raise AssertionError("searches again")
 
     monkeypatch.setattr(module.baselines, "random_search", refuse)
-    assert run_one(module.Method(refuse), config, False, tmp_path, 1, silent) == answer
+    assert run_one(module.Method(refuse), config, False, tmp_path, ONE, silent) == answer
     with pytest.raises(InputError, match="another configuration; give another --out"):
-        run_one(METHODS["random"], config.replace(seed=5), False, tmp_path, 1, silent)
+        run_one(METHODS["random"], config.replace(seed=5), False, tmp_path, ONE, silent)
+
+
+@pytest.mark.parametrize("changes", [{"round": 77}, {"candidate": [99] * 8}, {"seed": 5}], ids=str)
+def test_a_ledger_with_a_trial_of_another_search_is_refused(table, small, tmp_path, changes):
+    config = small(table)["trainings_16"]
+    for name in ("random", "evolution"):
+        run_one(METHODS[name], config, False, tmp_path / name, ONE, silent)
+        (tmp_path / name / "answer.json").unlink()
+        change_first(tmp_path / name / "ledger.jsonl", **changes)
+        with pytest.raises(InputError, match=r"ledger.jsonl: line 2: trial 0 of round (1|77) "):
+            run_one(METHODS[name], config, False, tmp_path / name, ONE, silent)
 
 
 def test_the_curve_is_the_true_accuracy_of_the_best_measured(table, small):
@@ -101,7 +116,7 @@ def run_random(table, small, out):
     """Compare one method with itself: one search, whose folder is returned."""
     comparison = module.Comparison(small(table), ["random"], [0])
     config, folder = next(iter(comparison.cases.values())), out / "case" / "random" / "seed0"
-    return run_one(METHODS["random"], config, False, folder, 1, silent, module.keep_inputs(comparison, out)), folder
+    return run_one(METHODS["random"], config, False, folder, ONE, silent, module.keep_inputs(comparison, out)), folder
 
 
 def test_a_comparison_has_a_copy_of_its_table(table, small, tmp_path):
@@ -134,7 +149,7 @@ def test_a_comparison_with_another_table_is_refused(table, small, tmp_path):
 def test_a_comparison_of_the_version_before_is_continued(table, small, tmp_path):
     """It knew a table by its name only."""
     config, folder = small(table)["trainings_16"], tmp_path / "out" / "case" / "random" / "seed0"
-    answer = run_one(METHODS["random"], config, False, folder, 1, silent)
+    answer = run_one(METHODS["random"], config, False, folder, ONE, silent)
     ledger = (folder / "ledger.jsonl").read_bytes()
     assert run_random(table, small, tmp_path / "out")[0] == answer
     (folder / "answer.json").unlink()
@@ -150,4 +165,4 @@ def test_a_comparison_of_the_version_before_is_continued(table, small, tmp_path)
     space = dataclasses.replace(config, space=str(path))
     (folder / "ledger.jsonl").write_bytes(ledger.replace(config.fingerprint.encode(), space.fingerprint.encode()))
     with pytest.raises(InputError, match=r"now says .*: the space .*grid.csv was changed after the search began"):
-        run_one(METHODS["random"], space, False, folder, 1, silent)
+        run_one(METHODS["random"], space, False, folder, ONE, silent)

@@ -122,6 +122,11 @@ def test_a_time_limit_that_is_no_time_is_refused(seconds):
         ExecutorSettings(trial_timeout=seconds)
 
 
+def test_an_evaluator_that_cannot_be_sent_is_refused_before_its_first_training():
+    with pytest.raises(InputError, match="cannot be sent to another process"):
+        ExecutorSettings(workers=1).start(lambda candidate, epochs, seed: None, processes=2)
+
+
 def test_an_evaluator_that_cannot_be_sent_has_no_time_limit():
     words = "cannot be sent to another process: .*, or use one worker without a time limit"
     with pytest.raises(InputError, match=words):

@@ -135,6 +135,14 @@ def test_random_search_has_one_round(context):
     assert foreign(made(context, 2, 0)).endswith("which has 0 in this round")
 
 
+def test_another_method_may_have_any_rounds(context):
+    foreign = foreign_trial(context.config, context.space, "other")  # at most 8, if each has one training
+    assert foreign(made(context, 8, 0)) == foreign(made(context, 1, 7)) == ""
+    assert foreign(made(context, 9, 0)).endswith("which has 0 in this round")
+    assert foreign(made(context, 0, 0)).endswith("which has 0 in this round")
+    assert "has the seed 5" in foreign(made(context, 2, 0, seed=5))
+
+
 def test_the_trials_of_a_search_are_its_own(tmp_path):
     cfg = config(tmp_path, batch=3, repeats=2)
     for method, search in (("nars", nars), ("random", random_search)):

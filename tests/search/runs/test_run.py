@@ -184,6 +184,15 @@ def test_a_resumed_search_makes_what_is_missing(scripted_search, tmp_path):
     assert (folder / "ledger.jsonl").read_bytes() == b"".join(lines)
 
 
+@pytest.mark.parametrize("settings", [ExecutorSettings(workers=2), ExecutorSettings(workers=1, trial_timeout=9.0)])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_evaluator_that_cannot_be_sent_leaves_no_search(tmp_path, settings, processes):
+    cfg = config(tmp_path, final_training=False, processes=processes)
+    with pytest.raises(InputError, match="cannot be sent to another process"):
+        start(cfg, tmp_path / "run", silent, settings, lambda candidate, epochs, seed: None)
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
 @pytest.mark.parametrize(("changes", "words"), FOREIGN.values(), ids=FOREIGN)
 def test_a_ledger_with_a_trial_of_another_search_is_refused(scripted_search, tmp_path, changes, words):
     folder = copy(scripted_search, tmp_path / "run")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import fcntl
-import functools
 import itertools
 import json
 import shutil
@@ -75,10 +74,17 @@ class Commands:
 
 def scripted(patch):
     """Replace trainings by scripted ones and commands by recorded ones."""
-    quick = {"executor": ExecutorSettings(workers=1), "evaluator": Scripted()}
-    patch.setattr(zoo, "start", functools.partial(run.start, **quick))
-    patch.setattr(zoo, "resume", functools.partial(run.resume, **quick))
     recorded = Commands()
+
+    def quick(function):
+        def search(*arguments, executor, **more):
+            recorded.executor = executor
+            return function(*arguments, executor=ExecutorSettings(workers=1), evaluator=Scripted(), **more)
+
+        return search
+
+    patch.setattr(zoo, "start", quick(run.start))
+    patch.setattr(zoo, "resume", quick(run.resume))
     patch.setattr(zoo, "_command", recorded)
     return recorded
 
@@ -182,7 +188,8 @@ def test_the_same_call_makes_only_what_is_missing(plan, commands, tmp_path):
 
 
 def test_resources_are_handed_to_the_trainings(plan, commands, tmp_path):
-    make(plan, tmp_path / "out", Resources("cpu", at_once=2, processes=3, readers=4))
+    make(plan, tmp_path / "out", Resources("cpu", at_once=2, processes=3, readers=4, trial_timeout=60.0))
+    assert commands.executor == ExecutorSettings(trial_timeout=60.0)
     command, options = trained_with(tmp_path / "out", "tiny_a")
     assert command[:3] == [sys.executable, "-m", "torch.distributed.run"]
     assert options["--nproc-per-node"] == "3"
