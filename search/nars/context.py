@@ -15,6 +15,7 @@ from fbnetv3.search.space.constraints import ConstraintSet
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.space.space import IntMatrix, SearchSpace
 from fbnetv3.search.trial import Evaluator, Trial, evaluated
+from fbnetv3.training.data.protocol import search_images
 from fbnetv3.training.data.spec import content_id
 from fbnetv3.training.distributed import find_device
 from fbnetv3.training.recipe import Recipe
@@ -99,8 +100,8 @@ def trial_seed(seed: int, round: int, index: int) -> int:
 
 
 def image_id(context: Context) -> str:
-    """Return what identifies the images of a search, wherever they are. Its numbers depend on them."""
-    return content_id(image_evaluator(context).images(max(context.space.resolutions)).name)
+    """Return what identifies the images of a search, wherever they are. Its trials depend on them, but not on `test`."""
+    return content_id(search_images(image_evaluator(context).images(max(context.space.resolutions))))
 
 
 def image_evaluator(context: Context) -> ImageEvaluator:
@@ -120,7 +121,7 @@ def image_evaluator(context: Context) -> ImageEvaluator:
     except InputError as error:
         moved = "; if the images were moved, give their place with --data" if began else ""
         raise InputError(f"{error}{moved}") from None
-    if began and content_id(data.name) != began:
+    if began and content_id(search_images(data)) != began:
         raise InputError(
             f"{quote(context.data)} has other images than this search began with; give the place of those with --data"
         )

@@ -186,18 +186,19 @@ def _arrange(source: ImageSource, limit: int | None) -> tuple[ImageSource, list[
     return ImageSource(source.name, source.classes, ordered), about
 
 
-def _names(prefix: str, source: ImageSource, about: list[str], bad: BadImages) -> tuple[str, str]:
-    """Return the name of all images, and the name of those that a training sees.
+def _names(prefix: str, source: ImageSource, about: list[str], bad: BadImages) -> dict[str, str]:
+    """Return the names of all images, of those that a training sees, and of those that a search sees.
 
     A name says everything that changes the pixels, because a training resumes only on data of the same name.
     """
 
-    def name(splits: dict[str, ImageCollection]) -> str:
+    def name(*seen: str) -> str:
+        splits = {split: images for split, images in source.splits.items() if split in seen}
         left = sum(len(bad.met.get(split, ())) for split in splits)  # in memory they are known already
         words = [*about, *([f"{left} left out"] if left else []), f"id {_fingerprint(splits)}"]
         return f"{prefix}{source.name} ({', '.join(words)})"
 
-    return name(source.splits), name({"train": source.splits["train"]})
+    return {"name": name(*SPLITS), "train_name": name("train"), "search_name": name("train", "val")}
 
 
 def _fingerprint(splits: dict[str, ImageCollection]) -> str:
@@ -223,9 +224,14 @@ def _reader(
     if transforms.in_chans not in MODES:
         raise InputError(f"transforms: {transforms.in_chans} channels; allowed for images: 1 (grey) or 3 (RGB)")
     sizes = f"{resolution} px, evaluated at {transforms.crop} of {transforms.resize}"
-    name, train_name = _names("", source, [sizes, *about], bad)
     return ReaderData(
-        name, source.classes, source.splits, transforms, resolution, workers, train_name=train_name, bad=bad
+        **_names("", source, [sizes, *about], bad),
+        classes=source.classes,
+        splits=source.splits,
+        transforms=transforms,
+        resolution=resolution,
+        workers=workers,
+        bad=bad,
     )
 
 
@@ -251,9 +257,9 @@ def _in_memory(
         return _decode(images, crop, workers, bad, split)
 
     train, val, test = map(decode, SPLITS)
-    name, train_name = _names("memory:", source, [f"{side} px", *about], bad)
+    names = _names("memory:", source, [f"{side} px", *about], bad)
     mean, std = pixel_statistics(train.images)  # of train alone: the other splits must not influence a training
-    return ImageData(name, source.classes, mean, std, train, val, test, train_name=train_name, bad=bad)
+    return ImageData(**names, classes=source.classes, mean=mean, std=std, train=train, val=val, test=test, bad=bad)
 
 
 def _readable(images: ImageCollection, rows: Iterable[int], bad: BadImages) -> Iterator[Any]:

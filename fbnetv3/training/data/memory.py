@@ -36,7 +36,8 @@ class ImageData:
     """`Data` in memory. A search trains on `train` and ranks on `val`; only the pair that it chooses sees `test`.
 
     A set without test images has an empty `test`. `train_name` identifies the images that a training sees: not those of `val`
-    and `test`. `bad` has the images that could not be read; they are in no split.
+    and `test`. `search_name` identifies those that a search sees: not those of `test`. `bad` has the images that could not be
+    read; they are in no split.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ImageData:
     val: Split
     test: Split
     train_name: str = field(default="", kw_only=True)
+    search_name: str = field(default="", kw_only=True)
     bad: BadImages = field(default_factory=BadImages, kw_only=True)
 
     @property

@@ -63,6 +63,14 @@ class Data(Protocol):
         ...
 
 
+def search_images(data: Data) -> str:
+    """Return what identifies the images that the trials of a search depend on: those of `train` and `val`.
+
+    Data without a `search_name` is identified by its name.
+    """
+    return getattr(data, "search_name", "") or data.name
+
+
 def training_images(data: Data) -> str:
     """Return what identifies the images that the weights of a training depend on: not those of `val` and `test`.
 

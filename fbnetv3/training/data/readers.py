@@ -41,6 +41,7 @@ class ReaderData:
         resolution: side of the training crops in pixels.
         workers: number of processes that read images; 0 reads them in this process.
         train_name: identifies the images that a training sees: not those of `val` and `test`.
+        search_name: identifies the images that a search sees: not those of `test`.
         bad: images that cannot be read. If they are left out, `epoch` takes the next image of the set for each, so that all
             batches keep their size, and `batches` leaves them out.
     """
@@ -52,6 +53,7 @@ class ReaderData:
     resolution: int
     workers: int = 0
     train_name: str = field(default="", kw_only=True)
+    search_name: str = field(default="", kw_only=True)
     bad: BadImages = field(default_factory=BadImages, kw_only=True)
 
     def images(self, split: str) -> ImageCollection:

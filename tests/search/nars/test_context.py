@@ -1,6 +1,7 @@
 """What the stages of a search share."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from fbnetv3 import InputError
 from fbnetv3.search.execution.images import ImageEvaluator
 from fbnetv3.search.nars.config import load_preset
-from fbnetv3.search.nars.context import Context, image_evaluator
+from fbnetv3.search.nars.context import Context, image_evaluator, image_id
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.space.latency import LatencyTable, covering, distinct_parts, save_table
 from fbnetv3.search.space.table import TableEvaluator
@@ -132,3 +133,17 @@ def test_the_classes_of_the_configuration_are_those_of_the_data(tmp_path):
     assert isinstance(Context.of(cfg).evaluator(), ImageEvaluator)
     with pytest.raises(InputError, match=r"is for 3 channels and 10 classes, data .* has 3 and 4; choose a space"):
         Context.of(cfg.replace(classes=None)).evaluator()
+
+
+def test_the_images_of_a_search_are_those_of_train_and_val(tmp_path):
+    """A test image that is damaged may be taken out of the set while a search runs: no trial sees it."""
+    write_noise(tmp_path / "data", 4)
+    settings = colour_space(tmp_path) | {"classes": 4}
+    ids = {}
+    for left in ("nothing", "test", "val", "train"):
+        shutil.copytree(tmp_path / "data", tmp_path / left)
+        if left != "nothing":
+            (tmp_path / left / left / "class1" / "2.png").unlink()
+        ids[left] = image_id(Context.of(config(tmp_path, **settings, data=str(tmp_path / left))))
+    assert ids["nothing"] == ids["test"]
+    assert len(set(ids.values())) == 3

@@ -10,7 +10,7 @@ from fbnetv3.training.data.image_files import DatasetImages
 from fbnetv3.training.data.load import ImageSubset, choose, image_side, load_data
 from fbnetv3.training.data.memory import ImageData
 from fbnetv3.training.data.packaged import fashion_mnist
-from fbnetv3.training.data.protocol import training_images
+from fbnetv3.training.data.protocol import search_images, training_images
 from fbnetv3.transforms import Transforms
 from tests.training.data.examples import CLASSES, epoch, image, make_folder, same
 
@@ -77,6 +77,7 @@ def test_the_images_that_a_training_depends_on_have_a_name_of_their_own(tmp_path
             after = load_data(spec)
             assert after.name != before.name
             assert (training_images(after) == training_images(before)) == same_name
+            assert (search_images(after) == search_images(before)) == (split == "test")
             (tmp_path / "away.png").rename(root / split / "ant" / "0001.png")
     assert training_images(fashion_mnist()) == "fashion_mnist"
 
