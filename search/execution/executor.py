@@ -26,7 +26,7 @@ LATE = (
     "it was not ready after the time limit of {:g} seconds; a training that needs longer needs a larger --trial-timeout"
 )
 ERROR_LENGTH = 500  # characters of an error text that are kept
-LAST_CODE = 128  # larger exit codes are those of signals, such as 143 of SIGTERM
+SIGNAL_CODES = range(129, 193)  # exit codes of signals, such as 143 of SIGTERM
 
 
 class Job(NamedTuple):
@@ -61,7 +61,7 @@ def evaluate(evaluator: Evaluator, job: Job) -> Outcome:
         raise
     except (Exception, SystemExit) as error:
         # A training that a signal stopped ends with the signal's code. It must end this process too.
-        if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > LAST_CODE:
+        if isinstance(error, SystemExit) and error.code in SIGNAL_CODES:
             raise
         logger.warning("a training failed", exc_info=True)
         text = _one_line(f"{type(error).__name__}: {error}").removesuffix(":")

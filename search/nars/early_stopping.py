@@ -98,8 +98,8 @@ def fewest_candidates(threshold: float) -> int | None:
 def early_stopping_epoch(curves: Sequence[Sequence[float]], threshold: float, epochs: int) -> int:
     """Return the first epoch from which on the ranking of the first batch agrees with its final ranking.
 
-    The correlation of one epoch may be high by accident. So it must stay above the threshold until the end, and not the
-    correlation itself is compared but its `lower_bound`.
+    Deviation from section 3.3, which takes the epoch where the correlation exceeds the threshold. One correlation of a few
+    candidates may be high by accident. So it must stay above the threshold until the end, and its `lower_bound` is compared.
 
     Args:
         curves: as in `rank_correlations`.

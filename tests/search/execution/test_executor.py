@@ -159,6 +159,8 @@ def test_a_long_answer_is_quoted_in_short():
         (torch.OutOfMemoryError("CUDA out of memory."), "OutOfMemoryError: CUDA out of memory."),
         (SystemExit("wrong option"), "SystemExit: wrong option"),
         (SystemExit(2), "SystemExit: 2"),
+        (SystemExit(255), "SystemExit: 255"),
+        (SystemExit(None), "SystemExit: None"),
     ],
     ids=repr,
 )
