@@ -79,6 +79,7 @@ class WeightFile:
         with torch.device("meta"):  # the description of a damaged file may ask for more memory than there is
             expected = build_model(self.arch, count, self.transforms.in_chans).state_dict()
         check_state(self.state, expected, self.arch.name)
+        check_finite(self.state, f"the weights of {self.arch.name}")
         model = build_model(self.arch, count, self.transforms.in_chans)
         model.load_state_dict(dict(self.state))  # cannot fail any more: the check above explains differences better
         model.derived_from = self.derived_from
@@ -86,7 +87,7 @@ class WeightFile:
 
 
 def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str) -> None:
-    """Check that a state dict has exactly the keys and shapes of `expected`, and finite numbers.
+    """Check that a state dict has exactly the keys and shapes of `expected`, and types that fit.
 
     Args:
         name: the network, for the message.
@@ -107,7 +108,6 @@ def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], nam
     # Torch would cast them without a word: of complex numbers the real part, of whole numbers any value.
     kinds = [f"{key} is {_kind(value)}" for key, (value, like) in pairs.items() if not _fits(value, like)]
     _refuse(name, "of another type", kinds)
-    check_finite(state, f"the weights of {name}")
 
 
 def _refuse(name: str, what: str, keys: Sequence[str]) -> None:
@@ -124,8 +124,11 @@ def listed(keys: Sequence[str]) -> str:
 
 def _fits(value: Tensor, expected: Tensor) -> bool:
     """Return whether copying `value` into a tensor of a network keeps its numbers, but for their precision."""
-    plain = value.layout == torch.strided and not value.is_quantized and not value.is_complex() and not value.is_meta
-    return plain and (value.is_floating_point() or not expected.is_floating_point())
+    if value.is_meta or value.layout != expected.layout:
+        return False
+    whole = not (value.is_floating_point() or value.is_complex() or value.is_quantized)
+    either = value.is_floating_point() if expected.is_floating_point() else whole or value.is_floating_point()
+    return value.dtype == expected.dtype or (either and not expected.is_complex())
 
 
 def _is_finite(value: Tensor) -> bool:

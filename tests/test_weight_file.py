@@ -157,7 +157,12 @@ def test_differences_of_state_dicts_are_named(model):
     with pytest.raises(InputError, match=r"1 entries of another type: classifier\.bias is complex64"):
         check_state(state | {"classifier.bias": torch.zeros(3, dtype=torch.complex64)}, state, "tiny")
     with pytest.raises(InputError, match=r"are not finite: classifier\.bias"):
-        check_state(state | {"classifier.bias": torch.tensor([0, float("nan"), 0])}, state, "tiny")
+        dataclasses.replace(
+            WeightFile.from_model(model, CLASSES, TRANSFORMS),
+            state=state | {"classifier.bias": torch.tensor([0, float("nan"), 0])},
+        ).build()
+    odd = {"mask": torch.tensor([0, -float("inf")]), "phase": torch.zeros(2, dtype=torch.complex64)}
+    check_state(odd, odd, "a custom network, which may have such buffers")
     with pytest.raises(InputError, match="1 entries whose key is no text: 5"):
         check_state(state | {5: torch.zeros(3)}, state, "tiny")
     with pytest.raises(InputError, match=f"{len(state)} entries missing: .* and {len(state) - 3} more"):

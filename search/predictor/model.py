@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fbnetv3.counts import LEAST_SEED, check_seed
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, quote
 from fbnetv3.schema import read
 from fbnetv3.search.predictor.encoder import Proxy, pretrain
 from fbnetv3.search.predictor.gaussian_process import GaussianProcessHead
@@ -158,10 +158,12 @@ class AccuracyPredictor:
         """
         _check_suffix(path)
         tensors, header = read_tensors(path)
-        if header is None or header.get("kind") != KIND:
+        if not isinstance(header, dict) or header.get("kind") != KIND:
             raise InputError(f"{path} holds no accuracy predictor; give a file that AccuracyPredictor.save wrote")
         if header.get("schema") != SCHEMA:
-            raise InputError(f"{path}: schema is {header.get('schema')!r}; this version reads {SCHEMA}: update fbnetv3")
+            raise InputError(
+                f"{path}: schema is {quote(header.get('schema'))}; this version reads {SCHEMA}: update fbnetv3"
+            )
         settings = read(PredictorSettings, header.get("settings"), f"{path}: settings")
         # Copies, because torch aligns their memory as it does after a fit. With another alignment, sums round differently.
         tensors = {key: value.clone() for key, value in tensors.items()}
