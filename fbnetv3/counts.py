@@ -26,7 +26,7 @@ def parse_count(text: str, option: str) -> float:
     except ValueError:
         value = float("nan")
     if not 0 < value < float("inf"):
-        raise InputError(f"{option} is {text!r}; give a count such as 450M, 1.2G or 1000000")
+        raise InputError(f"{option} is {quote(text)}; give a count such as 450M, 1.2G or 1000000")
     return value
 
 

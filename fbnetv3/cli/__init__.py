@@ -48,6 +48,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     warnings.showwarning = _show_warning
     try:
+        _refuse_empty(sys.argv[1:])
         # In its standalone mode, typer would draw its own errors as a box.
         sys.exit(app(prog_name="fbnetv3", standalone_mode=False) or 0)
     except InputError as error:
@@ -59,6 +60,17 @@ def main() -> None:
             _fail(message)
         stop = "" if message.endswith((".", "?")) else "."
         _fail(f"{message}{stop} `{context.command_path} --help` shows what it takes")
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """Refuse empty texts, which a script gives where a variable is not set. Options would take them for their default."""
+    for before, word in zip(["", *words], words, strict=False):
+        name, equals, value = word.partition("=")
+        if word.startswith("--") and equals and not value.strip():
+            raise InputError(f"{name} is empty; give a value, or leave the option out")
+        if not word.strip():
+            what = before if before.startswith("-") else "an argument"
+            raise InputError(f"{what} is empty; give a value{', or leave the option out' if what == before else ''}")
 
 
 def _fail(message: str) -> NoReturn:

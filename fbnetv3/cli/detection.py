@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fbnetv3.cli.show import Json, Overwrite, Row, need_images, print_each, print_rows, progress_bar
+from fbnetv3.cli.show import Json, Overwrite, Row, finite, need_images, print_each, print_rows, progress_bar
 from fbnetv3.errors import InputError
 from fbnetv3.files import make_folder, refuse_to_overwrite
 
@@ -33,6 +33,7 @@ def detect(
         typer.Option(
             min=0.0,
             max=1.0,
+            callback=finite,
             help="Smallest probability of an object that is reported. The configs drop objects below 0.05.",
         ),
     ] = 0.5,

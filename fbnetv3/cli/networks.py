@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fbnetv3.cli.show import Json, Overwrite, Row, complete, need_images, print_each, print_rows, say
+from fbnetv3.cli.show import Json, Overwrite, Row, complete, finite, need_images, print_each, print_rows, say
 from fbnetv3.counts import parse_count
 from fbnetv3.errors import InputError
 from fbnetv3.files import refuse_to_overwrite
@@ -162,7 +162,7 @@ def scale(
     model: Annotated[str | None, typer.Option(help="Name of the network to scale.", autocompletion=MODEL_NAMES)] = None,
     pair: Annotated[Path | None, typer.Option(help="Pair file of the network to scale.")] = None,
     tolerance: Annotated[
-        float, typer.Option(help="Largest relative difference from the target, such as 0.01 for 1%.")
+        float, typer.Option(callback=finite, help="Largest relative difference from the target, such as 0.01 for 1%.")
     ] = 0.01,
     flops_convention: Annotated[str, typer.Option(help="How FLOPs are counted: published or fvcore.")] = "published",
     top: Annotated[int, typer.Option(min=1, help="Number of scaled networks to show.")] = 10,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from fbnetv3.cli.show import Json, Overwrite, complete, out, print_rows, progress_bar, say
+from fbnetv3.cli.show import Json, Overwrite, complete, finite, out, print_rows, progress_bar, say
 from fbnetv3.counts import MAX_SEED, parse_count
 from fbnetv3.errors import InputError, available
 from fbnetv3.files import refuse_to_overwrite
@@ -52,6 +52,7 @@ Cpus = Annotated[
     typer.Option(
         "--cpus-per-trial",
         min=0,
+        callback=finite,
         help="CPUs that Ray reserves for a training. The default is one for each of its processes.",
         rich_help_panel=WHERE,
     ),
@@ -61,6 +62,7 @@ Gpus = Annotated[
     typer.Option(
         "--gpus-per-trial",
         min=0,
+        callback=finite,
         help="GPUs that Ray reserves for a training. The default is none.",
         rich_help_panel=WHERE,
     ),
@@ -105,7 +107,11 @@ def search_run(
     ] = None,
     max_latency: Annotated[
         float | None,
-        typer.Option(help="Largest latency in milliseconds, in addition to the other budgets.", rich_help_panel=BUDGET),
+        typer.Option(
+            callback=finite,
+            help="Largest latency in milliseconds, in addition to the other budgets.",
+            rich_help_panel=BUDGET,
+        ),
     ] = None,
     latency_table: Annotated[
         Path | None,
@@ -262,6 +268,8 @@ def search_budgets(
     option = f"--max-{metric}"
     words = " ".join(max_flops or max_params or []).replace(",", " ").split()
     maxima = [parse_count(word, option) for word in words]
+    if not maxima:
+        raise InputError(f"{option} has no budget; give counts such as 450M")
     with progress_bar() as progress:
         pairs = budget_pairs(folder, maxima, progress, metric, train, data)
     plot = write_front([answer for answer, _ in pairs], folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,13 @@ ON_BAD_IMAGE = (
 # A pipe has no width: tables are not folded there, so that lines can be searched.
 out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
 err = Console(stderr=True)
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse NaN and infinity as the value of an option. The bounds of an option do not: NaN is not below them."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no number that can be used here.")
+    return value
 
 
 def complete(module: str, function: str) -> Callable[[str], list[str]]:

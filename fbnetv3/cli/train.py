@@ -193,7 +193,7 @@ def train(
         weights = _save(trained.model, plan) if process.rank == 0 else _path(plan)
         row = {"val_acc1": trained.acc1[-1], **_measured(trained.model, plan, weights, limit, process, device)}
         if process.rank == 0:
-            print_rows([row | {"seed": plan.seed, "weights": str(weights)}], as_json)
+            print_rows([row | {"epochs": len(trained.acc1), "seed": plan.seed, "weights": str(weights)}], as_json)
 
 
 def _keep_other_weights(out_dir: Path) -> None:

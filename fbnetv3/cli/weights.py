@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fbnetv3.cli.networks import Zoo
-from fbnetv3.cli.show import Json, Overwrite, Row, print_each, print_rows
+from fbnetv3.cli.show import Json, Overwrite, Row, finite, print_each, print_rows
 from fbnetv3.errors import InputError
 from fbnetv3.files import refuse_to_overwrite
 
@@ -147,7 +147,9 @@ def publish(
     url: Annotated[
         str, typer.Option(help="URL of the folder where users will find the weights. The default is the zoo itself.")
     ] = "",
-    acc1: Annotated[float | None, typer.Option(min=0, max=100, help="Accuracy in percent. Needs --origin.")] = None,
+    acc1: Annotated[
+        float | None, typer.Option(min=0, max=100, callback=finite, help="Accuracy in percent. Needs --origin.")
+    ] = None,
     origin: Annotated[str | None, typer.Option(help="Who measured --acc1, and on which images.")] = None,
     about: Annotated[str, typer.Option(help="A sentence for the model card.")] = "",
     as_json: Json = False,

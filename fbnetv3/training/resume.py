@@ -19,6 +19,7 @@ from fbnetv3.errors import InputError, quote
 from fbnetv3.files import load_torch
 from fbnetv3.schema import parse_json, read
 from fbnetv3.training.checkpoint import CHECKPOINT, EpochMetrics, Position, State
+from fbnetv3.training.data.spec import same_images
 from fbnetv3.weight_file import check_state
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,8 @@ def _check_identity(saved: Any, identity: dict[str, Any], path: Path) -> None:
         # Versions without this key named all images together, under the other key.
         if saved.get(key) == value or (key == TRAIN_DATA and key not in saved):
             continue
+        if key in (DATA, TRAIN_DATA) and same_images(saved.get(key), value):
+            continue  # they are in another folder now
         if key == DATA and TRAIN_DATA in saved:
             logger.warning(
                 "the images of val or test are not those of %s: accuracies of its epochs are of the images before", path

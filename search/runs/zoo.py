@@ -299,13 +299,17 @@ def _made(pair: Pair) -> str:
 def _rows(out: Path, names: Sequence[str]) -> list[dict[str, Any]]:
     """Return one row for each network: costs in the published convention, accuracy as measured when it was published."""
     found = {row["model"]: row for row in _registry(out)}
+    pairs = {name: load_pair(out / PAIRS / f"{name}.yaml") for name in names}
     return [
         {
             "model": name,
             "flops": round(found[name]["flops_m"] * 1e6),
             "params": round(found[name]["params_m"] * 1e6),
             "acc1": found[name]["metrics"][0]["value"],
-            "made": _made(load_pair(out / PAIRS / f"{name}.yaml")),
+            # Publishing measures on the split that the training was measured on.
+            "split": "test" if "test_acc1" in _measured(out / TRAINED / name) else "val",
+            "epochs": pairs[name].recipe.epochs,
+            "made": _made(pairs[name]),
         }
         for name in names
     ]

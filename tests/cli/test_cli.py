@@ -99,3 +99,83 @@ def test_the_module_is_the_command():
         check=True,
     )
     assert len(json.loads(done.stdout)) == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (
+            ["search", "run", "--out", "new", "--max-flops", ""],
+            "--max-flops is empty; give a value, or leave the option out",
+        ),
+        (["search", "run", "--out", "new", "--max-flops="], "--max-flops is empty"),
+        (["search", "run", "--out", " "], "--out is empty"),
+        (["train", "--pair", "", "--out", "new"], "--pair is empty"),
+        (["search", "compare", "--table", "t.csv", "--out", "new", "--trainings", ""], "--trainings is empty"),
+        (["weights", "publish", "x.pt", "--name", "", "--licence", "MIT", "--zoo", "new"], "--name is empty"),
+        (["search", "resume", ""], "an argument is empty; give a value"),
+        (["search", "verify", "new", "\t"], "an argument is empty; give a value"),
+    ],
+    ids=str,
+)
+def test_empty_texts_are_refused(run, tmp_path, monkeypatch, words, named):
+    """A script gives them where a variable is not set. `--max-flops ''` started the quickstart."""
+    monkeypatch.chdir(tmp_path)
+    one_line(run(*words), named)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "value", ["nan", "inf", "-inf", "-1", "0", "abc", "1e400", "-450M", "1.5.2K", "K", "nanM", "infG"]
+)
+@pytest.mark.parametrize("option", ["--max-flops", "--max-params"])
+def test_a_budget_is_a_number_above_zero(run, tmp_path, monkeypatch, option, value):
+    monkeypatch.chdir(tmp_path)
+    one_line(run("search", "run", "--out", "new", option, value), f"{option} is '{value}'; give a count such as 450M")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400"])
+@pytest.mark.parametrize("option", ["--max-latency", "--gpus-per-trial", "--cpus-per-trial"])
+def test_a_number_of_an_option_is_finite(run, tmp_path, monkeypatch, option, value):
+    monkeypatch.chdir(tmp_path)
+    one_line(run("search", "run", "--out", "new", option, value), f"Invalid value for '{option}'")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-0.5", "1.5"])
+def test_a_threshold_is_a_probability(run, value):
+    one_line(run("detect", "x.jpg", "--weights", "x.pth", "--threshold", value), "Invalid value for '--threshold'")
+
+
+@pytest.mark.parametrize("option", ["--seed", "--readers", "--processes-per-trial", "--workers"])
+@pytest.mark.parametrize("value", ["nan", "1.5", "-1", "x", "1e3"])
+def test_a_whole_number_of_an_option_is_one(run, tmp_path, monkeypatch, option, value):
+    monkeypatch.chdir(tmp_path)
+    one_line(run("search", "run", "--out", "new", option, value), f"Invalid value for '{option}'")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [",", ", ,"])
+def test_budgets_without_a_number_are_refused(run, words):
+    one_line(
+        run("search", "budgets", "nothing", "--max-flops", words), "--max-flops has no budget; give counts such as 450M"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("--trainings", "nan", "--trainings is 'nan'; give whole numbers"),
+        ("--trainings", "40 inf", "--trainings is '40 inf'; give whole numbers"),
+        ("--trainings", "1.5", "--trainings is '1.5'; give whole numbers"),
+        ("--trainings", "-40", "-40 trainings are too few"),
+        ("--max-flops", "all nan", "--max-flops is 'nan'; give a count"),
+    ],
+)
+def test_a_comparison_takes_numbers_only(run, tmp_path, option, value, named):
+    one_line(
+        run("search", "compare", "--preset", "quickstart", "--invented", "--out", tmp_path / "new", option, value),
+        named,
+    )
+    assert not list(tmp_path.iterdir())

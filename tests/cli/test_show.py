@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from fbnetv3.cli.show import complete, need_images, print_each, print_rows, progress_bar, say
+from fbnetv3.cli.show import complete, finite, need_images, print_each, print_rows, progress_bar, say
 from fbnetv3.errors import InputError
 
 ROWS = [{"name": "a", "value": 1.5, "note": None}, {"name": "b", "value": 2, "note": "x"}]
@@ -15,6 +15,13 @@ ROWS = [{"name": "a", "value": 1.5, "note": None}, {"name": "b", "value": 2, "no
 def test_rows_as_json_are_the_rows(capsys):
     print_rows(ROWS, as_json=True)
     assert json.loads(capsys.readouterr().out) == ROWS
+
+
+def test_an_option_is_a_finite_number():
+    assert (finite(None), finite(0.5)) == (None, 0.5)
+    for value in (float("nan"), float("-inf")):
+        with pytest.raises(typer.BadParameter, match="is no number that can be used here"):
+            finite(value)
 
 
 def test_words_are_no_markup(capsys):

@@ -50,7 +50,7 @@ def test_any_network_on_a_folder(run, here, animals, model):
     code, out, err = run(*arguments(animals, model), "--set", "epochs=1", "--set", "dropout=0.3")
     (row,) = json.loads(out)
     assert code == 0, err
-    assert set(row) == {"val_acc1", "test_acc1", "test_acc5", "seed", "weights"}
+    assert set(row) == {"val_acc1", "test_acc1", "test_acc5", "epochs", "seed", "weights"}
     assert row["val_acc1"] * 12 / 100 == pytest.approx(round(row["val_acc1"] * 12 / 100))
     assert row["test_acc1"] * 9 / 100 == pytest.approx(round(row["test_acc1"] * 9 / 100))
     assert f"model: {model if ':' in model else f'fbnetv3:{model}'}\n" in err

@@ -106,6 +106,16 @@ def test_other_images_of_val_do_not_block_a_resume_and_are_told(tmp_path, caplog
         resumed(tmp_path, state(), {"data": "set (id 2)", "train_data": "train (id 2)"})
 
 
+def test_images_that_were_moved_into_another_folder_are_the_same(tmp_path, caplog):
+    save(state(), tmp_path, {"data": "set (8 px, id 1)", "train_data": "set (8 px, id 2)"}, METRICS)
+    with caplog.at_level(logging.WARNING):
+        moved = {"data": "moved (8 px, id 1)", "train_data": "moved (8 px, id 2)"}
+        assert resumed(tmp_path, state(), moved)[0] == METRICS
+    assert caplog.text == ""
+    with pytest.raises(InputError, match="another training: train_data was"):
+        resumed(tmp_path, state(), {"data": "set (8 px, id 1)", "train_data": "set (9 px, id 2)"})
+
+
 def test_a_checkpoint_of_an_older_version_resumes_on_the_same_images(tmp_path):
     save(state(), tmp_path, {"data": "set (id 1)"}, METRICS)
     assert resumed(tmp_path, state(), {"data": "set (id 1)", "train_data": "train (id 1)"})[0] == METRICS

@@ -46,10 +46,10 @@ def write_preset(folder, **changes):
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    """A folder with a preset in `set`, the search of it in `run`, and its images also in `other`."""
+    """A folder with a preset in `set`, the search of it in `run`, and its images also in `other` under another name."""
     folder = tmp_path_factory.mktemp("whole")
     write_preset(folder / "set")
-    shutil.copytree(folder / "set" / "data", folder / "other" / "data")
+    shutil.copytree(folder / "set" / "data", folder / "other" / "images")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         start(load_preset("set/preset.yaml"), "run", silent, ONE)
@@ -100,7 +100,7 @@ def test_images_that_were_moved_are_named_once(searched, moved):
     try:
         with pytest.raises(InputError, match=r"unknown data set .*set/data'.* give their place with --data"):
             resume(moved, silent, ONE)
-        resume(moved, silent, ONE, data=f"memory:{searched / 'other' / 'data'}")
+        resume(moved, silent, ONE, data=f"memory:{searched / 'other' / 'images'}")
         assert comparable(read_ledger(moved / "ledger.jsonl")) == comparable(
             read_ledger(searched / "run" / "ledger.jsonl")
         )
@@ -110,9 +110,19 @@ def test_images_that_were_moved_are_named_once(searched, moved):
         (searched / "set" / "gone").rename(searched / "set" / "data")
 
 
-def test_other_images_are_refused(searched, moved, tmp_path):
+def test_a_test_image_that_is_taken_out_does_not_stop_a_search(searched, moved, tmp_path):
+    shutil.copytree(searched / "set" / "data", tmp_path / "images")
+    next((tmp_path / "images" / "test" / "class3").iterdir()).unlink()
+    ledger = (moved / "ledger.jsonl").read_bytes()
+    (moved / "ledger.jsonl").write_bytes(b"".join(ledger.splitlines(keepends=True)[:-1]))
+    resume(moved, silent, ONE, data=f"memory:{tmp_path / 'images'}")
+    assert comparable(read_ledger(moved / "ledger.jsonl")) == comparable(read_ledger(searched / "run" / "ledger.jsonl"))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_other_images_are_refused(searched, moved, tmp_path, split):
     shutil.copytree(searched / "set" / "data", tmp_path / "fewer")
-    next((tmp_path / "fewer" / "train" / "class3").iterdir()).unlink()
+    next((tmp_path / "fewer" / split / "class3").iterdir()).unlink()
     message = r"fewer' has other images than this search began with; give the place of those with --data"
     for call in (
         lambda data: resume(moved, silent, ONE, data=data),

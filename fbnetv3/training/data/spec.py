@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from fbnetv3.training.data.packaged import DATA
 
-_CONTENT = re.compile(
-    r"id (\w+)\)$"
-)  # the end of the name that `load_data` gives to images that are not in the package
+# The end of the name that `load_data` gives to images that are not in the package: sizes, and a hash of names and labels.
+_CONTENT = re.compile(r"\([^()]*id (\w+)\)$")
 
 
 def absolute_spec(spec: str, folder: Path | None = None) -> str:
@@ -46,6 +46,14 @@ def content_id(name: str) -> str:
     """
     found = _CONTENT.search(name)
     return found[1] if found else name
+
+
+def same_images(one: Any, other: Any) -> bool:
+    """Tell whether two names of data are the same but for the name of the folder that has the images."""
+    if one == other or not (isinstance(one, str) and isinstance(other, str)):
+        return bool(one == other)
+    found = [_CONTENT.search(name) for name in (one, other)]
+    return None not in found and len({match[0] for match in found if match}) == 1
 
 
 def _absolute(path: str, folder: Path | None) -> str:

@@ -135,7 +135,7 @@ def test_the_account_says_how_every_network_was_made(made):
     assert json.loads((out / "zoo.json").read_text()) == account
     assert account["networks"][0]["made"] == "searched for at most 250,000 flops"
     assert account["networks"][2]["made"].startswith("micro_quickstart_0_flops_350K scaled by depth 1")
-    assert [row["acc1"] for row in account["networks"]] == [81.5] * 3
+    assert [(row["acc1"], row["split"], row["epochs"]) for row in account["networks"]] == [(81.5, "test", 2)] * 3
     assert account["teacher"]["test_acc1"] == 80.0
     abouts = [row["about"] for row in json.loads((out / "zoo" / "registry.json").read_text())["weights"]]
     assert abouts[0].startswith("tiny_a: ")

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from fbnetv3.training.data.load import load_data
-from fbnetv3.training.data.spec import absolute_spec, content_id
+from fbnetv3.training.data.spec import absolute_spec, content_id, same_images
 from tests.search.images import write_noise
 
 
@@ -68,8 +68,18 @@ def test_images_are_recognised_wherever_they_are(tmp_path, kind):
     one, two = (load_data(f"{kind}{tmp_path / name}", resolution=16) for name in ("one", "two"))
     assert one.name != two.name
     assert content_id(one.name) == content_id(two.name)
+    assert same_images(one.name, two.name)
+    assert not same_images(one.name, load_data(f"{kind}{tmp_path / 'two'}", resolution=24).name)
     next((tmp_path / "two" / "train" / "class1").iterdir()).unlink()
     assert content_id(load_data(f"{kind}{tmp_path / 'two'}", resolution=16).name) != content_id(one.name)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("a", "b"), (None, "a"), ("a (id x)", "a"), ("a (id x)", "a (id y)"), (1, "1")]
+)
+def test_other_names_are_other_images(one, other):
+    assert same_images(one, one)
+    assert not same_images(one, other)
 
 
 def test_images_of_the_package_are_their_name():
