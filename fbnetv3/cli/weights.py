@@ -205,6 +205,7 @@ def _of_pair(path: Path, pair_path: Path) -> tuple[WeightFile, Callable[[], Metr
     split = final_split(data)
 
     def measured() -> Metric:
-        return Metric("acc1", measure(file.build(), data, split).acc1, f"measured here: {split} images of {data.name}")
+        origin = f"measured here: {split} images of {data.name}; epochs of the recipe: {pair.recipe.epochs}"
+        return Metric("acc1", measure(file.build(), data, split).acc1, origin)
 
     return file, measured, f"inline: {json.dumps(pair.recipe.to_dict())}"

@@ -153,19 +153,22 @@ def load_preset(name: str) -> SearchConfig:
     """
     path = find_yaml(name, PRESETS, "preset")
     config = read_config(load_yaml(path, "preset"), str(path))
-    latency = config.latency and dataclasses.replace(config.latency, table=_beside(path, config.latency.table))
+    latency = config.latency and dataclasses.replace(config.latency, table=beside(path, config.latency.table))
     return dataclasses.replace(
         config,
-        space=_beside(path, config.space),
-        recipe=_beside(path, config.recipe),
+        space=beside(path, config.space),
+        recipe=beside(path, config.recipe),
         latency=latency,
         data=config.data and absolute_spec(config.data, path.parent),
         contents=None,  # this will be another search
     )
 
 
-def _beside(preset: Path, name: str) -> str:
-    """Return the absolute path of a file that a preset names. A name of the package stays as it is."""
+def beside(preset: Path, name: str) -> str:
+    """Return the absolute path of a file that a preset names: below the preset's folder or, if nothing is there, here.
+
+    A name of the package stays as it is.
+    """
     if not name.endswith(SUFFIXES):
         return name
     near, here = preset.parent / name, Path(name)

@@ -29,7 +29,7 @@ from fbnetv3.progress import Report
 from fbnetv3.scaling import coefficients
 from fbnetv3.schema import STRICT, find_yaml, list_yaml, load_json, load_yaml, read
 from fbnetv3.search.execution.settings import ExecutorSettings
-from fbnetv3.search.nars.config import SearchConfig, load_preset
+from fbnetv3.search.nars.config import SearchConfig, beside, load_preset
 from fbnetv3.search.runs.budgets import FOLDER, budget_name, budget_pairs
 from fbnetv3.search.runs.folder import CONFIG, SearchFolder, load_search
 from fbnetv3.search.runs.run import resume, start
@@ -82,6 +82,8 @@ def list_zoos() -> list[str]:
 def load_zoo(name: str) -> ZooPlan:
     """Read a zoo of the package by name, or a custom one by the path of its YAML file.
 
+    The path of a preset is relative to the folder of that file.
+
     Raises:
         InputError: no such zoo, or a file with an unknown key, a missing key or a wrong value.
     """
@@ -93,7 +95,7 @@ def load_zoo(name: str) -> ZooPlan:
         raise InputError(f"{path}: schema is {plan.schema}; this version reads {SCHEMA}")
     if not plan.budgets:
         raise InputError(f"{path}: budgets is empty; give one or more")
-    return plan
+    return dataclasses.replace(plan, search=beside(path, plan.search))
 
 
 def make_zoo(
@@ -180,8 +182,22 @@ def _pairs(plan: ZooPlan, out: Path, data: str | None, progress: Report) -> list
     pairs += [_scaled(plan, searched[-1], flops, search) for flops in sorted(plan.larger)]
     names = [f"{plan.name}_{chr(ord('a') + i)}" for i in range(len(pairs))]
     for name, pair in zip(names, pairs, strict=True):
-        save_pair(_final(plan, pair, name), out / PAIRS / f"{name}.yaml")
+        final, path = _final(plan, pair, name), out / PAIRS / f"{name}.yaml"
+        if path.is_file() and (out / TRAINED / name / MEASURED).is_file():
+            _check_trained(load_pair(path), final, path)
+        save_pair(final, path)
     return names
+
+
+def _check_trained(before: Pair, now: Pair, path: Path) -> None:
+    """Refuse a pair that differs from the one that its network was trained from."""
+    # Earlier versions wrote the data relative to the working folder.
+    was, is_now = ((p.arch, p.recipe, absolute_spec(p.provenance["data"])) for p in (before, now))
+    if was != is_now:
+        raise InputError(
+            f"the zoo's file or --data was changed after {path.stem} had been trained from {path}; restore it, or give another "
+            "--out"
+        )
 
 
 def _final(plan: ZooPlan, pair: Pair, name: str) -> Pair:

@@ -141,7 +141,10 @@ def test_publish_a_training_and_use_it(run, pair, picture, tmp_path):
     code, out, _ = run("models", "--zoo", zoo, "--json")
     (row,) = json.loads(out)
     (metric,) = row["metrics"]
-    assert (row["model"], metric["origin"]) == ("mine", "measured here: test images of fashion_mnist")
+    assert (row["model"], metric["origin"]) == (
+        "mine",
+        "measured here: test images of fashion_mnist; epochs of the recipe: 1",
+    )
     code, out, _ = run("predict", picture, "--zoo", zoo, "--json")
     assert code == 0
     expected = Classifier.from_weight_file(read_weight_file(tmp_path / "run" / "weights.pt")).predict(picture)

@@ -1,10 +1,12 @@
 """The configuration of a search: read strictly, written completely, and recognised by its fingerprint."""
 
+import dataclasses
+
 import pytest
 import yaml
 
 from fbnetv3 import InputError
-from fbnetv3.search.nars.config import list_presets, load_preset, read_config, save_config
+from fbnetv3.search.nars.config import Contents, list_presets, load_preset, read_config, save_config
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.evolve import PRESETS as EVOLUTIONS
 from fbnetv3.search.predictor.settings import PredictorSettings
@@ -110,6 +112,35 @@ def test_an_unknown_preset_is_refused_with_the_names():
 def test_a_preset_can_be_a_file(cfg, tmp_path):
     save_config(cfg, tmp_path / "mine.yaml")
     assert load_preset(str(tmp_path / "mine.yaml")) == cfg
+
+
+def test_paths_in_a_preset_are_relative_to_it_and_else_to_the_working_folder(cfg, tmp_path, monkeypatch):
+    for name in ("set", "here"):
+        (tmp_path / name / "images").mkdir(parents=True)
+        (tmp_path / name / "space.yaml").write_text("")
+    (tmp_path / "here" / "only.yaml").write_text("")
+    monkeypatch.chdir(tmp_path / "here")
+    named = dataclasses.replace(cfg, space="space.yaml", recipe="only.yaml", data="memory:images")
+    save_config(dataclasses.replace(named, latency=LatencyLimit("none.json", 1.0)), tmp_path / "set" / "p.yaml")
+    found = load_preset("../set/p.yaml")
+    assert found.space == str(tmp_path / "set" / "space.yaml")
+    assert found.recipe == str(tmp_path / "here" / "only.yaml")
+    assert found.latency.table == str(tmp_path / "set" / "none.json")  # where a file is looked for first
+    assert found.data == f"memory:{tmp_path / 'set' / 'images'}"
+
+
+def test_names_of_the_package_in_a_preset_stay_names():
+    found = load_preset("quickstart")
+    assert (found.space, found.recipe, found.data) == ("micro", "fashion_mnist/micro", "fashion_mnist")
+
+
+def test_the_configuration_of_a_search_is_a_preset_of_another_search(cfg, tmp_path):
+    begun = dataclasses.replace(cfg, contents=Contents("a", "b", data="c"))
+    save_config(begun, tmp_path / "config.yaml")
+    assert load_preset(str(tmp_path / "config.yaml")) == cfg
+    assert begun.fingerprint != cfg.fingerprint
+    assert dataclasses.replace(begun, space="elsewhere.yaml", data="moved").fingerprint == begun.fingerprint
+    assert dataclasses.replace(begun, contents=Contents("a", "b", data="d")).fingerprint != begun.fingerprint
 
 
 @pytest.mark.parametrize("name", list_presets())

@@ -121,6 +121,25 @@ def test_the_teacher_is_trained_first_then_the_networks_then_they_are_published(
     assert commands.calls[4:] == [f"publishing {name}" for name in names]
 
 
+def test_a_zoo_that_was_changed_since_is_refused(plan, made, tmp_path, commands):
+    """Networks that were trained before would stand beside networks of another recipe, as if they had it too."""
+    shutil.copytree(made[1], tmp_path / "out")
+    changed = dataclasses.replace(plan, recipe={"dropout": 0.2})
+    message = r"was changed after tiny_a had been trained from .*tiny_a.yaml; restore it, or give another --out"
+    with pytest.raises(InputError, match=message):
+        make(changed, tmp_path / "out")
+    with pytest.raises(InputError, match=message):
+        make(plan, tmp_path / "out", data=str(tmp_path))
+    assert make(plan, tmp_path / "out") == made[0]
+
+
+def test_the_preset_of_a_zoo_is_beside_its_file(plan, tmp_path):
+    data = yaml.safe_load((ZOOS / "micro.yaml").read_text())
+    (tmp_path / "zoo.yaml").write_text(yaml.safe_dump(data | {"search": "preset.yaml"}))
+    assert load_zoo(str(tmp_path / "zoo.yaml")).search == str(tmp_path / "preset.yaml")
+    assert load_zoo("micro").search == "quickstart"
+
+
 def test_networks_are_named_from_the_smallest_to_the_largest(made):
     account = made[0]
     flops = [row["flops"] for row in account["networks"]]
