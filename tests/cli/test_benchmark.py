@@ -66,6 +66,17 @@ def test_imagenet(run, val, constant, tmp_path):
     assert "87.5" in out
 
 
+def test_a_damaged_image_of_imagenet_is_counted_or_ends_the_command(run, val, constant):
+    call = ("benchmark", "imagenet", "--data", val, "--weights", constant, "--workers", 0)
+    (next((val / "val").iterdir()) / "0.JPEG").write_bytes(b"damaged")
+    code, out, err = run(*call, "--json")
+    (row,) = json.loads(out)
+    assert (code, row["images"], row["left_out"]) == (0, 7, 1), err
+    code, out, err = run(*call, "--on-bad-image", "fail")
+    assert (code, out) == (2, "")
+    assert "0.JPEG is no image that can be read" in err
+
+
 def test_mistakes_with_imagenet_are_one_line(run, val, constant, tmp_path):
     call = ("benchmark", "imagenet", "--weights", constant, "--workers", 0, "--data")
     one_line(run(*call, tmp_path / "nowhere"), "nowhere")

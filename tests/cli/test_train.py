@@ -274,6 +274,32 @@ def test_mistakes_with_teachers_and_folders_are_one_line(run, here, animals, tea
     one_line(run(*arguments(animals, "nets_here:plain"), "--resume"), "belongs to another network")
 
 
+def test_weights_of_another_command_are_not_replaced(run, here, animals):
+    (here / "run").mkdir()
+    (here / "run" / "weights.pt").write_bytes(b"mine")
+    for more in ((), ("--resume",)):
+        one_line(
+            run(*arguments(animals), *more), "run/weights.pt is not of a training in this folder, and would be over"
+        )
+    assert (here / "run" / "weights.pt").read_bytes() == b"mine"
+    assert run(*arguments(animals, out="another"), "--epochs", 1)[0] == 0  # as the message says
+    assert run(*arguments(animals, out="another"), "--resume")[0] == 0
+
+
+def test_images_that_are_too_small_and_small_sets_are_told(run, here, animals):
+    one_line(
+        run(*arguments(animals, "fbnetv3_f")), "the network cannot train on 5 images at once, of 3 x 16 x 16 values ("
+    )
+    one_line(
+        run(*arguments(animals, "nets_here:wide"), "--set", "batch_size=4", "--accumulate", 4),
+        "give a larger batch_size, a smaller accumulate, or larger images",
+    )
+    assert not (here / "run").exists()
+    code, _, err = run(*arguments(animals), "--set", "batch_size=64", "--epochs", 1)
+    assert code == 0, err
+    assert "fbnetv3: note: batch_size is 64, but there are 30 images to train on" in err
+
+
 def test_the_commands_of_recipes_are_commands():
     """Options that `fbnetv3 train` has, a network by a known name, and the recipe itself."""
     commands = {name: read_recipe_file(name).command.partition("fbnetv3 train ")[2] for name in list_recipes()}

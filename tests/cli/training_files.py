@@ -20,6 +20,9 @@ def net(num_classes, in_chans, norm=True):
 
 def plain(num_classes, in_chans):
     return net(num_classes, in_chans, norm=False)
+
+def wide(num_classes, in_chans):
+    return Net(nn.Conv2d(in_chans, 6, 16), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(6, num_classes))
 """
 
 

@@ -19,6 +19,7 @@ from fbnetv3.benchmarks.experiments.imagenet import (
     write_classes,
     write_search_split,
 )
+from fbnetv3.training.data.bad_images import BadImages
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.transforms import Transforms
 
@@ -55,6 +56,34 @@ def test_hits_are_counted_by_class(tmp_path):
     assert sum(int(row["hits1"]) for row in table) == 3
     assert len(table) == 3
     assert evaluate(by_brightness, GREY, val_images(tmp_path / "val"), workers=2).acc1 == found.acc1
+
+
+def test_images_that_cannot_be_read_are_left_out_or_end_the_evaluation(tmp_path, caplog):
+    for i, value in enumerate((30, 35, 99, 30)):
+        write_image(tmp_path / SYNSETS[3] / f"{i}.png", value)
+    write_image(tmp_path / SYNSETS[3] / ".ipynb_checkpoints" / "0.png", 30)
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / SYNSETS[3] / "3.png").write_bytes(b"damaged")
+    bad = BadImages("skip")
+    found = evaluate(by_brightness, GREY, val_images(tmp_path), bad=bad)
+    assert (found.images, found.acc1, found.classes[0].images) == (3, pytest.approx(200 / 3), 3)
+    assert list(bad.met["val"]) == [3]
+    assert "left out: " in caplog.text
+    with pytest.raises(InputError, match=r"3\.png is no image that can be read"):
+        evaluate(by_brightness, GREY, val_images(tmp_path))
+    for i in range(3):
+        (tmp_path / SYNSETS[3] / f"{i}.png").write_bytes(b"damaged")
+    with pytest.raises(InputError, match="no image can be read"):
+        evaluate(by_brightness, GREY, val_images(tmp_path), bad=BadImages("skip"))
+
+
+def test_the_split_of_the_search_has_no_hidden_files(tmp_path):
+    for name in ("ant", "bee", ".ipynb_checkpoints"):
+        for i in range(3):
+            write_image(tmp_path / "train" / name / f"{i}.png", 30)
+    (tmp_path / "train" / "ant" / "._0.png").write_bytes(b"no image")
+    train, held = search_split(tmp_path, classes=2, held_out=2)
+    assert sorted(train + held) == [f"train/{name}/{i}.png" for name in ("ant", "bee") for i in range(3)]
 
 
 def test_mistakes_are_named(tmp_path):
