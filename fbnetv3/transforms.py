@@ -201,6 +201,9 @@ def eight_bit(image: Any, original: Any = None) -> Any:
         grey = _scaled(image, white)
         # In such TIFF files 0 is white, which Pillow considers for 8 bits only.
         return Image.fromarray(255 - grey if _tags(source).get(262) == 0 else grey)
+    if image.mode == "LAB":
+        with contextlib.suppress(ValueError):  # older versions of Pillow cannot convert it
+            return image.convert("RGB")  # now, because Pillow cannot make it grey
     if image.mode not in _EIGHT_BITS:
         raise InputError(
             f"the image has pixels of Pillow's mode {image.mode}, for which it is not agreed which values are black and "

@@ -177,7 +177,18 @@ def test_opaque_images_are_not_changed(mode):
     assert eight_bit(image) is image
 
 
-@pytest.mark.parametrize("mode", ["F", "I", "LAB"])
+def test_lab_is_made_rgb(tmp_path):
+    image = photo()
+    try:
+        image.convert("LAB").save(tmp_path / "lab.tif")
+        np.testing.assert_allclose(np.array(open_upright(tmp_path / "lab.tif")), np.array(image), atol=40)
+    except (ValueError, InputError):
+        pytest.skip("this version of Pillow does not know LAB")
+    assert PLAIN(Image.open(tmp_path / "lab.tif")).shape == (3, 24, 24)
+    assert Transforms(28, 24, (0.5,), (0.5,)).open(tmp_path / "lab.tif").shape == (1, 24, 24)
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
 def test_pixels_without_an_agreed_meaning_are_refused(tmp_path, mode):
     image = Image.new(mode, (3, 2))
     image.save(tmp_path / "odd.tif")

@@ -100,11 +100,13 @@ def test_weights_that_are_not_finite_are_refused(run, weights, picture, tmp_path
 def test_16_bit_grey_is_classified_like_8_bits(run, weights, picture, tmp_path):
     grey = np.asarray(Image.open(picture)).astype(np.uint16) * 257
     Image.fromarray(grey).save(tmp_path / "deep.png")
-    found = []
-    for path in (picture, tmp_path / "deep.png"):
+    Image.new("L", (28, 28), 255).save(tmp_path / "white.png")  # what Pillow makes of it
+    found = [Classifier.from_weight_file(read_weight_file(weights)).predict(picture)[:5]]
+    for path in (picture, tmp_path / "deep.png", tmp_path / "white.png"):
         rows = json.loads(run("predict", path, "--weights", weights, "--json")[1])
         found.append([(row["class"], row["probability"]) for row in rows])
-    assert found[0] == found[1]
+    assert found[1] == found[2] == [(name, round(p, 4)) for name, p in found[0]]
+    assert found[1] != found[3]
 
 
 @pytest.mark.parametrize("as_json", [True, False])
