@@ -62,7 +62,7 @@ def plan_of_pair(
     from fbnetv3.training.data.load import image_side, load_data
 
     given = load_pair(pair)
-    recipe, spec = given.recipe.replace(**changed), data or given.provenance["data"]
+    recipe, spec = given.recipe.replace(**changed), given.provenance["data"] if data is None else data
     options["resolution"] = options["resolution"] or image_side(spec, given.arch.resolution)
     images = load_data(spec, **options)
     seed = given.provenance.get("training_seed", given.seed) if seed is None else seed

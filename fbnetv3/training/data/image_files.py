@@ -16,10 +16,13 @@ import numpy as np
 from PIL import Image
 
 from fbnetv3.errors import InputError, quote
+from fbnetv3.files import is_file
 from fbnetv3.training.data.listing import is_hidden, list_classes
 from fbnetv3.transforms import decode_image
 
 logger = logging.getLogger(__name__)
+
+LONGEST_PATH = 4096  # of Linux, in characters
 
 # The names of the splits in folders, file lists and shards; the preferred name comes first.
 SPELLINGS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
@@ -171,14 +174,16 @@ def _read_list(path: Path, root: Path) -> list[str]:
     # Some editors put a byte order mark before the first line, and many a blank line after the last one.
     lines = {number: line for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1) if line.strip()}
     for number, line in lines.items():
+        if len(line) > LONGEST_PATH:
+            raise InputError(f"{path}, line {number}: {quote(line)} is longer than any path; give CLASS/IMAGE")
         if not Path(line).parent.name:
             raise InputError(f"{path}, line {number}: {quote(line)} has no folder to name its class; give CLASS/IMAGE")
     # Only the class and the file: the images may well be somewhere below a hidden folder.
     seen = [line for line in lines.values() if not is_hidden("/".join(Path(line).parts[-2:]))]
     if hidden := len(lines) - len(seen):
         logger.warning("%d of the images that %s names are hidden files or in hidden folders; left out", hidden, path)
-    if not seen or not (root / seen[0]).is_file():
-        problem = f"no image {root / seen[0]}" if seen else "it is empty"
+    if not seen or not is_file(root / seen[0]):
+        problem = f"no image {str(root / seen[0])[-200:]}" if seen else "it is empty"
         raise InputError(f"{path}: {problem}; give paths below the folder of images, one a line")
     return seen
 

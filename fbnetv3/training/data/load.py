@@ -6,7 +6,6 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from fbnetv3.training.data.packaged import DATA, load_images
 from fbnetv3.training.data.protocol import SPLITS, Data
 from fbnetv3.training.data.readers import EVAL_BATCH, MODES, ReaderData, eval_image, read_batches
 from fbnetv3.training.data.sources import TORCHVISION, open_image_source
+from fbnetv3.training.data.spec import check_spec, home_path
 from fbnetv3.transforms import IMAGENET_MEAN, IMAGENET_STD, Transforms
 
 RESOLUTION = 224
@@ -77,6 +77,7 @@ def load_data(
     for name, value, least in (("resolution", resolution, 1), ("limit", limit, 1), ("workers", workers, 0)):
         if value is not None and (type(value) is not int or value < least):
             raise InputError(f"{name} is {value!r}; allowed: whole numbers from {least}")
+    check_spec(spec)
     if download and not spec.removeprefix("memory:").startswith("torchvision:"):
         raise InputError(f"data {spec!r} cannot be downloaded; only torchvision:NAME:FOLDER can")
     bad = BadImages(on_bad_image)
@@ -143,7 +144,7 @@ class ImageSubset:
 def _open(spec: str, download: bool) -> ImageSource:
     # A name that is no folder is a mistyped set, so the message explains all forms instead of "no such folder".
     known = ("torchvision:", "list:", "hfds/", "wds/", "hfids/", "tfds/")
-    if not spec.startswith(known) and not Path(spec).expanduser().is_dir():
+    if not spec.startswith(known) and not home_path(spec).is_dir():
         raise InputError(f"unknown data set {spec!r}; available: {FORMS}")
     return open_image_source(spec, download=download)
 

@@ -25,6 +25,7 @@ from fbnetv3.training.data.image_files import (
     open_lists,
 )
 from fbnetv3.training.data.shards import open_shards
+from fbnetv3.training.data.spec import home_path
 
 _BOTH: Mapping[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
 # Name of the class, and the class's arguments for each split.
@@ -55,11 +56,11 @@ def open_image_source(spec: str, *, download: bool = False) -> ImageSource:
     elif spec.startswith("hfds/"):
         source = _hugging_face(spec)
     elif spec.startswith("wds/"):
-        source = open_shards(Path(spec.removeprefix("wds/")).expanduser())
+        source = open_shards(home_path(spec.removeprefix("wds/")))
     elif spec.startswith("list:"):
         source = _lists(spec)
     else:
-        source = open_folder(Path(spec).expanduser())
+        source = open_folder(home_path(spec))
     if "train" not in source.splits:
         raise InputError(f"data {spec!r} has no labelled split train, but {', '.join(source.splits) or 'none'}")
     return source
@@ -71,7 +72,7 @@ def _lists(spec: str) -> ImageSource:
         raise InputError(
             f"data {spec!r}: expected list:LISTS:FOLDER, where LISTS has train.txt with paths below FOLDER, one a line"
         )
-    return open_lists(Path(lists).expanduser(), Path(root).expanduser())
+    return open_lists(home_path(lists), home_path(root))
 
 
 def _torchvision(spec: str, download: bool) -> ImageSource:

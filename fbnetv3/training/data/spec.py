@@ -7,10 +7,38 @@ import re
 from pathlib import Path
 from typing import Any
 
+from fbnetv3.errors import InputError, quote
 from fbnetv3.training.data.packaged import DATA
 
 # The end of the name that `load_data` gives to images that are not in the package: sizes, and a hash of names and labels.
 _CONTENT = re.compile(r"\([^()]*id (\w+)\)$")
+
+
+LONGEST = 4096  # of a path, for Linux
+
+
+def check_spec(spec: str) -> str:
+    """Return the text after a check that it can name anything: the system refuses some names with errors of its own.
+
+    Raises:
+        InputError: it is empty, has a part that no file can be called, or characters that no name can have.
+    """
+    try:
+        usable = (
+            0 < len(spec) < LONGEST
+            and "\0" not in spec
+            and all(len(os.fsencode(part)) < 256 for part in re.split("[/:]", spec))
+        )
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise InputError(f"data {quote(spec)} names no images; give a data set, or the path of a folder")
+    return spec
+
+
+def home_path(path: str) -> Path:
+    """Return a path in which `~` stands for the home folder. Unlike `Path.expanduser`, an unknown user is a name like any."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def absolute_spec(spec: str, folder: Path | None = None) -> str:
@@ -21,7 +49,7 @@ def absolute_spec(spec: str, folder: Path | None = None) -> str:
     Args:
         folder: relative paths are below it or, if nothing is there, below the working folder.
     """
-    if spec in DATA:
+    if not spec or check_spec(spec) in DATA:
         return spec
     kind, mark, rest = spec.partition(":")
     if mark and kind == "memory":
@@ -59,6 +87,6 @@ def same_images(one: Any, other: Any) -> bool:
 def _absolute(path: str, folder: Path | None) -> str:
     for base in (folder, Path()):
         # An empty text would name the folder itself.
-        if path and base is not None and (found := base / Path(path).expanduser()).exists():
+        if path and base is not None and (found := base / home_path(path)).exists():
             return os.path.abspath(found)  # noqa: PTH100  (links stay links)
     return path

@@ -102,6 +102,11 @@ def test_file_lists(folder, tmp_path):
         ({"train": []}, r"train\.txt: it is empty; give paths below the folder of images"),
         ({"train": ["ant/0000.png"]}, r"train\.txt: no image .*animals/ant/0000\.png; give paths below"),
         ({"train": ["train/ant/0000.png", "", "0001.png"]}, r"train\.txt, line 3: '0001\.png' has no folder to name"),
+        ({"train": ["ant/" + "x" * 300 + ".png"]}, r"train\.txt: no image x+\.png; give paths below"),
+        (
+            {"train": ["train/ant/0000.png", "ant/" + "x" * 5000]},
+            r"train\.txt, line 2: 'ant/x+\.\.\. is longer than any",
+        ),
         ({"train": ["", " "]}, r"train\.txt: it is empty"),
         ({"train": ["train/ant/0000.png"], "test": ["test/bee/0000.png"]}, r"test\.txt has classes that .* lacks: bee"),
     ],

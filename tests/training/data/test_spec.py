@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
+from fbnetv3 import InputError
 from fbnetv3.training.data.load import load_data
-from fbnetv3.training.data.spec import absolute_spec, content_id, same_images
+from fbnetv3.training.data.spec import absolute_spec, check_spec, content_id, home_path, same_images
 from tests.search.images import write_noise
 
 
@@ -84,3 +85,14 @@ def test_other_names_are_other_images(one, other):
 
 def test_images_of_the_package_are_their_name():
     assert content_id(load_data("fashion_mnist").name) == "fashion_mnist"
+
+
+@pytest.mark.parametrize("spec", ["", "a\0b", "x" * 256, "memory:" + "y" * 300, "x/" * 3000, "\ud800"])
+def test_a_text_that_can_name_nothing(spec):
+    with pytest.raises(InputError, match="names no images; give a data set, or the path of a folder"):
+        check_spec(spec)
+
+
+def test_the_folder_of_an_unknown_user_is_a_name_like_any():
+    assert str(home_path("~nobody_is_called_so/x")) == "~nobody_is_called_so/x"
+    assert home_path("~/x").is_absolute()
