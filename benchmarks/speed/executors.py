@@ -52,13 +52,14 @@ class BusyJob:
     kind: str  # cpu | sleep
 
     def __call__(self, candidate: Any, epochs: int, seed: int) -> Outcome:
-        """Return an outcome of status ok after the work is done."""
+        """Return an outcome after the work is done."""
         start = time.monotonic()
         if self.kind == "cpu":
             hashlib.pbkdf2_hmac("sha256", b"busy", b"%d" % seed, epochs * 1000)
         else:
             time.sleep(epochs / 1000)
-        return Outcome((0.0,), "ok", time.monotonic() - start)
+        # Of all outcomes, this one alone has no accuracies, of which there would be thousands.
+        return Outcome((), "diverged", time.monotonic() - start)
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class EitherJob:
     """
 
     def __call__(self, candidate: Any, epochs: int, seed: int) -> Outcome:
-        """Return an outcome of status ok after the work is done."""
+        """Return an outcome after the work is done."""
         return BusyJob("sleep" if seed % 2 else "cpu")(candidate, epochs, seed)
 
 
@@ -116,10 +117,10 @@ def time_jobs(executor: Executor, jobs: Mapping[int, Job]) -> float:
     """Run the jobs and return the seconds that all of them took.
 
     Raises:
-        RuntimeError: a job has no outcome.
+        RuntimeError: a job has no outcome, or has failed.
     """
     start = time.monotonic()
-    if (ended := sum(1 for _ in executor.run(jobs))) != len(jobs):
+    if (ended := sum(outcome.status != "failed" for _, outcome in executor.run(jobs))) != len(jobs):
         raise RuntimeError(f"{ended} of {len(jobs)} jobs ended")
     return time.monotonic() - start
 

@@ -29,7 +29,7 @@ def test_efficiency_is_the_time_of_one_worker_over_that_of_two():
 @pytest.mark.parametrize("kind", ["cpu", "sleep"])
 def test_a_job_takes_time_and_no_data(kind):
     outcome = BusyJob(kind)(None, 20, 0)
-    assert (outcome.status, outcome.acc1) == ("ok", (0.0,))
+    assert (outcome.status, outcome.acc1) == ("diverged", ())
     assert outcome.seconds > 0
 
 
@@ -51,6 +51,8 @@ def test_all_jobs_are_run_and_a_lost_one_is_noticed():
 
     with pytest.raises(RuntimeError, match="0 of 1 jobs ended"):
         time_jobs(Lossy(), {0: Job(None, 1, 1)})
+    with InProcess(lambda *_: None) as executor, pytest.raises(RuntimeError, match="0 of 1 jobs ended"):
+        time_jobs(executor, {0: Job(None, 1, 1)})
 
 
 def test_the_committed_result_has_four_kinds_of_jobs():
