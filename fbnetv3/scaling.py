@@ -25,7 +25,7 @@ ROUGHLY = (
 )
 FINE = 10  # up to this factor of FLOPs all steps are tried; beyond it the steps grow, so that the tries do not
 FARTHEST = (
-    100  # largest factor between the FLOPs of a network and of its scalings; EfficientNet-B7 has 95 times those of B0
+    200  # largest factor between the FLOPs of a network and of its scalings; EfficientNet-B7 has 95 times those of B0
 )
 SIDE = 8  # resolutions are multiples of it
 

@@ -96,7 +96,7 @@ def test_a_coefficient_must_be_positive(change):
 
 def test_a_target_out_of_reach_is_answered_at_once():
     with pytest.raises(
-        InputError, match=r"1\.3e\+21 times the FLOPs of fbnetv3_e, which is out of reach; give at most 100"
+        InputError, match=r"1\.3e\+21 times the FLOPs of fbnetv3_e, which is out of reach; give at most 200"
     ):
         coefficients(E, 1e30)
     with pytest.raises(InputError, match="the nearest has"):
