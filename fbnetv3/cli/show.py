@@ -86,9 +86,21 @@ def print_rows(rows: list[Row], as_json: bool) -> None:
 
 
 def need_images(images: Sequence[Path]) -> None:
-    """Raise `InputError` if none of the images exists: a slip must not end in a download and a long wait."""
-    if not any(os.path.exists(image) for image in images):  # noqa: PTH110 - it takes names that are too long
-        raise InputError(f"no image at {', '.join(map(str, images[:3]))}; give the path of an image file")
+    """Check that one of the images can be read: a slip must not end in a download and a long wait.
+
+    Raises:
+        InputError: none of them can be read; there is a line for each.
+    """
+    from fbnetv3.transforms import open_upright
+
+    errors = []
+    for image in images:
+        try:
+            open_upright(image)
+            return
+        except InputError as error:
+            errors.append(str(error))
+    _raise_all(errors)
 
 
 def print_each(files: Sequence[T], rows_of: Callable[[T], list[Row]], as_json: bool) -> None:
@@ -106,6 +118,11 @@ def print_each(files: Sequence[T], rows_of: Callable[[T], list[Row]], as_json: b
             errors.append(str(error))
     if rows:
         print_rows(rows, as_json)
+    _raise_all(errors)
+
+
+def _raise_all(errors: list[str]) -> None:
+    """Print all errors but the last, and raise that, which the command prints in the same way."""
     lines = list(dict.fromkeys(errors))  # what is wrong with all files is said once
     for line in lines[:-1]:
         print(f"fbnetv3: {line}", file=sys.stderr)

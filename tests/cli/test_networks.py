@@ -83,6 +83,8 @@ def test_predict_looks_for_the_image_before_it_downloads(run, monkeypatch, tmp_p
     monkeypatch.setattr("fbnetv3.hub.load.load_weights", lambda *_arguments: pytest.fail("loaded"))
     one_line(run("predict", tmp_path / "gone.jpg"), "no image at")
     one_line(run("predict", tmp_path / ("x" * 300)), "no image at")
+    (tmp_path / "empty.jpg").touch()
+    one_line(run("predict", tmp_path / "empty.jpg"), "is no image that can be read")
 
 
 def test_weights_that_are_not_finite_are_refused(run, weights, picture, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image
 
 from fbnetv3.cli.show import complete, finite, need_images, print_each, print_rows, progress_bar, say
 from fbnetv3.errors import InputError
@@ -53,11 +54,14 @@ def test_every_image_is_tried_and_every_error_shown(capsys, tmp_path):
     assert capsys.readouterr().out == ""
 
 
-def test_one_image_that_exists_is_enough(tmp_path):
-    (tmp_path / "a").touch()
-    need_images([tmp_path / "b", tmp_path / "a"])
-    with pytest.raises(InputError, match=r"no image at .*/b, .*/c; give the path of an image file"):
-        need_images([tmp_path / "b", tmp_path / "c"])
+def test_one_image_that_can_be_read_is_enough(tmp_path, capsys):
+    Image.new("L", (3, 3)).save(tmp_path / "a.png")
+    (tmp_path / "empty.png").touch()
+    need_images([tmp_path / "b.png", tmp_path / "empty.png", tmp_path / "a.png"])
+    assert capsys.readouterr().err == ""
+    with pytest.raises(InputError, match=r"empty\.png is no image that can be read"):
+        need_images([tmp_path / "b.png", tmp_path / "empty.png"])
+    assert capsys.readouterr().err == f"fbnetv3: no image at {tmp_path}/b.png; give the path of an image file\n"
 
 
 def test_completion_offers_the_names_that_begin_like_the_word():
