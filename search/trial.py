@@ -177,10 +177,9 @@ class Ledger:
             if len(complete) < len(content):
                 # A crash cut the last line off. Its trial counts as not made.
                 file.truncate(len(complete))
-            header = json.dumps({"ledger": SCHEMA, "config": config}) + "\n"
             if not complete:
-                _append(file, header)
-            elif (found := complete.split(b"\n", 1)[0].decode(errors="replace")) + "\n" != header:
+                _append(file, _header(config) + "\n")
+            elif (found := complete.split(b"\n", 1)[0].decode(errors="replace")) != _header(config):
                 raise InputError(_wrong_header(path, found))
             yield cls(path, _parse(path, complete, fault), file)
 
@@ -197,14 +196,15 @@ class Ledger:
         self._trials[trial.place] = trial
 
 
-def read_ledger(path: str | Path, fault: Fault | None = None) -> list[Trial]:
+def read_ledger(path: str | Path, fault: Fault | None = None, config: str | None = None) -> list[Trial]:
     """Return the trials of a ledger without locking it, so that a running search can be watched.
 
     Args:
         fault: as in `Ledger.open`.
+        config: as in `Ledger.open`; None accepts the ledger of any configuration.
 
     Raises:
-        InputError: no such file, a damaged one, or one with a trial of another search.
+        InputError: no such file, a damaged one, one of another configuration, or one with a trial of another search.
     """
     path = Path(path)
     try:
@@ -213,9 +213,14 @@ def read_ledger(path: str | Path, fault: Fault | None = None) -> list[Trial]:
         raise InputError(f"cannot read the ledger {path}: {error.strerror}; give the folder of a search") from None
     # What follows the last line break is a line that is being written, or that a crash cut off.
     complete = content[: content.rfind(b"\n") + 1]
-    if complete and not complete.startswith(f'{{"ledger": {SCHEMA}, '.encode()):
-        raise InputError(_wrong_header(path, complete.split(b"\n", 1)[0].decode(errors="replace")))
+    found = complete.split(b"\n", 1)[0].decode(errors="replace")
+    if complete and not (found.startswith(f'{{"ledger": {SCHEMA}, ') if config is None else found == _header(config)):
+        raise InputError(_wrong_header(path, found))
     return list(_parse(path, complete, fault).values())
+
+
+def _header(config: str) -> str:
+    return json.dumps({"ledger": SCHEMA, "config": config})
 
 
 def _append(file: BinaryIO, line: str) -> None:
@@ -231,7 +236,7 @@ def _wrong_header(path: Path, found: str) -> str:
             f"{path} has another schema, this version reads schema {SCHEMA}; resume it with the version of fbnetv3 that "
             "started it"
         )
-    return f"{path} belongs to another configuration, or is damaged; give another folder"
+    return f"{path} belongs to another configuration, or is damaged; restore it or the configuration, or give another folder"
 
 
 def _parse(path: Path, content: bytes, fault: Fault | None) -> dict[Place, Trial]:

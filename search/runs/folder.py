@@ -110,7 +110,7 @@ class SearchFolder:
                 than it did.
         """
         path = self.ledger(method)
-        trials = read_ledger(path, foreign_trial(self.config, self.space, method))
+        trials = read_ledger(path, foreign_trial(self.config, self.space, method), self.config.fingerprint)
         check_costs(self.context, trials, path)
         return trials
 

@@ -279,7 +279,10 @@ def test_a_failed_trial_is_replaced_at_its_place(path):
         (lambda lines: [*lines, b'{"round": 1}\n'], "line 5: missing key 'index'"),
         (lambda lines: [lines[0], lines[1].replace(b'"seed": 3', b'"seed": "3"'), *lines[2:]], "line 2: seed is '3'"),
         (lambda lines: [*lines, b'{"size": 1}\n'], "line 5: unknown key 'size'"),
-        (lambda lines: [b"\xff\xfe\n", *lines[1:]], "another configuration, or is damaged; give another folder"),
+        (
+            lambda lines: [b"\xff\xfe\n", *lines[1:]],
+            "another configuration, or is damaged; restore it or the configuration",
+        ),
         (
             lambda lines: [lines[0].replace(b"2", b"1", 1), *lines[1:]],
             "another schema, this version reads schema 2; resume",

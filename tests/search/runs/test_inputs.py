@@ -203,3 +203,17 @@ def test_a_space_that_lost_values_since_is_named(copied, tmp_path, monkeypatch):
 def test_base_recipes_are_copied_with_all_their_values(searched):
     data = yaml.safe_load((searched / "inputs" / "recipe" / "recipe.yaml").read_text())
     assert set(BASE_RECIPE) < set(data)
+
+
+def test_a_configuration_that_was_changed_is_refused_by_everything_that_uses_its_trials(copied, tmp_path):
+    """`budgets` answered with the changed settings, as if the search had been made with them."""
+    text = (copied / "config.yaml").read_text()
+    (copied / "config.yaml").write_text(text.replace("early_stopping: 0.98", "early_stopping: 0.5"))
+    for call in (
+        lambda: export_trials(copied, "csv", tmp_path / "t.csv"),
+        lambda: budget_pairs(copied, [300e3], silent),
+        lambda: resume(copied, silent, ONE, Scripted()),
+        lambda: verify(copied, 0, silent),
+    ):
+        with pytest.raises(InputError, match=r"ledger\.jsonl belongs to another configuration"):
+            call()
