@@ -25,7 +25,7 @@ from fbnetv3.training.data.listing import is_hidden
 IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp")
 # Every number up to the largest label is a class. A million are far above any set, and their names still fit into memory.
 MOST_CLASSES = 1_000_000
-LONGEST_LABEL = 100  # bytes of a cls file: a number, and blanks around it
+LONGEST_LABEL = 4096  # bytes of a cls file: a number, and blanks around it
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,7 +87,7 @@ def write_members(path, *members):
         b"cat",
         b"",
         b"9" * 5000,
-        b" " * 200 + b"1",
+        b" " * 5000 + b"1",
     ],
     ids=[
         "folder",
