@@ -163,7 +163,10 @@ SLOT = {"momentum_buffer": torch.zeros(3, 2)}
             {"model": {"weight": torch.zeros(3, 2).long(), "bias": torch.zeros(3)}},
             r"another network .*of another type: weight is int64",
         ),
-        ({"model": {"weight": torch.zeros(3, 2) * 1j, "bias": torch.zeros(3)}}, r"another network .*of another type: weight is complex64"),
+        (
+            {"model": {"weight": torch.zeros(3, 2) * 1j, "bias": torch.zeros(3)}},
+            r"another network .*of another type: weight is complex64",
+        ),
         ({"ema": None}, "changed: there is an average of the weights only if the recipe has one"),
         ({"ema": {}}, "changed: not a state dict of the average of the weights: 3 entries missing"),
         ({"optimizer": 5}, "changed: optimizer is 5"),
