@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from fbnetv3 import InputError
+from fbnetv3.files import lock_folder
 from fbnetv3.progress import silent
 from fbnetv3.recipes import load_recipe
 from fbnetv3.search.execution.settings import ExecutorSettings
@@ -217,3 +218,19 @@ def test_a_configuration_that_was_changed_is_refused_by_everything_that_uses_its
     ):
         with pytest.raises(InputError, match=r"ledger\.jsonl belongs to another configuration"):
             call()
+
+
+def test_a_folder_in_use_is_left_alone(copied):
+    def files():
+        return {path: path.stat().st_mtime_ns for path in copied.rglob("*") if path.is_file()}
+
+    with lock_folder(copied, "search"), lock_folder(copied / "budgets", "search"):
+        before = files()
+        for call in (
+            lambda: start(load_preset("quickstart"), copied, silent, ONE, Scripted()),
+            lambda: resume(copied, silent, ONE, Scripted()),
+            lambda: budget_pairs(copied, [300e3], silent),
+        ):
+            with pytest.raises(InputError, match="is in use by another search"):
+                call()
+        assert files() == before

@@ -15,7 +15,7 @@ import yaml
 from fbnetv3 import InputError
 from fbnetv3.arch import ARCHS
 from fbnetv3.complexity import cost
-from fbnetv3.files import write_atomically
+from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.pair_file import Pair, load_pair
 from fbnetv3.progress import silent
 from fbnetv3.recipes import load_recipe
@@ -131,6 +131,12 @@ def test_a_zoo_that_was_changed_since_is_refused(plan, made, tmp_path, commands)
     with pytest.raises(InputError, match=message):
         make(plan, tmp_path / "out", data=str(tmp_path))
     assert make(plan, tmp_path / "out") == made[0]
+
+
+def test_a_zoo_that_another_process_makes_is_refused(plan, tmp_path):
+    with lock_folder(tmp_path, "make-zoo"), pytest.raises(InputError, match="is in use by another make-zoo; wait"):
+        make(plan, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_preset_of_a_zoo_is_beside_its_file(plan, tmp_path):
