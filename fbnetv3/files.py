@@ -166,10 +166,7 @@ def save_torch(path: str | Path, content: Any) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def _plain_arguments() -> contextlib.AbstractContextManager[None]:
-    """Let `torch.load` accept `argparse.Namespace`, in which timm keeps the arguments of a training. It runs no code."""
-    allow = getattr(torch.serialization, "safe_globals", None)  # torch 2.5
-    return allow([argparse.Namespace]) if allow else contextlib.nullcontext()
+_PLAIN = [argparse.Namespace]  # timm keeps the arguments of a training in one; making it runs no code
 
 
 def _is_pickle(path: Path) -> bool:
@@ -196,7 +193,7 @@ def load_torch(path: str | Path, what: str, keys: tuple[str, ...] = (), *, trust
         raise InputError(f"no {what} at {path}: no such file; give the path of one that fbnetv3 wrote")
     try:
         # An open file: of a path, torch takes the suffix for the format.
-        with path.open("rb") as file, _plain_arguments():
+        with path.open("rb") as file, torch.serialization.safe_globals(_PLAIN):
             content = torch.load(file, map_location="cpu", weights_only=not trust)
     except Exception as error:  # the unpickler raises anything, depending on the damage
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):

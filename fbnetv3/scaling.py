@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fbnetv3.arch import Arch, Block
+from fbnetv3.arch import MOST_BLOCKS, Arch, Block
 from fbnetv3.complexity import cost, round_width, runs
 from fbnetv3.errors import InputError
 
@@ -23,7 +23,7 @@ STEP = 0.01  # distance of the coefficients that are tried
 ROUGHLY = (
     1.4  # largest factor between FLOPs and depth x width^2 x resolution^2, which stem, head and rounding do not follow
 )
-FINE = 10  # up to this factor of FLOPs all steps are tried; beyond it the steps grow, so that the tries do not
+MOST_TRIES = 2_000_000  # combinations of coefficients; larger steps are taken where there would be more
 FARTHEST = (
     200  # largest factor between the FLOPs of a network and of its scalings; EfficientNet-B7 has 95 times those of B0
 )
@@ -109,15 +109,13 @@ def coefficients(
             f"target is {target:g}, {ratio:.2g} times the FLOPs of {arch.name}, which is out of reach; give at most {FARTHEST} "
             f"times its FLOPs, {most:.4g}"
         )
-    step = STEP * max(1.0, ratio / FINE)
-    # FLOPs grow with depth, and with the squares of width and resolution: one factor alone could make up the whole ratio.
-    low, high = min(ratio, 1.0), max(ratio, 1.0)
-    depths = _distinct(_steps(low, high, step), lambda depth: scale(arch, depth=depth).stages)
-    widths = _distinct(_steps(low**0.5, high**0.5, step), lambda width: scale(arch, width=width).stages)
-    resolutions = [1.0] if keep_resolution else _steps(low**0.5, high**0.5, step)
-    sides = _distinct(resolutions, lambda resolution: scale(arch, resolution=resolution).resolution)
+    grid = _grid(arch, ratio, STEP, keep_resolution)
+    step = STEP
+    while math.prod(map(len, grid)) > MOST_TRIES:
+        step *= 2
+        grid = _grid(arch, ratio, step, keep_resolution)
     found, nearest = [], (math.inf, 0)
-    for depth, width, resolution in itertools.product(depths, widths, sides):
+    for depth, width, resolution in itertools.product(*grid):
         if not 1 / ROUGHLY < depth * width**2 * resolution**2 / ratio < ROUGHLY:
             continue  # counting its FLOPs would be a waste: it cannot be within the tolerance
         scaled = scale(arch, depth, width, resolution)
@@ -142,6 +140,18 @@ def distance_to_rule(depth: float, width: float, resolution: float) -> float:
     logs, line = [math.log(v) for v in (depth, width, resolution)], [math.log(v) for v in RULE]
     power = sum(a * b for a, b in zip(logs, line, strict=True)) / sum(b * b for b in line)
     return math.dist(logs, [power * b for b in line])
+
+
+def _grid(arch: Arch, ratio: float, step: float, keep_resolution: bool) -> tuple[list[float], list[float], list[float]]:
+    """Return the depths, widths and resolutions that may make up a ratio of FLOPs and that round to different networks."""
+    # FLOPs grow with depth, and with the squares of width and resolution: one factor alone could make up the whole ratio.
+    low, high = min(ratio, 1.0), max(ratio, 1.0)
+    deepest = max(1.0, min(high, 0.9 * MOST_BLOCKS / sum(row.n for row in arch.rows)))
+    depths = _distinct(_steps(low, deepest, step), lambda depth: scale(arch, depth=depth).stages)
+    widths = _distinct(_steps(low**0.5, high**0.5, step), lambda width: scale(arch, width=width).stages)
+    resolutions = [1.0] if keep_resolution else _steps(low**0.5, high**0.5, step)
+    sides = _distinct(resolutions, lambda resolution: scale(arch, resolution=resolution).resolution)
+    return depths, widths, sides
 
 
 def _steps(low: float, high: float, step: float) -> list[float]:

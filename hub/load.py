@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fbnetv3.arch import ARCHS, Arch, find_arch
-from fbnetv3.errors import InputError, available
+from fbnetv3.errors import InputError, available, quote
+from fbnetv3.files import is_file
 from fbnetv3.hub.convert import convert, is_released
 from fbnetv3.hub.download import cache_path, fetch, is_downloaded
 from fbnetv3.hub.notes import note
@@ -39,7 +40,7 @@ def create_model(
         name: a model of the registry (`fbnetv3_a` .. `fbnetv3_g`), a name that `build_model` knows, or a model of `zoo`.
         pretrained: load the model's first registered weights. For A..G these are `fb`, the released ones (CC BY-NC 4.0).
         weights: other weights: a registered source (`fb`, `timm_ra2`), a path or a URL. The file may have the layout of the
-            released code, of timm or of this package, and end in .pth, .pt or .safetensors. timm's weights of fbnetv3_b
+            released code, of timm or of this package, as torch or safetensors write it. timm's weights of fbnetv3_b
             give the network `fbnetv3_b_same_padding`.
         num_classes: the default is the number of the weights, or 1000 without weights. A classifier of another size keeps
             fresh weights, and a warning says so.
@@ -112,10 +113,10 @@ def load_weights(
     )  # a slip in the name is found before a download
     if "://" in text:
         path = fetch(text, cache_path(text), progress=progress)
-    elif not Path(text).exists() and Path(text).suffix == "" and Path(text).name == text:
+    elif not is_file(text) and Path(text).suffix == "" and Path(text).name == text:
         # A bare word that is no file: the user probably meant a source.
         known = sorted({row.source for row in registry.rows})
-        raise InputError(f"no weights {text!r}; {available(text, known, ', or a path or URL')}")
+        raise InputError(f"no weights {quote(text)}; {available(text, known, ', or a path or URL')}")
     else:
         path = Path(text)
     return _read(path, arch, registry, text, trust_pickle)

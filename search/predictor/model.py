@@ -177,8 +177,12 @@ class AccuracyPredictor:
                 self._heads = [GaussianProcessHead.from_tensors(tensors, member) for member in members]
             else:
                 self._heads = [NetworkHead.from_tensors(tensors, member, columns, settings) for member in members]
-        except (KeyError, RuntimeError) as error:
-            raise InputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        except (KeyError, RuntimeError, TypeError, ValueError, IndexError, OverflowError) as error:
+            raise InputError(
+                f"{path} is damaged: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            ) from error
         return self
 
     def _predict(self, x: Floats) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,9 @@
 """Whatever is in a file that a user gives, reading it gives what it should hold, or one short line that says what is wrong."""
 
 import copy
+import dataclasses
 import json
+import pickle
 import tarfile
 import warnings
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from fbnetv3 import InputError, build_model
 from fbnetv3.benchmarks.experiments.config import load_experiment
 from fbnetv3.benchmarks.result import load_result
 from fbnetv3.detection.annotations import read_annotations
-from fbnetv3.files import save_torch
+from fbnetv3.files import load_torch, save_torch
 from fbnetv3.hub import load_weights, registry
 from fbnetv3.hub.registry import read_registry
 from fbnetv3.pair_file import load_pair, pair_shape
@@ -26,15 +28,18 @@ from fbnetv3.recipes import load_recipe, read_recipe_file
 from fbnetv3.schema import parse_scalar
 from fbnetv3.search.nars import config
 from fbnetv3.search.nars.config import load_preset
+from fbnetv3.search.predictor.model import KIND, AccuracyPredictor
+from fbnetv3.search.predictor.settings import PredictorSettings
 from fbnetv3.search.runs import zoo
 from fbnetv3.search.runs.zoo import load_zoo
 from fbnetv3.search.space import reader
 from fbnetv3.search.space.latency import load_table
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.trial import Ledger, read_ledger
+from fbnetv3.training.data.load import load_data
 from fbnetv3.training.data.shards import open_shards
 from fbnetv3.transforms import Transforms
-from fbnetv3.weight_file import WeightFile, write_weight_file
+from fbnetv3.weight_file import WeightFile, read_weight_file, write_weight_file
 from tests.places import ROOT
 from tests.search.tables import HEADER, LINES
 from tests.test_arch import TINY
@@ -42,7 +47,7 @@ from tests.test_pair_file import PAIR
 
 LONGEST = 1_000  # characters of a message, without the path
 SETTINGS = settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     derandomize=True,  # the same files in every run
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -242,6 +247,20 @@ KINDS = {
         as_safetensors,
         (lambda path: load_weights(None, path), lambda path: load_weights(TINY, path)),
     ),
+    "predictor": Kind(
+        "predictor.safetensors",
+        {
+            "kind": KIND,
+            "schema": 1,
+            "arch_columns": [True, False],
+            "seed": 0,
+            "settings": dataclasses.asdict(PredictorSettings()),
+            "pretrained": False,
+            "fitted": False,
+        },
+        as_safetensors,
+        (AccuracyPredictor.load,),
+    ),
 }
 
 NASTY = st.sampled_from(
@@ -339,6 +358,39 @@ TEXTS = {
 def test_another_file_is_one_short_line(name, text, tmp_path):
     content = TEXTS[text]
     read_all(KINDS[name], tmp_path, content if isinstance(content, bytes) else content.encode())
+
+
+class Evil:
+    """An object whose pickle writes a file when it is read."""
+
+    def __init__(self, sign):
+        self.sign = sign
+
+    def __reduce__(self):
+        return Path.write_text, (self.sign, "was here")
+
+
+@pytest.mark.parametrize("form", ["pickle", "torch"])
+@pytest.mark.parametrize("name", [*KINDS, "w.pt", "w.pth.tar", "w.ckpt", "w.npy", "w.npz", "w"])
+def test_a_pickle_runs_in_no_file(name, form, tmp_path):
+    sign, path = tmp_path / "sign", tmp_path / (KINDS[name].name if name in KINDS else name)
+    content = {"schema": 2, "arch": Evil(sign), "state_dict": Evil(sign)}
+    if form == "torch":
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content))
+    others = (
+        read_weight_file,
+        lambda path: load_weights("fbnetv3_a", path),
+        lambda path: load_torch(path, "checkpoint", ("model",)),
+        lambda path: load_data(f"folder:{path}"),
+        AccuracyPredictor.load,
+    )
+    for read in (*(KINDS[name].readers if name in KINDS else ()), *others):
+        assert not safe(lambda read=read: read(path))
+    assert not sign.exists()
+    pickle.loads(pickle.dumps(content))
+    assert sign.exists()  # the pickle was really dangerous
 
 
 @pytest.mark.parametrize("name", KINDS)
