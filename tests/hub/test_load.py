@@ -299,3 +299,23 @@ def test_weights_that_are_not_finite_are_not_loaded(tmp_path):
         InputError, match=r"the weights of fbnetv3_a are not finite: stem\.conv\.weight has NaN or infinite"
     ):
         create_model("fbnetv3_a", weights=tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [({"num_class": 5}, TypeError), ({"num_classes": -1}, InputError), ({"in_chans": 0}, InputError)],
+)
+def test_arguments_are_looked_at_before_a_download(released, server, wrong, error):
+    released(pickled(A))
+    with pytest.raises(error, match=next(iter(wrong))):
+        create_model("fbnetv3_a", pretrained=True, progress=False, **wrong)
+    assert server.hits == []
+
+
+def test_nobody_is_told_to_delete_a_file_of_the_user(tmp_path):
+    path = tmp_path / "passwd"
+    path.write_text("root")
+    with pytest.raises(InputError, match="no weight file or is damaged") as caught:
+        create_model("fbnetv3_a", weights=path.as_uri())
+    assert "delete it" not in str(caught.value)
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["passwd"]
