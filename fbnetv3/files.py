@@ -166,7 +166,7 @@ def save_torch(path: str | Path, content: Any) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-_PLAIN = [argparse.Namespace]  # timm keeps the arguments of a training in one; making it runs no code
+_PLAIN: list[Any] = [argparse.Namespace]  # timm keeps the arguments of a training in one; making it runs no code
 
 
 def _is_pickle(path: Path) -> bool:

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +52,8 @@ class OptimizedModel:
     threads: int
     seconds: Mapping[str, float] = field(default_factory=dict)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return logits [N, num_classes].
+    def __call__(self, images: Tensor) -> Any:
+        """Return logits [N, num_classes], or the list of maps of a network with `features_only`.
 
         Raises:
             InputError: the images have another size or type than the example.
