@@ -7,6 +7,7 @@ from typing import Any
 
 SHORT_LIST = 12  # so many names can be read at a glance
 QUOTED = 80  # characters of a quoted value
+QUOTED_PATH = 500  # of a path, whose end says most
 
 
 class InputError(ValueError):

@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fbnetv3.errors import InputError, available, check_keys, quote
+from fbnetv3.errors import QUOTED_PATH, InputError, available, check_keys, quote
 from fbnetv3.files import is_file
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def find_yaml(name: str, folder: Path, what: str, more: str = "") -> Path:
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not is_file(path):
         choices = available(name, list_yaml(folder), f", or the path of a .yaml file{more}")
-        raise InputError(f"unknown {what} {quote(name)}; {choices}")
+        raise InputError(f"unknown {what} {quote(name, QUOTED_PATH)}; {choices}")
     return path
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fbnetv3.errors import InputError, quote
+from fbnetv3.errors import QUOTED_PATH, InputError, quote
 from fbnetv3.search.execution.images import ImageEvaluator
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.space.constraints import ConstraintSet
@@ -123,7 +123,8 @@ def image_evaluator(context: Context) -> ImageEvaluator:
         raise InputError(f"{error}{moved}") from None
     if began and content_id(search_images(data)) != began:
         raise InputError(
-            f"{quote(context.data)} has other images than this search began with; give the place of those with --data"
+            f"{quote(context.data, QUOTED_PATH)} has other images than this search began with; give the place of those with "
+            "--data"
         )
     channels, classes = data.transforms.in_chans, len(data.classes)
     if (space.in_chans, config.classes or space.num_classes) != (channels, classes):

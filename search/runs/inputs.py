@@ -37,18 +37,21 @@ def take_inputs(context: Context, images: str | None) -> tuple[SearchConfig, dic
 
     Args:
         images: what identifies the images of the data; None if they were not opened.
+
+    Raises:
+        InputError: a file cannot be read.
     """
     config = context.config
     space, recipe = space_path(config.space), config.recipe
     # The base of a recipe is resolved, since the package may have another one later.
     name = recipe if recipe in list_recipes() else Path(recipe).stem
     files = {
-        "space": (f"{INPUTS}/space/{space.name}", space.read_bytes()),
+        "space": (f"{INPUTS}/space/{space.name}", _content(space, "search space")),
         "recipe": (f"{INPUTS}/recipe/{name}.yaml", dump_yaml(context.base.to_dict()).encode()),
     }
     if config.latency is not None:
         table = Path(config.latency.table)
-        files["latency"] = (f"{INPUTS}/latency/{table.name}", table.read_bytes())
+        files["latency"] = (f"{INPUTS}/latency/{table.name}", _content(table, "latency table"))
     contents = Contents(**{key: _hash(data) for key, (_, data) in files.items()}, data=images)
     data = context.data and absolute_spec(context.data)
     kept = dataclasses.replace(config, data=data, contents=contents)
@@ -139,6 +142,13 @@ def with_paths(config: SearchConfig, paths: dict[str, str]) -> SearchConfig:
     """Return the configuration with other names of the same files."""
     latency = config.latency and dataclasses.replace(config.latency, table=paths["latency"])
     return dataclasses.replace(config, space=paths["space"], recipe=paths["recipe"], latency=latency)
+
+
+def _content(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the {what} {path}: {error.strerror}; give the path of one") from None
 
 
 def _hash(content: bytes) -> str:
