@@ -57,7 +57,7 @@ class WeightFile:
         return len(self.state["classifier.weight"]) if "classifier.weight" in self.state else 0
 
     @classmethod
-    def from_model(cls, model: nn.Module, classes: tuple[str, ...] | str, transforms: Transforms) -> WeightFile:
+    def of(cls, model: nn.Module, classes: tuple[str, ...] | str, transforms: Transforms) -> WeightFile:
         """Return the weight file of a trained network of this package.
 
         Raises:

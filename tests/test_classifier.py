@@ -17,9 +17,7 @@ CLASSES = ("ant", "bee", "cow")
 def classifier():
     torch.manual_seed(0)
     model = build_model(TINY, 3)
-    return Classifier.from_weight_file(
-        WeightFile.from_model(model, CLASSES, Transforms(20, 16, (0.5,) * 3, (0.25,) * 3))
-    )
+    return Classifier.from_weight_file(WeightFile.of(model, CLASSES, Transforms(20, 16, (0.5,) * 3, (0.25,) * 3)))
 
 
 def test_classes_come_with_their_probabilities_the_most_probable_first(classifier):

@@ -39,7 +39,7 @@ def test_everything_comes_back(tmp_path, model, suffix):
     if suffix == ".safetensors":
         pytest.importorskip("safetensors")
     path = tmp_path / f"net{suffix}"
-    write_weight_file(path, WeightFile.from_model(model, CLASSES, TRANSFORMS))
+    write_weight_file(path, WeightFile.of(model, CLASSES, TRANSFORMS))
     file = read_weight_file(path)
     assert (file.arch, file.classes, file.transforms, file.derived_from) == (
         TINY,
@@ -55,9 +55,7 @@ def test_everything_comes_back(tmp_path, model, suffix):
 
 def test_imagenet_stands_for_its_classes(tmp_path):
     model = build_model(TINY)
-    write_weight_file(
-        tmp_path / "net.pt", WeightFile.from_model(model, IMAGENET, Transforms(20, 16, (0.5,) * 3, (1.0,) * 3))
-    )
+    write_weight_file(tmp_path / "net.pt", WeightFile.of(model, IMAGENET, Transforms(20, 16, (0.5,) * 3, (1.0,) * 3)))
     file = read_weight_file(tmp_path / "net.pt")
     assert file.classes == IMAGENET
     assert file.build().num_classes == 1000
@@ -133,7 +131,7 @@ def test_schema_1_is_read():
     ],
 )
 def test_a_description_with_mistakes(tmp_path, model, change, message):
-    write_weight_file(tmp_path / "net.pt", WeightFile.from_model(model, CLASSES, TRANSFORMS))
+    write_weight_file(tmp_path / "net.pt", WeightFile.of(model, CLASSES, TRANSFORMS))
     content = load_torch(tmp_path / "net.pt", "weight file") | change
     save_torch(tmp_path / "net.pt", {key: value for key, value in content.items() if value is not ...})
     with pytest.raises(InputError, match=message):
@@ -142,7 +140,7 @@ def test_a_description_with_mistakes(tmp_path, model, change, message):
 
 def test_another_network_has_no_description():
     with pytest.raises(InputError, match="holds a network of this package, not a Linear; save its state dict instead"):
-        WeightFile.from_model(nn.Linear(2, 2), CLASSES, TRANSFORMS)
+        WeightFile.of(nn.Linear(2, 2), CLASSES, TRANSFORMS)
 
 
 def test_differences_of_state_dicts_are_named(model):
@@ -158,7 +156,7 @@ def test_differences_of_state_dicts_are_named(model):
         check_state(state | {"classifier.bias": torch.zeros(3, dtype=torch.complex64)}, state, "tiny")
     with pytest.raises(InputError, match=r"are not finite: classifier\.bias"):
         dataclasses.replace(
-            WeightFile.from_model(model, CLASSES, TRANSFORMS),
+            WeightFile.of(model, CLASSES, TRANSFORMS),
             state=state | {"classifier.bias": torch.tensor([0, float("nan"), 0])},
         ).build()
     odd = {"mask": torch.tensor([0, -float("inf")]), "phase": torch.zeros(2, dtype=torch.complex64)}
@@ -167,14 +165,14 @@ def test_differences_of_state_dicts_are_named(model):
         check_state(state | {5: torch.zeros(3)}, state, "tiny")
     with pytest.raises(InputError, match=f"{len(state)} entries missing: .* and {len(state) - 3} more"):
         check_state({}, state, "tiny")
-    file = WeightFile.from_model(model, CLASSES, TRANSFORMS)
+    file = WeightFile.of(model, CLASSES, TRANSFORMS)
     with pytest.raises(InputError, match="not a state dict of tiny"):
         dataclasses.replace(file, classes=("a", "b")).build()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_weights_that_are_not_finite_build_no_network(model, value):
-    file = WeightFile.from_model(model, CLASSES, TRANSFORMS)
+    file = WeightFile.of(model, CLASSES, TRANSFORMS)
     file.state["classifier.bias"][1] = value
     with pytest.raises(InputError, match=r"the weights of .* are not finite: classifier.bias has NaN or infinite"):
         file.build()
@@ -201,7 +199,7 @@ def test_files_that_are_no_weights(tmp_path):
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_the_content_tells_the_format(tmp_path, model, suffix):
     pytest.importorskip("safetensors")
-    write_weight_file(tmp_path / f"net{suffix}", WeightFile.from_model(model, CLASSES, TRANSFORMS))
+    write_weight_file(tmp_path / f"net{suffix}", WeightFile.of(model, CLASSES, TRANSFORMS))
     for name in ("model_best.pth.tar", "net", "net.safetensors.pt", "net.pt.safetensors"):
         (tmp_path / f"net{suffix}").replace(tmp_path / name)
         assert read_weight_file(tmp_path / name).classes == CLASSES
@@ -210,13 +208,13 @@ def test_the_content_tells_the_format(tmp_path, model, suffix):
 
 def test_a_small_file_does_not_ask_for_much_memory(model):
     large = dataclasses.replace(TINY, stem=dataclasses.replace(TINY.stem, c=100_000, k=99_999))
-    file = dataclasses.replace(WeightFile.from_model(model, CLASSES, TRANSFORMS), arch=large)
+    file = dataclasses.replace(WeightFile.of(model, CLASSES, TRANSFORMS), arch=large)
     with pytest.raises(InputError, match=r"entries of another shape: stem\.conv\.weight is"):
         file.build()
 
 
 def test_weights_without_classifier():
-    file = WeightFile.from_model(build_model(TINY, 0, 1), (), TRANSFORMS)
+    file = WeightFile.of(build_model(TINY, 0, 1), (), TRANSFORMS)
     assert file.num_classes == 0
     assert file.build().num_classes == 0
 

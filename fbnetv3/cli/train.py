@@ -292,7 +292,7 @@ def _save(model: nn.Module, plan: Plan) -> Path:
 
     path = _path(plan)
     if isinstance(model, FBNetV3):
-        write_weight_file(path, WeightFile.from_model(model, plan.data.classes, plan.data.transforms))
+        write_weight_file(path, WeightFile.of(model, plan.data.classes, plan.data.transforms))
     else:
         write_tensors(path, model.state_dict(), {})
     return path

@@ -51,7 +51,7 @@ def train_final(context: Context, final: Candidate, folder: Path, progress: Repo
 
     seed = final_seed(context)
     trained = evaluator.train(final, final.recipe.epochs, seed, folder / FINAL, resume=True, progress=report)
-    write_weight_file(folder / WEIGHTS, WeightFile.from_model(trained.model, data.classes, data.transforms))
+    write_weight_file(folder / WEIGHTS, WeightFile.of(trained.model, data.classes, data.transforms))
     split = final_split(data)
     try:
         acc1 = measure(trained.model, data, split, device=torch.device(context.config.device)).acc1

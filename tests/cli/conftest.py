@@ -53,7 +53,7 @@ def pair(tmp_path):
 def weights(tmp_path):
     """A weight file of the same network, untrained."""
     data = load_images("fashion_mnist")
-    file = WeightFile.from_model(build_model(ARCH, 10, 1), data.classes, data.transforms)
+    file = WeightFile.of(build_model(ARCH, 10, 1), data.classes, data.transforms)
     write_weight_file(tmp_path / "weights.pt", file)
     return tmp_path / "weights.pt"
 

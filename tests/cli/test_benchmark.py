@@ -30,7 +30,7 @@ def constant(tmp_path):
     model.classifier.bias.data = -torch.arange(1000.0)
     model.classifier.bias.data[:5] = -2000.0
     write_weight_file(
-        tmp_path / "constant.pt", WeightFile.from_model(model, IMAGENET, Transforms(20, 16, (0.5,) * 3, (0.5,) * 3))
+        tmp_path / "constant.pt", WeightFile.of(model, IMAGENET, Transforms(20, 16, (0.5,) * 3, (0.5,) * 3))
     )
     return tmp_path / "constant.pt"
 

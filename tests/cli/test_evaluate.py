@@ -61,7 +61,7 @@ def test_weights_that_do_not_fit_the_images(run, here, animals, weights):
     data = load_images("fashion_mnist")
     network = build_model(ARCH, 10, 1)
     network.stem.conv.weight.data.fill_(float("nan"))
-    write_weight_file(here / "nan.pt", WeightFile.from_model(network, data.classes, data.transforms))
+    write_weight_file(here / "nan.pt", WeightFile.of(network, data.classes, data.transforms))
     one_line(run("evaluate", "nan.pt", "--data", "fashion_mnist"), "the weights of small are not finite")
     torch.save(dict.fromkeys(weights_of_plain(), torch.full((1,), float("nan"))), here / "odd.pt")
     one_line(
@@ -74,7 +74,7 @@ def test_weights_that_do_not_fit_the_images(run, here, animals, weights):
     network = build_model(ARCH, 10, 3)
     write_weight_file(
         here / "rgb.pt",
-        WeightFile.from_model(network, data.classes, data.transforms.__class__(28, 28, (0.5,) * 3, (0.5,) * 3)),
+        WeightFile.of(network, data.classes, data.transforms.__class__(28, 28, (0.5,) * 3, (0.5,) * 3)),
     )
     one_line(
         run("evaluate", "rgb.pt", "--data", "fashion_mnist"), "the weights are for 3 channels of 28 pixels, but fashi"

@@ -120,7 +120,7 @@ def teacher(tmp_path):
     model = build_model(ARCH, 3, 3)
     model.classifier.bias.data = torch.tensor([0.0, 9.0, 0.0])
     model.derived_from = ("fbnetv3_g:fb",)
-    file = WeightFile.from_model(model, CLASSES, Transforms(16, 16, (0.5,) * 3, (0.5,) * 3))
+    file = WeightFile.of(model, CLASSES, Transforms(16, 16, (0.5,) * 3, (0.5,) * 3))
     write_weight_file(tmp_path / "teacher.safetensors", file)
     return tmp_path / "teacher.safetensors"
 

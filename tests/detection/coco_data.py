@@ -45,7 +45,7 @@ def classifier_file(path, arch=ARCH, seed=3):
     torch.manual_seed(seed)
     model = randomise_norms(build_model(arch, 5))
     names = tuple("abcde")
-    write_weight_file(path, WeightFile.from_model(model, names, Transforms(64, 64, (0.5,) * 3, (0.5,) * 3)))
+    write_weight_file(path, WeightFile.of(model, names, Transforms(64, 64, (0.5,) * 3, (0.5,) * 3)))
     return path
 
 

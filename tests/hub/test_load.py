@@ -123,7 +123,7 @@ def small(tmp_path, name="w.safetensors", **changes):
     """Write a file that describes itself, of a network for 5 classes and grey images; return the network and the path."""
     torch.manual_seed(0)
     model = build_model("fbnetv3_a0", num_classes=5, in_chans=1)
-    file = WeightFile.from_model(model, tuple("abcde"), Transforms(40, 32, (0.5,), (0.25,)))
+    file = WeightFile.of(model, tuple("abcde"), Transforms(40, 32, (0.5,), (0.25,)))
     write_weight_file(tmp_path / name, file)
     return model, tmp_path / name
 

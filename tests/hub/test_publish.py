@@ -117,7 +117,7 @@ def test_a_finetuned_network_remembers(tmp_path):
     torch.save(reference_state("FBNetV3_A"), tmp_path / "a.pth")
     with pytest.warns(UserWarning, match="the classifier keeps fresh weights"):
         model = create_model("fbnetv3_a", weights=tmp_path / "a.pth", num_classes=2)
-    file = WeightFile.from_model(model, ("x", "y"), Transforms(224, 224, (0.5,) * 3, (0.5,) * 3))
+    file = WeightFile.of(model, ("x", "y"), Transforms(224, 224, (0.5,) * 3, (0.5,) * 3))
     with pytest.raises(InputError, match="derive from fbnetv3_a:fb"):
         publish_weights(file, tmp_path / "zoo", "mine", licence="MIT")
 

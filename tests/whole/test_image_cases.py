@@ -50,8 +50,6 @@ def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        # The generator has an older name of the function.
-        patch.setattr(WeightFile, "of", WeightFile.from_model, raising=False)
         runpy.run_path(str(SCRIPT), run_name="__main__")
     # The logits of the generator's untrained networks do not depend on the image. Those of this one do.
     torch.manual_seed(0)
@@ -60,7 +58,7 @@ def images(tmp_path_factory):
     model.classifier.weight.data *= 100
     with torch.no_grad():  # so that the probabilities are not 0 and 1
         model.classifier.bias -= model(transforms.open(folder / "pics" / "rgb.png")[None])[0]
-    write_weight_file(folder / "pics" / "weights.pt", WeightFile.from_model(model, ("cat", "dog", "hühn"), transforms))
+    write_weight_file(folder / "pics" / "weights.pt", WeightFile.of(model, ("cat", "dog", "hühn"), transforms))
     return folder / "pics"
 
 
