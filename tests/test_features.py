@@ -201,7 +201,8 @@ def test_timm_extracts_features(indices):
         assert net.feature_info.reduction() == [64 // m.shape[2] for m in expected]
 
 
-@pytest.mark.parametrize("arch", [ODD, pytest.param(ARCH_A0, marks=pytest.mark.slow)], ids=lambda arch: arch.name)
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", [ODD, ARCH_A0], ids=lambda arch: arch.name)
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore::torch.jit.TracerWarning")
 def test_feature_networks_compile_export_and_copy(arch):
     model, x = lively(arch), images(2, 64)

@@ -26,7 +26,7 @@ from typing import Any
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 from fbnetv3.pair_file import Pair, load_pair
-from fbnetv3.schema import load_yaml
+from fbnetv3.schema import load_json, load_yaml
 from fbnetv3.search.nars.batches import foreign_trial
 from fbnetv3.search.nars.config import SearchConfig, read_config
 from fbnetv3.search.nars.context import Context
@@ -120,7 +120,7 @@ class SearchFolder:
         Raises:
             InputError: the search has not ended, or a file is damaged.
         """
-        found = self._read(RESULT)
+        found = self._read(RESULT, ("nars",))
         details = self._read(DIAGNOSTICS)
         try:
             return [
@@ -141,13 +141,14 @@ class SearchFolder:
                 f"`fbnetv3 search resume {self.path}`"
             ) from None
 
-    def _read(self, name: str) -> dict[str, Any]:
+    def _read(self, name: str, keys: tuple[str, ...] = ()) -> dict[str, Any]:
         if not (self.path / name).is_file():
             raise InputError(
                 f"the search in {self.path} has not ended: {name} is missing; continue it with "
                 f"`fbnetv3 search resume {self.path}`"
             )
-        return load_yaml(self.path / name, "result of a search")  # JSON is YAML
+        found: dict[str, Any] = load_json(self.path / name, "result of a search", keys, nan=True)
+        return found
 
 
 def load_search(folder: str | Path) -> SearchFolder:

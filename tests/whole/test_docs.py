@@ -83,8 +83,18 @@ def run_python_blocks(page: str, folder: Path) -> None:
             exec(compile(block, f"{page}, Python block {number}", "exec"), names)
 
 
+LONG_PAGE = "docs/search.md"  # its examples search, for most of a minute
+
+
 @pytest.mark.filterwarnings("ignore::fbnetv3.errors.Note")
-@pytest.mark.parametrize("page", [page for page in PYTHON_PAGES if page != RUNTIMES_PAGE])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow) if page == LONG_PAGE else page
+        for page in PYTHON_PAGES
+        if page != RUNTIMES_PAGE
+    ],
+)
 def test_every_python_block_runs(page, tmp_path, monkeypatch, untrained_weights):
     monkeypatch.setattr(optimize, "_build", eager_alone(optimize._build))
     monkeypatch.chdir(tmp_path)

@@ -15,6 +15,7 @@ from tests.places import ROOT
 LONG = (  # half a minute each, and the page of the documentation several
     "inference/test_export.py",
     "inference/test_optimize.py",
+    "inference/test_quantization.py",
     "inference/test_runtimes.py",
     "whole/test_docs_of_runtimes.py",
 )
