@@ -1,6 +1,7 @@
 """A search on a Ray cluster of two nodes: one node is lost, the search itself is killed, and the result is the same."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -63,9 +64,9 @@ def wait_until(driver, condition):
 
 
 def trains(pid):
-    """Whether a trial runs on the node of a raylet: Ray calls a process by its task."""
+    """Whether a trial runs on the node of a raylet: Ray calls a process by its task, `RayExecutor`'s function `within`."""
     found = subprocess.run(["ps", "-o", "args=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
-    return "ray::evaluate_pickled" in found.stdout
+    return re.search(r"ray::\S*within", found.stdout) is not None
 
 
 def children(pid):
