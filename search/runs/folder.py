@@ -163,9 +163,18 @@ def load_search(folder: str | Path) -> SearchFolder:
             f"no search in {folder}: {CONFIG} is missing; give the folder of a search, or start one with "
             f"`fbnetv3 search run --out {folder}`"
         )
-    config = read_config(load_yaml(folder / CONFIG, "search configuration"), str(folder / CONFIG))
+    config = written_config(folder)
     check_inputs(config, folder)
     return SearchFolder(folder, locate_inputs(config, folder))
+
+
+def written_config(folder: Path) -> SearchConfig:
+    """Return the configuration as the file in a folder has it: paths of the search's own files are below the folder.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    return read_config(load_yaml(folder / CONFIG, "search configuration"), str(folder / CONFIG))
 
 
 def write_results(results: list[SearchResult], folder: Path) -> None:

@@ -22,11 +22,19 @@ from fbnetv3.search.execution.settings import THIS_MACHINE, ExecutorSettings
 from fbnetv3.search.nars.algorithm import nars
 from fbnetv3.search.nars.baselines import random_search
 from fbnetv3.search.nars.batches import BatchRunner, foreign_trial
-from fbnetv3.search.nars.config import SearchConfig, read_config, save_config
+from fbnetv3.search.nars.config import SearchConfig, save_config
 from fbnetv3.search.nars.context import Context, image_evaluator, image_id
 from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.runs.final import environment, final_candidate, pair_of_proposal, train_final
-from fbnetv3.search.runs.folder import CONFIG, ENVIRONMENT, SearchFolder, SearchResult, load_search, write_results
+from fbnetv3.search.runs.folder import (
+    CONFIG,
+    ENVIRONMENT,
+    SearchFolder,
+    SearchResult,
+    load_search,
+    write_results,
+    written_config,
+)
 from fbnetv3.search.runs.inputs import check_costs, take_inputs
 from fbnetv3.search.trial import Evaluator, Ledger, Trial
 from fbnetv3.training.engine import cpu_threads
@@ -95,8 +103,7 @@ def resume(
         context = folder.context_with(data)
         evaluator = _evaluator(context, evaluator)
         if context.data != folder.config.data and folder.config.contents is not None:
-            written = read_config(load_yaml(folder.path / CONFIG, "search configuration"), str(folder.path / CONFIG))
-            save_config(dataclasses.replace(written, data=context.data), folder.path / CONFIG)
+            save_config(dataclasses.replace(written_config(folder.path), data=context.data), folder.path / CONFIG)
         return _run(context, folder, evaluator, progress, executor)
 
 
