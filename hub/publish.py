@@ -87,7 +87,7 @@ def publish_weights(
         if measure is not None:
             metrics = (*metrics, measure())
         path, digest = _write(file, zoo, name)
-        costs = cost(file.arch, len(file.state["classifier.weight"]), file.transforms.in_chans, file.transforms.crop)
+        costs = cost(file.arch, file.num_classes, file.transforms.in_chans, file.transforms.crop)
         row = {
             "model": name,
             "source": source,

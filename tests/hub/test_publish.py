@@ -201,3 +201,11 @@ def test_a_crash_between_files_leaves_a_zoo_that_works(tmp_path, monkeypatch):
     publish_weights(tiny_weights(1), tmp_path, "other", licence="MIT")
     assert same(create_model("other", pretrained=True, zoo=tmp_path), tiny_weights(1))
     assert load_weights("tiny", None, read_registry(tmp_path)).classes == ("a", "b", "c")
+
+
+def test_weights_without_a_classifier_are_published(tmp_path):
+    network = build_model("fbnetv3_a0", 0)
+    file = WeightFile.of(network, (), Transforms(72, 64, (0.5,) * 3, (0.5,) * 3))
+    row = publish_weights(file, tmp_path / "zoo", "body", licence="MIT", trained_from="scratch")
+    assert round(row.params_m * 1e6) == sum(p.numel() for p in network.parameters() if p.ndim > 1)
+    assert load_weights("body", "custom", read_registry(tmp_path / "zoo")).num_classes == 0
