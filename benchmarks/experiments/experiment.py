@@ -26,12 +26,13 @@ from fbnetv3.benchmarks.experiments.experiment_tables import tables
 from fbnetv3.benchmarks.harness import Benchmark, Measured, Values, is_first_process
 from fbnetv3.benchmarks.result import RESULTS
 from fbnetv3.benchmarks.statistics import over_seeds, paired_difference
+from fbnetv3.device import find_device
 from fbnetv3.errors import InputError
 from fbnetv3.progress import Report, labelled, show_progress
 from fbnetv3.training.accuracy import measure as evaluate
 from fbnetv3.training.data.load import load_data
 from fbnetv3.training.data.protocol import Data
-from fbnetv3.training.distributed import find_device, process_group
+from fbnetv3.training.distributed import process_group
 from fbnetv3.training.engine import Engine, cpu_threads, seeded
 from fbnetv3.training.loop import Trained, fit
 from fbnetv3.training.process_rank import ProcessRank

@@ -43,7 +43,7 @@ def detect(
 ) -> None:
     """Find objects in images: write every image with boxes, and the boxes as JSON. Needs detectron2."""
     from fbnetv3.detection import need_detectron2
-    from fbnetv3.training.distributed import find_device
+    from fbnetv3.device import find_device
 
     device = find_device(device)
     need_detectron2()
@@ -130,7 +130,8 @@ def coco(
     import torch
 
     from fbnetv3.detection import need_detectron2
-    from fbnetv3.training.distributed import find_device, process_group
+    from fbnetv3.device import find_device
+    from fbnetv3.training.distributed import process_group
     from fbnetv3.training.engine import cpu_threads
 
     device = find_device(device)

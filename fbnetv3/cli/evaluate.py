@@ -46,8 +46,8 @@ def evaluate(
     """Measure saved weights on any images: top-1 and top-5 accuracy, as `fbnetv3 train` measures them at its end."""
     import torch
 
+    from fbnetv3.device import find_device
     from fbnetv3.training.accuracy import final_split, measure
-    from fbnetv3.training.distributed import find_device
 
     options: dict[str, Any] = {"limit": limit, "workers": workers, "on_bad_image": on_bad_image}
     device = find_device(device)

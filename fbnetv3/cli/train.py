@@ -146,7 +146,8 @@ def train(
     """Train a pair, or a recipe on any network, and measure its accuracy on the test images."""
     import torch
 
-    from fbnetv3.training.distributed import find_device, process_group
+    from fbnetv3.device import find_device
+    from fbnetv3.training.distributed import process_group
     from fbnetv3.training.engine import Engine, cpu_threads, seeded
     from fbnetv3.training.loop import fit
     from fbnetv3.training.trainer import DivergedError

@@ -41,6 +41,7 @@ from fbnetv3.detection.detector_weights import CONFIG, WEIGHTS
 from fbnetv3.detection.detectron2_model import seed_of
 from fbnetv3.detection.evaluation import Metrics, evaluate
 from fbnetv3.detection.images import ImageMapper
+from fbnetv3.device import kept_generators
 from fbnetv3.errors import InputError
 from fbnetv3.files import lock_folder, make_folder, save_torch, write_atomically
 from fbnetv3.progress import Report
@@ -117,7 +118,7 @@ def _train(cfg: CfgNode, model: nn.Module, process: ProcessRank, resume: bool, p
             ]
         )
         # The global generator is seeded in every step. A caller's random numbers must not depend on that.
-        with _one_line_errors(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with _one_line_errors(), kept_generators(device):
             trainer.train(start, cfg.SOLVER.MAX_ITER)
     if evaluations.last is None:  # a training that is resumed after its last step makes no step
         write_weights()

@@ -21,22 +21,6 @@ from fbnetv3.training.network.regularise import hooks_kept
 from fbnetv3.training.process_rank import ProcessRank
 
 
-def find_device(name: str) -> str:
-    """Return the name of a device after a check that it can be used. Under torchrun, `cuda` is the device of this process.
-
-    Raises:
-        InputError: the device cannot be used.
-    """
-    if name == "cuda" and "LOCAL_RANK" in os.environ:
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
-    try:
-        torch.zeros(1, device=name)  # only using it shows that driver, device and torch fit together
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--device {name} cannot be used ({reason}); give cpu, or a device of this machine") from None
-    return name
-
-
 @contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[ProcessRank]:
     """Join the processes that torchrun started, and leave them at the end. They use nccl on CUDA, else gloo."""

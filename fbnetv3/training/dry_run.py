@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import nn
 
+from fbnetv3.device import kept_generators
 from fbnetv3.errors import InputError
 from fbnetv3.training.data.protocol import Data
 
@@ -30,7 +31,7 @@ def check_network(model: nn.Module, data: Data, images: int, device: torch.devic
     # Images in memory are trained on and evaluated at one size.
     side: int = getattr(data, "resolution", data.transforms.crop)
     # Dropout draws from torch's generator, from which the training must draw the same numbers as without this pass.
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+    with kept_generators(device), torch.no_grad():
         _try(twin.train(), data.transforms.in_chans, side, min(images, 2), device, f"train on {images} images at once,")
         _try(twin.eval(), data.transforms.in_chans, data.transforms.crop, 1, device, "evaluate an image,")
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fbnetv3.counts import check_seed
+from fbnetv3.device import kept_generators
 from fbnetv3.errors import InputError, Note
 from fbnetv3.layers import use_channels_last
 from fbnetv3.training.accuracy import measure
@@ -135,7 +136,7 @@ class Trainer:
         for _ in range(done):
             mixup_weight(self.recipe.mixup, rng)  # drawn and dropped, so that the next step draws what it would have
         self.network.train()
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        with kept_generators(self.device):
             torch.manual_seed(generator_seed)  # dropout and stochastic depth draw from torch's global generator
             if position is not None:
                 self._set_generator(position.generators[self.process.rank])

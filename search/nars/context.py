@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from fbnetv3.device import find_device
 from fbnetv3.errors import QUOTED_PATH, InputError, quote
 from fbnetv3.search.execution.images import ImageEvaluator
 from fbnetv3.search.nars.config import SearchConfig
@@ -17,7 +18,6 @@ from fbnetv3.search.space.space import IntMatrix, SearchSpace
 from fbnetv3.search.trial import Evaluator, Trial, evaluated
 from fbnetv3.training.data.protocol import search_images
 from fbnetv3.training.data.spec import content_id
-from fbnetv3.training.distributed import find_device
 from fbnetv3.training.recipe import Recipe
 
 

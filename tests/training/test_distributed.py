@@ -13,7 +13,6 @@ from fbnetv3.training.distributed import (
     SyncBatchNorm2d,
     average_buffers,
     current_process,
-    find_device,
     gathered,
     process_group,
     synchronise_norms,
@@ -51,21 +50,6 @@ def test_alone_everything_is_the_identity(monkeypatch):
 
 def test_a_group_knows_its_rank(group):
     assert current_process() == ProcessRank(0, 1)
-
-
-@pytest.mark.parametrize("name", ["cuda:99", "nonsense"])
-def test_a_device_that_is_not_there(name):
-    with pytest.raises(InputError, match=f"--device {name} cannot be used .*; give cpu, or a device of this machine"):
-        find_device(name)
-
-
-def test_the_cpu_is_there_and_cuda_under_torchrun_is_the_processes_own(monkeypatch):
-    assert find_device("cpu") == "cpu"
-    asked = []
-    monkeypatch.setattr(torch, "zeros", lambda *_, device: asked.append(device))
-    monkeypatch.setenv("LOCAL_RANK", "3")
-    assert find_device("cuda") == "cuda:3"
-    assert asked == ["cuda:3"]
 
 
 def test_norms_are_synchronised_without_new_names():
