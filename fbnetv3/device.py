@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, cast, get_args
 
 import torch
 
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, quote
 
 AUTO = "auto"
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+MOST_SHARED = 8  # processors that `auto` gives to one training: more readers or threads hardly help one GPU
 
 
 def find_device(name: str = AUTO) -> str:
@@ -36,6 +42,14 @@ def find_device(name: str = AUTO) -> str:
     return name
 
 
+def placed(device: str | torch.device) -> torch.device:
+    """Return a device with its index: `cuda` is the GPU that torch uses at present. Others stay as they are."""
+    device = torch.device(device)
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
+
+
 def device_words(device: str | torch.device) -> str:
     """Return a device in words, with the name of the card: `cuda:0 (NVIDIA H200)`, or `cpu`."""
     device = torch.device(device)
@@ -51,6 +65,105 @@ def computes_bf16(device: str | torch.device) -> bool:
         return False
     with torch.cuda.device(device):
         return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def find_precision(name: str, device: str | torch.device) -> Precision:
+    """Return a precision of trainings by its name.
+
+    Args:
+        name: one of `PRECISIONS`, or `auto`: bf16 on a GPU with units for it, else fp32.
+
+    Raises:
+        InputError: there is no such precision.
+    """
+    if name == AUTO:
+        return "bf16" if computes_bf16(device) else "fp32"
+    if name not in PRECISIONS:
+        raise InputError(f"--precision {quote(name)}; allowed: {AUTO}, {', '.join(PRECISIONS)}")
+    return cast(Precision, name)
+
+
+def find_count(option: str, given: str, device: str | torch.device, on_cpu: int, sharing: int = 1) -> int:
+    """Return a number of threads, or of processes that read images.
+
+    Args:
+        option: the option that the number was given to, for the message.
+        given: a whole number from `on_cpu`, or `auto`: on the CPU `on_cpu`, on a GPU the processors of this machine divided
+            by the trainings that share it, from 1 to `MOST_SHARED`.
+        sharing: how many trainings, or processes of one, run on this machine.
+
+    Raises:
+        InputError: it is no such number.
+    """
+    if given == AUTO:
+        if torch.device(device).type == "cpu":
+            return on_cpu
+        # The processors that this process may use: a job of a cluster often has few of its machine's.
+        count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, min(MOST_SHARED, count // sharing))
+    if not (given.isascii() and given.isdigit() and len(given) < 7) or int(given) < on_cpu:
+        raise InputError(f"{option} {quote(given)}; give {AUTO}, or a whole number from {on_cpu}")
+    return int(given)
+
+
+@contextlib.contextmanager
+def tf32_units(used: bool) -> Iterator[None]:
+    """Let a GPU compute float32 products in TF32 inside the block, or forbid it. The settings are restored afterwards.
+
+    torch has two interfaces to these settings, and reading the older one raises an error if somebody used the newer one alone.
+    Setting both keeps every reader working, torch.compile for example.
+    """
+    before: list[tuple[Callable[[Any], None], Any]] = []
+    for get, put in _float32_settings():
+        with contextlib.suppress(RuntimeError, AttributeError):  # mixed interfaces; a torch without the newer one
+            before.append((put, get()))
+    with _silent():
+        torch.set_float32_matmul_precision("high" if used else "highest")
+        torch.backends.cudnn.allow_tf32 = used
+        if hasattr(torch.backends.cudnn, "conv"):
+            # Without this, convolutions would follow a setting for all backends.
+            torch.backends.cudnn.fp32_precision = "tf32" if used else "ieee"
+    try:
+        yield
+    finally:
+        with _silent():
+            for put, value in before:
+                put(value)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Drop warnings: some versions of torch warn of the older interface to the settings of float32 products."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _float32_settings() -> list[tuple[Callable[[], Any], Callable[[Any], None]]]:
+    """Return how each setting of float32 products is read and written: the older interface first, which sets both."""
+
+    def attribute(path: str, name: str) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+        def place() -> Any:
+            return operator.attrgetter(path)(torch.backends)
+
+        return lambda: getattr(place(), name), lambda value: setattr(place(), name, value)
+
+    newer = ("cudnn", "cudnn.conv", "cudnn.rnn", "cuda.matmul", "mkldnn.matmul")
+    return [
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        attribute("cudnn", "allow_tf32"),
+        *(attribute(path, "fp32_precision") for path in newer),
+    ]
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed torch's global generators of the CPU and of a device. Unlike `torch.manual_seed`, other GPUs keep theirs."""
+    if device.type not in ("cpu", "cuda"):
+        torch.manual_seed(seed)
+        return
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[placed(device).index].manual_seed(seed)
 
 
 @contextlib.contextmanager

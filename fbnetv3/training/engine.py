@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 
 from fbnetv3.counts import LEAST_SEED, check_seed
+from fbnetv3.device import PRECISIONS, Precision
 from fbnetv3.errors import InputError
+
+COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune-no-cudagraphs", "max-autotune")
 
 
 @dataclass(frozen=True)
@@ -20,24 +22,32 @@ class Engine:
 
     Attributes:
         device: name of a torch device, such as `cpu` or `cuda:0`.
-        precision: `fp32`, or `bf16` for torch's autocast. Weights, optimizer and moving average are float32 in both.
+        precision: `fp32` is full float32, also on a GPU. `tf32` lets a GPU round the factors of products. `bf16` and `fp16` are
+            torch's autocast, fp16 with a gradient scaler. Weights, optimizer and moving average are float32 in all of them.
         accumulate: number of equal parts into which a process divides its batch. The parts run one after the other, each
             with its own batch statistics, and their gradients are summed: this saves memory.
-        compile: run the network through `torch.compile`.
+        compile: `off`, or the mode in which `torch.compile` compiles the network, one of `COMPILE_MODES`. `reduce-overhead`
+            runs it as CUDA graphs on a GPU. True is `default`, and False `off`.
         checkpoint_steps: also write a checkpoint within an epoch, every so many steps; 0 for none.
         tensorboard: also write event files for TensorBoard, which needs the tensorboard package.
+        deterministic: use only algorithms whose results do not change from run to run. Two trainings on one GPU are equal
+            to the last bit only so. It is slower. On a CPU they are equal anyway.
     """
 
     device: str = "cpu"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     accumulate: int = 1
-    compile: bool = False
+    compile: bool | str = "off"
     checkpoint_steps: int = 0
     tensorboard: bool = False
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
-        if self.precision not in ("fp32", "bf16"):
-            raise InputError(f"precision is {self.precision!r}; allowed: fp32, bf16")
+        if isinstance(self.compile, bool):
+            object.__setattr__(self, "compile", "default" if self.compile else "off")  # the dataclass is frozen
+        for name, allowed in (("precision", PRECISIONS), ("compile", COMPILE_MODES)):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
         for name, low in (("accumulate", 1), ("checkpoint_steps", 0)):
             # `type(...) is int` also refuses True, which is an int to isinstance.
             if type(getattr(self, name)) is not int or getattr(self, name) < low:

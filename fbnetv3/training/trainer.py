@@ -101,8 +101,8 @@ class Trainer:
             use_channels_last(teacher.to(device)).eval()
         network = wrap(model, process, device)
         no_sync = network.no_sync if isinstance(network, DistributedDataParallel) else contextlib.nullcontext
-        if engine.compile:
-            network = cast(nn.Module, torch.compile(network))
+        if engine.compile != "off":
+            network = cast(nn.Module, torch.compile(network, mode=str(engine.compile)))
         steps = data.count("train") // batch
         state = State(model, ema, optimizer)
         return cls(state, network, no_sync, recipe, data, seed, engine, teacher, process, device, batch, steps)
@@ -242,9 +242,9 @@ class Trainer:
             return logits.float()
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.engine.precision == "fp32":
+        if self.engine.precision in ("fp32", "tf32"):
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+        return torch.autocast(self.device.type, torch.bfloat16 if self.engine.precision == "bf16" else torch.float16)
 
 
 def _equal_parts(count: int, parts: int) -> Iterator[slice]:

@@ -17,7 +17,9 @@ def test_the_default_is_one_cpu_in_float32():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"precision": "fp16"}, "precision is 'fp16'; allowed: fp32, bf16"),
+        ({"precision": "fp8"}, "precision is 'fp8'; allowed: fp32, tf32, bf16, fp16"),
+        ({"compile": "fast"}, "compile is 'fast'; allowed: off, default, reduce-overhead"),
+        ({"compile": None}, "compile is None; allowed: off, default"),
         ({"accumulate": 0}, "accumulate is 0; allowed: whole numbers from 1"),
         ({"accumulate": 2.0}, r"accumulate is 2\.0; allowed"),
         ({"accumulate": True}, "accumulate is True; allowed"),
@@ -27,6 +29,11 @@ def test_the_default_is_one_cpu_in_float32():
 def test_settings_out_of_range(setting, message):
     with pytest.raises(InputError, match=message):
         Engine(**setting)
+
+
+def test_compile_was_a_switch_before_it_had_modes():
+    assert Engine(compile=True) == Engine(compile="default") != Engine(compile="reduce-overhead")
+    assert Engine(compile=False) == Engine()
 
 
 def test_the_number_of_threads_is_restored_even_after_an_error():
