@@ -79,9 +79,15 @@ class Transforms:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Return uint8 pixels [..., C, H, W] as float32 input of the same shape."""
+        return self.normaliser(pixels.device)(pixels)
+
+    def normaliser(self, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """Return `normalise` for pixels on a device. Mean and std are sent there once, and not with every batch."""
         # Scaling mean and std by 255 once is cheaper than dividing every pixel by 255.
-        mean, std = (torch.tensor([255 * v for v in values])[:, None, None] for values in (self.mean, self.std))
-        return pixels.float().sub_(mean).div_(std)
+        mean, std = (
+            torch.tensor([255 * v for v in values], device=device)[:, None, None] for values in (self.mean, self.std)
+        )
+        return lambda pixels: pixels.float().sub_(mean).div_(std)
 
     def pixels(self, image: Any) -> Tensor:
         """Return a Pillow image as uint8 pixels [C, crop, crop].

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from fbnetv3.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from fbnetv3.training.data.device import on_device as on_device
     from fbnetv3.training.data.load import load_data as load_data
     from fbnetv3.training.data.memory import ImageData as ImageData
     from fbnetv3.training.data.memory import Split as Split
@@ -23,6 +24,7 @@ _MODULES = {
     "fashion_mnist": "fbnetv3.training.data.packaged",
     "load_data": "fbnetv3.training.data.load",
     "load_images": "fbnetv3.training.data.packaged",
+    "on_device": "fbnetv3.training.data.device",
 }
 __all__ = list(_MODULES)
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

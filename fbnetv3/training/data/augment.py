@@ -10,13 +10,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fbnetv3.errors import InputError, available
+from fbnetv3.training.data.device import CPU, send
 
 KINDS = ("none", "flip", "crop_flip", "resized_crop_flip", "autoaugment")
 PADDING = 2  # largest shift of `crop_flip`, in pixels
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # resized crops: share of the image's area, width / height
 TRIES = 10  # crops that are drawn to find one that fits; if none does, the largest centred crop of an allowed ratio is taken
 
-# Changes images uint8 [k, c, h, w]. The second argument, int64 [k], says which of the drawn images they are.
+# Changes images uint8 [k, c, h, w] on a device. The second argument, int64 [k] on the host, says which of the drawn images they
+# are.
 Change = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -29,14 +31,14 @@ def augment(images: Tensor, kind: str, rng: np.random.Generator) -> Tensor:
     Raises:
         InputError: there is no such kind.
     """
-    return draw(kind, len(images), images.shape[2:], rng)(images, torch.arange(len(images)))
+    return draw(kind, len(images), images.shape[2:], rng, images.device)(images, torch.arange(len(images)))
 
 
-def draw(kind: str, count: int, size: tuple[int, ...], rng: np.random.Generator) -> Change:
+def draw(kind: str, count: int, size: tuple[int, ...], rng: np.random.Generator, device: torch.device = CPU) -> Change:
     """Draw the changes of `count` images, and return the function that applies them.
 
-    The function may be called for any of the images, in any order. The change of an image does not depend on the images that
-    are changed in the same call.
+    The numbers are drawn on the host, so that they are the same on every device. The function may be called for any of the
+    images, in any order. The change of an image does not depend on the images that are changed in the same call.
 
     Args:
         kind: `flip` mirrors half of the images left to right. `crop_flip` also shifts each image by up to `PADDING` pixels
@@ -44,6 +46,7 @@ def draw(kind: str, count: int, size: tuple[int, ...], rng: np.random.Generator)
             `RATIO`), resized to the size of the image by bilinear interpolation, and mirrors half of the images.
             `autoaugment` is `crop_flip` followed by AutoAugment's policy for CIFAR-10, for images of 1 or 3 channels.
         size: height and width of the images.
+        device: where the images are.
 
     Raises:
         InputError: there is no such kind.
@@ -53,20 +56,28 @@ def draw(kind: str, count: int, size: tuple[int, ...], rng: np.random.Generator)
     if kind == "none":
         return lambda images, rows: images
     if kind == "resized_crop_flip":
-        return _draw_crops(count, size, rng)
+        return _draw_crops(count, size, rng, device)
     # The order of the draws is part of what a seed means, so it must not change.
-    flipped = torch.from_numpy(rng.random(count) < 0.5)
+    flipped = _drawn(rng.random(count) < 0.5, device)
     if kind == "flip":
-        return lambda images, rows: _shift(images, flipped[rows])
-    top, left = torch.from_numpy(rng.integers(0, 2 * PADDING + 1, (2, count)))
+        return lambda images, rows: _shift(images, flipped[send(rows, device)])
+    corner = _drawn(rng.integers(0, 2 * PADDING + 1, (2, count)), device)
+
+    def shift(images: Tensor, rows: Tensor) -> Tensor:
+        rows = send(rows, device)
+        return _shift(images, flipped[rows], *corner[:, rows])
+
     if kind == "crop_flip":
-        return lambda images, rows: _shift(images, flipped[rows], top[rows], left[rows])
+        return shift
     from fbnetv3.training.data import autoaugment  # late, because it imports torchvision
 
     codes = torch.from_numpy(autoaugment.draw_codes("cifar10", count, rng))
-    return lambda images, rows: autoaugment.apply_codes(
-        _shift(images, flipped[rows], top[rows], left[rows]), codes[rows], "cifar10"
-    )
+    return lambda images, rows: autoaugment.apply_codes(shift(images, rows), codes[rows], "cifar10")
+
+
+def _drawn(numbers: np.ndarray, device: torch.device) -> Tensor:
+    """Return drawn numbers on a device. They are sent once for all images."""
+    return send(torch.from_numpy(numbers), device)
 
 
 def mixup_weight(alpha: float, rng: np.random.Generator) -> float:
@@ -95,10 +106,15 @@ def draw_boxes(count: int, height: int, width: int, rng: np.random.Generator) ->
     return np.concatenate([corner, chosen], axis=1)
 
 
-def _draw_crops(count: int, size: tuple[int, ...], rng: np.random.Generator) -> Change:
-    boxes = torch.from_numpy(draw_boxes(count, size[0], size[1], rng))
-    flipped = torch.from_numpy(rng.random(count) < 0.5)
-    return lambda images, rows: _resize_crops(images, boxes[rows], flipped[rows])
+def _draw_crops(count: int, size: tuple[int, ...], rng: np.random.Generator, device: torch.device) -> Change:
+    boxes = _drawn(draw_boxes(count, size[0], size[1], rng), device)
+    flipped = _drawn(rng.random(count) < 0.5, device)
+
+    def change(images: Tensor, rows: Tensor) -> Tensor:
+        rows = send(rows, device)
+        return _resize_crops(images, boxes[rows], flipped[rows])
+
+    return change
 
 
 def _shift(images: Tensor, flipped: Tensor, top: Tensor | None = None, left: Tensor | None = None) -> Tensor:
@@ -107,7 +123,7 @@ def _shift(images: Tensor, flipped: Tensor, top: Tensor | None = None, left: Ten
     The place that every pixel comes from is computed first, so that one `gather` makes both changes.
     """
     n, c, h, w = images.shape
-    row, column = torch.arange(h).expand(n, h), torch.arange(w).expand(n, w)
+    row, column = (torch.arange(side, device=images.device).expand(n, side) for side in (h, w))
     if top is not None and left is not None:
         images = F.pad(images, (PADDING,) * 4)
         row, column = row + top[:, None], column + left[:, None]
@@ -133,7 +149,8 @@ def _resize_crops(images: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
 
 def _bilinear(start: Tensor, length: Tensor, size: int) -> Tensor:
     """Return interpolation weights float32 [n, size, size]: row i has the weights of all pixels for pixel i of the output."""
+    pixel = torch.arange(size, device=start.device)
     # The centre of output pixel i, in pixels of the crop.
-    centre = ((torch.arange(size) + 0.5) * (length / size)[:, None] - 0.5).clamp(min=0)
+    centre = ((pixel + 0.5) * (length / size)[:, None] - 0.5).clamp(min=0)
     place = start[:, None] + torch.minimum(centre, length[:, None] - 1)
-    return (1 - (place[:, :, None] - torch.arange(size)).abs()).clamp(min=0)
+    return (1 - (place[:, :, None] - pixel).abs()).clamp(min=0)

@@ -18,6 +18,8 @@ from torch import Tensor
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 from torchvision.transforms.v2 import functional as TF
 
+from fbnetv3.training.data.device import send
+
 # torchvision's name of the operation, and its signed magnitude. A translation has its level instead: the pixels depend on the
 # size of the image.
 Operation = tuple[str, float]
@@ -47,13 +49,20 @@ def draw_codes(policy: str, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def apply_codes(images: Tensor, codes: Tensor, policy: str) -> Tensor:
-    """Return uint8 images [n, 1 or 3, h, w] changed by their codes [n, 2], as if they were changed one by one."""
+    """Return uint8 images [n, 1 or 3, h, w] changed by their codes [n, 2], as if they were changed one by one.
+
+    The images may be on any device. The codes are on the host, which decides what is called: a device would have to be waited
+    for.
+    """
     operations = _tables(policy)[0]
     images = images.clone()  # they may be the data set itself
     for column in codes.unbind(1):
-        for code in column[column > 0].unique().tolist():
-            rows = (column == code).nonzero()[:, 0]
-            images[rows] = operate(images[rows], operations[code])
+        found, counts = column.unique(return_counts=True)
+        # Sorted by code, which is also the order of `unique`.
+        rows_of = send(column.argsort(stable=True), images.device).split(counts.tolist())
+        for code, rows in zip(found.tolist(), rows_of, strict=True):
+            if code:
+                images[rows] = operate(images[rows], operations[code])
     return images
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fbnetv3.errors import InputError, available
+from fbnetv3.errors import InputError, Note, available
 from fbnetv3.training.data.augment import draw
 from fbnetv3.training.data.bad_images import BadImages
+from fbnetv3.training.data.device import send, send_ahead
 from fbnetv3.training.data.protocol import SPLITS, Batch
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.transforms import Transforms
 
 EVAL_BATCH = 500
 BLOCK = 512  # images that are augmented in one call: enough to hide the cost of a call, small enough for the cache
+BLOCK_PIXELS = 2**22  # of the images of such a call on a GPU, which has no such cache, and where a call costs more
+MEMORY_SHARE = 0.5  # largest share of a GPU's free memory that images may take; the network needs the rest
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +34,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def to(self, device: torch.device) -> Split:
+        """Return the images and labels on a device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
@@ -37,7 +45,7 @@ class ImageData:
 
     A set without test images has an empty `test`. `train_name` identifies the images that a training sees: not those of `val`
     and `test`. `search_name` identifies those that a search sees: not those of `test`. `bad` has the images that could not be
-    read; they are in no split.
+    read; they are in no split. `device` is where the batches arrive, by default where the images are held.
     """
 
     name: str
@@ -50,6 +58,7 @@ class ImageData:
     train_name: str = field(default="", kw_only=True)
     search_name: str = field(default="", kw_only=True)
     bad: BadImages = field(default_factory=BadImages, kw_only=True)
+    device: torch.device | None = field(default=None, kw_only=True)
 
     @property
     def in_chans(self) -> int:
@@ -78,6 +87,27 @@ class ImageData:
         """Return the number of images of a split."""
         return len(self.split(split))
 
+    def on_device(self, device: torch.device) -> ImageData:
+        """Return the data with batches that arrive on a device.
+
+        The images are held and augmented there. A GPU that lacks the memory gets batches that were augmented on the host.
+        """
+        if device == (self.device or self.train.images.device):
+            return self
+        splits = {name: getattr(self, name) for name in SPLITS}
+        if device.type == "cuda":
+            needed = sum(split.images.nbytes + split.labels.nbytes for split in splits.values())
+            free = torch.cuda.mem_get_info(device)[0]
+            if needed > MEMORY_SHARE * free:
+                warnings.warn(
+                    f"the images take {needed / 2**30:.1f} GiB, more than {MEMORY_SHARE:.0%} of the "
+                    f"{free / 2**30:.1f} GiB that {device} has free; they stay in the memory of the host, which augments them",
+                    Note,
+                    stacklevel=2,
+                )
+                return replace(self, device=device)
+        return replace(self, device=device, **{name: split.to(device) for name, split in splits.items()})
+
     def epoch(
         self, augmentation: str, batch_size: int, rng: np.random.Generator, process: ProcessRank, start: int = 0
     ) -> Iterator[Batch]:
@@ -85,7 +115,8 @@ class ImageData:
 
         The random changes are drawn for all images at once, and then applied to blocks of several batches.
         """
-        change = draw(augmentation, len(self.train), self.train.images.shape[2:], rng)
+        held = self.train.images.device
+        change = draw(augmentation, len(self.train), self.train.images.shape[2:], rng, held)
         order = torch.from_numpy(rng.permutation(len(self.train)))
         # [steps, processes, images]: every process takes its part of every batch; the rest of the images is left out.
         size, steps = process.local_batch(batch_size), len(self.train) // batch_size
@@ -93,27 +124,34 @@ class ImageData:
 
         # An inner generator: the draws above must happen when `epoch` is called, not when the first batch is asked for.
         def blocks() -> Iterator[Batch]:
-            together = max(1, BLOCK // size)
+            images = BLOCK if held.type == "cpu" else BLOCK_PIXELS // self.train.images[0, 0].numel()
+            together = max(1, images // size)
             for first in range(0, len(mine), together):
                 rows = mine[first : first + together].flatten()
-                images = change(self.train.images[rows], rows)
-                for part, labels in zip(images.split(size), self.train.labels[rows].split(size), strict=True):
-                    yield normalise(part, self.mean, self.std), labels
+                there = send(rows, held)
+                changed = change(self.train.images[there], rows)
+                yield from zip(changed.split(size), self.train.labels[there].split(size), strict=True)
 
-        return blocks()
+        return self._inputs(blocks())
 
     def batches(self, split: str, process: ProcessRank) -> Iterator[Batch]:
         """Yield this process's images of a split, as `Data.batches` describes."""
         part = self.split(split)
-        mine = torch.tensor(process.indices(len(part)), dtype=torch.long)
-        for rows in mine.split(EVAL_BATCH):
-            yield normalise(part.images[rows], self.mean, self.std), part.labels[rows]
+        rows = send(torch.tensor(process.indices(len(part)), dtype=torch.long), part.images.device)
+        return self._inputs((part.images[some], part.labels[some]) for some in rows.split(EVAL_BATCH))
+
+    def _inputs(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield batches of uint8 images as inputs, where they shall arrive."""
+        for images, labels in send_ahead(batches, self.device or self.train.images.device):
+            yield normalise(images, self.mean, self.std), labels
 
 
 def normalise(images: Tensor, mean: float, std: float) -> Tensor:
     """Return uint8 images as a network's input: float32 with mean 0 and std 1, stored channels last."""
+    # A tensor, because CUDA would multiply by the inverse of a number, and the last bit would differ from the CPU's.
+    divisor = torch.full((), 255 * std, dtype=torch.float32, device=images.device)
     # Rearranging bytes is cheaper than rearranging floats, so the layout changes first.
-    return images.contiguous(memory_format=torch.channels_last).float().sub_(255 * mean).div_(255 * std)
+    return images.contiguous(memory_format=torch.channels_last).float().sub_(255 * mean).div_(divisor)
 
 
 def pixel_statistics(images: Tensor) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as TF
 from fbnetv3.errors import InputError, available
 from fbnetv3.training.data.augment import KINDS, augment, draw_boxes
 from fbnetv3.training.data.bad_images import BadImages
+from fbnetv3.training.data.device import CPU, send_ahead
 from fbnetv3.training.data.image_files import ImageCollection
 from fbnetv3.training.data.protocol import Batch
 from fbnetv3.training.process_rank import ProcessRank
@@ -44,6 +45,7 @@ class ReaderData:
         search_name: identifies the images that a search sees: not those of `test`.
         bad: images that cannot be read. If they are left out, `epoch` takes the next image of the set for each, so that all
             batches keep their size, and `batches` leaves them out.
+        device: where the batches arrive.
     """
 
     name: str
@@ -55,6 +57,11 @@ class ReaderData:
     train_name: str = field(default="", kw_only=True)
     search_name: str = field(default="", kw_only=True)
     bad: BadImages = field(default_factory=BadImages, kw_only=True)
+    device: torch.device = field(default=CPU, kw_only=True)
+
+    def on_device(self, device: torch.device) -> ReaderData:
+        """Return the data with batches that are sent to a device as bytes, and normalised there."""
+        return self if device == self.device else replace(self, device=device)
 
     def images(self, split: str) -> ImageCollection:
         """Return the images of a split.
@@ -97,12 +104,12 @@ class ReaderData:
 
     def _load(self, split: str, rows: list[np.ndarray], prepare: Prepare, substitute: bool) -> Iterator[Batch]:
         images = self.images(split)
-        for pixels, found in read_batches(
-            images, rows, prepare, self.workers, self.bad, split=split, substitute=substitute
-        ):
-            # Normalised here and not in the workers: uint8 is a quarter of the bytes to send.
-            x = self.transforms.normalise(pixels.contiguous(memory_format=torch.channels_last))
-            yield x, torch.from_numpy(images.labels[found])
+        read = read_batches(images, rows, prepare, self.workers, self.bad, split=split, substitute=substitute)
+        labelled = ((pixels, torch.from_numpy(images.labels[found])) for pixels, found in read)
+        # Normalised here and not in the workers: uint8 is a quarter of the bytes to send, also to the device.
+        normalise = self.transforms.normaliser(self.device)
+        for pixels, labels in send_ahead(labelled, self.device):
+            yield normalise(pixels.contiguous(memory_format=torch.channels_last)), labels
 
 
 def eval_image(transforms: Transforms, image: Any, _: int = 0) -> Tensor:
@@ -162,6 +169,8 @@ def read_batches(
     batches = _Batches(images, rows, prepare, 1 if not substitute or not bad.skip else min(TRIES, len(images.labels)))
     loaded: Any = map(batches.__getitem__, range(len(rows)))
     if workers and rows:
+        # Workers may be forked after CUDA was initialised here, because nothing in them touches CUDA: their images and tensors
+        # are the host's, and batches are pinned and sent by this process.
         # A separate generator: DataLoader would draw a seed from torch's global one, and dropout would change.
         generator = torch.Generator()
         loaded = DataLoader(batches, batch_size=None, num_workers=workers, collate_fn=_unchanged, generator=generator)
