@@ -177,3 +177,21 @@ def synchronise(device: torch.device) -> None:
     """Wait until a device has done all that it was given. A clock that is read without this shows the time of the requests."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@contextlib.contextmanager
+def plain_defaults() -> Iterator[None]:
+    """Create tensors on the CPU in float32 inside the block, whatever default device and type the user has set.
+
+    It is for what always runs on the CPU. It is also a decorator.
+    """
+    new, dtype = torch.empty(0), torch.get_default_dtype()
+    if (new.device.type, dtype) == ("cpu", torch.float32):  # the block below would make every call of torch slower
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)

@@ -24,7 +24,7 @@ def python_only(method: Method) -> Method:
 
 
 def use_channels_last(network: nn.Module) -> nn.Module:
-    """Store the network's weights with channels last, in place, which makes convolutions on CPUs faster."""
+    """Store the network's weights with channels last, in place, which makes convolutions faster."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -112,8 +112,10 @@ class StochasticDepth(nn.Module):
         """Set each sample of [N, C, H, W] to zero with probability `rate`."""
         if not self.training or self.rate == 0.0:
             return x
-        # One draw for each sample, which the shape spreads over channels and pixels.
-        keep = torch.rand((x.shape[0], 1, 1, 1), dtype=x.dtype, device=x.device) >= self.rate
+        # One draw for each sample, which the shape spreads over channels and pixels. Not in half precision: bfloat16 has 256
+        # numbers below 1, so a rate between two of them would not be met.
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        keep = torch.rand((x.shape[0], 1, 1, 1), dtype=dtype, device=x.device) >= self.rate
         return x * keep / (1.0 - self.rate)
 
     def extra_repr(self) -> str:

@@ -81,9 +81,23 @@ class WeightFile:
         check_state(self.state, expected, self.arch.name)
         check_finite(self.state, f"the weights of {self.arch.name}")
         model = build_model(self.arch, count, self.transforms.in_chans)
-        model.load_state_dict(dict(self.state))  # cannot fail any more: the check above explains differences better
+        load_values(model, self.state)  # keys and shapes fit: the check above explains differences better than torch
         model.derived_from = self.derived_from
         return model.eval()
+
+
+def load_values(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict into a network, on whatever device the network is.
+
+    Raises:
+        InputError: the network is on the meta device, where torch would load nothing and say nothing.
+    """
+    if any(value.is_meta for value in model.state_dict().values()):
+        raise InputError(
+            "the network is on the meta device, which holds no numbers, so weights cannot be loaded into it; build it outside "
+            "of torch.device('meta'), or without weights"
+        )
+    model.load_state_dict(dict(state))
 
 
 def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str) -> None:
@@ -177,7 +191,7 @@ def write_weight_file(path: str | Path, file: WeightFile) -> None:
 def write_tensors(path: str | Path, state: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors with a description, as `write_weight_file` does. Without a description the file is a state dict."""
     # safetensors refuses tensors that are not contiguous, such as weights with channels last.
-    tensors = {key: value.detach().contiguous() for key, value in state.items()}
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     if check_suffix(path) != ".safetensors":
         save_torch(path, {**header, "state_dict": tensors} if header else tensors)
         return

@@ -134,7 +134,7 @@ def _from_timm(state: Mapping[str, Tensor], arch: Arch) -> dict[str, Tensor]:
     renamed = {ours: state[key] for key, ours in timm_names(state, arch).items()}
     weight = state["conv_stem.weight"]
     dtype = weight.dtype if weight.is_floating_point() else None
-    renamed["stem.conv.bias"] = torch.zeros(weight.shape[:1], dtype=dtype)
+    renamed["stem.conv.bias"] = torch.zeros(weight.shape[:1], dtype=dtype, device=weight.device)
     return renamed
 
 

@@ -20,7 +20,7 @@ from fbnetv3.hub.registry import RegisteredWeights, Registry, read_registry
 from fbnetv3.hub.state_dict import checked, unwrap
 from fbnetv3.model import build_model
 from fbnetv3.transforms import IMAGENET_MEAN, IMAGENET_STD, Transforms
-from fbnetv3.weight_file import IMAGENET, UNKNOWN, WeightFile, described, read_tensors
+from fbnetv3.weight_file import IMAGENET, UNKNOWN, WeightFile, described, load_values, read_tensors
 
 
 def create_model(
@@ -196,7 +196,7 @@ def fill(model: Any, file: WeightFile) -> None:
         note(f"the classifier of the weights has {given} classes, not {built}: the classifier keeps fresh weights")
     elif "classifier.weight" in target and not file.num_classes:
         note("the weights have no classifier: the classifier keeps fresh weights")
-    model.load_state_dict({**target, **{key: value for key, value in state.items() if key not in other_shape}})
+    load_values(model, {**target, **{key: value for key, value in state.items() if key not in other_shape}})
     model.derived_from = file.derived_from
 
 
@@ -210,7 +210,7 @@ def adapt_stem(weight: Tensor, in_chans: int) -> Tensor:
     # A grey image has the same value in all channels, so the sum of the weights sees what all channels saw together.
     if in_chans == 1:
         return weight.sum(1, keepdim=True)
-    turns = torch.arange(in_chans) % given
+    turns = [i % given for i in range(in_chans)]
     return weight[:, turns] * (given / in_chans)
 
 

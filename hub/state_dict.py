@@ -92,7 +92,8 @@ def checked(state: Mapping[str, Tensor], arch: Arch) -> dict[str, Tensor]:
     with torch.device("meta"):  # only the shapes are needed, no memory
         model = build_model(arch, 0 if classifier is None else len(classifier), stem.shape[1])
     expected = _part(model.state_dict(), state)
-    counters = {key: torch.zeros((), dtype=torch.long) for key in expected if key.endswith(".num_batches_tracked")}
+    zero = torch.zeros((), dtype=torch.long, device=stem.device)  # not on the default device, which may be another one
+    counters = {key: zero.clone() for key in expected if key.endswith(".num_batches_tracked")}
     state = {**{key: value for key, value in counters.items() if key not in state}, **state}
     check_state(state, expected, arch.name)
     check_finite(state, f"the weights of {arch.name}")

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
@@ -73,10 +74,17 @@ def _same_function(model: str) -> tuple[RegisteredWeights, ...]:
     return tuple(row for row in read_registry().rows_of(model) if row.arch.name == model)
 
 
-def _network(arch: Arch, drop_rate: float = 0.0, drop_path_rate: float = 0.0, **kwargs: Any) -> FBNetV3:
+def _network(
+    arch: Arch,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    **kwargs: Any,
+) -> FBNetV3:
     """Build a network from arguments with timm's names."""
     model: FBNetV3 = build_model(arch, dropout=drop_rate, stochastic_depth=drop_path_rate, **kwargs)
-    return model
+    return model.to(device=device, dtype=dtype)
 
 
 def _adapt(row: RegisteredWeights, checkpoint: dict[str, Any], model: Any) -> dict[str, Tensor]:

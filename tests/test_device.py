@@ -16,6 +16,7 @@ from fbnetv3.device import (
     find_precision,
     kept_generators,
     placed,
+    plain_defaults,
     seed_generators,
     synchronise,
 )
@@ -168,3 +169,18 @@ def test_float32_products_have_their_setting_and_get_the_old_one_back_after_an_e
     subprocess.run(
         [sys.executable, "-c", TF32, first], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=120
     )
+
+
+@pytest.mark.parametrize(("where", "dtype"), [("meta", torch.float32), ("cpu", torch.float64), ("cpu", torch.float32)])
+def test_default_device_and_type_are_the_usual_ones_inside_the_block(where, dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(where):
+            with plain_defaults():
+                inside = torch.zeros(1)
+            after = torch.zeros(1)
+    finally:
+        torch.set_default_dtype(before)
+    assert (inside.device.type, inside.dtype) == ("cpu", torch.float32)
+    assert (after.device.type, after.dtype) == (where, dtype)

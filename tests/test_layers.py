@@ -43,6 +43,19 @@ def test_stochastic_depth_draws_one_number_a_sample():
     assert torch.equal(dropped, x * (torch.rand(64).view(64, 1, 1, 1) >= 0.5) / 0.5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_drops_the_samples_that_float32_drops(dtype):
+    # bfloat16 has no number between 1/256 and 0: drawn in it, a rate of 0.001 would drop 0.4% of the samples.
+    drop, x = StochasticDepth(0.001).train(), torch.ones(20_000, 1, 1, 1)
+    masks = []
+    for images in (x, x.to(dtype)):
+        torch.manual_seed(0)
+        masks.append(drop(images) == 0)
+    assert torch.equal(*masks)
+    assert 0 < masks[0].sum() < 60
+    assert drop(x.to(dtype)).dtype == dtype
+
+
 def test_a_rate_of_zero_draws_nothing():
     state, x = torch.get_rng_state(), torch.ones(2, 1, 1, 1)
     assert StochasticDepth(0.0).train()(x) is x

@@ -61,6 +61,35 @@ def test_imagenet_stands_for_its_classes(tmp_path):
     assert file.build().num_classes == 1000
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_a_file_holds_tensors_of_the_cpu_wherever_they_were(tmp_path, model, monkeypatch, suffix):
+    moved = []
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: moved.append(tensor) or tensor)
+    write_weight_file(tmp_path / f"net{suffix}", WeightFile.of(model, CLASSES, TRANSFORMS))
+    assert len(moved) == len(model.state_dict())
+
+
+def test_a_file_that_was_saved_on_a_gpu_is_read_without_one(tmp_path, model, monkeypatch):
+    with monkeypatch.context() as pretended:
+        pretended.setattr("torch.serialization.location_tag", lambda storage: "cuda:0")
+        save_torch(tmp_path / "net.pt", model.state_dict())
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA"):
+            torch.load(tmp_path / "net.pt")
+    state, _ = read_tensors(tmp_path / "net.pt")
+    assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_a_default_device_does_not_change_what_is_read(tmp_path, model, suffix):
+    write_weight_file(tmp_path / f"net{suffix}", WeightFile.of(model, CLASSES, TRANSFORMS))
+    with torch.device("meta"):
+        file = read_weight_file(tmp_path / f"net{suffix}")
+        with pytest.raises(InputError, match="the network is on the meta device, which holds no numbers"):
+            file.build()
+    assert all(torch.equal(file.state[key], value) for key, value in model.state_dict().items())
+
+
 def test_weights_with_channels_last_are_written_too(tmp_path, model):
     pytest.importorskip("safetensors")
     expected = {key: value.clone() for key, value in model.state_dict().items()}

@@ -14,7 +14,7 @@ from fbnetv3.detection.detector_parts import load_arch, load_classifier_weights
 from fbnetv3.detection.detectron2_model import FBNetV3BoxHead, build_seeded
 from fbnetv3.errors import InputError, quote
 from fbnetv3.files import load_torch
-from fbnetv3.weight_file import UNKNOWN, check_finite
+from fbnetv3.weight_file import UNKNOWN, check_finite, load_values
 
 # What a training writes, and what a detector is loaded from.
 WEIGHTS, CONFIG = "weights.pth", "config.yaml"
@@ -172,7 +172,7 @@ def _fill(model: nn.Module, state: Mapping[str, Tensor], weights: str, required:
             reason += f"; {key} is {list(state[key].shape)}, not {list(expected[key].shape)}"
         raise InputError(f"{weights} does not fit this detector: {reason}; give the config that it was trained with")
     check_finite(fitting, f"the weights of {weights}")
-    model.load_state_dict({**expected, **fitting})
+    load_values(model, {**expected, **fitting})
     parts = {
         part: (sum(key.startswith(f"{part}.") for key in fitting), sum(key.startswith(f"{part}.") for key in expected))
         for part in PARTS

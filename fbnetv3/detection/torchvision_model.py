@@ -35,7 +35,7 @@ from fbnetv3.detection.detector_parts import (
 from fbnetv3.errors import InputError
 from fbnetv3.features import FeatureNet
 from fbnetv3.transforms import IMAGENET_MEAN, IMAGENET_STD
-from fbnetv3.weight_file import WeightFile, check_finite, check_state
+from fbnetv3.weight_file import WeightFile, check_finite, check_state, load_values
 
 # Anchor sizes in pixels and aspect ratios: the setting of d2go's public FBNetV3 detectors.
 C4_SIZES, RATIOS = (32, 64, 96, 128, 160), (0.5, 1.0, 2.0)
@@ -208,7 +208,7 @@ def _load_part(part: nn.Module, state: Mapping[str, Tensor], arch: Arch) -> None
     entries = {key: state[key] for key in part.state_dict() if key in state}
     check_state(entries, part.state_dict(), arch.name)
     check_finite(entries, f"the weights of {arch.name}")
-    part.load_state_dict(entries)
+    load_values(part, entries)
 
 
 def _region_pool(strides: Sequence[int], size: int) -> MultiScaleRoIAlign:

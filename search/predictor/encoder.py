@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fbnetv3.device import seed_generators
 from fbnetv3.errors import InputError
 from fbnetv3.search.predictor.settings import PredictorSettings
 
@@ -94,7 +95,7 @@ def pretrain(x: Tensor, labels: Tensor, settings: PredictorSettings, seed: int) 
     std = torch.where(std > 1e-12 * mean.abs(), std, torch.ones(()).double())
     standardised = ((targets - mean) / std).float()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        seed_generators(seed, torch.device("cpu"))  # torch.manual_seed would also seed the GPUs, for good
         encoder, head = new_encoder(x.shape[1], settings), nn.Linear(settings.width, len(mean))
     proxy = Proxy(encoder, head, mean, std, logs)
     batch = min(settings.pretrain_batch, n)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fbnetv3.counts import LEAST_SEED, check_seed
+from fbnetv3.device import plain_defaults
 from fbnetv3.errors import InputError, quote
 from fbnetv3.schema import read
 from fbnetv3.search.predictor.encoder import Proxy, pretrain
@@ -63,6 +64,7 @@ class AccuracyPredictor:
         self._proxy: Proxy | None = None
         self._heads: list[GaussianProcessHead] | list[NetworkHead] = []
 
+    @plain_defaults()
     def pretrain(self, x_arch: Floats, labels: Floats) -> None:
         """Train encoder and proxy head on free labels (section 3.2). What `fit` learnt is forgotten.
 
@@ -79,12 +81,14 @@ class AccuracyPredictor:
         self._proxy = pretrain(x, y, self.settings, self.seed)
         self._heads = []
 
+    @plain_defaults()
     def predict_labels(self, x_arch: Floats) -> npt.NDArray[np.float64]:
         """Return the statistics [n, k] that the proxy head predicts, in the units of `pretrain`'s labels (Figure 4a and b)."""
         if self._proxy is None:
             raise InputError("predict_labels needs a pretrained predictor: call pretrain first")
         return self._proxy.labels(self._check_arch(x_arch)).numpy()
 
+    @plain_defaults()
     def fit(self, x: Floats, y: Floats) -> None:
         """Train the accuracy head (section 3.3).
 
@@ -114,6 +118,7 @@ class AccuracyPredictor:
                 for member in range(self.settings.members)
             ]
 
+    @plain_defaults()
     def predict(self, x: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return mean and std of the predicted accuracy in percentage points, each [n].
 
@@ -122,10 +127,12 @@ class AccuracyPredictor:
         means, variances = self._predict(x)
         return means.mean(0).numpy(), (means.var(0, correction=0) + variances.mean(0)).sqrt().numpy()
 
+    @plain_defaults()
     def predict_members(self, x: Floats) -> npt.NDArray[np.float64]:
         """Return the accuracy that every member of the ensemble predicts [members, n]."""
         return self._predict(x)[0].numpy()
 
+    @plain_defaults()
     def save(self, path: str | Path) -> None:
         """Write everything that `load` needs to a `.safetensors` file, completely or not at all.
 
@@ -150,6 +157,7 @@ class AccuracyPredictor:
         write_tensors(path, tensors, header)
 
     @classmethod
+    @plain_defaults()
     def load(cls, path: str | Path) -> AccuracyPredictor:
         """Read the predictor of a file that `save` wrote. Its predictions are equal to the last bit.
 

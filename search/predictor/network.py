@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fbnetv3.device import seed_generators
 from fbnetv3.search.predictor.encoder import new_encoder
 from fbnetv3.search.predictor.settings import PredictorSettings
 
@@ -39,7 +40,7 @@ class NetworkHead:
             start: pretrained encoder; None starts from a new one, which is never frozen.
         """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            seed_generators(seed, torch.device("cpu"))  # torch.manual_seed would also seed the GPUs, for good
             encoder, head = _fresh(x_arch.shape[1], x_recipe.shape[1], settings)
         if start is not None:
             encoder = copy.deepcopy(start)

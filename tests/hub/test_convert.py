@@ -10,7 +10,7 @@ from fbnetv3 import InputError, build_model
 from fbnetv3.arch import ARCH_A0, ARCHS, find_arch
 from fbnetv3.errors import Note
 from fbnetv3.hub import convert_mobile_cv, convert_to_timm, create_model
-from fbnetv3.hub.convert import convert, is_released
+from fbnetv3.hub.convert import _from_timm, convert, is_released
 from tests.places import SHARED
 from tests.whole.test_reference import HERE, reference_state
 
@@ -92,6 +92,13 @@ def test_timms_b_builds_the_variant_visibly(tmp_path):
     released.load_state_dict(model.state_dict())
     x = torch.randn(1, 3, 96, 96, dtype=torch.float64)
     assert not torch.allclose(released(x), theirs(x), rtol=1e-2)  # keys and shapes are the same, the padding differs
+
+
+def test_the_new_bias_of_a_timm_network_is_where_its_weights_are():
+    weight = torch.ones(16, 3, 3, 3, dtype=torch.float16)
+    with torch.device("meta"):
+        bias = _from_timm({"conv_stem.weight": weight}, find_arch("fbnetv3_b"))["stem.conv.bias"]
+    assert torch.equal(bias, torch.zeros(16, dtype=torch.float16))
 
 
 def test_the_released_b_has_no_equal_in_timm():

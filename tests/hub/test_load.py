@@ -200,6 +200,20 @@ def test_stem_weights_by_hand():
         assert module.adapt_stem(weight, channels).flatten().tolist() == expected
 
 
+def test_a_default_device_does_not_change_what_is_read(tmp_path):
+    # Without counters of batches, as other programs write it: the zeros in their places must not be on the default device.
+    state = {key: value for key, value in tiny_weights().state.items() if not key.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "w.pt")
+    path = small(tmp_path)[1]
+    with torch.device("meta"):
+        file = load_weights(TINY, tmp_path / "w.pt")
+        stem = module.adapt_stem(file.state["stem.conv.weight"], 3)
+        with pytest.raises(InputError, match="the network is on the meta device"):
+            create_model("fbnetv3_a0", weights=path)
+    assert not stem.is_meta
+    assert all(not value.is_meta for value in file.state.values())
+
+
 def test_what_a_file_without_a_description_gets(tmp_path):
     torch.manual_seed(0)
     torch.save(build_model("fbnetv3_a0", 5, 2).state_dict(), tmp_path / "bare.pth")

@@ -48,6 +48,11 @@ def test_default_cfg(name):
         assert model(x).shape == (1, model.head_hidden_size, *cfg["pool_size"])
 
 
+def test_timms_arguments_for_device_and_dtype():
+    model = timm.create_model(NAMES[0], device="meta", dtype=torch.float16)
+    assert {(parameter.device.type, parameter.dtype) for parameter in model.parameters()} == {("meta", torch.float16)}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_data_config_gives_the_released_sizes(name):
     config = resolve_data_config(model=timm.create_model(name))

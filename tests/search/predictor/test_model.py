@@ -32,6 +32,46 @@ def test_the_largest_seed_will_do(settings):
         AccuracyPredictor(ARCH, seed=2**64, settings=settings)
 
 
+@pytest.fixture
+def user_defaults():
+    """A function that sets a default device and a default type, which are the usual ones again after the test."""
+    yield lambda device, dtype: (torch.set_default_device(device), torch.set_default_dtype(dtype))
+    torch.set_default_device(None)
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("meta", torch.float32), ("cpu", torch.float64)])
+@pytest.mark.parametrize("settings", [QUICK, NETWORK], ids=["kernel", "network"])
+def test_the_defaults_of_the_user_change_nothing(user_defaults, tmp_path, settings, device, dtype):
+    def everything(path):
+        predictor = AccuracyPredictor(ARCH, seed=0, settings=dataclasses.replace(settings, pretrain_epochs=2))
+        x, y = table(20, 0)
+        predictor.pretrain(x[:, :6], statistics(x[:, :6]))
+        predictor.fit(x, y)
+        predictor.save(path)
+        loaded = AccuracyPredictor.load(path)
+        return [predictor.predict_labels(x[:, :6]), *predictor.predict(x), loaded.predict_members(x)]
+
+    expected = everything(tmp_path / "usual.safetensors")
+    user_defaults(device, dtype)
+    found = everything(tmp_path / "others.safetensors")
+    assert torch.get_default_dtype() == dtype
+    assert torch.empty(0).device.type == device
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("settings", [QUICK, NETWORK], ids=["kernel", "network"])
+def test_the_generators_of_the_user_are_left_alone(monkeypatch, settings):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    before, (x, y) = torch.get_rng_state(), table(20, 0)
+    predictor = AccuracyPredictor(ARCH, seed=0, settings=dataclasses.replace(settings, pretrain_epochs=1))
+    predictor.pretrain(x[:, :6], statistics(x[:, :6]))
+    predictor.fit(x, y)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert seeded == []
+
+
 @pytest.mark.parametrize("settings", [QUICK, NETWORK], ids=["kernel", "network"])
 def test_it_learns_a_table_and_predicts_percentage_points(settings):
     x, y = table(60, 0)
