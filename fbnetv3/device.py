@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, cast, get_args
@@ -177,6 +178,16 @@ def synchronise(device: torch.device) -> None:
     """Wait until a device has done all that it was given. A clock that is read without this shows the time of the requests."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """Return a clock in seconds that is read when the device has done all that it was given."""
+
+    def read() -> float:
+        synchronise(device)
+        return time.perf_counter()
+
+    return read
 
 
 @contextlib.contextmanager

@@ -76,10 +76,10 @@ def export_model(model: nn.Module, example: Tensor, path: str | Path, format: st
 
     The file accepts any batch size (ExecuTorch up to `EXECUTORCH_BATCH`, or a little more than a larger example). OpenVINO
     puts the weights into a second file next to `path`, which ends in .bin. After a failure the old files are still there,
-    or none.
+    or none. The file is written and compared on the CPU, wherever the model is.
 
     Args:
-        example: float32 images [N, C, H, W]. The file will accept images with these channels and of this size.
+        example: float32 images [N, C, H, W], on any device. The file will accept images with these channels and of this size.
         format: a key of `FORMATS`.
 
     Raises:
@@ -87,7 +87,7 @@ def export_model(model: nn.Module, example: Tensor, path: str | Path, format: st
             cannot be written; an example that the network does not accept; logits that differ by more than `TOLERANCE`.
     """
     path = check_target(path, format)[0]
-    row, network = FORMATS[format], frozen_copy(model, example)
+    row, network, example = FORMATS[format], frozen_copy(model, example, "cpu"), example.cpu()
     with draft(path) as file:
         row.write(network, example, file)
         # The check reads the file, not the object in memory, because the writing may be what goes wrong.
@@ -112,18 +112,28 @@ def check_target(path: str | Path, format: str) -> tuple[Path, ...]:
     return (path, path.with_suffix(".bin")) if format == "openvino" else (path,)
 
 
-def frozen_copy(model: nn.Module, example: Tensor) -> nn.Module:
+def frozen_copy(model: nn.Module, example: Tensor, device: str | torch.device | None = None) -> nn.Module:
     """Return a copy of a model in eval mode and without gradients, after a check that it accepts the example.
 
+    Args:
+        device: of the copy; by default that of the example.
+
     Raises:
-        InputError: the example is not float32 [N, C, H, W] on the CPU, or the network does not accept it.
+        InputError: the example is not float32 [N, C, H, W] on the CPU or a GPU (there also float16 or bfloat16), or the network
+            does not accept it.
     """
+    device = torch.device(device or example.device)
     given = f"{str(example.dtype).removeprefix('torch.')} {list(example.shape)} on {example.device}"
-    if example.dim() != 4 or example.dtype != torch.float32 or example.device.type != "cpu" or not len(example):
-        raise InputError(f"example is {given}; allowed: float32 images [N, C, H, W] on cpu")
-    network = copy.deepcopy(model).eval().requires_grad_(False)  # so that no call builds a graph for gradients
+    dtypes = (torch.float32,) if device.type == "cpu" else (torch.float32, torch.float16, torch.bfloat16)
+    somewhere = {example.device.type, device.type} <= {"cpu", "cuda"}
+    if example.dim() != 4 or example.dtype not in dtypes or not somewhere or not len(example):
+        raise InputError(
+            f"example is {given}; allowed: float32 images [N, C, H, W] on cpu or cuda (to run on cuda also float16, bfloat16)"
+        )
     try:
-        network(example)
+        # Without gradients, so that no call builds a graph for them.
+        network = copy.deepcopy(model).to(device).eval().requires_grad_(False)
+        network(example.to(device))
     except RuntimeError as error:
         raise InputError(
             f"example is {given}, which the network does not accept: {str(error).splitlines()[0]}"

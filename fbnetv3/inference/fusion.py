@@ -1,4 +1,4 @@
-"""A network with batch norms and activations fused into its convolutions: faster on CPUs, with torch alone."""
+"""A network with batch norms and activations fused into its convolutions: faster, with torch alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def fold_batch_norms(network: nn.Module) -> None:
     """Fold every batch norm into the convolution before it, in place. The network must be in eval mode."""
     # In eval mode a batch norm is a multiplication and an addition per channel, which the weights and bias can absorb.
     for module in network.modules():
-        if isinstance(module, ConvNormAct) and isinstance(module.bn, nn.BatchNorm2d):
+        # A synchronised norm of several GPUs is the same function in eval mode, but no `BatchNorm2d`.
+        if isinstance(module, ConvNormAct) and isinstance(module.bn, nn.BatchNorm2d | nn.SyncBatchNorm):
             module.conv = fuse_conv_bn_eval(module.conv, module.bn)
             module.bn = nn.Identity()
 
@@ -24,12 +25,12 @@ def fold_batch_norms(network: nn.Module) -> None:
 def fuse_network(network: nn.Module, example: Tensor) -> nn.Module:
     """Fuse a network in place and return it. It is fastest for images with channels last and of the example's size.
 
-    If torch has oneDNN, a convolution and its activation become one call, on weights that are laid out in advance for the
-    example's size. They then use oneDNN for every size and number of threads. Without oneDNN only batch norms are folded.
+    On a CPU where torch has oneDNN, a convolution and its activation become one call, on weights that are laid out in advance
+    for the example's size. They then use oneDNN for every size and number of threads. Elsewhere only batch norms are folded.
     """
     fold_batch_norms(network)
     use_channels_last(network)
-    if torch.backends.mkldnn.is_available():
+    if example.device.type == "cpu" and torch.backends.mkldnn.is_available():
         _replace(network, _input_sizes(network, example))
     return network
 

@@ -1,4 +1,4 @@
-"""The fastest way to run a network on this CPU with the same logits, in another runtime or in torch alone."""
+"""The fastest way to run a network on this CPU or GPU with the same logits, in another runtime or in torch alone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fbnetv3.device import clock_of
 from fbnetv3.errors import InputError, available
+from fbnetv3.inference.cuda_graph import GraphRun
 from fbnetv3.inference.export import frozen_copy, onnx_bytes, openvino_model
 from fbnetv3.inference.fusion import fold_batch_norms, fuse_network
 from fbnetv3.inference.runtimes import TOLERANCE, OpenVINORun, Run, onnxruntime_run, relative_difference, require
 
 logger = logging.getLogger(__name__)
 
+CPU = torch.device("cpu")
+# Largest allowed difference on a GPU, as a share of the largest logit. Convolutions of float32 use TF32 there, whose numbers
+# have as many bits as those of float16.
+GPU_TOLERANCES = {torch.float32: 1e-2, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 ROUNDS = 7  # number of timed calls of each backend, by whose median `auto` chooses
 
 
@@ -30,20 +36,24 @@ class Backend:
     Attributes:
         needs: modules that must be installed.
         build: returns a function from images to logits for a frozen copy of a network and an example. It may change the copy.
+        devices: types of the devices that it runs on.
     """
 
     needs: tuple[str, ...]
     build: Callable[[nn.Module, Tensor], Run]
+    devices: tuple[str, ...] = ("cpu",)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OptimizedModel:
-    """A network for inference. Call it with float32 images [N, C, H, W] on the CPU; N may be any number.
+    """A network for inference. Call it with images [N, C, H, W] like the example, on its device; N may be any number.
 
     Attributes:
         image: shape (C, H, W) of an image.
         threads: number of threads; torch had this number when the model was made.
         seconds: if `auto` chose the backend, the median time of a call for every backend that was tried.
+        device: where the images must be.
+        dtype: of the images.
     """
 
     backend: str
@@ -51,46 +61,60 @@ class OptimizedModel:
     image: tuple[int, ...]
     threads: int
     seconds: Mapping[str, float] = field(default_factory=dict)
+    device: torch.device = CPU
+    dtype: torch.dtype = torch.float32
 
     def __call__(self, images: Tensor) -> Any:
         """Return logits [N, num_classes], or the list of maps of a network with `features_only`.
 
         Raises:
-            InputError: the images have another size or type than the example.
+            InputError: the images have another size or type than the example, or are on another device.
         """
-        if tuple(images.shape[1:]) != self.image or images.dtype != torch.float32 or images.device.type != "cpu":
-            given = f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)} on {images.device}"
-            raise InputError(f"images are {given}; optimized for float32 [N, {', '.join(map(str, self.image))}] on cpu")
+        if (tuple(images.shape[1:]), images.dtype, images.device) != (self.image, self.dtype, self.device):
+            given = f"{_name(images.dtype)} {list(images.shape)} on {images.device}"
+            size = ", ".join(map(str, self.image))
+            raise InputError(f"images are {given}; optimized for {_name(self.dtype)} [N, {size}] on {self.device}")
         return self.run(images)
 
     def __repr__(self) -> str:
         tried = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in self.seconds.items())
         how = f"; fastest of: {tried}" if tried else ""
-        return f"OptimizedModel({self.backend}, threads={self.threads}, image={list(self.image)}{how})"
+        where = f"threads={self.threads}" if self.device == CPU else f"{_name(self.dtype)}, {self.device}"
+        return f"OptimizedModel({self.backend}, {where}, image={list(self.image)}{how})"
 
 
 def optimize_for_inference(model: nn.Module, example: Tensor, backend: str = "auto") -> OptimizedModel:
-    """Return a copy of `model` in eval mode that gives the same float32 logits faster on this machine.
+    """Return a copy of `model` in eval mode that gives the same logits faster on this machine.
 
-    `model` itself is not changed.
+    `model` itself is not changed. The copy is on the example's device.
 
     Args:
-        example: float32 images [N, C, H, W]. Other batch sizes work too, but this one is the fastest.
+        example: float32 images [N, C, H, W] on the CPU or a GPU. For a network that was moved to float16 or bfloat16 they have
+            its type (on a GPU only). Other batch sizes work too, but this one is the fastest.
         backend: a key of `BACKENDS`, or `auto`, which builds all that are installed and takes the one that is fastest on the
             example. That takes between one and some ten seconds. It leaves out `inductor`, which compiles for minutes.
             `eager` needs torch alone.
 
     Raises:
-        InputError: an unknown backend, a library that is not installed, an example that the network does not accept, or
-            logits that differ by more than `fbnetv3.inference.runtimes.TOLERANCE` of the largest logit.
+        InputError: an unknown backend or one for another device, a library that is not installed, an example that the network
+            does not accept, or logits that differ by more than a share of the largest logit: on the CPU
+            `fbnetv3.inference.runtimes.TOLERANCE`, on a GPU the share in `GPU_TOLERANCES`.
     """
+    here = [name for name, row in BACKENDS.items() if example.device.type in row.devices]
     if backend not in ("auto", *BACKENDS):
-        raise InputError(f"unknown backend {backend!r}; {available(backend, ('auto', *BACKENDS))}")
+        raise InputError(f"unknown backend {backend!r}; {available(backend, ('auto', *(here or BACKENDS)))}")
+    if backend != "auto" and here and backend not in here:
+        raise InputError(
+            f"backend {backend!r} does not run on {example.device}, where the example is; give auto, {', '.join(here)}, or an "
+            f"example on {' or '.join(BACKENDS[backend].devices)}"
+        )
     network = frozen_copy(model, example)  # also the reference that the backends are compared with
     if backend != "auto":
         return _optimized(backend, _build(backend, network, example), example)
     runs = {}
-    for name in ("eager", "onnxruntime", "openvino"):
+    for name in here:
+        if name == "inductor":
+            continue
         try:
             runs[name] = _build(name, network, example)
         except Exception as error:  # a broken installation of one runtime must not prevent the use of the others
@@ -98,7 +122,8 @@ def optimize_for_inference(model: nn.Module, example: Tensor, backend: str = "au
     if not runs:
         raise InputError("no backend gives the logits of this network here; run the network without optimisation")
     # The median, because a single call may be disturbed by anything else on the machine.
-    times = time_calls({name: functools.partial(run, example) for name, run in runs.items()})
+    calls = {name: functools.partial(run, example) for name, run in runs.items()}
+    times = time_calls(calls, clock=clock_of(example.device))
     seconds = {name: statistics.median(values) for name, values in times.items()}
     best = min(seconds, key=seconds.__getitem__)
     return _optimized(best, runs[best], example, seconds)
@@ -110,7 +135,8 @@ def time_calls(
     """Return the seconds of every call.
 
     Every round calls each function once, so that other work on the machine slows all of them alike. A call that is not timed
-    precedes each timed one: the caches are full of the previous function's data at first.
+    precedes each timed one: the caches are full of the previous function's data at first. Of calls on a GPU the `clock` must
+    wait for their results (`fbnetv3.device.clock_of`), or the times would be those of the requests.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
@@ -129,16 +155,22 @@ def _build(backend: str, network: nn.Module, example: Tensor) -> Run:
     run = row.build(frozen_copy(network, example), example)  # a new copy, because fusing changes it
     with torch.no_grad():
         difference = relative_difference(run(example), network(example))
-    if difference > TOLERANCE:
+    tolerance = TOLERANCE if example.device == CPU else GPU_TOLERANCES[example.dtype]
+    if difference > tolerance:
         raise InputError(
             f"backend {backend!r}: logits differ from the network's by {difference:.1e} of the largest logit; allowed: "
-            f"{TOLERANCE:.0e}; use another backend"
+            f"{tolerance:.0e}; use another backend"
         )
     return run
 
 
 def _optimized(name: str, run: Run, example: Tensor, seconds: Mapping[str, float] | None = None) -> OptimizedModel:
-    return OptimizedModel(name, run, tuple(example.shape[1:]), torch.get_num_threads(), seconds or {})
+    image, threads = tuple(example.shape[1:]), torch.get_num_threads()
+    return OptimizedModel(name, run, image, threads, seconds or {}, example.device, example.dtype)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _eager(network: nn.Module, example: Tensor) -> Run:
@@ -169,8 +201,10 @@ def _inductor(network: nn.Module, example: Tensor) -> Run:
 
 
 BACKENDS = {
-    "eager": Backend((), _eager),
-    "inductor": Backend((), _inductor),
+    "eager": Backend((), _eager, ("cpu", "cuda")),
+    # A network of this package is many small kernels: without a graph a GPU waits for Python to request them one by one.
+    "cuda-graph": Backend((), lambda network, example: GraphRun(_eager(network, example), example), ("cuda",)),
+    "inductor": Backend((), _inductor, ("cpu", "cuda")),
     "onnxruntime": Backend(
         ("onnx", "onnxscript", "onnxruntime"),
         lambda network, example: onnxruntime_run(onnx_bytes(network, example)),

@@ -33,8 +33,8 @@ def quantize(model: nn.Module, calibration: Iterable[Tensor]) -> OptimizedModel:
     """Return an int8 copy of `model` for inference on the CPU. `model` itself is not changed.
 
     Args:
-        calibration: float32 batches [N, C, H, W], prepared as for inference. Every image is used. The shape of the first
-            batch is the one that runs fastest.
+        calibration: float32 batches [N, C, H, W], prepared as for inference, on any device. Every image is used. The shape of
+            the first batch is the one that runs fastest.
 
     Raises:
         InputError: there are no images, the network does not accept them, or a library is not installed.
@@ -44,8 +44,9 @@ def quantize(model: nn.Module, calibration: Iterable[Tensor]) -> OptimizedModel:
     example = next(batches, None)  # the first batch of what may be a generator, used again below
     if example is None:
         raise InputError("calibration has no images; give an iterable of float32 batches [N, C, H, W]")
-    network = frozen_copy(model, example)
-    images = list(_single_images(itertools.chain([example], batches), example))
+    network, batches = frozen_copy(model, example, "cpu"), itertools.chain([example], batches)
+    example = example.cpu()
+    images = list(_single_images(batches, example))
     return _optimized(OpenVINORun(_quantized(openvino_model(network, example), images), example), example)
 
 
@@ -96,7 +97,7 @@ def _single_images(batches: Iterable[Tensor], example: Tensor) -> Iterator[Tenso
                 f"calibration: a batch is {batch.dtype} {list(batch.shape)}, the first {example.dtype} "
                 f"{list(example.shape)}; allowed: float32 [N, C, H, W] of one size"
             )
-        yield from batch.split(1)  # NNCF counts batches, so one image each makes it use all of them
+        yield from batch.detach().cpu().split(1)  # NNCF counts batches, so one image each makes it use all of them
 
 
 def _quantized(model: Any, images: list[Tensor]) -> Any:

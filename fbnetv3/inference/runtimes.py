@@ -1,6 +1,7 @@
 """Exported networks as functions from float32 images [N, C, H, W], with any N, to logits or a list of feature maps.
 
-All compute in float32 with torch's number of threads. `pip install "fbnetv3[export]"` installs the runtimes. Each is imported
+All compute in float32 on the CPU, with torch's number of threads: ONNX Runtime and OpenVINO also have packages for GPUs, but
+those are not used, even where they are installed. `pip install "fbnetv3[export]"` installs the runtimes. Each is imported
 when it is used.
 """
 

@@ -147,6 +147,10 @@ def test_mistakes(tmp_path, monkeypatch):
     for bad in (images(1)[0], images(1).double(), images(0), images(1).to("meta")):
         with pytest.raises(InputError, match=r"allowed: float32 images \[N, C, H, W\] on cpu"):
             export_model(model, bad, good, "torch-export")
+    with torch.device("meta"):
+        nowhere = build_model(ARCH)
+    with pytest.raises(InputError, match="which the network does not accept: Cannot copy out of meta tensor"):
+        export_model(nowhere, images(1), good, "torch-export")
     monkeypatch.setattr("fbnetv3.inference.runtimes.find_spec", lambda name: None)
     with pytest.raises(
         InputError, match=r"needs onnx, onnxscript, onnxruntime; run: pip install \"fbnetv3\[export\]\""

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from fbnetv3 import build_model
 from fbnetv3.inference.export import frozen_copy
 from fbnetv3.inference.fusion import FusedConv, FusedSqueezeExcitation, fold_batch_norms, fuse_network
 from fbnetv3.layers import ConvNormAct, SqueezeExcitation
@@ -39,6 +40,22 @@ def test_a_folded_convolution_by_hand():
     # 5 * (3x - 2) / 2 + 1 = 7.5x - 4
     assert layer.conv.weight.item() == pytest.approx(7.5)
     assert layer.conv.bias.item() == pytest.approx(-4.0)
+
+
+def test_synchronised_norms_of_a_gpu_are_folded_too():
+    model = trained_like()
+    network = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model)).eval().requires_grad_(False)
+    fold_batch_norms(network)
+    assert not any(isinstance(module, nn.SyncBatchNorm) for module in network.modules())
+    close(network(images(3)), logits(model, images(3)))
+
+
+def test_elsewhere_than_on_the_cpu_nothing_is_left_to_onednn():
+    with torch.device("meta"):  # stands for a GPU
+        network, example = build_model(ARCH, 10).eval().requires_grad_(False), torch.empty(2, 3, 32, 32)
+    fused = fuse_network(network, example)
+    assert not any(isinstance(module, FusedConv | nn.BatchNorm2d) for module in fused.modules())
+    assert fused(example).shape == (2, 10)
 
 
 @needs_onednn

@@ -82,9 +82,20 @@ def test_mistakes(monkeypatch):
     for bad in (images(1)[..., :31], images(1).double(), images(1)[0], images(1).to("meta")):
         with pytest.raises(InputError, match=r"optimized for float32 \[N, 3, 32, 32\] on cpu"):
             fast(bad)
+    with pytest.raises(
+        InputError, match=r"'cuda-graph' does not run on cpu, .*; give auto, eager, .* or an example on cuda"
+    ):
+        optimize_for_inference(model, images(1), "cuda-graph")
     monkeypatch.setattr("fbnetv3.inference.runtimes.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"backend 'openvino' needs openvino; run: pip install \"fbnetv3\[export\]\""):
         optimize_for_inference(model, images(1), "openvino")
+
+
+def test_on_a_gpu_the_image_s_type_and_device_are_those_of_the_example():
+    gpu = inference.OptimizedModel("cuda-graph", None, (3, 32, 32), 1, {}, torch.device("cuda:1"), torch.bfloat16)
+    assert repr(gpu) == "OptimizedModel(cuda-graph, bfloat16, cuda:1, image=[3, 32, 32])"
+    with pytest.raises(InputError, match=r"float32 \[1, 3, 32, 32\] on cpu; .* bfloat16 \[N, 3, 32, 32\] on cuda:1"):
+        gpu(images(1))
 
 
 def test_it_works_with_torch_alone():
