@@ -59,4 +59,5 @@ CATALOGUE = {
         "coco.speed", "Speed of a detector against the same detector on timm's network. Needs detectron2."
     ),
     "detection-voc100": Entry("coco.voc100", "A detector fine-tuned on 80 photos. Needs detectron2."),
+    "gpu-tests": Entry("gpu.tests", "The tests that need a GPU."),
 }

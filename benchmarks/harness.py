@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -91,6 +91,8 @@ class Benchmark:
         method: what was measured and how, for the result file. `Measured.words` fills its braces.
         packages: the packages whose versions the result file records.
         measure: measures with the given settings. Its parameters with an annotation of typer are the options of the command.
+            It may yield all that it has measured so far, again and again: then the result file always has the last of it, also
+            after a run that was stopped.
         targets: makes the targets of given values, by name.
         record: makes the entries of the result file of the targets.
         tables: makes the tables of a result, by title. Without it the command prints JSON.
@@ -107,7 +109,7 @@ class Benchmark:
     name: str
     method: str
     packages: Sequence[str]
-    measure: Callable[..., Measured]
+    measure: Callable[..., Measured | Iterator[Measured]]
     targets: Callable[[Values], dict[str, Target]] | None = None
     record: Callable[[Mapping[str, Target]], Values] = record_targets
     tables: Callable[[Result], Mapping[str, Table]] | None = None
@@ -192,19 +194,27 @@ class Benchmark:
             if os.environ.get(key) != value:
                 found = os.environ.get(key, "not set")
                 raise InputError(f"{key} is {found}; run this benchmark as: {self.written(settings, quick)}")
+        path = self.written_file(settings, write_to, quick)
         measured = self.measure(**settings)
+        result = None
+        for so_far in [measured] if isinstance(measured, Measured) else measured:
+            result = self._result(so_far, settings, quick)
+            if path is not None and is_first_process():
+                write_result(path.stem, result, path.parent)
+        if result is None:
+            raise InputError(f"{self.name} measured nothing; give it more time")
+        return result
+
+    def _result(self, measured: Measured, settings: Mapping[str, Any], quick: bool) -> Result:
+        """Return what was measured as the result file has it."""
         # Targets are computed from the values alone, so that a test can do the same with a committed file.
         values = measured.values | (self.record(self.targets(measured.values)) if self.targets else {})
-        result = Result.now(
+        return Result.now(
             command=self.written(settings, quick),
             method=self.method.format(**measured.words),
             versions=versions(self.packages) | (host() if self.depends_on_machine else {}) | dict(measured.facts),
             values=values,
         )
-        path = self.written_file(settings, write_to, quick)
-        if path is not None and is_first_process():
-            write_result(path.stem, result, path.parent)
-        return result
 
     def all_tables(self, result: Result) -> dict[str, Table]:
         """Return the tables of a result by title, that of the targets last."""

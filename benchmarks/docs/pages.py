@@ -1,7 +1,7 @@
 """Which generated block of README.md and docs/ has which tables of which result.
 
-A block is a caption with date, command and link to the result file, and tables. The sentences around the blocks are written by
-hand; tests check them against the result files.
+A block is a caption with date, command and link to the result file, and tables. Where nothing was measured, it says so. The
+sentences around the blocks are written by hand; tests check them against the result files.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from fbnetv3.benchmarks.catalogue import CATALOGUE, COMPARE, Entry
+from fbnetv3.benchmarks.result import RESULTS as FILES
 from fbnetv3.benchmarks.result import load_result
 
 RESULTS = PurePosixPath("benchmarks/results")  # in the checkout
@@ -24,11 +25,13 @@ class Block:
         entry: the benchmark.
         result: name of the result file.
         tables: titles of the tables of the benchmark; by default all of them.
+        may_lack: whether the result file may be missing, because the benchmark needs a machine that is not always there.
     """
 
     entry: Entry
     result: str
     tables: tuple[str, ...] = ()
+    may_lack: bool = False
 
     def markdown(self, page: str) -> str:
         """Return the block as Markdown.
@@ -36,12 +39,19 @@ class Block:
         Args:
             page: path of the page in the checkout, for the link to the result file.
         """
+        if self.may_lack and not (FILES / f"{self.result}.json").is_file():
+            return f"Not run: there is no result file `{self.result}.json`."
         result = load_result(self.result)
         tables = self.entry.load().all_tables(result)
         # Pages are read on the web, where only relative links lead into the same checkout.
         link = os.path.relpath(RESULTS / f"{self.result}.json", PurePosixPath(page).parent)
         caption = f"Result of `{result.command}`, {result.date} ([{self.result}.json]({link})):"
         return "\n\n".join([caption, *(tables[title].markdown() for title in self.tables or tables)])
+
+
+def _gpu(part: str) -> Block:
+    """Return the block of a benchmark that needs a GPU."""
+    return Block(CATALOGUE[f"gpu-{part}"], f"gpu_{part}", may_lack=True)
 
 
 def _block(command: str, *tables: str) -> Block:
@@ -80,4 +90,5 @@ PAGES = {
         "photos": _block("detection-voc100"),
         "speed": _block("detection-speed"),
     },
+    "docs/gpu.md": {part: _gpu(part) for part in ("tests",)},
 }

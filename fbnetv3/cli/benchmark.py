@@ -21,6 +21,7 @@ ROOMS = {
     "search": "The search and its parts",
     "speed": "Speed: against other software",
     "coco": "Detection: needs detectron2",
+    "gpu": "On a GPU",
 }
 DATA_SETS = "Data sets: evaluation of any weights"
 

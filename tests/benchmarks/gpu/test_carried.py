@@ -1,0 +1,30 @@
+"""Only wheels of packages that are missing are installed, without network and what they depend on."""
+
+import zipfile
+
+from fbnetv3.benchmarks.gpu.carried import install, missing_wheels
+
+
+def wheel(folder, name):
+    """A wheel with one module, that says it depends on something that does not exist."""
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr(f"{name}.py", "ANSWER = 42\n")
+        file.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Dist: no-such-thing\n"
+        )
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+    return path
+
+
+def test_a_package_that_is_there_is_not_replaced(tmp_path):
+    here, missing = wheel(tmp_path, "numpy"), wheel(tmp_path, "not_here_at_all")
+    assert missing_wheels([missing, here]) == [missing]
+    assert missing_wheels([]) == []
+
+
+def test_a_wheel_is_installed_alone(tmp_path):
+    install([wheel(tmp_path, "not_here_at_all")], tmp_path / "site")
+    assert (tmp_path / "site" / "not_here_at_all.py").read_text() == "ANSWER = 42\n"
