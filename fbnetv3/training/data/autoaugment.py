@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 from torchvision.transforms.v2 import functional as TF
 
@@ -36,6 +37,7 @@ SIGNED = {
     "TranslateX": LEVELS - 1,
     "TranslateY": LEVELS - 1,
 }
+GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")  # they move pixels and compute no new values
 SHIFT = 150 / 331  # largest translation, as a share of the side
 
 
@@ -62,8 +64,43 @@ def apply_codes(images: Tensor, codes: Tensor, policy: str) -> Tensor:
         rows_of = send(column.argsort(stable=True), images.device).split(counts.tolist())
         for code, rows in zip(found.tolist(), rows_of, strict=True):
             if code:
-                images[rows] = operate(images[rows], operations[code])
+                images[rows] = _operate(images[rows], operations[code])
     return images
+
+
+def _operate(images: Tensor, operation: Operation) -> Tensor:
+    """Apply one operation to uint8 images [n, 1 or 3, h, w]: `operate` without waiting for their device."""
+    name, magnitude = operation
+    if name in GEOMETRIC:
+        source = send(_sources(operation, *images.shape[2:]), images.device).expand(*images.shape[:2], -1)
+        return F.pad(images.flatten(2), (1, 0)).gather(2, source).view(images.shape)
+    if name == "Sharpness":
+        return _sharpened(images, 1.0 + magnitude)
+    changed: Tensor = operate(images, operation)
+    return changed
+
+
+@lru_cache(maxsize=128)
+def _sources(operation: Operation, height: int, width: int) -> Tensor:
+    """Return which pixel each pixel of a moved image comes from, int64 [height x width]: from 1; new pixels come from 0.
+
+    They are computed on the host once. On a GPU, rounding would choose other pixels, and the matrix would be waited for.
+    """
+    pixels = torch.arange(1, height * width + 1, dtype=torch.float32)  # exact up to 2**24 pixels
+    moved: Tensor = operate(pixels.view(1, 1, height, width), operation)
+    return moved.long().flatten()
+
+
+def _sharpened(images: Tensor, factor: float) -> Tensor:
+    """Return torchvision's `adjust_sharpness`, which sends its kernel to the device, and waits, in every call."""
+    out = images.float()
+    inside = out[..., 1:-1, 1:-1]
+    # The kernel is 5 in the middle and 1 around it, divided by 13. Whole numbers are summed, so their order does not matter.
+    across = out[..., :-2] + out[..., 1:-1] + out[..., 2:]
+    blurred = across[..., :-2, :] + across[..., 1:-1, :] + across[..., 2:, :]
+    blurred = blurred.add_(inside, alpha=4).div_(13).round_()
+    inside.add_(blurred.sub_(inside), alpha=1.0 - factor)
+    return out.clamp_(0, 255).to(torch.uint8)
 
 
 def change_image(image: Any, policy: str, rng: np.random.Generator) -> Any:

@@ -98,6 +98,8 @@ class ImageData:
         if device.type == "cuda":
             needed = sum(split.images.nbytes + split.labels.nbytes for split in splits.values())
             free = torch.cuda.mem_get_info(device)[0]
+            # torch keeps memory that nobody uses, for later tensors.
+            free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             if needed > MEMORY_SHARE * free:
                 warnings.warn(
                     f"the images take {needed / 2**30:.1f} GiB, more than {MEMORY_SHARE:.0%} of the "

@@ -15,9 +15,21 @@ class OneDevice(TorchDispatchMode):
     """Refuses operations on tensors of two devices, except copies: torch would copy an index, and wait for it."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        devices = {str(leaf.device) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        # A tensor without dimensions that is on the host is a number: torch makes it part of the call.
+        devices = {str(t.device) for t in tensors if t.dim() or t.device.type != "cpu"}
         name = func.overloadpacket.__name__
         assert len(devices) <= 1 or name in COPIES, f"{name} of tensors on {devices}"
+        return func(*args, **(kwargs or {}))
+
+
+class Fetches(TorchDispatchMode):
+    """Counts the numbers that Python takes out of tensors: each makes it wait for the device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.overloadpacket.__name__ == "_local_scalar_dense"
         return func(*args, **(kwargs or {}))
 
 
@@ -38,7 +50,10 @@ class Stream:
 
 @contextlib.contextmanager
 def pretended_cuda(monkeypatch):
-    """Inside, tensors can be on a CUDA device. Gives the list of what is asked of streams and of pinned memory."""
+    """Inside, tensors can be on a CUDA device, which has a gigabyte: 3/4 free, and 1/8 kept by torch for later tensors.
+
+    Gives the list of what is asked of streams and of pinned memory.
+    """
     calls = []
 
     @contextlib.contextmanager
@@ -52,6 +67,9 @@ def pretended_cuda(monkeypatch):
         return tensor
 
     with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * 2**28, 2**30))
+        patch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * 2**26)
+        patch.setattr(torch.cuda, "memory_allocated", lambda device: 2**26)
         patch.setattr(torch.cuda, "Stream", lambda device: Stream("copies", calls))
         patch.setattr(torch.cuda, "stream", inside)
         patch.setattr(torch.cuda, "current_stream", lambda device: Stream("computing", calls))

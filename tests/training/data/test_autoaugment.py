@@ -10,6 +10,7 @@ from torchvision.transforms.v2 import functional as TF
 from fbnetv3.training.data import autoaugment
 from fbnetv3.training.data.augment import augment
 from tests.training.data.examples import noise
+from tests.training.data.pretended import CUDA, pretended_cuda
 
 
 @pytest.mark.parametrize("policy", ["imagenet", "cifar10"])
@@ -80,3 +81,29 @@ def test_a_image_changes_by_its_generator_alone():
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert len({a.tobytes() for a in first}) > 3
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("policy", ["imagenet", "cifar10"])
+@pytest.mark.parametrize("size", [(3, 32, 32), (1, 28, 28), (3, 7, 40), (3, 2, 2), (1, 1, 3)])
+def test_many_images_in_one_call_are_what_torchvision_makes_of_each(policy, size):
+    operations = autoaugment._tables(policy)[0]
+    codes = torch.arange(len(operations)).repeat(3)
+    images = torch.randint(0, 256, (len(codes), *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    changed = autoaugment.apply_codes(images, torch.stack([codes, codes.flip(0)], dim=1), policy)
+    for image, got, pair in zip(images, changed, zip(codes.tolist(), codes.flip(0).tolist(), strict=True), strict=True):
+        for code in pair:
+            image = autoaugment.operate(image[None], operations[code])[0] if code else image
+        assert torch.equal(got, image), [operations[code] for code in pair]
+
+
+@pytest.mark.parametrize("policy", ["imagenet", "cifar10"])
+def test_every_operation_stays_on_the_device_of_the_images(policy, monkeypatch):
+    operations = autoaugment._tables(policy)[0][1:]
+    for operation in operations:
+        if operation[0] in autoaugment.GEOMETRIC:
+            autoaugment._sources(operation, 32, 32)  # made on the host, with real numbers
+    with pretended_cuda(monkeypatch):
+        images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8, device=CUDA)
+        for operation in operations:
+            changed = autoaugment._operate(images, operation)
+            assert (changed.device, changed.dtype, changed.shape) == (CUDA, torch.uint8, images.shape)

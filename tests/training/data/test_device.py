@@ -157,7 +157,6 @@ def test_tensors_on_the_device_are_not_pinned(monkeypatch):
 @pytest.mark.parametrize("kind", ["none", "flip", "crop_flip", "resized_crop_flip"])
 def test_a_pass_of_every_data_on_a_pretended_gpu(data, kind, monkeypatch):
     with pretended_cuda(monkeypatch):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**30, 2**30))
         moved = on_device(data, torch.device("cuda"))
         found = [*epoch(moved, kind, 2), *moved.batches("val", ALONE)]
     assert {t.device for batch in found for t in batch} == {CUDA}

@@ -8,9 +8,15 @@ import pytest
 import torch
 
 from fbnetv3 import InputError
+from fbnetv3.errors import Note
+from fbnetv3.training.data import memory
+from fbnetv3.training.data.augment import KINDS
+from fbnetv3.training.data.device import on_device
 from fbnetv3.training.data.memory import BLOCK, Split, normalise, pixel_statistics
 from fbnetv3.training.data.packaged import fashion_mnist
-from tests.training.data.examples import ALONE, epoch, same
+from fbnetv3.transforms import Transforms
+from tests.training.data.examples import ALONE, epoch, noise, same
+from tests.training.data.pretended import CUDA, pretended_cuda
 from tests.training.examples import first
 
 FULL = fashion_mnist()
@@ -73,6 +79,73 @@ def test_a_set_without_test_images_has_no_such_split():
     data = dataclasses.replace(FULL, test=first(FULL.test, 0))
     with pytest.raises(InputError, match="unknown split 'test' of fashion_mnist; available: train, val"):
         data.count("test")
+
+
+def held(gigabytes):
+    """A set whose images are one pixel of memory that is repeated."""
+    images = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(int(gigabytes * 2**30) // 16, 1, 4, 4)
+    return dataclasses.replace(FULL, train=Split(images, torch.zeros(len(images), dtype=torch.uint8)))
+
+
+def test_images_that_fill_half_of_a_gpus_free_memory_stay_on_the_host(monkeypatch):
+    with pretended_cuda(monkeypatch):
+        moved = on_device(held(0.4), CUDA)
+        assert moved.train.images.device == CUDA
+        with pytest.warns(
+            Note, match=r"the images take 0\.5 GiB, more than 50% of the 0\.9 GiB that cuda:0 has free; they st"
+        ):
+            moved = on_device(held(0.45), CUDA)
+        assert moved.train.images.device.type == "cpu"
+        assert on_device(moved, CUDA) is moved
+        small = dataclasses.replace(moved, train=FULL.train)
+        for x, labels in (
+            next(small.epoch("crop_flip", 96, np.random.default_rng(0), ALONE)),
+            next(small.batches("val", ALONE)),
+        ):
+            assert (x.device, labels.device) == (CUDA, CUDA)
+
+
+def test_images_on_the_host_give_the_same_batches_on_a_device(monkeypatch):
+    """What is sent are the bytes of the batches that the host trains on."""
+    sent = []
+    monkeypatch.setattr(memory, "send_ahead", lambda batches, device: sent.append((device, list(batches))) or [])
+    data = dataclasses.replace(FULL, train=first(FULL.train, 64), device=torch.device("meta"))
+    assert epoch(data, "crop_flip", 8) == []
+    ((device, batches),) = sent
+    assert device.type == "meta"
+    monkeypatch.undo()
+    here = epoch(dataclasses.replace(data, device=None), "crop_flip", 8)
+    assert same([(normalise(x, FULL.mean, FULL.std), labels) for x, labels in batches], here)
+
+
+@pytest.mark.parametrize(("channels", "mean", "std"), [(1, 0.286, 0.353), (3, 0.5, 0.25)])
+def test_a_number_and_a_tensor_normalise_alike(channels, mean, std):
+    """A device divides by a tensor. A number gives the same bits on the CPU alone."""
+    images = torch.arange(256, dtype=torch.uint8).repeat(channels).view(1, channels, 16, 16)
+    by_number = images.float().sub_(255 * mean).div_(255 * std)
+    assert torch.equal(normalise(images, mean, std), by_number)
+    assert torch.equal(Transforms(16, 16, (mean,) * channels, (std,) * channels).normalise(images), by_number)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pass_never_waits_for_a_device(kind):
+    """On `meta`, everything that a host would wait for is an error: numbers, truth values, copies to the host."""
+    for images in (FULL.train.images[:64], noise(64)):
+        data = on_device(dataclasses.replace(FULL, train=Split(images, FULL.train.labels[:64])), torch.device("meta"))
+        assert [x.shape for x, _ in epoch(data, kind, 8)] == [(8, *images.shape[1:])] * 8
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("kind", "most"), [("crop_flip", 0), ("resized_crop_flip", 1), ("autoaugment", 2)])
+def test_the_pixels_on_a_gpu_are_those_of_the_host(kind, most):
+    """Exact where whole numbers are computed. Floating-point numbers are rounded, and may be rounded otherwise."""
+    for data in (FULL, dataclasses.replace(FULL, train=Split(noise(2000), torch.arange(2000)))):
+        there = torch.cat([x.cpu() for x, _ in epoch(on_device(data, CUDA), kind, 100)])
+        here = torch.cat([x for x, _ in epoch(data, kind, 100)])
+        levels = (there - here).abs() * 255 * FULL.std
+        assert levels.max() < most + 0.01
+        assert (levels > 0.01).float().mean() < 0.05
 
 
 def test_the_length_of_a_split_is_its_number_of_images():
