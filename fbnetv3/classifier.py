@@ -36,14 +36,15 @@ class Classifier:
             InputError: the logits are not finite, so that no class is the most probable one.
         """
         device = next(self.model.parameters()).device
-        logits = self.model(x[None].to(device))
+        # The rest is a few numbers. On a GPU, every one that is looked at would be waited for.
+        logits = self.model(x[None].to(device)).cpu()
         if not logits.isfinite().all():
             raise InputError(
                 "the network's logits are not finite; its weights are damaged or too large: give other weights"
             )
         probabilities = logits.softmax(1)[0]
-        order = probabilities.argsort(descending=True).tolist()
-        return [(self.classes[i], float(probabilities[i])) for i in order]
+        order = probabilities.argsort(descending=True)
+        return [(self.classes[i], p) for i, p in zip(order.tolist(), probabilities[order].tolist(), strict=True)]
 
     def predict(self, path: str | Path) -> list[tuple[str, float]]:
         """Return all classes with their probabilities for an image file, the most probable class first.

@@ -9,6 +9,7 @@ from fbnetv3.classifier import Classifier, class_names
 from fbnetv3.transforms import Transforms
 from fbnetv3.weight_file import IMAGENET, WeightFile
 from tests.test_arch import TINY
+from tests.training.data.pretended import Fetches
 
 CLASSES = ("ant", "bee", "cow")
 
@@ -29,6 +30,16 @@ def test_classes_come_with_their_probabilities_the_most_probable_first(classifie
     logits = classifier.model(x[None])[0]
     assert ranked[0][0] == CLASSES[logits.argmax()]
     assert not classifier.model.training
+
+
+def test_the_answer_of_a_device_is_fetched_once(classifier, monkeypatch):
+    """On a GPU every number that is looked at would be waited for."""
+    fetched, cpu = [], torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: fetched.append(tensor.shape) or cpu(tensor))
+    with Fetches() as fetches:
+        classifier.rank(torch.randn(3, 16, 16))
+    assert fetched == [(1, 3)]
+    assert fetches.count == 1  # whether all logits are finite
 
 
 def test_an_image_file_is_prepared_first(classifier, tmp_path):

@@ -27,9 +27,11 @@ import torch
 from torch import Tensor
 
 from fbnetv3.classifier import class_names
+from fbnetv3.device import synchronise, tf32_units
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 from fbnetv3.training.data.bad_images import BadImages
+from fbnetv3.training.data.device import send
 from fbnetv3.training.data.image_files import ImageCollection, ImageFiles
 from fbnetv3.training.data.listing import class_folders, is_hidden, list_classes
 from fbnetv3.training.data.readers import EVAL_BATCH, eval_image, read_batches
@@ -80,7 +82,7 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     bad: BadImages | None = None,
 ) -> Evaluation:
-    """Return the top-1 and top-5 accuracy of a network. Every image is counted once.
+    """Return the top-1 and top-5 accuracy of a network, computed in full float32. Every image is counted once.
 
     Args:
         network: maps normalised images [N, C, H, W] to logits [N, classes]. A module must be in eval mode.
@@ -100,12 +102,15 @@ def evaluate(
     seen, first, five = (np.zeros(count, dtype=bool) for _ in range(3))
     rows = [np.arange(i, min(i + EVAL_BATCH, count)) for i in range(0, count, EVAL_BATCH)]
     prepare = functools.partial(eval_image, transforms)
+    place = torch.device(device)
+    normalise = transforms.normaliser(place)
     # The network is timed apart from reading images: which of the two is slower tells a user whether more workers help.
     start, busy = time.perf_counter(), 0.0
-    with torch.no_grad():
+    with torch.no_grad(), tf32_units(used=False):
         for pixels, chosen in read_batches(images, rows, prepare, workers, bad, split="val"):
             labels = torch.from_numpy(images.labels[chosen])
-            x = transforms.normalise(pixels).to(device)
+            x = normalise(send(pixels, place))
+            synchronise(place)  # the copy of the images is not timed as the network's
             begin = time.perf_counter()
             logits = network(x).float().cpu()  # waits for the device: what follows is not timed as the network's
             busy += time.perf_counter() - begin

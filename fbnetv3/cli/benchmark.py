@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 from fbnetv3.benchmarks.catalogue import CATALOGUE, Entry
 from fbnetv3.cli.detection import coco
 from fbnetv3.cli.networks import Model, Pair, WeightsOption, Zoo, weight_file
-from fbnetv3.cli.show import ON_BAD_IMAGE, Json, Overwrite, print_rows, progress_bar
+from fbnetv3.cli.show import DEVICE, ON_BAD_IMAGE, Json, Overwrite, print_rows, progress_bar, say_device
 from fbnetv3.counts import MAX_SEED
 from fbnetv3.files import refuse_to_overwrite
 
@@ -39,7 +39,7 @@ def imagenet(
     zoo: Zoo = None,
     per_class: Annotated[Path | None, typer.Option(help="CSV file to write, with one line per class.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Number of processes that read images.")] = 2,
-    device: Annotated[str, typer.Option(help="Device to compute on: cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option(help=DEVICE)] = "auto",
     overwrite: Overwrite = False,
     on_bad_image: Annotated[str, typer.Option(help=ON_BAD_IMAGE)] = "skip",
     as_json: Json = False,
@@ -51,6 +51,7 @@ def imagenet(
     from fbnetv3.training.data.bad_images import BadImages
 
     device, images, bad = find_device(device), val_images(data), BadImages(on_bad_image)  # type: ignore[arg-type]
+    say_device("evaluating", device)
     if per_class is not None:
         refuse_to_overwrite(per_class, overwrite)
     file = weight_file(model, weights, pair, zoo)

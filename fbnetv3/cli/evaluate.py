@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fbnetv3.cli.networks import MODEL_NAMES
-from fbnetv3.cli.show import ON_BAD_IMAGE, Json, print_rows, progress_bar
+from fbnetv3.cli.show import DEVICE, ON_BAD_IMAGE, Json, print_rows, progress_bar, say_device
 from fbnetv3.cli.training_plan import find_modules_here
 from fbnetv3.errors import InputError, quote
 
@@ -38,25 +38,32 @@ def evaluate(
         int | None, typer.Option(min=1, help="Side of the images in pixels, if the file does not say it.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Largest number of images of every class.")] = None,
-    workers: Readers = 0,
-    device: Annotated[str, typer.Option(help="Device to compute on: cpu, cuda or cuda:N.")] = "cpu",
+    workers: Annotated[
+        str, typer.Option(help="Number of processes that read images. auto is 0 on the CPU, and up to 8 for a GPU.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help=DEVICE)] = "auto",
     on_bad_image: Annotated[str, typer.Option(help=ON_BAD_IMAGE)] = "skip",
     as_json: Json = False,
 ) -> None:
     """Measure saved weights on any images: top-1 and top-5 accuracy, as `fbnetv3 train` measures them at its end."""
     import torch
 
-    from fbnetv3.device import find_device
+    from fbnetv3.device import find_count, find_device
+    from fbnetv3.layers import use_channels_last
     from fbnetv3.training.accuracy import final_split, measure
 
-    options: dict[str, Any] = {"limit": limit, "workers": workers, "on_bad_image": on_bad_image}
     device = find_device(device)
+    say_device("evaluating", device)
+    readers = find_count("--workers", workers, device, on_cpu=0)
+    options: dict[str, Any] = {"limit": limit, "workers": readers, "on_bad_image": on_bad_image}
     if model is None or _is_ours(model):
         network, images = _described(model, weights, data, resolution, options)
     else:
         network, images = _foreign(model, weights, data, resolution, options)
     chosen = split or final_split(images)
-    accuracy = measure(network.to(device), images, chosen, device=torch.device(device))
+    # The layout of the images, and of the training.
+    use_channels_last(network.to(device))
+    accuracy = measure(network, images, chosen, device=torch.device(device))
     row = {"split": chosen, "images": accuracy.images, "acc1": accuracy.acc1, "acc5": accuracy.acc5}
     left = len(images.bad.met.get(chosen, ()))
     print_rows([row | ({"left_out": left} if left else {})], as_json)

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fbnetv3.cli.show import Json, Overwrite, Row, complete, finite, need_images, print_each, print_rows, say
+from fbnetv3.cli.show import (
+    DEVICE,
+    Json,
+    Overwrite,
+    Row,
+    complete,
+    finite,
+    need_images,
+    print_each,
+    print_rows,
+    say,
+    say_device,
+)
 from fbnetv3.counts import parse_count
 from fbnetv3.errors import InputError
 from fbnetv3.files import refuse_to_overwrite
@@ -109,19 +121,25 @@ def predict(
     pair: Pair = None,
     zoo: Zoo = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to show.")] = 5,
+    device: Annotated[str, typer.Option(help=DEVICE)] = "auto",
     as_json: Json = False,
 ) -> None:
     """Classify images with the released FBNetV3-A, another model, or weights that `search run` or `train` wrote."""
     from fbnetv3.classifier import Classifier
+    from fbnetv3.device import find_device, tf32_units
 
     need_images(images)
+    device = find_device(device)
+    say_device("classifying", device)
     classifier = Classifier.from_weight_file(weight_file(model, weights, pair, zoo))
+    classifier.model.to(device)
 
     def rows_of(image: Path) -> list[Row]:
         ranked = classifier.predict(image)[:top]
         return [{"image": str(image), "class": name, "probability": round(p, 4)} for name, p in ranked]
 
-    print_each(images, rows_of, as_json)
+    with tf32_units(used=False):
+        print_each(images, rows_of, as_json)
 
 
 def export(

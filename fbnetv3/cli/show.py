@@ -28,6 +28,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that
 ON_BAD_IMAGE = (
     "Images that cannot be read: skip (leave them out, name and count them) or fail (end with the first one)."
 )
+DEVICE = "Device to compute on: auto (a GPU if there is one), cpu, cuda or cuda:N."
 # A pipe has no width: tables are not folded there, so that lines can be searched.
 out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
 err = Console(stderr=True)
@@ -69,6 +70,14 @@ def progress_bar() -> Iterator[Report]:
 def say(text: str, where: Console = out) -> None:
     """Print a line as it is: rich would read a folder named [b] as markup."""
     where.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def say_device(work: str, device: str) -> None:
+    """Say on stderr what is computed on a GPU, and on which. Of the CPU nothing is said."""
+    from fbnetv3.device import device_words  # late: torch is imported by the commands that need it
+
+    if device != "cpu":
+        say(f"{work} on {device_words(device)}, fp32", err)
 
 
 def print_rows(rows: list[Row], as_json: bool) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fbnetv3.device import tf32_units
 from fbnetv3.errors import InputError
+from fbnetv3.training.data.device import CPU, on_device
 from fbnetv3.training.data.protocol import Data
 from fbnetv3.training.distributed import gathered, total
 from fbnetv3.training.process_rank import ProcessRank
-
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -41,38 +41,46 @@ def final_split(data: Data) -> str:
 def measure(
     model: nn.Module, data: Data, split: str, process: ProcessRank | None = None, device: torch.device = CPU
 ) -> Accuracy:
-    """Return the accuracy of `model` in eval mode. Its mode is restored afterwards.
+    """Return the accuracy of `model` in eval mode, computed in full float32. Its mode is restored afterwards.
+
+    The precision of a training has no influence, so that its accuracies can be compared with those of another, and saved
+    weights give the same numbers again.
 
     Args:
+        device: where the network is. The images are brought there.
         process: this process among those that evaluate together; None if it works alone.
 
     Raises:
         InputError: an image cannot be read, and such images end the run; or none can be read. All processes raise it.
     """
     process = process or ProcessRank()
-    # Images, hits, and hits among five. Percentages could not be averaged over processes with unequal parts.
-    counts = [0.0, 0.0, 0.0]
+    # Percentages could not be averaged over processes with unequal parts, so images and hits are counted.
+    count, hits = 0, torch.zeros(2, dtype=torch.long, device=device)
     training, reason = model.training, ""
     model.eval()
     try:
-        with torch.no_grad():
-            for x, labels in data.batches(split, process):
-                hits = top_hits(model(x.to(device)), labels.to(device))
-                counts = [a + b for a, b in zip(counts, (len(labels), *hits), strict=True)]
+        with torch.no_grad(), tf32_units(used=False):
+            for x, labels in on_device(data, device).batches(split, process):
+                hits += top_hits(model(x), labels)  # on the device, which nobody waits for before the last batch
+                count += len(labels)
     except InputError as error:
         reason = str(error)
     model.train(training)
     # One process that raised alone would leave the others waiting for its counts.
     if reasons := [reason for reason in gathered(reason, process) if reason]:
         raise InputError(reasons[0])
-    images, first, five = total(counts, process, device)
+    images, first, five = total([float(count), *map(float, hits.tolist())], process, device)
     if not images:
         raise InputError(f"no image of {split} can be read; repair them")
     return Accuracy(100.0 * first / images, 100.0 * five / images, int(images))
 
 
-def top_hits(logits: Tensor, labels: Tensor) -> tuple[int, int]:
-    """Return how many rows of a batch have their label as the most probable class, and among the five most probable."""
+def top_hits(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return how many rows of a batch have their label as the most probable class, and among the five most probable.
+
+    Returns:
+        Two counts, int64 [2], on the device of the logits.
+    """
     # A network may have fewer than five classes.
     five = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-    return int((logits.argmax(1) == labels).sum()), int(five.sum())
+    return torch.stack([(logits.argmax(1) == labels).sum(), five.sum()])

@@ -7,7 +7,7 @@ import pytest
 import typer
 from PIL import Image
 
-from fbnetv3.cli.show import complete, finite, need_images, print_each, print_rows, progress_bar, say
+from fbnetv3.cli.show import complete, finite, need_images, print_each, print_rows, progress_bar, say, say_device
 from fbnetv3.errors import InputError
 
 ROWS = [{"name": "a", "value": 1.5, "note": None}, {"name": "b", "value": 2, "note": "x"}]
@@ -31,6 +31,14 @@ def test_words_are_no_markup(capsys):
     printed = capsys.readouterr().out
     for word in ("[b]", "a[/x].jpg", ":cat:", "[red]a[/b] :cat:"):
         assert word in printed
+
+
+def test_a_gpu_is_named_on_stderr(capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"Card {device.index}")
+    say_device("evaluating", "cpu")
+    assert capsys.readouterr() == ("", "")
+    say_device("evaluating", "cuda:1")
+    assert capsys.readouterr() == ("", "evaluating on cuda:1 (Card 1), fp32\n")
 
 
 def test_json_has_no_nan(capsys):

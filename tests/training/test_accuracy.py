@@ -8,11 +8,14 @@ import torch
 from torch.nn import functional as F
 
 from fbnetv3 import InputError
+from fbnetv3.device import tf32_units
+from fbnetv3.layers import use_channels_last
 from fbnetv3.training.accuracy import Accuracy, final_split, measure, top_hits
 from fbnetv3.training.data.load import load_data
 from fbnetv3.training.data.memory import Split
 from tests.training.data.examples import make_folder
-from tests.training.examples import FULL, first
+from tests.training.data.pretended import CUDA, Fetches, pretended_cuda
+from tests.training.examples import FULL, RECIPE, first, new_model
 
 
 class Constant(torch.nn.Module):
@@ -28,9 +31,9 @@ def with_val(labels):
 
 def test_the_first_and_the_first_five_by_hand():
     logits = torch.tensor([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])
-    assert top_hits(logits, torch.tensor([0, 0])) == (1, 1)
-    assert top_hits(logits, torch.tensor([4, 1])) == (0, 2)
-    assert top_hits(logits[:, :2], torch.tensor([1, 1])) == (1, 2)  # fewer than five classes
+    assert top_hits(logits, torch.tensor([0, 0])).tolist() == [1, 1]
+    assert top_hits(logits, torch.tensor([4, 1])).tolist() == [0, 2]
+    assert top_hits(logits[:, :2], torch.tensor([1, 1])).tolist() == [1, 2]  # fewer than five classes
 
 
 def test_accuracy_counts_hits():
@@ -38,6 +41,53 @@ def test_accuracy_counts_hits():
     accuracy = measure(Constant(), with_val([3, 1, 3]), "val")
     assert math.isclose(accuracy.acc1, 200 / 3)
     assert measure(Constant(), with_val([3, 9]), "val") == Accuracy(50.0, 50.0, 2)
+
+
+class Pixels(torch.nn.Module):
+    """The first pixels of an image as logits; counts the batches."""
+
+    batches = 0
+
+    def forward(self, x):
+        self.batches += 1
+        # Small differences, so that no two logits are equal: devices need not agree on which of them comes first.
+        return x.flatten(1)[:, 300:310] + torch.arange(10, device=x.device) / 1000
+
+
+def test_nothing_is_fetched_from_a_device_before_the_last_batch(monkeypatch):
+    model = Pixels()
+    with Fetches() as fetches:
+        measure(model, FULL, "val")
+    assert (model.batches, fetches.count) == (2, 0)
+    for device in ("meta", "cuda"):
+        model = Pixels()
+        with pretended_cuda(monkeypatch), pytest.raises((RuntimeError, NotImplementedError)):
+            measure(model, FULL, "val", device=torch.device(device))
+        assert model.batches == 2, device
+
+
+def test_a_network_is_measured_in_full_float32(monkeypatch):
+    class Watched(Constant):
+        def forward(self, x):
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.allow_tf32
+            return super().forward(x)
+
+    with tf32_units(used=True):
+        measure(Watched(), with_val([3]), "val")
+        assert torch.get_float32_matmul_precision() == "high"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_the_accuracy_on_a_gpu_is_that_of_the_cpu(split):
+    assert measure(Pixels(), FULL, split, device=CUDA) == measure(Pixels(), FULL, split)
+    model = new_model(RECIPE)
+    here = measure(model, FULL, split)
+    there = measure(use_channels_last(model.to(CUDA)), FULL, split, device=CUDA)
+    assert there.images == here.images
+    assert there.acc1 == pytest.approx(here.acc1, abs=0.5)  # an untrained network says many classes almost equally
 
 
 def test_images_that_cannot_be_read_are_not_counted(tmp_path):
