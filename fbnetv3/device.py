@@ -7,7 +7,7 @@ import operator
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -172,6 +172,22 @@ def kept_generators(device: torch.device) -> Iterator[None]:
     """Restore torch's global generators, of the CPU and of the device, at the end of the block."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
+
+
+def generator_states(device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Return the states of torch's global generators: of the CPU and, on CUDA, of the GPU. Dropout draws from the device's."""
+    cpu = torch.get_rng_state()
+    return (cpu, torch.cuda.get_rng_state(device)) if device.type == "cuda" else (cpu,)
+
+
+def restore_generators(states: Sequence[torch.Tensor], device: torch.device) -> None:
+    """Put torch's global generators into states that `generator_states` returned.
+
+    The states may be of another kind of device: without a state of its GPU a generator goes on as it is.
+    """
+    torch.set_rng_state(states[0])
+    if device.type == "cuda" and len(states) > 1:
+        torch.cuda.set_rng_state(states[1], device)
 
 
 def synchronise(device: torch.device) -> None:

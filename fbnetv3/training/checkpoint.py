@@ -10,7 +10,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from fbnetv3.files import save_torch, write_atomically
 from fbnetv3.schema import STRICT
 from fbnetv3.training.optim import MovingAverage
+from fbnetv3.training.scaler import Scaler
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
@@ -60,11 +61,23 @@ class Position:
         step: number of steps that are done.
         losses: for each process, by rank, the sum of the losses of these steps.
         generators: for each process, by rank, the state of its torch generator.
+        device_generators: likewise, of the generator of its GPU. Empty if the training was on the CPU.
     """
 
     step: int
     losses: Sequence[float]
     generators: Sequence[Tensor]
+    device_generators: Sequence[Tensor] = ()
+
+    def states(self, rank: int) -> tuple[Tensor, ...]:
+        """Return the states of the generators of a process."""
+        return self.generators[rank], *self.device_generators[rank : rank + 1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint has of it."""
+        fields = {name: getattr(self, name) for name in ("losses", "generators", "device_generators")}
+        # A training on the CPU writes the entries of earlier versions, and nothing else.
+        return {"step": self.step} | {name: list(value) for name, value in fields.items() if value}
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +87,7 @@ class State:
     model: nn.Module  # not wrapped or compiled, so that the keys of its state dict are the network's
     ema: MovingAverage | None
     optimizer: torch.optim.Optimizer
+    scaler: Scaler = field(default_factory=Scaler)
 
     @property
     def reported(self) -> nn.Module:
@@ -100,10 +114,10 @@ def save(
         "model": state.model.state_dict(),
         "ema": None if state.ema is None else state.ema.state_dict(),
         "optimizer": state.optimizer.state_dict(),
-        "position": None
-        if position is None
-        else {"step": position.step, "losses": list(position.losses), "generators": list(position.generators)},
+        "position": None if position is None else position.to_dict(),
     }
+    if state.scaler.is_enabled():
+        content["scaler"] = state.scaler.state_dict()
     if rows:  # within the first epoch there are none yet
         table = io.StringIO()
         writer = csv.DictWriter(table, fieldnames=list(rows[0]))

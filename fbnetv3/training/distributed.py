@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fbnetv3.device import placed
 from fbnetv3.errors import InputError
 from fbnetv3.training.network.regularise import hooks_kept
 from fbnetv3.training.process_rank import ProcessRank
@@ -28,12 +29,18 @@ def process_group(device: torch.device) -> Iterator[ProcessRank]:
     if world == 1:
         yield ProcessRank()
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
+    with contextlib.ExitStack() as stack:
+        if device.type == "cuda":
+            device = placed(device)
+            # nccl sends Python objects through the present device: without this, all processes would use the first GPU.
+            stack.enter_context(torch.cuda.device(device))
+            dist.init_process_group("nccl", device_id=device)
+        else:
+            dist.init_process_group("gloo")
+        stack.callback(dist.destroy_process_group)
         yield current_process()
-        dist.barrier()  # a process that leaves early would break what the others still send
-    finally:
-        dist.destroy_process_group()
+        # A process that leaves early would break what the others still send.
+        dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
 
 
 def current_process() -> ProcessRank:
@@ -49,14 +56,14 @@ def total(values: Sequence[float], process: ProcessRank, device: torch.device) -
         return list(values)  # not through a tensor: the values stay exactly what they are
     tensor = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(tensor)
-    return [float(v) for v in tensor]
+    return [float(value) for value in tensor.tolist()]  # one message from the device
 
 
 def gathered(value: Any, process: ProcessRank) -> list[Any]:
     """Return the values of all processes, by rank."""
     if process.world_size == 1:
         return [value]
-    values: list[Any] = [None] * process.world_size
+    values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
 
@@ -66,7 +73,7 @@ def wrap(model: nn.Module, process: ProcessRank, device: torch.device) -> nn.Mod
     if process.world_size == 1:
         return model
     # `average_buffers` takes care of the buffers. DDP would send those of process 0, and only at the next forward pass.
-    ids = [device.index] if device.type == "cuda" else None
+    ids = [placed(device)] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
 
 
@@ -79,8 +86,8 @@ def average_buffers(model: nn.Module, process: ProcessRank) -> None:
         return
     flat = torch.cat([buffer.flatten() for buffer in buffers])  # one message instead of one for each buffer
     dist.all_reduce(flat)
-    for buffer, mean in zip(buffers, (flat / process.world_size).split([b.numel() for b in buffers]), strict=True):
-        buffer.copy_(mean.view_as(buffer))
+    means = (flat / dist.get_world_size()).split([buffer.numel() for buffer in buffers])
+    torch._foreach_copy_(buffers, [mean.view_as(buffer) for mean, buffer in zip(means, buffers, strict=True)])
 
 
 def synchronise_norms(model: nn.Module, process: ProcessRank, device: torch.device) -> nn.Module:

@@ -41,6 +41,8 @@ def _try(model: nn.Module, channels: int, side: int, count: int, device: torch.d
     x = torch.rand(count, channels, side, side, generator=generator).to(device)
     try:
         model(x)
+    except torch.OutOfMemoryError:
+        raise  # the images are not at fault
     # torch raises the first two, networks of a fixed size often the third. Others are mistakes in the network's code.
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from fbnetv3.counts import LEAST_SEED, check_seed
-from fbnetv3.device import PRECISIONS, Precision
+from fbnetv3.device import PRECISIONS, Precision, placed, tf32_units
 from fbnetv3.errors import InputError
 
 COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune-no-cudagraphs", "max-autotune")
+FETCH_STEPS = 32  # of a GPU: some seconds of training at most, and enough for it never to run out of work
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,80 @@ class Engine:
         for name, allowed in (("precision", PRECISIONS), ("compile", COMPILE_MODES)):
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
+        if self.accumulate != 1 and self.cuda_graphs:
+            raise InputError(
+                f"accumulate is {self.accumulate} and compile {self.compile}, whose graphs write the gradients of all parts "
+                "to one place, so that they cannot be summed; give compile default, or accumulate 1"
+            )
         for name, low in (("accumulate", 1), ("checkpoint_steps", 0)):
             # `type(...) is int` also refuses True, which is an int to isinstance.
             if type(getattr(self, name)) is not int or getattr(self, name) < low:
                 raise InputError(f"{name} is {getattr(self, name)!r}; allowed: whole numbers from {low}")
 
+    @property
+    def cuda_graphs(self) -> bool:
+        """Whether the network runs as CUDA graphs, on a GPU."""
+        return self.compile in ("reduce-overhead", "max-autotune")
+
 
 DEFAULT_ENGINE = Engine()  # one CPU, float32, no checkpoints within epochs
+
+
+def fetch_steps(device: torch.device) -> int:
+    """Return after how many steps losses are fetched from a device: the CPU need not be waited for."""
+    return 1 if device.type == "cpu" else FETCH_STEPS
+
+
+@contextlib.contextmanager
+def machine_settings(engine: Engine) -> Iterator[None]:
+    """Let torch compute as the engine says inside the block: on its device, in its precision. The settings are restored.
+
+    Raises:
+        InputError: `deterministic` is on, and the network needs an operation that has no such algorithm.
+    """
+    device = placed(engine.device)
+    with contextlib.ExitStack() as stack:
+        if device.type == "cuda":
+            stack.enter_context(torch.cuda.device(device))  # for code that names no device, such as nccl's
+            stack.enter_context(tf32_units(engine.precision == "tf32"))
+            # Every batch has the same size, so it pays to try out which algorithm is the fastest.
+            stack.enter_context(_changed(torch.backends.cudnn, "benchmark", not engine.deterministic))
+        if engine.deterministic:
+            stack.enter_context(_deterministic())
+        yield
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    name = "CUBLAS_WORKSPACE_CONFIG"
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    workspace = os.environ.get(name)
+    with _changed(torch.backends.cudnn, "deterministic", True):
+        os.environ.setdefault(name, ":4096:8")  # torch refuses cuBLAS without it
+        torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        except RuntimeError as error:
+            if "does not have a deterministic implementation" not in str(error):
+                raise
+            raise InputError(
+                f"deterministic is on, but {str(error).split(',')[0]}; switch it off, or change the network"
+            ) from error
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            if workspace is None:
+                del os.environ[name]
+
+
+@contextlib.contextmanager
+def _changed(place: Any, name: str, value: Any) -> Iterator[None]:
+    """Give an attribute another value inside the block."""
+    before = getattr(place, name)
+    setattr(place, name, value)
+    try:
+        yield
+    finally:
+        setattr(place, name, before)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.files import lock_folder
 from fbnetv3.training.checkpoint import EpochMetrics, Position, State, save, save_best
 from fbnetv3.training.distributed import gathered, total
-from fbnetv3.training.engine import Engine
+from fbnetv3.training.engine import Engine, fetch_steps
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.training.resume import resume_from
 from fbnetv3.training.stop_signal import StopRequest, stop_request
@@ -79,28 +79,30 @@ class Journal:
         if self.out is None:
             return False
         every = self.engine.checkpoint_steps
-        return self._stop_requested() or bool(every and step % every == 0)
+        due = bool(every and step % every == 0)
+        # A message between GPUs is waited for, so several of them agree on a stop only where losses are fetched anyway.
+        asks = self.process.world_size == 1 or step % fetch_steps(torch.device(self.engine.device)) == 0
+        return due or (asks and self._stop_requested())
 
-    def save_position(self, step: int, loss_sum: float, generator: Tensor) -> None:
+    def save_position(self, step: int, loss_sum: float, generators: Sequence[Tensor]) -> None:
         """Save the training within an epoch, then stop it if that was requested.
 
         Args:
             step: how many steps of the epoch are done.
             loss_sum: sum of the losses of these steps in this process.
-            generator: state of this process's torch generator.
+            generators: states of this process's torch generators: of the CPU, and of its GPU if it has one.
         """
         assert self.out is not None, "there is no folder to save to"
         # Every process has its own losses and its own dropout masks; process 0 writes all of them.
-        losses, generators = zip(*gathered((loss_sum, generator), self.process), strict=True)
+        losses, *states = zip(*gathered((loss_sum, *generators), self.process), strict=True)
         if self.process.rank == 0:
-            save(self.state, self.out, self.identity, self.metrics, Position(step, losses, generators))
+            save(self.state, self.out, self.identity, self.metrics, Position(step, losses, *states))
         if self._stop_requested():
             self.request.stop_now()
 
     def _stop_requested(self) -> bool:
         """Whether any process was asked to stop: a signal may reach only one of them, but all must stop at one step."""
         asked = self.request.signal is not None
-        # A message to all processes in every step, but only of one number.
         return total([asked], self.process, torch.device(self.engine.device))[0] > 0
 
 

@@ -14,14 +14,16 @@ from pathlib import Path
 
 from torch import nn
 
+from fbnetv3.device import generator_states
 from fbnetv3.errors import InputError
 from fbnetv3.model import FBNetV3
 from fbnetv3.progress import Report
 from fbnetv3.training.checkpoint import EpochMetrics
 from fbnetv3.training.data.protocol import Data
-from fbnetv3.training.engine import DEFAULT_ENGINE, Engine
+from fbnetv3.training.engine import DEFAULT_ENGINE, Engine, machine_settings
 from fbnetv3.training.journal import open_journal
 from fbnetv3.training.recipe import Recipe
+from fbnetv3.training.step_losses import StepLosses
 from fbnetv3.training.trainer import Trainer
 from fbnetv3.weight_file import UNKNOWN
 
@@ -78,34 +80,40 @@ def fit(
     if not 1 <= epochs <= recipe.epochs:
         raise InputError(f"epochs is {epochs}; allowed: 1 to the recipe's {recipe.epochs}")
     teacher = _check_teacher(model, recipe, teacher)
-    # Mistakes in the settings show here, before the folder is touched.
-    trainer = Trainer.start(model, recipe, data, seed, engine, teacher)
+    with machine_settings(engine):
+        # Mistakes in the settings show here, before the folder is touched.
+        trainer = Trainer.start(model, recipe, data, seed, engine, teacher)
+        return _train(trainer, epochs, split, out, resume, progress)
 
-    losses = 0.0  # of the steps of this epoch, in this process
 
-    def after_step(epoch: int, step: int, loss_sum: float) -> None:
-        nonlocal losses
-        losses = loss_sum
+def _train(
+    trainer: Trainer, epochs: int, split: str, out: str | Path | None, resume: bool, progress: Report | None
+) -> Trained:
+    """Train what is prepared. The arguments are those of `fit`."""
+
+    def after_step(epoch: int, step: int, losses: StepLosses) -> None:
         if progress is not None:
-            text = f"epoch {epoch + 1}/{epochs}, loss {loss_sum / step:.3f}"
-            progress(epoch * trainer.steps + step, epochs * trainer.steps, text)
+            # On a GPU the losses of the last steps are not known yet.
+            text = f", loss {losses.total / losses.steps:.3f}" if losses.steps else ""
+            progress(epoch * trainer.steps + step, epochs * trainer.steps, f"epoch {epoch + 1}/{epochs}{text}")
         # After the last step the whole epoch is saved, with its metrics.
         if step < trainer.steps and journal.is_due(step):
-            journal.save_position(step, loss_sum, trainer.generator_state())
+            # What is saved must be sound: a checkpoint of a diverged training could not be resumed.
+            loss_sum = losses.fetch()
+            trainer.check_weights(f"after step {step} of epoch {epoch + 1}")
+            journal.save_position(step, loss_sum, generator_states(trainer.device))
 
-    with open_journal(trainer.state, trainer.identity, trainer.process, engine, out, resume) as journal:
+    with open_journal(trainer.state, trainer.identity, trainer.process, trainer.engine, out, resume) as journal:
         trainer.check_position(journal.position)
         for epoch in range(len(journal.metrics), epochs):  # a resumed training has some epochs already
-            position = journal.take_position()
-            losses = 0.0 if position is None else position.losses[trainer.process.rank]
-            mean_loss = trainer.train_epoch(epoch, position, after_step)
+            loss_sum = trainer.train_epoch(epoch, journal.take_position(), after_step)
             try:
-                metrics = trainer.measure_epoch(epoch, mean_loss, split)
+                metrics = trainer.measure_epoch(epoch, loss_sum, split)
             except InputError as error:
                 if journal.out is None:
                     raise
                 # The epoch is trained, and only its accuracies are missing: it must not be lost with them.
-                journal.save_position(trainer.steps, losses, trainer.generator_state())
+                journal.save_position(trainer.steps, loss_sum, generator_states(trainer.device))
                 raise InputError(
                     f"{error}. Epoch {epoch + 1} is trained and saved: remove the cause and resume the training, which "
                     "measures it again"

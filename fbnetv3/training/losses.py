@@ -16,21 +16,22 @@ class Target:
 
     Attributes:
         labels: int64 [n].
-        other: int64 [n], the labels of the images that these were mixed with.
-        weight: weight of `labels`; `other` has the rest. It is 1 without mixup.
+        other: int64 [n], the labels of the images that these were mixed with; None without mixup.
+        weight: weight of `labels`; `other` has the rest. As a tensor it must be on the device: then no number goes there.
         teacher: logits [n, classes] of the teacher on the same inputs, or None.
     """
 
     labels: Tensor
-    other: Tensor
-    weight: float
+    other: Tensor | None = None
+    weight: float | Tensor = 1.0
     teacher: Tensor | None = None
 
     def part(self, rows: slice) -> Target:
         """Return the target of some rows of the batch."""
         # The weight is the same for all rows: a batch draws one.
         teacher = None if self.teacher is None else self.teacher[rows]
-        return Target(self.labels[rows], self.other[rows], self.weight, teacher)
+        other = None if self.other is None else self.other[rows]
+        return Target(self.labels[rows], other, self.weight, teacher)
 
 
 def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
@@ -42,7 +43,7 @@ def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
     smoothing = recipe.label_smoothing
     value = F.cross_entropy(logits, target.labels, label_smoothing=smoothing)
     # Cross entropy is linear in the target, so the loss of mixed labels is the mix of the losses.
-    if target.weight != 1.0:
+    if target.other is not None:
         other = F.cross_entropy(logits, target.other, label_smoothing=smoothing)
         value = target.weight * value + (1 - target.weight) * other
     if target.teacher is None:

@@ -91,8 +91,10 @@ class MovingAverage(nn.Module):
         super().__init__()
         self.decay = decay
         self.module = copy.deepcopy(model)
-        # A buffer, because torch's AveragedModel has it in its state dict too.
-        self.register_buffer("n_averaged", torch.tensor(0))
+        # A buffer, because torch's AveragedModel has it in its state dict too. It is where the weights are.
+        device = next((parameter.device for parameter in model.parameters()), None)
+        self.register_buffer("n_averaged", torch.tensor(0, device=device))
+        self._empty = True  # whether `n_averaged` is 0, kept here because asking a GPU would wait for it in every step
         self._places = _places(self.module), _places(model)
         # Floating-point tensors come first in both lists, so that one slice of each can be averaged in one call.
         self._floats = sum(tensor.is_floating_point() for tensor in _tensors(self._places[0]))
@@ -106,14 +108,19 @@ class MovingAverage(nn.Module):
         """Move the average towards the present weights of the network."""
         averages, news = map(_tensors, self._places)
         # The first weights would otherwise stay in the average for long: at a decay of 0.999, for a thousand steps.
-        if self.n_averaged == 0:
+        if self._empty:
             torch._foreach_copy_(averages, news)
+            self._empty = False
         else:
             floats = self._floats
             torch._foreach_lerp_(averages[:floats], news[:floats], 1 - self.decay)
             if counts := averages[floats:]:
                 torch._foreach_copy_(counts, self._mean(counts, news[floats:]))
         self.n_averaged += 1
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._empty = not self.n_averaged
 
     def _mean(self, averages: Sequence[Tensor], news: Sequence[Tensor]) -> list[Tensor]:
         """Average whole numbers, such as a batch norm's count of batches, as torch's AveragedModel does: rounded down.

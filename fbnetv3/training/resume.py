@@ -20,12 +20,15 @@ from fbnetv3.files import load_torch
 from fbnetv3.schema import parse_json, read
 from fbnetv3.training.checkpoint import CHECKPOINT, EpochMetrics, Position, State
 from fbnetv3.training.data.spec import same_images
+from fbnetv3.training.scaler import Scaler
 from fbnetv3.weight_file import check_state
 
 logger = logging.getLogger(__name__)
 
 # Two keys of an identity: the name of all images, and that of the images which the weights depend on.
 DATA, TRAIN_DATA = "data", "train_data"
+# Two keys of the machine: the kind of device, and the threads, which decide the order of sums on a CPU.
+DEVICE, THREADS = "device", "threads"
 _SHOWN = 3  # differences that a message shows
 
 
@@ -66,6 +69,7 @@ def resume_from(
             check_state(_mapping(content["ema"], "ema"), _tensors(state.ema), "the average of the weights")
             _check_tensors(content["ema"], state.ema, "ema")
         slots = _optimizer_state(content["optimizer"], state.optimizer)
+        scaler = _scaler_state(content.get("scaler"), state.scaler)
     except InputError as error:
         raise InputError(f"{path} was damaged or changed: {error}; restore it, or give another folder") from None
     # The rest of an epoch is shared out among the processes that started it; there is no generator for another one.
@@ -78,6 +82,7 @@ def resume_from(
     if state.ema is not None:
         state.ema.load_state_dict(content["ema"])
     # The settings in the groups are the recipe's, whatever the file says of them.
+    state.scaler.load_state_dict(scaler)
     state.optimizer.load_state_dict({"state": slots, "param_groups": state.optimizer.state_dict()["param_groups"]})
     logger.info("resumed %s after epoch %d", path, len(metrics))
     return metrics, position
@@ -86,11 +91,23 @@ def resume_from(
 def _check_identity(saved: Any, identity: dict[str, Any], path: Path) -> None:
     if not isinstance(saved, dict):
         raise InputError(f"{path} is no checkpoint, or is damaged: its identity is {quote(saved)}, not a mapping")
+    # Versions without this key did not tell.
+    moved = saved.get(DEVICE, identity.get(DEVICE)) != identity.get(DEVICE)
+    if moved:
+        logger.warning(
+            "%s was written on %s, and the training continues on %s: from here on its numbers are not exactly those of an "
+            "uninterrupted training",
+            path,
+            quote(saved[DEVICE]),
+            identity.get(DEVICE),
+        )
     # The keys of this version: a checkpoint that lacks one was written by an older version and cannot be trusted to agree.
     for key, value in identity.items():
         # Versions without this key named all images together, under the other key.
         if saved.get(key) == value or (key == TRAIN_DATA and key not in saved):
             continue
+        if key == DEVICE or (key == THREADS and (moved or identity.get(DEVICE, "cpu") != "cpu")):
+            continue  # another device is a warning, and the sums of a GPU do not depend on threads
         if key in (DATA, TRAIN_DATA) and same_images(saved.get(key), value):
             continue  # they are in another folder now
         if key == DATA and TRAIN_DATA in saved:
@@ -129,22 +146,23 @@ def _metrics(rows: Any) -> list[EpochMetrics]:
 def _position(data: Any) -> Position | None:
     if data is None:
         return None
-    if not isinstance(data, dict) or data.keys() != {"step", "losses", "generators"}:
+    if not isinstance(data, dict) or data.keys() - {"device_generators"} != {"step", "losses", "generators"}:
         raise InputError(f"position is {quote(data)}; needed: step, losses and generators")
     step, losses, generators = data["step"], data["losses"], data["generators"]
+    on_device = data.get("device_generators", [])
     if type(step) is not int or step < 1:
         raise InputError(f"position: step is {quote(step)}; allowed: whole numbers from 1")
     if not isinstance(losses, list) or not all(isinstance(loss, float) and math.isfinite(loss) for loss in losses):
         raise InputError(f"position: losses are {quote(losses)}; allowed: one number for each process")
-    if not isinstance(generators, list) or not all(
-        isinstance(state, Tensor) and state.dtype == torch.uint8 for state in generators
+    if not (isinstance(generators, list) and isinstance(on_device, list)) or not all(
+        isinstance(state, Tensor) and state.dtype == torch.uint8 for state in (*generators, *on_device)
     ):
         raise InputError("position: the generators are no states of generators")
-    if len(losses) != len(generators):
+    if len(losses) != len(generators) or len(on_device) not in (0, len(generators)):
         raise InputError(
             f"position: {len(losses)} losses, but {len(generators)} generators; one of each for each process"
         )
-    return Position(step, losses, generators)
+    return Position(step, losses, generators, on_device)
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -189,6 +207,16 @@ def _optimizer_state(saved: Any, optimizer: torch.optim.Optimizer) -> dict[int, 
             if not isinstance(tensor, Tensor) or tensor.shape != shape or tensor.is_complex() or tensor.isnan().any():
                 raise InputError(f"optimizer: {name} of parameter {index} is no tensor of numbers with its shape")
     return entries
+
+
+def _scaler_state(saved: Any, scaler: Scaler) -> dict[str, Any]:
+    """Return the state of a gradient scaler: the checkpoint's scale, with the settings of this version."""
+    if not scaler.is_enabled():
+        return {}
+    scale, steps = (saved.get("scale"), saved.get("_growth_tracker")) if isinstance(saved, dict) else (None, None)
+    if not isinstance(scale, float) or not 0.0 < scale < math.inf or type(steps) is not int or steps < 0:
+        raise InputError(f"scaler is {quote(saved)}, not the state of a gradient scaler")
+    return scaler.state_dict() | {"scale": scale, "_growth_tracker": steps}
 
 
 def _slots(optimizer: torch.optim.Optimizer) -> dict[str, bool]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,27 +15,29 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fbnetv3.counts import check_seed
-from fbnetv3.device import kept_generators
+from fbnetv3.device import kept_generators, placed, restore_generators, seed_generators
 from fbnetv3.errors import InputError, Note
 from fbnetv3.layers import use_channels_last
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.checkpoint import EpochMetrics, Position, State
 from fbnetv3.training.data.augment import mixup_weight
+from fbnetv3.training.data.device import on_device
 from fbnetv3.training.data.protocol import Data, training_images
 from fbnetv3.training.distributed import average_buffers, current_process, synchronise_norms, total, wrap
 from fbnetv3.training.dry_run import check_network
-from fbnetv3.training.engine import DEFAULT_ENGINE, Engine
+from fbnetv3.training.engine import DEFAULT_ENGINE, Engine, fetch_steps
 from fbnetv3.training.losses import Target, loss
 from fbnetv3.training.optim import MovingAverage, learning_rate, make_optimizer
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.training.recipe import Recipe
-from fbnetv3.training.resume import DATA, TRAIN_DATA
+from fbnetv3.training.resume import DATA, DEVICE, THREADS, TRAIN_DATA
+from fbnetv3.training.scaler import Scaler
+from fbnetv3.training.step_losses import DivergedError as DivergedError
+from fbnetv3.training.step_losses import StepLosses
 
-AfterStep = Callable[[int, int, float], None]  # epoch from 0, steps of it done, sum of their losses in this process
+logger = logging.getLogger(__name__)
 
-
-class DivergedError(RuntimeError):
-    """The loss or a weight became infinite or NaN. The message holds the place and the recipe."""
+AfterStep = Callable[[int, int, StepLosses], None]  # epoch from 0, steps of it done, their losses in this process
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,7 @@ class Trainer:
     device: torch.device
     batch: int  # images of a step, over all processes
     steps: int  # steps of an epoch
+    fetch_steps: int  # losses are fetched from the device after every so many steps
 
     @classmethod
     def start(
@@ -75,7 +77,7 @@ class Trainer:
                 take these images; no seed.
         """
         seed = check_seed(seed)
-        process, device = current_process(), torch.device(engine.device)
+        process, device = current_process(), placed(engine.device)
         count = data.count("train")
         batch = min(recipe.batch_size, count)
         if batch < recipe.batch_size and process.rank == 0:
@@ -94,6 +96,7 @@ class Trainer:
         if recipe.sync_bn:
             model = synchronise_norms(model, process, device)
         check_network(model, data, local // engine.accumulate, device)
+        data = on_device(data, device)
         # The optimizer and the average hold on to the parameters, so the model must have its final form here.
         optimizer = make_optimizer(model, recipe)
         ema = MovingAverage(model, recipe.ema_decay) if recipe.ema else None
@@ -104,8 +107,8 @@ class Trainer:
         if engine.compile != "off":
             network = cast(nn.Module, torch.compile(network, mode=str(engine.compile)))
         steps = data.count("train") // batch
-        state = State(model, ema, optimizer)
-        return cls(state, network, no_sync, recipe, data, seed, engine, teacher, process, device, batch, steps)
+        state, every = State(model, ema, optimizer, Scaler(engine.precision, device.type)), fetch_steps(device)
+        return cls(state, network, no_sync, recipe, data, seed, engine, teacher, process, device, batch, steps, every)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -115,95 +118,143 @@ class Trainer:
             "seed": self.seed,
             DATA: self.data.name,
             TRAIN_DATA: training_images(self.data),
-            "threads": torch.get_num_threads(),  # they decide the order of sums
+            DEVICE: self.device.type,
+            THREADS: torch.get_num_threads(),
             "precision": self.engine.precision,
             "accumulate": self.engine.accumulate,
         }
 
     def train_epoch(self, epoch: int, position: Position | None, after_step: AfterStep) -> float:
-        """Train on all training images once and return the mean loss of all processes.
+        """Train on all training images once and return the sum of the losses of the epoch's steps in this process.
 
         Args:
             epoch: number of the epoch, from 0. All randomness of an epoch comes from (seed, epoch).
             position: where to continue within the epoch; None to start it.
             after_step: called after every step.
+
+        Raises:
+            DivergedError: a loss is infinite or NaN, or in fp16 all gradients are.
         """
-        rng = np.random.default_rng([self.seed, epoch])
-        done, loss_sum = (0, 0.0) if position is None else (position.step, position.losses[self.process.rank])
+        rng, rank = np.random.default_rng([self.seed, epoch]), self.process.rank
+        done, loss_sum = (0, 0.0) if position is None else (position.step, position.losses[rank])
+        losses, skipped_before = StepLosses(self.recipe, loss_sum, done), self.state.scaler.skipped
         batches = self.data.epoch(self.recipe.augmentation, self.batch, rng, self.process, done)
         # The processes see different images, so their dropout masks must differ too.
-        generator_seed = int(rng.integers(2**62)) + self.process.rank
+        generator_seed = int(rng.integers(2**62)) + rank
         for _ in range(done):
             mixup_weight(self.recipe.mixup, rng)  # drawn and dropped, so that the next step draws what it would have
         self.network.train()
         with kept_generators(self.device):
-            torch.manual_seed(generator_seed)  # dropout and stochastic depth draw from torch's global generator
+            seed_generators(generator_seed, self.device)  # dropout and stochastic depth draw from torch's generators
             if position is not None:
-                self._set_generator(position.generators[self.process.rank])
+                restore_generators(position.states(rank), self.device)
             for step, (x, labels) in enumerate(batches, start=done):
                 in_all = epoch * self.steps + step
                 rate = learning_rate(self.recipe, in_all, self.steps)
                 # Set in every step instead of by torch's schedulers, whose state would have to be saved too.
                 for group in self.state.optimizer.param_groups:
                     group["lr"] = rate
-                loss_sum += self.step(x, labels, rng, f"step {in_all}, learning rate {rate:g}")
-                after_step(epoch, step + 1, loss_sum)
-        return total([loss_sum], self.process, self.device)[0] / self.process.world_size / self.steps
+                losses.add(self.step(x, labels, rng), f"step {in_all}, learning rate {rate:g}")
+                if (step + 1) % self.fetch_steps == 0 or step + 1 == self.steps:
+                    losses.fetch()
+                    self._check_scale(in_all)
+                after_step(epoch, step + 1, losses)
+        if rank == 0 and (skipped := self.state.scaler.skipped - skipped_before):
+            text = "epoch %d: fp16 left out %d of %d steps, whose gradients were too large; a few are normal"
+            logger.warning(text, epoch + 1, skipped, self.steps - done)
+        return losses.fetch()
 
-    def step(self, x: Tensor, labels: Tensor, rng: np.random.Generator, where: str) -> float:
-        """Make one optimizer step on a batch and return the loss of this process.
+    def step(self, x: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
+        """Make one optimizer step on a batch. Nothing in it waits for the device, except fp16's scaler.
 
         Args:
-            x: inputs float32 [n, c, h, w] on the CPU, the part of this process.
+            x: inputs float32 [n, c, h, w], the part of this process, on the device or the CPU.
             labels: int64 [n].
             rng: draws the mixup weight.
-            where: words for the error message.
 
-        Raises:
-            DivergedError: the loss is infinite or NaN.
+        Returns:
+            The losses of the parts of the batch in this process, float32 [accumulate], on the device.
         """
         weight = mixup_weight(self.recipe.mixup, rng)
         x, labels = x.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        if self.device.type != "cpu" and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)  # as the weights are; custom data may come otherwise
+        losses = self.backward(x, labels, None if weight == 1.0 else weight)
+        self.update()
+        return losses
+
+    def backward(self, x: Tensor, labels: Tensor, weight: float | Tensor | None) -> Tensor:
+        """Compute the losses of a batch on the device, and their gradients: the part of a step that a CUDA graph can hold.
+
+        Args:
+            weight: mixup weight of each image; the image that it is mixed with has the rest. None: no mixup. A graph keeps
+                a number for ever, but reads a tensor (float32, on the device) again in every replay.
+
+        Returns:
+            The losses of the parts of the batch, float32 [accumulate].
+        """
         # Each image is mixed with another one of the same batch: the batch in reverse order.
-        mixed = x if weight == 1.0 else torch.lerp(x.flip(0), x, weight)
-        target = Target(labels, labels.flip(0), weight, self._teacher_logits(mixed))
+        mixed = x if weight is None else torch.lerp(x.flip(0), x, weight)
+        teacher = self._teacher_logits(mixed)
+        target = (
+            Target(labels, None, 1.0, teacher) if weight is None else Target(labels, labels.flip(0), weight, teacher)
+        )
         self.state.optimizer.zero_grad(set_to_none=True)
         parts = self.engine.accumulate
-        value = 0.0
+        losses = []
+        if self.engine.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # the gradients of the step before may be written over
         for i, rows in enumerate(_equal_parts(len(mixed), parts)):
             # Averaging gradients over the processes is slow, and the last part's average covers all parts.
             with contextlib.nullcontext() if i + 1 == parts else self.no_sync():
                 with self._autocast():
                     logits = self.network(mixed[rows] if parts > 1 else mixed)
                 part = loss(logits.float(), target.part(rows) if parts > 1 else target, self.recipe)
-                value += part.item() / parts
-                if not math.isfinite(value):
-                    raise DivergedError(f"the loss is {value} at {where}; recipe {json.dumps(self.recipe.to_dict())}")
-                (part / parts if parts > 1 else part).backward()
-        if self.recipe.clip_norm:
-            nn.utils.clip_grad_norm_(self.state.model.parameters(), self.recipe.clip_norm)
-        self.state.optimizer.step()
-        average_buffers(self.state.model, self.process)
-        if self.state.ema is not None:
-            self.state.ema.update()
-        return value
+                self.state.scaler.scale(part / parts if parts > 1 else part).backward()
+                losses.append(part.detach())
+        return torch.stack(losses)
 
-    def measure_epoch(self, epoch: int, mean_loss: float, split: str) -> EpochMetrics:
-        """Return the metrics of a trained epoch: `epoch` from 0, with the accuracies on `split`.
+    def update(self) -> None:
+        """Change the weights by their gradients, and the averages by the weights."""
+        state = self.state
+        if self.recipe.clip_norm:
+            state.scaler.unscale_(state.optimizer)
+            nn.utils.clip_grad_norm_(state.model.parameters(), self.recipe.clip_norm)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        average_buffers(state.model, self.process)
+        if state.ema is not None:
+            state.ema.update()
+
+    def measure_epoch(self, epoch: int, loss_sum: float, split: str) -> EpochMetrics:
+        """Return the metrics of a trained epoch.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            loss_sum: sum of the losses of its steps in this process.
+            split: the images that the accuracies are measured on.
 
         Raises:
             DivergedError: a weight is infinite or NaN. The loss of the last step could not show it.
             InputError: the split cannot be measured.
         """
-        if not all(parameter.isfinite().all() for parameter in self.state.model.parameters()):
-            raise DivergedError(
-                f"weights are infinite or NaN after epoch {epoch + 1}; recipe {json.dumps(self.recipe.to_dict())}"
-            )
+        self.check_weights(f"after epoch {epoch + 1}")
+        mean_loss = total([loss_sum], self.process, self.device)[0] / self.process.world_size / self.steps
         raw = measure(self.state.model, self.data, split, self.process, self.device)
         ema = None if self.state.ema is None else measure(self.state.ema, self.data, split, self.process, self.device)
         rate = learning_rate(self.recipe, (epoch + 1) * self.steps - 1, self.steps)
         ema1, ema5 = (None, None) if ema is None else (ema.acc1, ema.acc5)
         return EpochMetrics(epoch + 1, rate, mean_loss, raw.acc1, ema1, raw.acc5, ema5)
+
+    def check_weights(self, where: str) -> None:
+        """Check that all weights are finite, which the losses so far cannot show.
+
+        Raises:
+            DivergedError: a weight is infinite or NaN.
+        """
+        finite = [parameter.isfinite().all() for parameter in self.state.model.parameters()]
+        if finite and not torch.stack(finite).all():  # one message from the device
+            raise DivergedError.at(f"weights are infinite or NaN {where}", self.recipe)
 
     def check_position(self, position: Position | None) -> None:
         """Check that the training can continue where a checkpoint says.
@@ -218,21 +269,17 @@ class Trainer:
                 f"the checkpoint is at step {position.step} of an epoch of {self.steps}; give another folder"
             )
         try:
-            torch.Generator(self.device).set_state(position.generators[self.process.rank])
+            with kept_generators(self.device):
+                restore_generators(position.states(self.process.rank), self.device)
         except (RuntimeError, TypeError) as error:
             raise InputError(
                 f"the checkpoint was changed: no state of a generator ({error}); give another folder"
             ) from None
 
-    def generator_state(self) -> Tensor:
-        """Return the state of the generator that dropout and stochastic depth draw from."""
-        return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
-
-    def _set_generator(self, state: Tensor) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(state, self.device)
-        else:
-            torch.set_rng_state(state)
+    def _check_scale(self, step: int) -> None:
+        if self.state.scaler.vanished():
+            what = f"the gradients are infinite at step {step}, however small fp16's scale of them is"
+            raise DivergedError.at(f"{what}; use bf16, a lower learning rate or clip_norm", self.recipe)
 
     def _teacher_logits(self, x: Tensor) -> Tensor | None:
         if self.teacher is None:

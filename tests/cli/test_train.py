@@ -245,7 +245,7 @@ def test_an_own_module_goes_before_another_of_its_name(run, here, animals):
         ({"--epochs": "9"}, "epochs is 9; allowed: 1 to the recipe's 3"),
         ({"--device": "gpu"}, "--device gpu cannot be used"),
         ({"--device": "cuda:77"}, "--device cuda:77 cannot be used"),
-        ({"--precision": "fp8"}, "precision is 'fp8'; allowed: fp32, bf16"),
+        ({"--precision": "fp8"}, "precision is 'fp8'; allowed: fp32, tf32, bf16, fp16"),
         ({"--accumulate": "3"}, "accumulate is 3, which does not divide a process's batch of 5 images evenly"),
         ({"--download": True}, "cannot be downloaded; only torchvision:NAME:FOLDER can"),
     ],

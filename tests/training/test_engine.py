@@ -1,12 +1,13 @@
 """Settings of the machine, the number of threads, and seeds that leave the global generator alone."""
 
 import contextlib
+import os
 
 import pytest
 import torch
 
 from fbnetv3 import InputError
-from fbnetv3.training.engine import DEFAULT_ENGINE, Engine, cpu_threads, seeded
+from fbnetv3.training.engine import DEFAULT_ENGINE, Engine, cpu_threads, fetch_steps, machine_settings, seeded
 
 
 def test_the_default_is_one_cpu_in_float32():
@@ -65,3 +66,85 @@ def test_every_seed_of_torch_will_do(seed):
 def test_a_larger_seed_is_refused():
     with pytest.raises(InputError, match="seed is 18446744073709551616; give a whole number from"):
         seeded(lambda: torch.nn.Linear(3, 2), 2**64)
+
+
+class PretendedCard:
+    """Notes what is asked of torch.cuda, and pretends that there are cards."""
+
+    def __init__(self, monkeypatch):
+        self.present = [0]
+        monkeypatch.setattr(torch.cuda, "device", self.device)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: self.present[-1])
+
+    @contextlib.contextmanager
+    def device(self, device):
+        self.present.append(device.index)
+        yield
+        self.present.pop()
+
+
+def settings():
+    return (
+        torch.backends.cudnn.benchmark,
+        torch.backends.cudnn.deterministic,
+        torch.backends.cudnn.allow_tf32,
+        torch.get_float32_matmul_precision(),
+        torch.are_deterministic_algorithms_enabled(),
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("engine", "inside"),
+    [
+        (Engine("cuda:1"), (True, False, False, "highest", False, None)),
+        (Engine("cuda:1", "tf32"), (True, False, True, "high", False, None)),
+        (Engine("cuda:1", "bf16", deterministic=True), (False, True, False, "highest", True, ":4096:8")),
+        (Engine("cpu", "tf32"), None),  # a CPU stays as it is
+    ],
+)
+def test_the_settings_of_a_gpu_hold_inside_and_are_restored_after_an_error(monkeypatch, engine, inside):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    card, before = PretendedCard(monkeypatch), settings()
+    with contextlib.suppress(ZeroDivisionError), machine_settings(engine):
+        assert settings() == (inside or before)
+        assert card.present[-1] == (1 if inside else 0)
+        raise ZeroDivisionError
+    assert settings() == before
+
+
+def test_deterministic_keeps_what_the_user_has_set(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with machine_settings(Engine(deterministic=True)):
+            assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+
+
+def test_an_operation_without_a_deterministic_algorithm_is_named():
+    text = "max_backward does not have a deterministic implementation, but you set 'torch.use_deterministic_algorithms(True)'."
+    message = "deterministic is on, but max_backward does not have a deterministic implementation; switch it off"
+    with pytest.raises(InputError, match=message), machine_settings(Engine(deterministic=True)):
+        raise RuntimeError(text)
+    with pytest.raises(RuntimeError, match="another"), machine_settings(Engine(deterministic=True)):
+        raise RuntimeError("another")
+
+
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_graphs_cannot_sum_the_gradients_of_parts(mode):
+    assert Engine(compile=mode).cuda_graphs
+    with pytest.raises(
+        InputError, match=f"accumulate is 2 and compile {mode}, .*give compile default, or accumulate 1"
+    ):
+        Engine(accumulate=2, compile=mode)
+    assert not Engine(accumulate=2, compile="default").cuda_graphs
+
+
+def test_losses_of_the_cpu_are_fetched_at_once():
+    assert fetch_steps(torch.device("cpu")) == 1
+    assert fetch_steps(torch.device("cuda:1")) == 32

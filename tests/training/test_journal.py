@@ -66,7 +66,7 @@ def test_it_is_time_every_so_many_steps(tmp_path):
 def test_a_position_is_saved_and_taken_once(tmp_path):
     generator = torch.get_rng_state()
     with journal(tmp_path) as open_one:
-        open_one.save_position(4, 2.5, generator)
+        open_one.save_position(4, 2.5, [generator])
     with journal(tmp_path, resume=True) as resumed:
         position = resumed.take_position()
         assert (position.step, position.losses) == (4, [2.5])
@@ -81,7 +81,7 @@ def test_a_request_stops_after_saving_within_an_epoch(tmp_path):
         signal.raise_signal(signal.SIGTERM)
         assert open_one.is_due(1)
         with pytest.raises(SystemExit, match="143"):
-            open_one.save_position(1, 2.5, torch.get_rng_state())
+            open_one.save_position(1, 2.5, [torch.get_rng_state()])
     assert saved(tmp_path)["position"]["step"] == 1
 
 

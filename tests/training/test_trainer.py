@@ -6,7 +6,9 @@ import torch
 from torch.nn import functional as F
 
 from fbnetv3 import InputError
-from fbnetv3.training.checkpoint import Position
+from fbnetv3.device import generator_states
+from fbnetv3.training import trainer as trainer_module
+from fbnetv3.training.checkpoint import Position, save
 from fbnetv3.training.data.memory import normalise
 from fbnetv3.training.engine import Engine
 from fbnetv3.training.loop import fit
@@ -35,7 +37,7 @@ def test_mixup_equals_the_loss_of_mixed_targets():
     trainer = Trainer.start(model, recipe, DATA)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     x, labels = batch(8)
-    loss = trainer.step(x, labels, np.random.default_rng(3), "here")
+    (loss,) = trainer.step(x, labels, np.random.default_rng(3)).tolist()
     weight = np.random.default_rng(3).beta(0.3, 0.3)
     one_hot = F.one_hot(labels, 10).float()
     target = weight * one_hot + (1 - weight) * one_hot.flip(0)
@@ -46,12 +48,14 @@ def test_mixup_equals_the_loss_of_mixed_targets():
 
 def test_an_epoch_reports_every_step_and_its_mean_loss():
     trainer, reports = Trainer.start(new_model(), RECIPE, DATA, seed=7), []
-    mean = trainer.train_epoch(1, None, lambda *report: reports.append(report))
+    loss_sum = trainer.train_epoch(1, None, lambda epoch, step, losses: reports.append((epoch, step, losses.total)))
     assert [(epoch, step) for epoch, step, _ in reports] == [(1, 1), (1, 2), (1, 3), (1, 4), (1, 5)]
-    sums = [loss_sum for *_, loss_sum in reports]
-    assert sums == sorted(sums)
-    assert mean == pytest.approx(sums[-1] / 5)
-    assert trainer.state.optimizer.param_groups[0]["lr"] == trainer.measure_epoch(1, mean, "val").lr
+    sums = [so_far for *_, so_far in reports]
+    assert sums == sorted(set(sums))
+    assert loss_sum == sums[-1]
+    metrics = trainer.measure_epoch(1, loss_sum, "val")
+    assert metrics.train_loss == pytest.approx(loss_sum / 5)
+    assert trainer.state.optimizer.param_groups[0]["lr"] == metrics.lr
 
 
 def test_an_epoch_continues_where_it_was_left():
@@ -61,9 +65,9 @@ def test_an_epoch_continues_where_it_was_left():
     def train(trainer, position, stop_at=None):
         saved = []
 
-        def after(_epoch, step, loss_sum):
+        def after(_epoch, step, losses):
             if step == stop_at:
-                saved.append(Position(step, [loss_sum], [trainer.generator_state()]))
+                saved.append(Position(step, [losses.fetch()], generator_states(trainer.device)))
                 raise StopError
 
         try:
@@ -72,10 +76,10 @@ def test_an_epoch_continues_where_it_was_left():
             return saved[0]
 
     full, stopped = (Trainer.start(new_model(), RECIPE, DATA, seed=7) for _ in range(2))
-    mean = train(full, None)
+    loss_sum = train(full, None)
     position = train(stopped, None, stop_at=2)
     torch.manual_seed(99)  # what happens between stopping and continuing must not matter
-    assert train(stopped, position) == mean
+    assert train(stopped, position) == loss_sum
     assert same(stopped.state.model, full.state.model)
     assert same(stopped.state.ema, full.state.ema)
 
@@ -87,6 +91,7 @@ def test_the_identity_names_everything_that_decides_the_numbers():
         "seed": 7,
         "data": "fashion_mnist",
         "train_data": "fashion_mnist",
+        "device": "cpu",
         "threads": 1,
         "precision": "fp32",
         "accumulate": 2,
@@ -132,6 +137,107 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_recipe():
     message = r"the loss is (nan|inf) at step \d+, learning rate 1e\+30; recipe .*\"optimizer\": \"sgd\""
     with pytest.raises(DivergedError, match=message):
         fit(new_model(recipe), recipe, DATA, seed=0)
+
+
+def test_losses_that_wait_on_the_device_give_the_same_training_and_name_the_same_step(monkeypatch):
+    recipe = RECIPE.replace(epochs=2)
+    plain = fit(new_model(recipe), recipe, DATA, seed=7)
+    with pytest.raises(DivergedError) as at_once:
+        fit(new_model(), Recipe(optimizer="sgd", lr=1e30, epochs=1, batch_size=50), DATA, seed=0)
+    monkeypatch.setattr(trainer_module, "fetch_steps", lambda device: 4)
+    progress = []
+    waiting = fit(new_model(recipe), recipe, DATA, seed=7, progress=lambda *report: progress.append(report))
+    assert waiting.metrics == plain.metrics
+    assert same(waiting.model, plain.model)
+    # No loss is known before the first four steps; after the last step of an epoch all are.
+    assert [text.partition(", ")[2][:4] for *_, text in progress] == ["", "", "", "loss", "loss"] * 2
+    with pytest.raises(DivergedError) as later:
+        fit(new_model(), Recipe(optimizer="sgd", lr=1e30, epochs=1, batch_size=50), DATA, seed=0)
+    assert str(later.value) == str(at_once.value)
+
+
+def test_nothing_is_saved_of_a_training_that_diverged(tmp_path, monkeypatch):
+    # The first step sees a finite loss and makes the weights infinite: only they show it, for no loss comes after them.
+    def poison(optimizer, *_):
+        next(iter(optimizer.param_groups[0]["params"])).data.fill_(float("inf"))
+
+    def start(model, recipe, *arguments):
+        trainer = real(model, recipe, *arguments)
+        trainer.state.optimizer.register_step_post_hook(poison)
+        return trainer
+
+    real = Trainer.start
+    monkeypatch.setattr(Trainer, "start", start)
+    with pytest.raises(DivergedError, match="weights are infinite or NaN after step 1 of epoch 1; recipe"):
+        fit(new_model(), RECIPE, DATA, seed=7, out=tmp_path, engine=Engine(checkpoint_steps=1))
+    assert not list(tmp_path.glob("*.pt"))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_resumed_training_in_half_precision_is_the_uninterrupted_one(tmp_path, precision):
+    class StopError(Exception):
+        pass
+
+    def stop(done, _total, _text):
+        if done == 8:
+            raise StopError
+
+    settings = {"seed": 7, "engine": Engine(precision=precision, checkpoint_steps=2, accumulate=2)}
+    recipe = RECIPE.replace(epochs=2, clip_norm=1.0)
+    full = fit(new_model(recipe), recipe, DATA, **settings)
+    with pytest.raises(StopError):
+        fit(new_model(recipe), recipe, DATA, **settings, out=tmp_path, progress=stop)
+    resumed = fit(new_model(recipe), recipe, DATA, **settings, out=tmp_path, resume=True)
+    assert resumed.metrics == full.metrics
+    assert same(resumed.model, full.model)
+
+
+def test_fp16_scales_the_loss_and_tells_of_the_steps_that_it_left_out(caplog):
+    recipe = RECIPE.replace(optimizer="sgd", lr=0.05, clip_norm=1.0)
+    trainer = Trainer.start(new_model(recipe), recipe, DATA, seed=7, engine=Engine(precision="fp16"))
+    trainer.state.scaler._init_scale = 2.0**40  # so large that the first gradients are infinite
+    loss_sum = trainer.train_epoch(0, None, lambda *_: None)
+    assert trainer.state.scaler.skipped == 5
+    assert "epoch 1: fp16 left out 5 of 5 steps, whose gradients were too large; a few are normal" in caplog.text
+    trainer.check_weights("here")
+    assert trainer.state.scaler.get_scale() == 2.0**35
+    exact = Trainer.start(new_model(recipe), recipe, DATA, seed=7).train_epoch(0, None, lambda *_: None)
+    assert loss_sum == pytest.approx(exact, rel=0.2)
+
+
+def test_a_scale_that_falls_to_nothing_ends_the_training():
+    trainer = Trainer.start(new_model(), RECIPE, DATA, seed=7, engine=Engine(precision="fp16"))
+    trainer.state.scaler._init_scale = 2.0**-13
+    next(trainer.state.model.parameters()).register_hook(lambda gradient: gradient * float("inf"))
+    message = "the gradients are infinite at step 1, however small fp16's scale of them is; use bf16, a lower"
+    with pytest.raises(DivergedError, match=message):
+        trainer.train_epoch(0, None, lambda *_: None)
+
+
+def test_settings_of_torch_are_those_of_the_engine_during_the_training_only():
+    seen = []
+    fit(
+        new_model(),
+        RECIPE,
+        DATA,
+        epochs=1,
+        engine=Engine(deterministic=True),
+        progress=lambda *_: seen.append(torch.are_deterministic_algorithms_enabled()),
+    )
+    assert seen == [True] * 5
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_checkpoint_may_move_to_another_device_but_not_silently(tmp_path, caplog):
+    trainer = Trainer.start(new_model(), RECIPE, DATA, seed=7)
+    states = generator_states(trainer.device)
+    on_gpu = Position(1, [2.5], [states[0]], [torch.zeros(16, dtype=torch.uint8)])
+    save(trainer.state, tmp_path, trainer.identity | {"device": "cuda", "threads": 8}, [], on_gpu)
+    fit(new_model(), RECIPE, DATA, seed=7, out=tmp_path, resume=True)
+    assert (
+        "was written on 'cuda', and the training continues on cpu: from here on its numbers are not exactly"
+        in caplog.text
+    )
 
 
 def test_weights_are_stored_with_channels_last():
