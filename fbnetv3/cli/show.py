@@ -72,12 +72,12 @@ def say(text: str, where: Console = out) -> None:
     where.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
-def say_device(work: str, device: str) -> None:
-    """Say on stderr what is computed on a GPU, and on which. Of the CPU nothing is said."""
+def say_device(work: str, device: str, precision: str = "fp32", *facts: str) -> None:
+    """Say on stderr what is computed on a GPU, on which, and with which settings. Of the CPU nothing is said."""
     from fbnetv3.device import device_words  # late: torch is imported by the commands that need it
 
     if device != "cpu":
-        say(f"{work} on {device_words(device)}, fp32", err)
+        say(f"{work} on {', '.join((device_words(device), precision, *facts))}", err)
 
 
 def print_rows(rows: list[Row], as_json: bool) -> None:

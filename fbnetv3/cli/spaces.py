@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fbnetv3.cli.show import Json, complete, print_rows, progress_bar, say
+from fbnetv3.cli.show import Json, complete, print_rows, progress_bar, say, say_device
 from fbnetv3.counts import MAX_SEED
 from fbnetv3.schema import dump_json
 
@@ -51,20 +51,31 @@ def latency_table(
         typer.Option(min=1, help="Measure only the blocks of so many random architectures. The default is all blocks."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the random architectures.")] = 0,
+    device: Annotated[
+        str,
+        typer.Option(help="Device to measure: auto (cuda where there is one), cpu (on one thread), cuda or cuda:N."),
+    ] = "auto",
+    batch: Annotated[int, typer.Option(min=1, help="Number of images in a batch. Times are those of a batch.")] = 1,
+    precision: Annotated[
+        str, typer.Option(help="Precision on a GPU: fp32, tf32, bf16, fp16, or auto (bf16 on a GPU with units for it).")
+    ] = "fp32",
 ) -> None:
-    """Measure every block of a space's architectures on this machine, on one thread, for --max-latency."""
+    """Measure every block of a space's architectures on this machine, for --max-latency."""
     import numpy as np
 
+    from fbnetv3.device import find_device, find_precision
     from fbnetv3.search.space.constraints import random_rows
     from fbnetv3.search.space.latency import covering, distinct_parts
-    from fbnetv3.search.space.measure_latency import measure_table
+    from fbnetv3.search.space.measure_latency import Conditions, measure_table
     from fbnetv3.search.space.network_space import as_networks
     from fbnetv3.search.space.reader import load_space
 
-    loaded = as_networks(load_space(space))
+    loaded, device = as_networks(load_space(space)), find_device(device)
+    conditions = Conditions(device, batch, find_precision(precision, device))
+    say_device("measuring", device, conditions.precision, f"batch {batch}")
     rows = covering(loaded) if networks is None else random_rows(loaded, networks, np.random.default_rng(seed))
     with progress_bar() as progress:
-        table = measure_table(loaded, distinct_parts(loaded, rows), out_file, progress)
+        table = measure_table(loaded, distinct_parts(loaded, rows), out_file, progress, conditions=conditions)
     say(f"{len(table.ms)} blocks: {out_file}")
 
 

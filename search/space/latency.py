@@ -107,7 +107,7 @@ def distinct_parts(space: NetworkSpace, index: IntMatrix) -> list[Part]:
 
 @plain_dataclass(frozen=True)
 class LatencyTable:
-    """Milliseconds of parts at batch size 1, and the machine on which they were measured."""
+    """Milliseconds of parts for a batch, and the machine, batch size and precision with which they were measured."""
 
     space: str
     machine: dict[str, str]

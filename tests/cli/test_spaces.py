@@ -48,12 +48,17 @@ def test_an_unknown_space_is_refused_with_the_names(run):
 def test_latency_table_and_a_search_within_it(run, tmp_path, monkeypatch):
     monkeypatch.setattr(timing, "ROUNDS", 1)
     file, space = tmp_path / "latency.json", load_space("micro")
-    code, out, err = run("search", "latency-table", "micro", "--out", file, "--networks", "2", "--seed", "3")
+    cpu = ("--device", "cpu")
+    code, out, err = run("search", "latency-table", "micro", "--out", file, "--networks", "2", "--seed", "3", *cpu)
     rows = random_rows(space, 2, np.random.default_rng(3))
     assert code == 0
     assert "measuring the blocks of space micro" in err
     assert sorted(load_table(file).ms) == distinct_parts(space, rows)
     assert f"{len(load_table(file).ms)} blocks" in out
+    other = run("search", "latency-table", "micro", "--out", file, "--batch", "2", *cpu)
+    one_line(other, "this measurement of micro on")
+    other = run("search", "latency-table", "micro", "--out", file, "--precision", "bf16", *cpu)
+    one_line(other, "precision is 'bf16'; allowed on cpu: fp32")
     new = ["--out", tmp_path / "run", "--max-latency", "1", "--latency-table"]
     one_line(run("search", "run", *new, file), "measure it with `fbnetv3 search latency-table`")
     one_line(run("search", "run", *new, tmp_path / "absent.json"), "cannot read the latency table")

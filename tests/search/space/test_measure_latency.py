@@ -17,6 +17,8 @@ from fbnetv3.search.space import measure_latency
 from fbnetv3.search.space.constraints import random_rows
 from fbnetv3.search.space.latency import LatencyTable, distinct_parts, load_table, save_table
 from fbnetv3.search.space.measure_latency import (
+    REPEATS,
+    Conditions,
     build_part,
     cpu_model,
     machine,
@@ -40,13 +42,13 @@ def instant(monkeypatch):
     """Measurements that take no time: part i of a call takes i + 1 milliseconds. Holds the number of parts of every call."""
     calls = []
 
-    def times(runs, rounds):
+    def times(runs, rounds, conditions):
         calls.append(len(runs))
         return [i + 1.0 for i in range(len(runs))]
 
     monkeypatch.setattr(measure_latency, "BATCH", 5)
     monkeypatch.setattr(measure_latency, "median_ms", times)
-    monkeypatch.setattr(measure_latency, "runner", lambda module, example: None)
+    monkeypatch.setattr(measure_latency, "runner", lambda module, example, conditions: None)
     return calls
 
 
@@ -105,7 +107,7 @@ def test_every_wanted_part_is_measured(instant, tmp_path):
 def test_a_stopped_measurement_continues(instant, tmp_path, monkeypatch):
     path, built = tmp_path / "table.json", []
 
-    def build(part):
+    def build(part, batch):
         built.append(part)
         if len(built) == 8:
             raise KeyboardInterrupt
@@ -135,7 +137,10 @@ def test_nothing_is_measured_where_the_file_is_complete(instant, tmp_path):
     assert instant == []
 
 
-@pytest.mark.parametrize("change", [{"space": "cifar"}, {"machine": machine() | {"cpu": "another"}}])
+@pytest.mark.parametrize(
+    "change",
+    [{"space": "cifar"}, {"machine": machine() | {"cpu": "another"}}, {"machine": machine(Conditions(batch=2))}],
+)
 def test_a_table_of_another_space_or_machine_is_not_continued(instant, tmp_path, change):
     path = tmp_path / "table.json"
     save_table(dataclasses.replace(LatencyTable("micro", machine(), {WANTED[0]: 1.0}), **change), path)
@@ -153,8 +158,8 @@ def test_real_times_are_positive(tmp_path):
 
 
 def test_networks_are_measured_in_their_order(monkeypatch):
-    monkeypatch.setattr(measure_latency, "runner", lambda module, example: (module, tuple(example.shape)))
-    monkeypatch.setattr(measure_latency, "median_ms", lambda runs, rounds: list(runs.values()))
+    monkeypatch.setattr(measure_latency, "runner", lambda module, example, _: (module, tuple(example.shape)))
+    monkeypatch.setattr(measure_latency, "median_ms", lambda runs, rounds, conditions: list(runs.values()))
     (small, shape), (large, _) = measure_networks([ARCH, dataclasses.replace(ARCH, head=None)], MICRO)
     assert shape == (1, 1, 28, 28)
     assert isinstance(small, nn.Module)
@@ -183,3 +188,93 @@ def test_elsewhere_than_on_linux_python_names_the_processor(monkeypatch):
     monkeypatch.setattr(Path, "read_text", missing)
     monkeypatch.setattr(platform, "processor", lambda: "arm")
     assert cpu_model() == "arm"
+
+
+def test_a_batch_is_in_the_input_and_in_the_machine(instant, tmp_path):
+    assert build_part(WANTED[0], 3)[1].shape[0] == 3
+    table = measure_table(MICRO, WANTED[:1], tmp_path / "table.json", silent, conditions=Conditions(batch=3))
+    assert table.machine == machine() | {"batch": "3"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch": 0}, "batch is 0; allowed: whole numbers from 1"),
+        ({"batch": True}, "batch is True; allowed: whole numbers from 1"),
+        ({"precision": "bf16"}, "precision is 'bf16'; allowed on cpu: fp32"),
+        ({"device": "cuda", "precision": "fp8"}, "precision is 'fp8'; allowed on cuda: fp32, tf32, bf16, fp16"),
+    ],
+)
+def test_conditions_that_are_not_allowed(wrong, message):
+    with pytest.raises(InputError, match=message):
+        Conditions(**wrong)
+
+
+GPU = Conditions("cuda:0", 8, "bf16")
+
+
+def test_the_machine_of_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Card of {device}")
+    found = machine(GPU)
+    assert (found["gpu"], found["precision"], found["batch"]) == ("Card of cuda:0", "bf16", "8")
+    assert set(found) == {"gpu", "torch", "cuda", "cudnn", "precision", "batch"}
+
+
+def test_on_a_gpu_the_clock_waits_and_a_graph_stands_for_many_calls(monkeypatch):
+    now, waits = [0.0], []
+
+    def run():
+        now[0] += 0.1  # seconds, of a whole graph
+
+    monkeypatch.setattr("fbnetv3.device.synchronise", waits.append)
+    monkeypatch.setattr("fbnetv3.device.time.perf_counter", lambda: now[0])
+    assert median_ms({"a": run}, 3, GPU) == [pytest.approx(100 / REPEATS)]
+    assert waits == [torch.device("cuda:0")] * 6
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch):
+    """Conditions of a GPU whose tensors are on the CPU. Holds the calls of every graph that was recorded, and its replays."""
+    graphs = []
+
+    class Graph:
+        def __init__(self, call, repeats):
+            self.repeats, self.dtype, self.replays = repeats, call().dtype, 0
+            graphs.append(self)
+
+        def replay(self):
+            self.replays += 1
+
+    def recorded(call, device, repeats):
+        assert device == torch.device("cuda:0")
+        graph = Graph(call, repeats)
+        return graph, None
+
+    real = torch.device
+    monkeypatch.setattr(measure_latency, "record", recorded)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, device, dtype: self._apply(lambda x: x.to(dtype)))
+    to = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda x, *given: to(x, *(g for g in given if not isinstance(g, real))))
+    monkeypatch.setattr(measure_latency, "fuse_network", lambda network, example: network)
+    monkeypatch.setattr("fbnetv3.device.synchronise", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Card")
+    return graphs
+
+
+def test_parts_on_a_gpu_are_graphs_in_the_precision_of_the_table(pretended_gpu, tmp_path):
+    table = measure_table(MICRO, WANTED[:3], tmp_path / "table.json", silent, rounds=2, conditions=GPU)
+    assert table.machine["gpu"] == "Card"
+    assert [(graph.repeats, graph.dtype, graph.replays) for graph in pretended_gpu] == [
+        (REPEATS, torch.bfloat16, 4)
+    ] * 3
+    with pytest.raises(InputError, match=r"'precision': 'bf16'.*, this measurement of micro on .*'precision': 'fp16'"):
+        measure_table(MICRO, WANTED, tmp_path / "table.json", silent, conditions=Conditions("cuda:0", 8, "fp16"))
+
+
+def test_too_large_a_batch_for_a_gpu_is_one_line(pretended_gpu, monkeypatch, tmp_path):
+    def record(call, device, repeats):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 GiB")
+
+    monkeypatch.setattr(measure_latency, "record", record)
+    with pytest.raises(InputError, match="cuda:0 has too little free memory for a batch of 8; give a smaller batch"):
+        measure_table(MICRO, WANTED[:1], tmp_path / "table.json", silent, conditions=GPU)
