@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fbnetv3.device import placed
 from fbnetv3.training.data.protocol import Batch, Data
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.transforms import Transforms
@@ -23,7 +24,7 @@ def on_device(data: Data, device: torch.device) -> Data:
     Data may have a method `on_device(device)` that makes its batches there. The batches of other data are copied. Data that is
     on the device already is returned as it is.
     """
-    device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0", so that devices can be compared
+    device = placed(device)  # with its index, so that devices can be compared
     move: Callable[[torch.device], Data] | None = getattr(data, "on_device", None)
     if move is not None:
         return move(device)

@@ -170,7 +170,8 @@ def read_batches(
     loaded: Any = map(batches.__getitem__, range(len(rows)))
     if workers and rows:
         # Workers may be forked after CUDA was initialised here, because nothing in them touches CUDA: their images and tensors
-        # are the host's, and batches are pinned and sent by this process.
+        # are the host's, and this process pins and sends the batches. Every pass starts its workers, since they keep the rows
+        # of the pass; where that takes long compared with the pass, the images are few, and faster in memory.
         # A separate generator: DataLoader would draw a seed from torch's global one, and dropout would change.
         generator = torch.Generator()
         loaded = DataLoader(batches, batch_size=None, num_workers=workers, collate_fn=_unchanged, generator=generator)

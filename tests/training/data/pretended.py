@@ -7,6 +7,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fbnetv3.transforms import Transforms
+
 CUDA = torch.device("cuda", 0)
 COPIES = ("_to_copy", "copy_")
 
@@ -67,6 +69,7 @@ def pretended_cuda(monkeypatch):
         return tensor
 
     with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "current_device", lambda: 0)
         patch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * 2**28, 2**30))
         patch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * 2**26)
         patch.setattr(torch.cuda, "memory_allocated", lambda device: 2**26)
@@ -77,3 +80,18 @@ def pretended_cuda(monkeypatch):
         patch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: calls.append(f"kept for {stream.name}"))
         with FakeTensorMode(allow_non_fake_inputs=True), OneDevice():
             yield calls
+
+
+@contextlib.contextmanager
+def sent_to_the_host(monkeypatch):
+    """Inside, batches for a CUDA device go the way of all such batches, but stay on the host, so that they can be compared."""
+    with monkeypatch.context() as patch:
+        calls = []
+        patch.setattr(torch.cuda, "Stream", lambda device: Stream("copies", calls))
+        patch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+        patch.setattr(torch.cuda, "current_stream", lambda device: Stream("computing", calls))
+        patch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
+        patch.setattr("fbnetv3.training.data.device.send", lambda tensor, device: tensor.clone())
+        normaliser = Transforms.normaliser
+        patch.setattr(Transforms, "normaliser", lambda transforms, device: normaliser(transforms, torch.device("cpu")))
+        yield

@@ -8,11 +8,14 @@ import torch
 from PIL import Image
 
 from fbnetv3 import InputError
+from fbnetv3.training.data.device import on_device
 from fbnetv3.training.data.image_files import DatasetImages
 from fbnetv3.training.data.load import load_data
 from fbnetv3.training.data.readers import ReaderData, eval_image, read_batches, train_image
+from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.transforms import Transforms
 from tests.training.data.examples import ALONE, CLASSES, epoch, image, make_folder, same
+from tests.training.data.pretended import CUDA, sent_to_the_host
 
 
 def test_a_folder(folder):
@@ -180,3 +183,43 @@ def test_the_changes_of_an_image_are_its_seed_and_index(kind):
     assert torch.equal(train_image(kind, transforms, 3, picked, 7), first)
     others = [train_image(kind, transforms, 3, picked, index) for index in range(8)]
     assert any(not torch.equal(other, first) for other in others) == (kind != "none")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_damaged_images_and_processes_are_the_same_for_a_gpu(damaged, workers, monkeypatch):
+    here = load_data(str(damaged), resolution=24, on_bad_image="skip")
+    there = on_device(load_data(str(damaged), resolution=24, workers=workers, on_bad_image="skip"), CUDA)
+    expected = epoch(here, "autoaugment", 4), list(here.batches("val", ALONE))
+    parts = [epoch(here, "flip", 4, ProcessRank(rank, 2), start=1) for rank in range(2)]
+    with sent_to_the_host(monkeypatch):
+        found = epoch(there, "autoaugment", 4), list(there.batches("val", ALONE))
+        assert all(map(same, found, expected))
+        for rank, part in enumerate(parts):
+            assert same(epoch(there, "flip", 4, ProcessRank(rank, 2), start=1), part)
+    assert there.bad.met == here.bad.met
+
+
+def test_an_image_that_ends_a_run_on_a_gpu_ends_it_at_the_same_batch(damaged, monkeypatch):
+    here = load_data(str(damaged), resolution=24)
+    read = {}
+    for data in (here, on_device(here, CUDA)):
+        batches = enumerate(data.epoch("none", 2, np.random.default_rng(0), ALONE), start=1)
+        with sent_to_the_host(monkeypatch), pytest.raises(InputError, match="is no image that can be read"):
+            read.update((data.device, number) for number, _ in batches)
+    assert read[here.device] == read[CUDA] > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_on_a_gpu_are_those_of_the_host(damaged, workers):
+    torch.zeros(1, device=CUDA)  # workers start after CUDA is initialised
+    here = load_data(str(damaged), resolution=24, on_bad_image="skip")
+    there = on_device(load_data(str(damaged), resolution=24, workers=workers, on_bad_image="skip"), CUDA)
+    for _ in range(3):
+        found = [*epoch(there, "autoaugment", 4), *there.batches("val", ALONE)]
+        assert {tensor.device for batch in found for tensor in batch} == {CUDA}
+        assert all(x.is_contiguous(memory_format=torch.channels_last) for x, _ in found)
+        expected = [*epoch(here, "autoaugment", 4), *here.batches("val", ALONE)]
+        assert same([(x.cpu(), labels.cpu()) for x, labels in found], expected)
+    assert there.bad.met == here.bad.met
