@@ -1,0 +1,165 @@
+"""A NARS search on CIFAR-10 with several trials side by side on one card, against random search in equal time.
+
+First come the trainings a minute with 1, 2, 4, 8 and 16 trials side by side. The fastest number of trials is taken, and both
+searches make as many trainings as fit the time. Their answers are then trained on all images and measured on the test images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fbnetv3.benchmarks.experiments import cifar10 as experiment
+from fbnetv3.benchmarks.gpu.cases import GpuDevice, Seconds, run_cases, summary_tables
+from fbnetv3.benchmarks.gpu.images import MADE_UP, decode, find_images, keep
+from fbnetv3.benchmarks.gpu.search_study import EVERY, Study
+from fbnetv3.benchmarks.gpu.trainings import TrainingEvaluator
+from fbnetv3.benchmarks.harness import Benchmark, Measured, Values
+from fbnetv3.benchmarks.result import Result
+from fbnetv3.benchmarks.tables import Format, Table
+from fbnetv3.device import find_device, find_precision, placed
+from fbnetv3.search.execution.processes import ProcessPool
+from fbnetv3.search.nars.config import load_preset
+from fbnetv3.search.nars.context import Context
+from fbnetv3.search.space.constraints import Constraint
+
+COUNTS = (1, 2, 4, 8, 16)  # trials side by side
+RECIPE = "cifar10/minutes"
+POOL = 2000  # pretraining the predictor on the 20,000 of Algorithm 1 would take more time than all trainings
+CONSTRAINT = Constraint("flops", max=6e7, min=3e7)  # smaller networks than the preset's, which give more trainings
+PREDICTOR = 10.0  # seconds of NARS in which nothing trains: it fits the predictor and evolves candidates
+MOST_EPOCHS = 60  # of the training of an answer
+METHOD = (
+    "Space cifar with {low:g} to {high:g} million FLOPs, recipe {recipe} of {epochs} epochs on every {every}th training image, "
+    "which are held and augmented on the device. `N side by side`: N equal trainings at the same time in N processes that were "
+    "warm, one run. `nars`: the search with as many trials at once as made most trainings a minute, without its report; "
+    "`random`: random search with as many trainings as fit the same time. `retraining`: both answers trained on all training "
+    "images for `epochs` epochs, and their top-1 on the test images, in percent, for one seed.{jpeg}"
+)
+
+
+def measure(
+    seconds: Seconds = 170,
+    device: GpuDevice = "auto",
+    data: Annotated[
+        str | None, typer.Option(help="Images, as `fbnetv3 train` takes them; by default the carried archives.")
+    ] = None,
+    counts: Sequence[int] = COUNTS,
+    limit: int | None = None,
+    recipe: str = RECIPE,
+    pool: int = POOL,
+    predictor: float = PREDICTOR,
+    most: int = MOST_EPOCHS,
+) -> Iterator[Measured]:
+    """Measure the rates, search twice, and train both answers. Yield everything so far after each of these.
+
+    Args:
+        counts: numbers of trials side by side.
+        limit: largest number of images of a class in every split.
+        recipe: of all trainings.
+        pool: candidates that the predictor is pretrained on.
+        predictor: seconds of NARS in which nothing trains.
+        most: largest number of epochs of the training of an answer.
+    """
+    begin = time.monotonic()
+    device = str(placed(find_device(device)))  # one card, also where there are more
+    with tempfile.TemporaryDirectory(prefix="fbnetv3-search-") as name:
+        folder = Path(name)
+        spec = find_images(data, folder)
+        config = load_preset("cifar10").replace(
+            data=spec,
+            recipe=recipe,
+            constraint=dataclasses.asdict(CONSTRAINT),
+            pool=pool,
+            repeats=0,
+            early_stopping=0.98,
+        )
+        context = Context.of(config)
+        images = decode(spec, context.space.resolutions[0], limit)
+        file = folder / "images.pt"
+        keep(images, file)
+        evaluator = TrainingEvaluator({images.transforms.crop: file}, device, find_precision("auto", device))
+        jpeg = experiment.is_jpeg(spec)
+        about: Values = {
+            "data": {split: images.count(split) for split in ("train", "val", "test")} | {"jpeg": jpeg},
+            "recipe": recipe,
+            "precision": evaluator.precision,
+        }
+        words = method_words(context, recipe, jpeg)
+        with ProcessPool(evaluator, max(counts)) as processes:
+            study = Study(context, processes, folder, begin + seconds, predictor, most)
+            study.warm(max(counts))
+            cases: dict[str, Callable[[], Values]] = {
+                f"{n} side by side": functools.partial(study.rate, n) for n in counts
+            }
+            cases |= {"nars": study.nars, "random": study.random, "retraining": study.retrain}
+            for so_far in run_cases(cases, begin + seconds - time.monotonic(), device):
+                yield Measured(so_far.values | about, words, so_far.facts)
+
+
+def method_words(context: Context, recipe: str, jpeg: bool) -> dict[str, object]:
+    """Return what fills the braces of `METHOD`."""
+    limits = {"low": CONSTRAINT.min / 1e6, "high": CONSTRAINT.max / 1e6}
+    return limits | {
+        "recipe": recipe,
+        "epochs": context.base.epochs,
+        "every": EVERY,
+        "jpeg": experiment.JPEG if jpeg else "",
+    }
+
+
+RATE_COLUMNS: dict[str, Format] = {
+    "trials side by side": "{trials}",
+    "seconds": "{seconds:.1f}",
+    "trainings a minute": "{trainings_a_minute:.1f}",
+}
+SEARCH_COLUMNS: dict[str, Format] = {
+    "method": "{name}",
+    "seconds": "{seconds:.0f}",
+    "trainings": "{trainings}",
+    "best validation top-1 (%)": "{val_acc1:.2f}",
+    "M FLOPs of the answer": lambda row: f"{row['flops'] / 1e6:.1f}",
+    "its test top-1 (%), trained again": "{test}",
+}
+METHODS = {"nars": "NARS", "random": "random search"}
+
+
+def tables(result: Result) -> dict[str, Table]:
+    """Return the rates, and both searches."""
+    cases = result.values["cases"]
+    rates = [row for name, row in cases.items() if name.endswith(" side by side")]
+    again = cases.get("retraining", {})
+    rows = [{"name": METHODS[name], "test": _test(again, name), **cases[name]} for name in METHODS if name in cases]
+    found = {"trainings a minute": Table.of(RATE_COLUMNS, rates)}
+    if rows:
+        found["searches"] = Table.of(SEARCH_COLUMNS, rows)
+    return found | summary_tables(result)
+
+
+def _test(again: Mapping[str, Any], name: str) -> str:
+    return f"{again[name]:.2f}, {again['epochs']} epochs" if name in again else "not reached"
+
+
+BENCHMARK = Benchmark(
+    "gpu_search",
+    METHOD,
+    ("torch", "torchvision", "timm", "numpy", "scipy"),
+    measure,
+    tables=tables,
+    quick={
+        "data": MADE_UP,
+        "counts": (1, 2),
+        "limit": 4,
+        "recipe": "cifar10/smoke",
+        "pool": 200,
+        "predictor": 2.0,
+        "most": 2,
+    },
+)

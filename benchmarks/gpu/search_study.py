@@ -1,0 +1,214 @@
+"""NARS and random search in equal time, with as many trials side by side on one card as make most trainings a minute."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fbnetv3.benchmarks.gpu.trainings import Training, side_by_side, train
+from fbnetv3.benchmarks.harness import Values
+from fbnetv3.errors import InputError
+from fbnetv3.progress import silent
+from fbnetv3.search.execution.executor import Job
+from fbnetv3.search.execution.processes import ProcessPool
+from fbnetv3.search.nars.batches import BatchRunner, foreign_trial
+from fbnetv3.search.nars.config import SearchConfig
+from fbnetv3.search.nars.context import Context
+from fbnetv3.search.runs.run import SEARCHES
+from fbnetv3.search.trial import Ledger, Outcome, evaluated
+from fbnetv3.training.engine import cpu_threads
+
+EVERY = 4  # trials train on every so many-th image
+ROUNDS = 4
+FINALISTS = 1 / 8  # share of all trainings
+SPARE = 0.1  # share of the time that no training is planned for
+FINAL_SHARE = 0.2  # share of the time for training the answers
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """An executor that gives a pool so many trials of a search at a time, on a part of the images.
+
+    Attributes:
+        end: the time, by time.monotonic(), at which every training is stopped.
+    """
+
+    pool: ProcessPool
+    at_once: int
+    end: float
+
+    def run(self, jobs: Mapping[Any, Job]) -> Iterator[tuple[Any, Outcome]]:
+        """Yield the key and the outcome of every job, in the order in which the jobs end."""
+
+        def work(key: Any) -> Outcome:
+            candidate, epochs, seed = jobs[key]
+            return train(self.pool, Training(candidate.arch, candidate.recipe, "val", EVERY), epochs, seed, self.end)
+
+        return side_by_side(jobs, work, self.at_once)
+
+
+@dataclass
+class Study:
+    """The measurements, each of which needs those before it.
+
+    Attributes:
+        pool: as many processes as trials are ever side by side.
+        folder: of the ledgers.
+        end: the time, by time.monotonic(), at which every training is stopped.
+        predictor: seconds of NARS in which nothing trains.
+        most: largest number of epochs of the training of an answer.
+        walls: seconds of so many equal trainings side by side.
+        answers: index rows.
+    """
+
+    context: Context
+    pool: ProcessPool
+    folder: Path
+    end: float
+    predictor: float
+    most: int
+    walls: dict[int, float] = field(default_factory=dict)
+    answers: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    seconds: float = 0.0  # of NARS
+    trial: float = 0.0  # mean seconds of one epoch of its trials, with as many side by side
+
+    @property
+    def at_once(self) -> int:
+        """The number of trials side by side that makes most trainings a minute."""
+        return max(self.walls, key=lambda n: n / self.walls[n])
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left for plans."""
+        return (self.end - time.monotonic()) * (1 - SPARE)
+
+    def executor(self, at_once: int) -> SideBySide:
+        """Return the executor with so many trials side by side."""
+        return SideBySide(self.pool, at_once, self.end)
+
+    def equal_jobs(self, count: int) -> dict[int, Job]:
+        """Return trainings of one candidate with different seeds."""
+        row = self.context.pool()[0]
+        candidate = self.context.space.candidate(row, self.context.base, "candidate")
+        return {seed: Job(candidate, self.context.base.epochs, seed) for seed in range(count)}
+
+    def warm(self, processes: int) -> None:
+        """Start all processes, and let each of them load libraries and images.
+
+        Raises:
+            InputError: a training failed.
+        """
+        for _, outcome in self.executor(processes).run(self.equal_jobs(processes)):
+            if outcome.status == "failed":
+                raise InputError(f"a training failed: {outcome.error}")
+
+    def rate(self, count: int) -> Values:
+        """Measure so many equal trainings side by side."""
+        start = time.monotonic()
+        outcomes = dict(self.executor(count).run(self.equal_jobs(count)))
+        wall = time.monotonic() - start
+        if failed := [outcome.error for outcome in outcomes.values() if outcome.status == "failed"]:
+            raise InputError(f"{len(failed)} of {count} trainings failed: {failed[0]}")
+        self.walls[count] = wall
+        return {"trials": count, "seconds": round(wall, 2), "trainings_a_minute": round(60 * count / wall, 2)}
+
+    def nars(self) -> Values:
+        """Search with NARS in half of the time that is left after that for the final trainings."""
+        share = self.left * (1 - FINAL_SHARE) / 2
+        rate = self.at_once / self.walls[self.at_once]
+        config = with_trainings(self.context.config, int(rate * (share - self.predictor)), self.at_once)
+        row, trials = self._search("nars", config)
+        self.seconds = row["seconds"]
+        self.trial = float(np.mean([t.seconds / t.epochs for t in trials]))
+        return row
+
+    def random(self) -> Values:
+        """Search at random, with as many trainings as fit the time that NARS took."""
+        self._check("nars")
+        one = self.trial * self.context.base.epochs  # trials of NARS may be shorter
+        count = max(2, int(self.seconds * self.at_once / one))
+        config = self.context.config.replace(
+            batch=count, rounds=1, finalists=0, pool=max(count, self.context.config.pool)
+        )
+        return self._search("random", config)[0]
+
+    def retrain(self) -> Values:
+        """Train the answers on all images side by side, and measure them on the test images."""
+        self._check("nars")
+        epochs = final_epochs(self.left, self.walls, self.context.base.epochs, self.most)
+        start = time.monotonic()
+
+        def work(name: str) -> Outcome:
+            candidate = self.context.space.candidate(self.answers[name], self.context.base, f"{name}_answer")
+            recipe = candidate.recipe.replace(epochs=epochs)
+            return train(
+                self.pool, Training(candidate.arch, recipe, "test"), epochs, self.context.config.seed, self.end
+            )
+
+        row: Values = {"epochs": epochs}
+        for name, outcome in side_by_side(self.answers, work, len(self.answers)):
+            if outcome.status != "ok":
+                raise InputError(f"the training of the answer of {name} is {outcome.status}: {outcome.error}")
+            row[name] = outcome.acc1[-1]
+        return row | {"seconds": round(time.monotonic() - start, 1)}
+
+    def _check(self, name: str) -> None:
+        if name not in self.answers:
+            raise InputError(f"{name} has found no answer, which this needs")
+
+    def _search(self, method: str, config: SearchConfig) -> tuple[Values, list[Any]]:
+        """Make a search. Return its row of the result file and its trials."""
+        context = Context.of(config)
+        start = time.monotonic()
+        fault = foreign_trial(config, context.space, method)
+        with cpu_threads(1), Ledger.open(self.folder / f"{method}.jsonl", config.fingerprint, fault) as ledger:
+            runner = BatchRunner(context, ledger, self.executor(self.at_once), silent)
+            proposal = SEARCHES[method](context, runner)
+            trials = list(ledger.trials)
+        seconds = time.monotonic() - start
+        self.answers[method] = proposal.candidate
+        cost = context.space.cost(np.array([proposal.candidate]))
+        status = [trial.status for trial in trials]
+        return {
+            "trainings": len(trials),
+            "not_ok": len(trials) - status.count("ok"),
+            "at_once": self.at_once,
+            "seconds": round(seconds, 1),
+            "trainings_a_minute": round(60 * len(trials) / seconds, 2),
+            "epochs_of_a_trial": proposal.epochs,
+            "val_acc1": max(context.label(t, t.epochs) for t in evaluated(trials)),
+            "flops": int(cost.flops("published")[0]),
+            "params": int(cost.params("published")[0]),
+            "candidate": list(proposal.candidate),
+        }, evaluated(trials)
+
+
+def with_trainings(config: SearchConfig, trainings: int, at_once: int) -> SearchConfig:
+    """Return the configuration of a search of at most so many trainings.
+
+    Raises:
+        InputError: they are too few for a search.
+    """
+    batch = (trainings - max(1, int(FINALISTS * trainings))) // ROUNDS
+    if batch < 2:
+        raise InputError(f"there is time for {max(0, trainings)} trainings, which are too few; give more --seconds")
+    if batch > at_once:
+        batch -= batch % at_once  # the last trials of a batch would leave a part of the card idle
+    finalists = min(trainings - ROUNDS * batch, max(at_once, int(FINALISTS * trainings)))
+    return config.replace(batch=batch, rounds=ROUNDS, finalists=finalists, pool=max(config.pool, ROUNDS * batch))
+
+
+def final_epochs(seconds: float, walls: Mapping[int, float], epochs: int, most: int) -> int:
+    """Return how many epochs on all images fit the seconds, for two trainings side by side.
+
+    Args:
+        walls: seconds of trainings of `epochs` epochs on a part of the images, by how many were side by side.
+        most: the largest answer.
+    """
+    measured = walls.get(2) or max(walls.values())  # of more than two it is an upper limit
+    return max(2, min(most, int(seconds / (measured / epochs * EVERY))))  # two, because the first one is the warm-up

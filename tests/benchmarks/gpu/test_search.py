@@ -1,0 +1,38 @@
+"""The benchmark of searches on a GPU: its tables, and a rehearsal."""
+
+import pytest
+
+from fbnetv3.benchmarks.gpu.search import BENCHMARK, tables
+from fbnetv3.benchmarks.result import Result, load_result
+
+RATES = {f"{n} side by side": {"trials": n, "seconds": 2.0 * n, "trainings_a_minute": 30.0} for n in (1, 2)}
+ROW = {"trainings": 50, "seconds": 60.0, "val_acc1": 61.25, "flops": 41_000_000}
+VALUES = {"failed": {}, "not_reached": [], "seconds": 160.0}
+
+
+def result_of(cases):
+    return Result("2026-01-01", "command", "method", {"python": "3.11"}, VALUES | {"cases": cases})
+
+
+def test_tables():
+    again = {"epochs": 10, "nars": 88.5, "random": 87.25}
+    rates, searches, *_ = tables(result_of(RATES | {"nars": ROW, "random": ROW, "retraining": again})).values()
+    assert rates.rows == (("1", "2.0", "30.0"), ("2", "4.0", "30.0"))
+    assert searches.rows == (
+        ("NARS", "60", "50", "61.25", "41.0", "88.50, 10 epochs"),
+        ("random search", "60", "50", "61.25", "41.0", "87.25, 10 epochs"),
+    )
+
+
+def test_tables_of_a_run_that_ended_early():
+    assert list(tables(result_of(RATES))) == ["trainings a minute", "machine"]
+    assert tables(result_of(RATES | {"nars": ROW}))["searches"].rows[0][-1] == "not reached"
+
+
+@pytest.mark.slow
+def test_a_rehearsal(tmp_path):
+    result = BENCHMARK.run(write_to=tmp_path / "found.json", quick=True, device="cpu", seconds=200)
+    assert load_result("found", tmp_path) == result
+    assert result.values["failed"] == {}
+    assert {"1 side by side", "2 side by side", "nars"} <= set(result.values["cases"])
+    assert "recipe cifar10/smoke of 2 epochs on every 4th training image" in result.method
