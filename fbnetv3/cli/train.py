@@ -13,7 +13,7 @@ import typer
 
 from fbnetv3.cli.networks import MODEL_NAMES
 from fbnetv3.cli.show import ON_BAD_IMAGE, complete, err, print_rows, progress_bar, say
-from fbnetv3.cli.training_plan import Plan, changes, load_teacher, plan_of_pair, plan_of_recipe
+from fbnetv3.cli.training_plan import Plan, changes, find_machine, load_teacher, plan_of_pair, plan_of_recipe
 from fbnetv3.counts import MAX_SEED
 from fbnetv3.errors import InputError
 from fbnetv3.progress import Report, silent
@@ -78,8 +78,12 @@ def train(
         int | None, typer.Option(min=1, help="Largest number of images of every class.", rich_help_panel=DATA)
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=0, help="Number of processes that read images.", rich_help_panel=DATA)
-    ] = 0,
+        str,
+        typer.Option(
+            help="Number of processes that read images. auto is 0 on the CPU, and up to 8 for a GPU.",
+            rich_help_panel=DATA,
+        ),
+    ] = "auto",
     on_bad_image: Annotated[str, typer.Option(help=ON_BAD_IMAGE, rich_help_panel=DATA)] = "skip",
     check_data: Annotated[
         bool, typer.Option("--check-data", help="Read every image once before the first step.", rich_help_panel=DATA)
@@ -95,17 +99,25 @@ def train(
         typer.Option(min=1, help="Stop after this epoch of the recipe's schedule.", rich_help_panel=ENGINE),
     ] = None,
     threads: Annotated[
-        int,
+        str,
         typer.Option(
-            min=1,
-            help="Number of threads of torch. Equal results to the last bit need equal numbers.",
+            help="Number of threads of torch. auto is 1 on the CPU, where equal results to the last bit need equal numbers, "
+            "and up to 8 for a GPU.",
             rich_help_panel=ENGINE,
         ),
-    ] = 1,
+    ] = "auto",
     device: Annotated[
-        str, typer.Option(help="Device to train on: cpu, cuda or cuda:N.", rich_help_panel=ENGINE)
-    ] = "cpu",
-    precision: Annotated[str, typer.Option(help="fp32, or bf16 (autocast).", rich_help_panel=ENGINE)] = "fp32",
+        str,
+        typer.Option(
+            help="Device to train on: cpu, cuda, cuda:N, or auto: a GPU if there is one.", rich_help_panel=ENGINE
+        ),
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="fp32, tf32, bf16, fp16, or auto: bf16 on a GPU that computes it, else fp32.", rich_help_panel=ENGINE
+        ),
+    ] = "auto",
     accumulate: Annotated[
         int,
         typer.Option(
@@ -116,6 +128,22 @@ def train(
     ] = 1,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the network with torch.compile.", rich_help_panel=ENGINE)
+    ] = False,
+    compile_mode: Annotated[
+        str | None,
+        typer.Option(
+            help="Compile the network in a mode of torch.compile: default, reduce-overhead (CUDA graphs on a GPU), "
+            "max-autotune-no-cudagraphs or max-autotune.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            help="Use only algorithms that give the same bits in every run, which is slower. On the CPU it changes nothing.",
+            rich_help_panel=ENGINE,
+        ),
     ] = False,
     out_dir: Annotated[
         Path | None,
@@ -146,20 +174,20 @@ def train(
     """Train a pair, or a recipe on any network, and measure its accuracy on the test images."""
     import torch
 
-    from fbnetv3.device import find_device
     from fbnetv3.training.distributed import process_group
     from fbnetv3.training.engine import Engine, cpu_threads, seeded
     from fbnetv3.training.loop import fit
     from fbnetv3.training.trainer import DivergedError
 
-    device = find_device(device)
-    engine = Engine(device, precision, accumulate, compiled, checkpoint_steps, tensorboard)  # type: ignore[arg-type]
+    machine = find_machine(device, precision, threads, workers)
+    mode = compile_mode or compiled
+    engine = Engine(machine.device, machine.precision, accumulate, mode, checkpoint_steps, tensorboard, deterministic)
     if download and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(
             "--download with several processes, which would write the same files; download with one process"
         )
-    options: dict[str, Any] = {"resolution": resolution, "limit": limit, "workers": workers, "download": download}
-    options["on_bad_image"] = on_bad_image
+    options: dict[str, Any] = {"resolution": resolution, "limit": limit, "workers": machine.workers}
+    options |= {"download": download, "on_bad_image": on_bad_image}
     if pair is not None:
         if model is not None or recipe is not None:
             raise InputError("--pair with --model or --recipe; a pair has both: give only --pair, or the other two")
@@ -168,9 +196,10 @@ def train(
         plan = plan_of_recipe(model, recipe, data, out_dir, seed, changes(change), options)
     _keep_other_weights(plan.out)
     taught = load_teacher(teacher, plan)
+    plan.notes.extend(machine.notes())  # before the network's, which is built later
     with (
-        cpu_threads(threads),
-        process_group(torch.device(device)) as process,
+        cpu_threads(machine.threads),
+        process_group(torch.device(machine.device)) as process,
         _first_says(process.rank, plan.notes) as progress,
     ):
         if check_data:
@@ -190,11 +219,14 @@ def train(
             )
         except DivergedError as error:
             raise InputError(f"{error}; lower the learning rate") from None
+        except torch.OutOfMemoryError as error:
+            raise InputError(_too_large(error, machine.device)) from None
         # The weights are saved before anything else can go wrong: measuring them can be repeated, the training cannot.
         weights = _save(trained.model, plan) if process.rank == 0 else _path(plan)
-        row = {"val_acc1": trained.acc1[-1], **_measured(trained.model, plan, weights, limit, process, device)}
+        row = {"val_acc1": trained.acc1[-1], **_measured(trained.model, plan, weights, limit, process, machine.device)}
         if process.rank == 0:
-            print_rows([row | {"epochs": len(trained.acc1), "seed": plan.seed, "weights": str(weights)}], as_json)
+            row |= {"epochs": len(trained.acc1), "seed": plan.seed, **machine.row, "weights": str(weights)}
+            print_rows([row], as_json)
 
 
 def _keep_other_weights(out_dir: Path) -> None:
@@ -204,6 +236,15 @@ def _keep_other_weights(out_dir: Path) -> None:
     path = out_dir / WEIGHTS
     if path.exists() and not (out_dir / CHECKPOINT).exists():
         raise InputError(f"{path} is not of a training in this folder, and would be overwritten; give another --out")
+
+
+def _too_large(error: Exception, device: str) -> str:
+    """Say that a device has too little memory, and what needs less of it."""
+    reason = str(error).partition(". ")[0]
+    return (
+        f"the training needs more memory than {device} has ({reason}); give a larger --accumulate, which computes a batch in "
+        "parts, --precision bf16, smaller images, or a smaller batch: --set batch_size=N"
+    )
 
 
 def _read_all(data: Any, process: ProcessRank, progress: Report | None) -> None:
@@ -276,7 +317,7 @@ def _first_says(rank: int, notes: list[str]) -> Iterator[Report | None]:
 
         def report(done: int, total: int, text: str) -> None:
             while notes:
-                say(notes.pop(), err)
+                say(notes.pop(0), err)
             progress(done, total, text)
 
         yield report

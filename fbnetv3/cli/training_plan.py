@@ -1,7 +1,8 @@
-"""What `fbnetv3 train` trains, from its options: a network, a recipe, data, a seed and a teacher."""
+"""What `fbnetv3 train` trains, from its options: a network, a recipe, data, a seed and a teacher; and on which machine."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from fbnetv3.errors import InputError, quote
 if TYPE_CHECKING:
     from torch import nn
 
+    from fbnetv3.device import Precision
     from fbnetv3.training.data.protocol import Data
     from fbnetv3.training.recipe import Recipe
     from fbnetv3.weight_file import WeightFile
@@ -36,6 +38,47 @@ class Plan:
     seed: int
     out: Path
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a training runs with, after every `auto` was decided by what is there."""
+
+    device: str
+    precision: Precision
+    threads: int
+    workers: int
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """What the result of a training says of the machine."""
+        from fbnetv3.device import device_words
+
+        return {"device": device_words(self.device), "precision": self.precision, "threads": self.threads}
+
+    def notes(self) -> list[str]:
+        """Return a line for the user, or none for a plain training on the CPU."""
+        if self.device == "cpu" and self.precision == "fp32":
+            return []
+        counts = (
+            f"{count} {what}{'' if count == 1 else 's'}"
+            for count, what in ((self.threads, "thread"), (self.workers, "reader"))
+        )
+        return [f"training on {self.row['device']}, {self.precision}, {', '.join(counts)}"]
+
+
+def find_machine(device: str, precision: str, threads: str, workers: str) -> Machine:
+    """Return what the options of these names mean on this machine."""
+    from fbnetv3.device import find_count, find_device, find_precision
+
+    device = find_device(device)
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's processes on this machine
+    return Machine(
+        device,
+        find_precision(precision, device),
+        find_count("--threads", threads, device, on_cpu=1, sharing=sharing),
+        find_count("--workers", workers, device, on_cpu=0, sharing=sharing),
+    )
 
 
 def changes(texts: list[str] | None) -> dict[str, Any]:

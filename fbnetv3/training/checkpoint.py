@@ -131,4 +131,6 @@ def save(
 
 def save_best(model: nn.Module, out: Path, metrics: EpochMetrics) -> None:
     """Write the weights that the recipe reports, after the best epoch so far."""
-    save_torch(out / BEST, {"epoch": metrics.epoch, "acc1": metrics.acc1, "state_dict": model.state_dict()})
+    # On the host, so that plain `torch.load` reads the weights on a machine without a GPU too.
+    state = {key: value.cpu() if isinstance(value, Tensor) else value for key, value in model.state_dict().items()}
+    save_torch(out / BEST, {"epoch": metrics.epoch, "acc1": metrics.acc1, "state_dict": state})

@@ -50,7 +50,10 @@ def test_any_network_on_a_folder(run, here, animals, model):
     code, out, err = run(*arguments(animals, model), "--set", "epochs=1", "--set", "dropout=0.3")
     (row,) = json.loads(out)
     assert code == 0, err
-    assert set(row) == {"val_acc1", "test_acc1", "test_acc5", "epochs", "seed", "weights"}
+    machine = {"device": "cpu", "precision": "fp32", "threads": 1}
+    assert set(row) == {"val_acc1", "test_acc1", "test_acc5", "epochs", "seed", "weights", *machine}
+    assert {key: row[key] for key in machine} == machine
+    assert "training on" not in err
     assert row["val_acc1"] * 12 / 100 == pytest.approx(round(row["val_acc1"] * 12 / 100))
     assert row["test_acc1"] * 9 / 100 == pytest.approx(round(row["test_acc1"] * 9 / 100))
     assert f"model: {model if ':' in model else f'fbnetv3:{model}'}\n" in err
@@ -64,6 +67,29 @@ def test_any_network_on_a_folder(run, here, animals, model):
         file = read_weight_file(here / "run" / "weights.pt")
         assert (file.classes, file.transforms.crop) == (CLASSES, 16)
         built.load_state_dict(dict(file.state))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_machine_is_said_first_and_recorded(run, here, animals, precision):
+    options = ("--device", "cpu", "--precision", precision, "--threads", 2, "--deterministic", "--epochs", 1)
+    code, out, err = run(*arguments(animals), *options)
+    (row,) = json.loads(out)
+    assert code == 0, err
+    assert err.splitlines()[0] == f"training on cpu, {precision}, 2 threads, 0 readers"
+    assert (row["device"], row["precision"], row["threads"]) == ("cpu", precision, 2)
+    identity = json.loads(load_torch(here / "run" / "checkpoint.pt", "checkpoint")["identity"])
+    assert (identity["device"], identity["precision"], identity["threads"]) == ("cpu", precision, 2)
+
+
+def test_too_little_memory_is_one_line(run, here, animals, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ..."
+        )
+
+    monkeypatch.setattr("fbnetv3.training.loop.fit", full)
+    message = "the training needs more memory than cpu has (CUDA out of memory); give a larger --accumulate, "
+    one_line(run(*arguments(animals)), message)
 
 
 def test_values_of_the_recipe_can_be_set(run, here, animals, pair):
@@ -245,7 +271,10 @@ def test_an_own_module_goes_before_another_of_its_name(run, here, animals):
         ({"--epochs": "9"}, "epochs is 9; allowed: 1 to the recipe's 3"),
         ({"--device": "gpu"}, "--device gpu cannot be used"),
         ({"--device": "cuda:77"}, "--device cuda:77 cannot be used"),
-        ({"--precision": "fp8"}, "precision is 'fp8'; allowed: fp32, tf32, bf16, fp16"),
+        ({"--precision": "fp8"}, "--precision 'fp8'; allowed: auto, fp32, tf32, bf16, fp16"),
+        ({"--compile-mode": "fast"}, "compile is 'fast'; allowed: off, default, reduce-overhead, "),
+        ({"--threads": "0"}, "--threads '0'; give auto, or a whole number from 1"),
+        ({"--workers": "some"}, "--workers 'some'; give auto, or a whole number from 0"),
         ({"--accumulate": "3"}, "accumulate is 3, which does not divide a process's batch of 5 images evenly"),
         ({"--download": True}, "cannot be downloaded; only torchvision:NAME:FOLDER can"),
     ],

@@ -1,11 +1,21 @@
 """The options of `fbnetv3 train` become a network, a recipe, data and a seed."""
 
+import os
 import sys
 
 import pytest
+import torch
 
-from fbnetv3 import InputError
-from fbnetv3.cli.training_plan import changes, find_modules_here, load_teacher, plan_of_pair, plan_of_recipe
+from fbnetv3 import InputError, device
+from fbnetv3.cli.training_plan import (
+    Machine,
+    changes,
+    find_machine,
+    find_modules_here,
+    load_teacher,
+    plan_of_pair,
+    plan_of_recipe,
+)
 from fbnetv3.training.engine import seeded
 
 
@@ -50,3 +60,27 @@ def test_a_teacher_goes_with_distillation(pair):
         load_teacher("fbnetv3_g:fb", plain)
     with pytest.raises(InputError, match=r"the recipe distils with weight 0\.5; give --teacher"):
         load_teacher(None, plan_of_pair(pair, None, None, None, {"distillation": 0.5}, options()))
+
+
+def test_a_machine_with_a_gpu_is_used(monkeypatch):
+    monkeypatch.setattr(torch, "zeros", lambda *_, device: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    monkeypatch.setattr(device, "computes_bf16", lambda name: True)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    machine = find_machine("auto", "auto", "auto", "auto")
+    assert machine == Machine("cuda:1", "bf16", 6, 6)
+    assert machine.notes() == ["training on cuda:1 (NVIDIA H200), bf16, 6 threads, 6 readers"]
+    assert machine.row == {"device": "cuda:1 (NVIDIA H200)", "precision": "bf16", "threads": 6}
+    # What is given is taken.
+    assert find_machine("cuda:0", "tf32", "1", "0") == Machine("cuda:0", "tf32", 1, 0)
+
+
+def test_a_machine_without_a_gpu_trains_as_ever(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    machine = find_machine("auto", "auto", "auto", "auto")
+    assert machine == Machine("cpu", "fp32", 1, 0)
+    assert machine.notes() == []
+    assert find_machine("auto", "bf16", "auto", "auto").notes() == ["training on cpu, bf16, 1 thread, 0 readers"]
