@@ -10,13 +10,23 @@ from typing import Annotated
 
 import typer
 
-from fbnetv3.cli.show import Json, Overwrite, Row, finite, need_images, print_each, print_rows, progress_bar
+from fbnetv3.cli.show import (
+    DEVICE,
+    Json,
+    Overwrite,
+    Row,
+    finite,
+    need_images,
+    print_each,
+    print_rows,
+    progress_bar,
+    say_device,
+)
 from fbnetv3.errors import InputError
 from fbnetv3.files import make_folder, refuse_to_overwrite
 
 MODEL, DATA, ENGINE, OUTPUT = "Detector", "Data", "Training", "Output"
 CONFIG_HELP = "A packaged config (faster_rcnn_table5_fbnetv3_a_c4_3x, ...), or the path of a detectron2 YAML file."
-Device = Annotated[str, typer.Option(help="Device: cpu, cuda, or cuda:N.")]
 
 
 def detect(
@@ -38,7 +48,7 @@ def detect(
         ),
     ] = 0.5,
     overwrite: Overwrite = False,
-    device: Device = "cpu",
+    device: Annotated[str, typer.Option(help=DEVICE)] = "auto",
     as_json: Json = False,
 ) -> None:
     """Find objects in images: write every image with boxes, and the boxes as JSON. Needs detectron2."""
@@ -54,6 +64,7 @@ def detect(
     names = result_names(list(dict.fromkeys(images)))
     check_results(names, out_dir, overwrite)
     make_folder(out_dir)
+    say_device("detecting", device)
     detector = Detector.load(weights, config, device)
 
     def row_of(path: Path) -> list[Row]:
@@ -112,7 +123,9 @@ def coco(
             rich_help_panel=ENGINE,
         ),
     ] = 1,
-    device: Annotated[str, typer.Option(help="Device: cpu, cuda, or cuda:N.", rich_help_panel=ENGINE)] = "cpu",
+    device: Annotated[
+        str, typer.Option(help=f"{DEVICE} SOLVER.AMP.ENABLED True is mixed precision there.", rich_help_panel=ENGINE)
+    ] = "auto",
     out_dir: Annotated[
         Path | None,
         typer.Option("--out", help="Folder to write checkpoints, weights and metrics to.", rich_help_panel=OUTPUT),
@@ -155,6 +168,10 @@ def coco(
     elif not resume:
         refuse_second(Path(cfg.OUTPUT_DIR))
     with cpu_threads(threads), process_group(torch.device(device)) as process, _shown(process.rank) as (progress, say):
+        if process.rank == 0:
+            precision = "fp16" if cfg.SOLVER.AMP.ENABLED and not eval_only else "fp32"
+            readers = f"{cfg.DATALOADER.NUM_WORKERS} readers"
+            say_device("evaluating" if eval_only else "training", cfg.MODEL.DEVICE, precision, readers)
         model, report = load_detector(cfg, strict=eval_only)
         if report is not None:
             say(report.summary())

@@ -61,6 +61,7 @@ def need_detectron2() -> None:
         InputError: detectron2 or pycocotools is missing; the message says how to install them.
     """
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+    warnings.filterwarnings("ignore", "`torch.cuda.amp", FutureWarning)
     warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release", UserWarning)
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
     try:

@@ -19,6 +19,7 @@ from torch import nn
 from fbnetv3.detection.config import load_config
 from fbnetv3.detection.detector_weights import CONFIG, fill_detector, read_detector
 from fbnetv3.detection.detectron2_model import build_seeded
+from fbnetv3.detection.on_gpu import gpu_settings, send_images
 from fbnetv3.errors import InputError
 from fbnetv3.files import make_folder, refuse_to_overwrite, write_atomically
 from fbnetv3.inference.fusion import fold_batch_norms
@@ -108,7 +109,10 @@ class Detector:
         resized = change.apply_image(pixels)
         # A reversed channel axis has a negative stride, which torch does not accept without a copy.
         x = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))
-        (output,) = self.model([{"image": x, "height": image.height, "width": image.width}])
+        device = torch.device(self.cfg.MODEL.DEVICE)
+        with gpu_settings(device, "lower INPUT.MIN_SIZE_TEST in its config, or take the CPU"):
+            record = {"image": x, "height": image.height, "width": image.width}
+            (output,) = self.model(send_images([record], device))
         instances = output["instances"].to("cpu")
         objects = zip(
             instances.pred_classes.tolist(),

@@ -11,6 +11,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset
@@ -20,6 +21,7 @@ from torch import nn
 from fbnetv3.detection.batches import evaluation_loader
 from fbnetv3.detection.datasets import Record, check_class_count, dataset_of, load_records
 from fbnetv3.detection.images import ImageMapper
+from fbnetv3.detection.on_gpu import gpu_settings, send_images
 from fbnetv3.errors import InputError
 from fbnetv3.files import make_folder
 from fbnetv3.progress import Report
@@ -53,17 +55,18 @@ def evaluate(
     check_class_count(cfg, name)
     loader = evaluation_loader(records, ImageMapper(cfg, False), cfg.DATALOADER.NUM_WORKERS)
     evaluator = _evaluator(name, records, None if out is None else str(make_folder(out)))
-    was_training, done = model.training, 0
+    device, was_training, done = torch.device(cfg.MODEL.DEVICE), model.training, 0
 
     def detect(batch: list[Record]) -> Any:
         nonlocal done
         done += 1
         if progress is not None:
             progress(done, len(loader), "images")
-        return model(batch) if batch else []
+        return model(send_images(batch, device)) if batch else []
 
     model.eval()
-    with contextlib.redirect_stdout(StringIO()):  # pycocotools prints to stdout
+    # pycocotools prints to stdout.
+    with contextlib.redirect_stdout(StringIO()), gpu_settings(device, "lower INPUT.MIN_SIZE_TEST"):
         found = inference_on_dataset(detect, loader, evaluator)
     model.train(was_training)
     if comm.is_main_process() and "bbox" not in found:

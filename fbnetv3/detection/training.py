@@ -41,7 +41,8 @@ from fbnetv3.detection.detector_weights import CONFIG, WEIGHTS
 from fbnetv3.detection.detectron2_model import seed_of
 from fbnetv3.detection.evaluation import Metrics, evaluate
 from fbnetv3.detection.images import ImageMapper
-from fbnetv3.device import kept_generators
+from fbnetv3.detection.on_gpu import gpu_settings, send_images
+from fbnetv3.device import kept_generators, seed_generators
 from fbnetv3.errors import InputError
 from fbnetv3.files import lock_folder, make_folder, save_torch, write_atomically
 from fbnetv3.progress import Report
@@ -52,6 +53,9 @@ from fbnetv3.training.stop_signal import StopRequest, stop_request
 
 logger = logging.getLogger(__name__)
 
+MEMORY = (
+    "lower SOLVER.IMS_PER_BATCH or INPUT.MIN_SIZE_TRAIN, or train with more GPUs"  # what to do if a GPU has too little
+)
 StepHook = Callable[[Any], None]  # is called with detectron2's trainer, which has no types
 
 
@@ -73,6 +77,7 @@ def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Rep
     with contextlib.ExitStack() as stack:
         if process.rank == 0:  # the only process that writes
             stack.enter_context(lock_folder(cfg.OUTPUT_DIR, "training"))
+        stack.enter_context(gpu_settings(torch.device(cfg.MODEL.DEVICE), MEMORY))
         return _train(cfg, model, process, resume, progress)
 
 
@@ -93,7 +98,8 @@ def _train(cfg: CfgNode, model: nn.Module, process: ProcessRank, resume: bool, p
         # `Detector.load` and `--eval-only` read it. A resumed training may have changed keys that do not change the weights.
         write_atomically(out / CONFIG, cfg.dump())
     # The batches before `start` are not even drawn: each is a function of its step.
-    loader = iterate_batches(batches, start, cfg.DATALOADER.NUM_WORKERS)
+    read = iterate_batches(batches, start, cfg.DATALOADER.NUM_WORKERS)
+    loader = (send_images(batch, device) for batch in read)
     arguments = wrap(model.train(), process, device), loader, optimizer
     trainer = SimpleTrainer(*arguments) if scaler is None else AMPTrainer(*arguments, grad_scaler=scaler)
     evaluations = _Evaluations(cfg, model, ema, test_records, progress)
@@ -107,7 +113,7 @@ def _train(cfg: CfgNode, model: nn.Module, process: ProcessRank, resume: bool, p
         # detectron2 calls the hooks in this order.
         trainer.register_hooks(
             [
-                hooks.CallbackHook(before_step=_seed_step(seed_of(cfg), process.rank)),
+                hooks.CallbackHook(before_step=_seed_step(seed_of(cfg), process.rank, device)),
                 hooks.LRScheduler(optimizer, scheduler),
                 hooks.CallbackHook(after_step=_update_averages(model, ema, progress)),
                 hooks.CallbackHook(after_step=_save_step(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, request)),
@@ -142,12 +148,12 @@ def _load_data(cfg: CfgNode, process: ProcessRank) -> tuple[TrainingBatches, tup
     return batches, class_names(train_name), test_records
 
 
-def _seed_step(seed: int, rank: int) -> StepHook:
+def _seed_step(seed: int, rank: int, device: torch.device) -> StepHook:
     """Return a hook that seeds torch before a step, so that the boxes are sampled from (seed, step, process) alone."""
 
     def seed_step(trainer: Any) -> None:
         # The factors are primes, larger than any count of steps and of processes: no two steps share a seed.
-        torch.manual_seed(((seed * 1_000_003 + trainer.iter) * 10_007 + rank) % 2**64)
+        seed_generators(((seed * 1_000_003 + trainer.iter) * 10_007 + rank) % 2**64, device)
 
     return seed_step
 
@@ -257,7 +263,7 @@ def _write_weights(path: Path, model: nn.Module, classes: Sequence[str], origins
     Raises:
         InputError: they are not finite. detectron2 checks the loss before a step, so it misses what the last step did.
     """
-    state = model.state_dict()
+    state = {key: value.cpu() for key, value in model.state_dict().items()}  # read on machines without a GPU too
     if not all(value.isfinite().all() for value in state.values()):
         raise InputError(
             "the weights are not finite after the last step: lower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS"

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fbnetv3.device import find_device
 from tests.cli.test_cli import ROOT, one_line
 from tests.detection import coco_data
 
@@ -45,6 +46,8 @@ def short(data, tiny):
 
 def test_train_evaluate_and_detect(run, data, files, short, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    said = []
+    monkeypatch.setattr("fbnetv3.cli.detection.say_device", lambda *words: said.append(words))
     call = ("benchmark", "coco", "--config", "base_c4", *files, "--out", "2024")  # a name, no number
     code, out, err = run(*call, *short)
     assert code == 0, err
@@ -83,6 +86,9 @@ def test_train_evaluate_and_detect(run, data, files, short, tmp_path, monkeypatc
     code, out, _ = run(*call, "--overwrite")
     assert code == 0
     assert "nothing above 1" in out
+
+    assert said[:2] == [("training", "cpu", "fp32", "0 readers"), ("evaluating", find_device(), "fp32", "0 readers")]
+    assert said[-1] == ("detecting", find_device())
 
     evaluated = (*evaluation, "--weights", weights, "--out", tmp_path / "found")
     one_line(run(*evaluated), "coco_instances_results.json exists already; give --overwrite")
