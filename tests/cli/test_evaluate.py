@@ -42,6 +42,25 @@ def test_images_in_memory_and_of_the_package(run, here, animals, pair):
         assert json.loads(out)[0]["acc1"] == pytest.approx(trained["test_acc1"], abs=1e-9)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_the_numbers_of_the_cpu(run, weights):
+    found = {}
+    for device in ("cpu", "cuda", "auto"):
+        code, out, err = run("evaluate", weights, "--data", "fashion_mnist", "--device", device, "--json")
+        assert (code, err.startswith("evaluating on cuda")) == (0, device != "cpu"), err
+        (found[device],) = json.loads(out)
+    assert found["cuda"] == found["auto"]
+    # The logits of an untrained network are nearly equal.
+    assert found["cuda"]["acc1"] == pytest.approx(found["cpu"]["acc1"], abs=0.5)
+
+
+def test_the_number_of_readers_is_checked(run, weights):
+    one_line(
+        run("evaluate", weights, "--data", "fashion_mnist", "--workers", "-1"), "--workers '-1'; give auto, or a whole"
+    )
+
+
 def weights_of_plain():
     """The state dict of the custom network `nets_here:plain` for three classes."""
     return torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3), *[torch.nn.ReLU()] * 3, torch.nn.Linear(24, 3)).state_dict()

@@ -68,6 +68,17 @@ def test_a_colour_picture_of_another_size(run, weights, tmp_path):
     assert len(json.loads(out)) == 5
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_predictions_of_a_gpu_are_those_of_the_cpu(run, weights, picture):
+    found = {}
+    for device in ("cpu", "cuda"):
+        code, out, err = run("predict", picture, "--weights", weights, "--device", device, "--json", "--top", 10)
+        assert (code, err.startswith("classifying on cuda")) == (0, device == "cuda"), err
+        found[device] = {row["class"]: row["probability"] for row in json.loads(out)}
+    assert found["cuda"] == pytest.approx(found["cpu"], abs=1e-3)
+
+
 def test_predict_shows_the_good_images_and_names_the_bad_ones(run, weights, picture, tmp_path):
     (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:-60])
     images = [picture, tmp_path / "cut.png", tmp_path / "gone.png", picture]

@@ -12,6 +12,7 @@ from PIL import Image
 from timm.data import ImageNetInfo, create_dataset, create_loader
 
 from fbnetv3 import InputError
+from fbnetv3.benchmarks.experiments import imagenet
 from fbnetv3.benchmarks.experiments.imagenet import (
     evaluate,
     search_split,
@@ -56,6 +57,26 @@ def test_hits_are_counted_by_class(tmp_path):
     assert sum(int(row["hits1"]) for row in table) == 3
     assert len(table) == 3
     assert evaluate(by_brightness, GREY, val_images(tmp_path / "val"), workers=2).acc1 == found.acc1
+
+
+def test_the_network_is_timed_after_its_images_have_arrived(tmp_path, monkeypatch):
+    for i in range(3):
+        write_image(tmp_path / SYNSETS[3] / f"{i}.png", 30 + i)
+    order = []
+    monkeypatch.setattr(imagenet, "EVAL_BATCH", 2)
+    monkeypatch.setattr(imagenet, "synchronise", lambda device: order.append(f"wait for {device}"))
+    evaluate(lambda x: order.append("network") or by_brightness(x), GREY, val_images(tmp_path))
+    assert order == ["wait for cpu", "network"] * 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_hits_on_a_gpu_are_those_of_the_cpu(tmp_path):
+    for name, value in {SYNSETS[3]: 30, "5": 10, SYNSETS[7]: 49}.items():
+        write_image(tmp_path / name / "0.png", value)
+    here = evaluate(by_brightness, GREY, val_images(tmp_path))
+    there = evaluate(lambda x: by_brightness(x.cpu()).to(x.device), GREY, val_images(tmp_path), device="cuda")
+    assert (there.acc1, there.acc5, there.classes) == (here.acc1, here.acc5, here.classes)
 
 
 def test_images_that_cannot_be_read_are_left_out_or_end_the_evaluation(tmp_path, caplog):
