@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -187,7 +187,13 @@ def _arrange(source: ImageSource, limit: int | None) -> tuple[ImageSource, list[
     return ImageSource(source.name, source.classes, ordered), about
 
 
-def _names(prefix: str, source: ImageSource, about: list[str], bad: BadImages) -> dict[str, str]:
+class _Names(TypedDict):
+    name: str
+    train_name: str
+    search_name: str
+
+
+def _names(prefix: str, source: ImageSource, about: list[str], bad: BadImages) -> _Names:
     """Return the names of all images, of those that a training sees, and of those that a search sees.
 
     A name says everything that changes the pixels, because a training resumes only on data of the same name.
