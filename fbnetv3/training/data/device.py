@@ -24,11 +24,11 @@ def on_device(data: Data, device: torch.device) -> Data:
     Data may have a method `on_device(device)` that makes its batches there. The batches of other data are copied. Data that is
     on the device already is returned as it is.
     """
-    device = placed(device)  # with its index, so that devices can be compared
     move: Callable[[torch.device], Data] | None = getattr(data, "on_device", None)
     if move is not None:
         return move(device)
-    return data if device.type == "cpu" else MovedData(data, device)
+    # With its index, so that devices can be compared.
+    return data if device.type == "cpu" else MovedData(data, placed(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class MovedData:
 
     def on_device(self, device: torch.device) -> Data:
         """Return the data with batches on another device."""
-        return self if device == self.device else on_device(self.data, device)
+        return self if placed(device) == self.device else on_device(self.data, device)
 
     @property
     def name(self) -> str:

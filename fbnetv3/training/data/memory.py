@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fbnetv3.device import placed
 from fbnetv3.errors import InputError, Note, available
 from fbnetv3.training.data.augment import draw
 from fbnetv3.training.data.bad_images import BadImages
@@ -92,6 +93,7 @@ class ImageData:
 
         The images are held and augmented there. A GPU that lacks the memory gets batches that were augmented on the host.
         """
+        device = placed(device)
         if device == (self.device or self.train.images.device):
             return self
         splits = {name: getattr(self, name) for name in SPLITS}

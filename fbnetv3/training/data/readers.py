@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
+from fbnetv3.device import placed
 from fbnetv3.errors import InputError, available
 from fbnetv3.training.data.augment import KINDS, augment, draw_boxes
 from fbnetv3.training.data.bad_images import BadImages
@@ -61,7 +62,7 @@ class ReaderData:
 
     def on_device(self, device: torch.device) -> ReaderData:
         """Return the data with batches that are sent to a device as bytes, and normalised there."""
-        return self if device == self.device else replace(self, device=device)
+        return self if placed(device) == self.device else replace(self, device=placed(device))
 
     def images(self, split: str) -> ImageCollection:
         """Return the images of a split.

@@ -158,6 +158,7 @@ def test_tensors_on_the_device_are_not_pinned(monkeypatch):
 def test_a_pass_of_every_data_on_a_pretended_gpu(data, kind, monkeypatch):
     with pretended_cuda(monkeypatch):
         moved = on_device(data, torch.device("cuda"))
+        assert on_device(moved, CUDA) is on_device(moved, torch.device("cuda")) is moved
         found = [*epoch(moved, kind, 2), *moved.batches("val", ALONE)]
     assert {t.device for batch in found for t in batch} == {CUDA}
 
