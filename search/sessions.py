@@ -52,17 +52,20 @@ def resume_search(
     executor: ExecutorSettings = THIS_MACHINE,
     progress: Report = silent,
     data: str | None = None,
+    device: str | None = None,
 ) -> list[SearchResult]:
     """Continue a search that was stopped or killed. The result is the same as that of an uninterrupted search.
 
     Args:
         evaluator: the one that the search was started with.
         data: where the images of the search are now, if they were moved.
+        device: what it continues on; by default the device that it began with. On another kind of device, the result is not
+            that of an uninterrupted search, because trainings there are not equal to the last bit.
 
     Raises:
-        InputError: no search there, or a configuration, an input or a ledger that was changed or damaged, or `data` with other
-            images.
+        InputError: no search there, or a configuration, an input or a ledger that was changed or damaged, `data` with other
+            images, or a device that cannot be used.
     """
-    results = run.resume(folder, progress, executor, evaluator, data)
+    results = run.resume(folder, progress, executor, evaluator, data, device)
     write_report(folder)
     return results

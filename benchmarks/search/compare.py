@@ -27,8 +27,9 @@ from fbnetv3.errors import InputError, quote
 from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.progress import Report, show_progress
 from fbnetv3.search.execution.settings import ExecutorSettings
-from fbnetv3.search.nars.config import load_preset
+from fbnetv3.search.nars.config import SearchConfig, load_preset
 from fbnetv3.search.nars.context import Context
+from fbnetv3.search.runs.devices import choose
 
 METHOD = (
     "Every method makes `trainings` trainings a seed, of different pairs inside the constraint, and answers with one pair "
@@ -83,6 +84,8 @@ def measure(
     if invented and preset is None:
         raise InputError("--invented needs --preset; a table has accuracies of its own")
     source = table if table is not None else load_preset(preset or "")
+    if isinstance(source, SearchConfig) and not invented:
+        source, _ = choose(source, settings)  # the device and precision are a part of what is compared
     names = list(METHODS) if methods == "all" else methods.split(",")
     # Everything is checked before the first search: a comparison of real trainings takes hours.
     cases = plan_cases(source, parse_trainings(trainings), parse_budgets(max_flops))

@@ -36,24 +36,41 @@ def make_zoo(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the search.")] = 0,
     device: Annotated[
-        str, typer.Option(help="Device of all trainings: cpu, cuda or cuda:N.", rich_help_panel=TRAININGS)
-    ] = "cpu",
-    at_once: Annotated[
+        str,
+        typer.Option(
+            help="Device of all trainings: auto (the GPUs where there are some), cpu, cuda (all GPUs) or cuda:N.",
+            rich_help_panel=TRAININGS,
+        ),
+    ] = "auto",
+    trials_per_gpu: Annotated[
         int,
         typer.Option(
             min=1,
-            help="Number of networks that are trained at the same time, after the search.",
+            help="Number of trainings that share a GPU. Each sees its own GPU alone, of those in CUDA_VISIBLE_DEVICES.",
             rich_help_panel=TRAININGS,
         ),
     ] = 1,
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of networks that are trained at the same time, after the search. The default is 1, or on GPUs "
+            "--trials-per-gpu for each GPU.",
+            rich_help_panel=TRAININGS,
+        ),
+    ] = None,
     processes: Annotated[
         int,
         typer.Option(min=1, help="Number of torchrun processes for each of these networks.", rich_help_panel=TRAININGS),
     ] = 1,
     readers: Annotated[
-        int,
-        typer.Option(min=0, help="Number of processes of every training that read images.", rich_help_panel=TRAININGS),
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Number of processes of every training that read images. The default is 0 on the CPU and up to 8 on a GPU.",
+            rich_help_panel=TRAININGS,
+        ),
+    ] = None,
     trial_timeout: Annotated[
         float | None,
         typer.Option(
@@ -70,7 +87,7 @@ def make_zoo(
     from fbnetv3.search.report.page import write_report
     from fbnetv3.search.runs import zoo
 
-    resources = zoo.Resources(device, at_once, processes, readers, trial_timeout)
+    resources = zoo.Resources(device, at_once, processes, readers, trial_timeout, trials_per_gpu)
     with progress_bar() as progress:
         account = zoo.make_zoo(zoo.load_zoo(preset), out_dir, data, search_data, seed, resources, progress)
     write_report(out_dir / zoo.SEARCH)

@@ -31,8 +31,8 @@ Workers = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Number of trainings that run at the same time. The default is one for each processor. "
-        "The result does not depend on it.",
+        help="Number of trainings that run at the same time. The default is one for each processor, or on GPUs "
+        "--trials-per-gpu for each GPU. The result does not depend on it.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -63,7 +63,25 @@ Gpus = Annotated[
         "--gpus-per-trial",
         min=0,
         callback=finite,
-        help="GPUs that Ray reserves for a training. The default is none.",
+        help="GPUs that Ray reserves for a training. The default is one for each process of a training on GPUs, or "
+        "1/N with --trials-per-gpu N, else none.",
+        rich_help_panel=WHERE,
+    ),
+]
+TrialsPerGpu = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Number of trainings that share a GPU. Each sees its own GPU alone, of those in CUDA_VISIBLE_DEVICES.",
+        rich_help_panel=WHERE,
+    ),
+]
+OtherDevice = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="Device of the trainings from now on: auto, cpu, cuda or cuda:N. The default is the one that the search began "
+        "with. Trainings on two devices are not equal to the last bit.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -135,12 +153,27 @@ def search_run(
     device: Annotated[
         str | None,
         typer.Option(
-            help="Device of the trainings: cpu, cuda or cuda:N. The default is the preset's.", rich_help_panel=TRAININGS
+            help="Device of the trainings: auto (the GPUs where there are some), cpu, cuda (all GPUs) or cuda:N. The "
+            "default is the preset's, or auto.",
+            rich_help_panel=TRAININGS,
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="auto (bf16 on a GPU that computes it, else fp32), fp32, tf32, bf16 or fp16. The default is the preset's, or "
+            "auto.",
+            rich_help_panel=TRAININGS,
         ),
     ] = None,
     readers: Annotated[
         int | None,
-        typer.Option(min=0, help="Number of processes of every training that read images.", rich_help_panel=TRAININGS),
+        typer.Option(
+            min=0,
+            help="Number of processes of every training that read images. The default is the preset's, or 0 on the CPU and up "
+            "to 8 on a GPU.",
+            rich_help_panel=TRAININGS,
+        ),
     ] = None,
     processes: Annotated[
         int | None,
@@ -157,15 +190,18 @@ def search_run(
     cpus: Cpus = None,
     gpus: Gpus = None,
     trial_timeout: TrialTimeout = None,
+    trials_per_gpu: TrialsPerGpu = 1,
 ) -> None:
     """Search a pair of architecture and recipe, train it, and write a report."""
     from fbnetv3.search.execution.settings import ExecutorSettings
     from fbnetv3.search.nars.config import load_preset
     from fbnetv3.search.sessions import run_search
 
-    settings, config = ExecutorSettings(executor, workers, ray_address, cpus, gpus, trial_timeout), load_preset(preset)
+    settings = ExecutorSettings(executor, workers, ray_address, cpus, gpus, trial_timeout, trials_per_gpu)
+    config = load_preset(preset)
     changes: dict[str, Any] = {"baseline": baseline or config.baseline}
-    given = {"seed": seed, "data": data, "device": device, "readers": readers, "processes": processes}
+    given = {"seed": seed, "data": data, "device": device, "precision": precision, "readers": readers}
+    given["processes"] = processes
     changes |= {key: value for key, value in given.items() if value is not None}
     if (max_latency is None) != (latency_table is None):
         raise InputError("--max-latency and --latency-table work only together; give both")
@@ -183,20 +219,22 @@ def search_run(
 def search_resume(
     folder: Folder,
     data: MovedData = None,
+    device: OtherDevice = None,
     workers: Workers = None,
     executor: ExecutorKind = "processes",
     ray_address: RayAddress = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
     trial_timeout: TrialTimeout = None,
+    trials_per_gpu: TrialsPerGpu = 1,
 ) -> None:
     """Continue a search that was stopped or killed. The result is the same as that of an uninterrupted search."""
     from fbnetv3.search.execution.settings import ExecutorSettings
     from fbnetv3.search.sessions import resume_search
 
-    settings = ExecutorSettings(executor, workers, ray_address, cpus, gpus, trial_timeout)
+    settings = ExecutorSettings(executor, workers, ray_address, cpus, gpus, trial_timeout, trials_per_gpu)
     with progress_bar() as progress:
-        results = resume_search(folder, executor=settings, progress=progress, data=data)
+        results = resume_search(folder, executor=settings, progress=progress, data=data, device=device)
     _print_results(results, folder)
 
 
@@ -205,6 +243,7 @@ def search_verify(
     folder: Folder,
     retrain: Annotated[int, typer.Option(min=0, help="Number of trainings of each ledger to repeat.")] = 1,
     data: MovedData = None,
+    device: OtherDevice = None,
     as_json: Json = False,
 ) -> None:
     """Recompute what was recorded: every proposed candidate, the answer, its accuracy, and some trainings.
@@ -214,7 +253,7 @@ def search_verify(
     from fbnetv3.search.runs.verify import verify
 
     with progress_bar() as progress:
-        checks = verify(folder, retrain, progress, data)
+        checks = verify(folder, retrain, progress, data, device)
     print_rows([dataclasses.asdict(check) for check in checks], as_json)
     if any(check.status == "differs" for check in checks):
         raise typer.Exit(1)

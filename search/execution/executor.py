@@ -11,10 +11,14 @@ from __future__ import annotations
 import itertools
 import logging
 import time
+import traceback
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+import torch
+
 from fbnetv3.errors import InputError, quote
+from fbnetv3.search.execution.memory import BrokenDeviceError, breaks_device, free_memory, out_of_memory
 from fbnetv3.search.trial import Candidate, Evaluator, Outcome, fault_of
 from fbnetv3.training.engine import cpu_threads
 
@@ -26,6 +30,10 @@ LATE = (
     "it was not ready after the time limit of {:g} seconds; a training that needs longer needs a larger --trial-timeout"
 )
 ERROR_LENGTH = 500  # characters of an error text that are kept
+BROKEN = (
+    "a training left the GPU unusable in this process ({}); it is recorded as failed: resume the search without --workers 1, "
+    "so that trainings run in processes of their own"
+)
 SIGNAL_CODES = range(129, 193)  # exit codes of signals, such as 143 of SIGTERM
 
 
@@ -46,26 +54,43 @@ class Executor(Protocol):
 
 
 def evaluate(evaluator: Evaluator, job: Job) -> Outcome:
-    """Return the outcome of one job, which runs on one thread.
+    """Return the outcome of one job, which runs on one thread. The memory of the GPU that it used is free then.
 
     It is `failed` if the evaluator raises anything but an `InputError`, which is passed on, or answers with something else
     than an outcome of this job.
+
+    Raises:
+        BrokenDeviceError: the job failed in a way that leaves the GPU unusable in this process.
     """
+    outcome, broken = _attempt(evaluator, job)
+    # Here and not where the exception is handled, because it holds the tensors of the training.
+    if outcome.status == "failed" or torch.cuda.is_initialized():
+        broken = not free_memory() or broken
+    if broken and outcome.status == "failed":
+        raise BrokenDeviceError(outcome)
+    return outcome
+
+
+def _attempt(evaluator: Evaluator, job: Job) -> tuple[Outcome, bool]:
+    """Return the outcome of a job, and whether the error that ended it breaks the GPU's state."""
     start = time.monotonic()
     try:
         # Results are equal to the last bit only for the same number of threads.
         with cpu_threads(1):
             answer = evaluator(*job)
-        return checked(answer, job[1])
+        return checked(answer, job[1]), False
     except InputError:
         raise
     except (Exception, SystemExit) as error:
         # A training that a signal stopped ends with the signal's code. It must end this process too.
         if isinstance(error, SystemExit) and error.code in SIGNAL_CODES:
             raise
-        logger.warning("a training failed", exc_info=True)
-        text = _one_line(f"{type(error).__name__}: {error}").removesuffix(":")
-        return Outcome((), "failed", round(time.monotonic() - start, 3), text)
+        # As text: a handler may keep what it logs, and the exception itself would keep the tensors.
+        logger.warning("a training failed\n%s", traceback.format_exc())
+        said = f"{type(error).__name__}: {error}".removesuffix(": ")
+        # What to do comes first: torch's own text is long, and would be cut.
+        text = _one_line(f"{advice} ({said})" if (advice := out_of_memory(error)) else said)
+        return Outcome((), "failed", round(time.monotonic() - start, 3), text), breaks_device(error)
 
 
 def checked(answer: Any, epochs: int) -> Outcome:
@@ -93,9 +118,19 @@ class InProcess:
         self.evaluator = evaluator
 
     def run(self, jobs: Mapping[Key, Job]) -> Iterator[tuple[Key, Outcome]]:
-        """Yield the key and the outcome of every job; see `Executor.run`."""
+        """Yield the key and the outcome of every job; see `Executor.run`.
+
+        Raises:
+            InputError: the evaluator raised it, or a job left the GPU unusable in this process. Its outcome was yielded.
+        """
         for key, job in jobs.items():
-            yield key, evaluate(self.evaluator, job)
+            try:
+                outcome, broken = evaluate(self.evaluator, job), False
+            except BrokenDeviceError as error:
+                outcome, broken = error.outcome, True
+            yield key, outcome
+            if broken:
+                raise InputError(BROKEN.format(outcome.error))
 
     def __enter__(self) -> InProcess:
         return self

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+
+from fbnetv3.device import find_device, find_precision
 from fbnetv3.model import build_model
 from fbnetv3.progress import Report
 from fbnetv3.search.trial import Candidate, Outcome
+from fbnetv3.training.data.device import on_device
 from fbnetv3.training.data.load import image_side, load_data
 from fbnetv3.training.data.protocol import Data
 from fbnetv3.training.engine import Engine, cpu_threads, seeded
@@ -24,12 +29,14 @@ class ImageEvaluator:
 
     Attributes:
         data: the data set, as `load_data` takes it. Images from files are loaded at the candidate's resolution.
+        device: as `find_device` takes it. It is looked for where the training runs, which may be another machine.
+        precision: as `find_precision` takes it.
         readers: processes that read image files, for every training.
     """
 
     data: str
     device: str = "cpu"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: str = "fp32"
     readers: int = 0
 
     def __call__(self, candidate: Candidate, epochs: int, seed: int) -> Outcome:
@@ -62,9 +69,10 @@ class ImageEvaluator:
             out: folder for checkpoints and metrics; none are written without it.
             resume: continue from the checkpoint in `out`.
         """
-        data, recipe = self.images(candidate.arch.resolution), candidate.recipe
-        engine = Engine(self.device, self.precision)
-        with cpu_threads(1):
+        device, recipe = find_device(self.device), candidate.recipe
+        data = _on_device(self.data, image_side(self.data, candidate.arch.resolution), self.readers, device)
+        engine = Engine(device, find_precision(self.precision, device))
+        with cpu_threads(1), _current(device):
             model = seeded(
                 lambda: build_model(
                     candidate.arch, len(data.classes), data.transforms.in_chans, recipe.dropout, recipe.stochastic_depth
@@ -76,7 +84,18 @@ class ImageEvaluator:
             )
 
 
+def _current(device: str) -> contextlib.AbstractContextManager[object]:
+    """Make a GPU the current one: a call that names no GPU would leave a CUDA context on the first one."""
+    return torch.cuda.device(device) if device.startswith("cuda") else contextlib.nullcontext()
+
+
 # Two, because a pool process may switch between two resolutions; more would fill the memory with images.
 @functools.lru_cache(maxsize=2)
 def _load(data: str, resolution: int | None, readers: int) -> Data:
     return load_data(data, resolution=resolution, workers=readers)
+
+
+# Images that fit are sent to a GPU once for all trainings of a process.
+@functools.lru_cache(maxsize=2)
+def _on_device(data: str, resolution: int | None, readers: int, device: str) -> Data:
+    return on_device(_load(data, resolution, readers), torch.device(device))

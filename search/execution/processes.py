@@ -20,7 +20,9 @@ from types import TracebackType
 from typing import TypeVar
 
 from fbnetv3.errors import InputError
+from fbnetv3.search.execution.cards import Environment, environment
 from fbnetv3.search.execution.executor import DIED, LATE, Job, Key
+from fbnetv3.search.execution.memory import BrokenDeviceError
 from fbnetv3.search.execution.serialise import evaluate_pickled, pickled
 from fbnetv3.search.trial import Evaluator, Outcome
 
@@ -42,15 +44,22 @@ class ProcessPool:
         retries: how often a job is repeated whose process died.
         limit: seconds after which the process of a job is killed. The job has failed then, and is not repeated. The first job
             of a process also loads its data in this time.
+        places: what is added to the environments of the processes, in turn: the GPUs that each of them sees.
 
     Raises:
         InputError: the evaluator cannot be pickled.
     """
 
     def __init__(
-        self, evaluator: Evaluator | bytes, workers: int, retries: int = RETRIES, limit: float | None = None
+        self,
+        evaluator: Evaluator | bytes,
+        workers: int,
+        retries: int = RETRIES,
+        limit: float | None = None,
+        places: Sequence[Environment] = (),
     ) -> None:
         self.retries, self.limit = retries, limit
+        self._places = places or [{}]
         self._evaluator = evaluator if isinstance(evaluator, bytes) else pickled(evaluator)
         # Processes of the caller, which must survive when this pool stops its own.
         self._foreign = multiprocessing.active_children()
@@ -81,7 +90,12 @@ class ProcessPool:
                     return self._call(place, evaluate_pickled, self._evaluator, job, limit=self.limit)
                 except BrokenProcessPool:
                     logger.warning("a worker process died; its training is tried %d times", self.retries + 1)
+                except BrokenDeviceError as error:
+                    logger.warning("a training left the GPU unusable in its process; the next one gets a new process")
+                    self._give_up(place, process)
+                    return error.outcome
                 except TimeoutError:
+                    logger.warning("a training is stopped: it has taken more than %g seconds", self.limit)
                     self._give_up(place, process)
                     return Outcome((), "failed", round(time.monotonic() - start, 3), LATE.format(self.limit))
             return Outcome((), "failed", round(time.monotonic() - start, 3), DIED)
@@ -106,8 +120,7 @@ class ProcessPool:
         )
 
     def _give_up(self, place: int, process: int) -> None:
-        """Kill the process at a place, which hangs, and what it has started."""
-        logger.warning("a training is stopped: it has taken more than %g seconds", self.limit)
+        """Kill the process at a place, which cannot be used any more, and what it has started."""
         pool, self._pools[place] = self._pools[place], None
         _kill([process, *_descendants(process)])
         if pool is not None:
@@ -122,7 +135,8 @@ class ProcessPool:
             TimeoutError: the function has not returned after `limit` seconds.
         """
         try:
-            with self._lock:
+            # The first call to a place starts its process, which inherits this environment.
+            with self._lock, environment(self._places[place % len(self._places)]):
                 pool = self._pools[place]
                 if self._stopped or pool is None:
                     raise CancelledError

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from fbnetv3.errors import InputError
 from fbnetv3.search.execution.executor import DIED, Job, Key
+from fbnetv3.search.execution.memory import BrokenDeviceError
 from fbnetv3.search.execution.processes import available_workers, evaluate_within
 from fbnetv3.search.execution.serialise import evaluate_pickled, pickled
 from fbnetv3.search.trial import Evaluator, Outcome
@@ -84,7 +85,9 @@ class RayExecutor:
             def within(evaluator: bytes, job: Job) -> Outcome:
                 return evaluate_pickled(evaluator, job) if limit is None else evaluate_within(limit, evaluator, job)
 
-            self._task = ray.remote(within).options(**options, runtime_env=environment)
+            # Not through `.options()`: only here does Ray end a worker with its task if the task reserves GPUs. A worker that
+            # waits for more work would keep the memory of its GPU.
+            self._task = ray.remote(**options, runtime_env=environment)(within)
             self._evaluator = ray.put(payload)
         except BaseException:
             self.__exit__()
@@ -137,6 +140,9 @@ def _outcome(done: Any) -> Outcome | None:
     except exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError):
             raise error.cause from None
+        if isinstance(error.cause, BrokenDeviceError):
+            # Ray ends a worker after each task that reserves GPUs, so the next task gets a new process.
+            return error.cause.outcome
         raise InputError(f"a node cannot run trials: {error.cause}; every node needs the same fbnetv3") from error
 
 

@@ -19,7 +19,9 @@ import torch
 
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
+from fbnetv3.search.execution.cards import device_of, import_path
 from fbnetv3.search.execution.executor import LATE, Job
+from fbnetv3.search.execution.memory import BrokenDeviceError
 from fbnetv3.search.execution.serialise import evaluate_pickled, pickled
 from fbnetv3.search.trial import Candidate, Evaluator, Outcome
 from fbnetv3.training.distributed import process_group
@@ -83,9 +85,7 @@ class TorchrunEvaluator:
             __name__,
             str(job),
         ]
-        # The processes must find the module of a custom evaluator as this one does.
-        path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100
-        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": import_path(), "OMP_NUM_THREADS": "1"}
         with (
             log.open("wb") as output,
             subprocess.Popen(
@@ -113,7 +113,7 @@ def main(job: Path) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     evaluator, arguments = pickle.loads(job.read_bytes())
     rank, local_rank = os.environ["RANK"], int(os.environ["LOCAL_RANK"])
-    device = torch.device(getattr(pickle.loads(evaluator), "device", "cpu"))
+    device = torch.device(device_of(pickle.loads(evaluator)))
     if device.type == "cuda":
         torch.cuda.set_device(local_rank)
     with process_group(device):
@@ -122,6 +122,8 @@ def main(job: Path) -> None:
             result = evaluate_pickled(evaluator, arguments)
         except InputError as error:
             result = error
+        except BrokenDeviceError as error:
+            result = error.outcome  # this process ends in any case
         write_atomically(job.with_name(f"outcome.{rank}"), pickle.dumps(result))
         if isinstance(result, InputError) or result.status != "ok":
             # The others may wait for this process in a collective operation; torchrun ends them when this one dies.

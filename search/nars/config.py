@@ -14,6 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from fbnetv3.counts import MAX_SEED
+from fbnetv3.device import AUTO
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 from fbnetv3.schema import STRICT, dump_yaml, find_yaml, list_yaml, load_yaml, read
@@ -72,9 +73,9 @@ class SearchConfig:
     # Classes of the data, where it has only some of the space's (section 4). Costs are counted for all classes of the space.
     classes: Count | None = None
     final_training: bool = True  # train the answer on the same data, and measure its test accuracy
-    device: str = "cpu"  # of trainings
-    precision: Literal["fp32", "bf16"] = "fp32"
-    readers: Annotated[int, Field(ge=0)] = 0  # processes that read image files, for every training
+    device: str = AUTO  # of trainings; `auto` and None are chosen by what is there when the search begins
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
+    readers: Annotated[int, Field(ge=0)] | None = None  # processes that read image files, for every training
     processes: Count = 1  # processes that train one candidate together, by torchrun
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     baseline: bool = False  # also run random search with as many trainings
@@ -99,6 +100,9 @@ class SearchConfig:
         # The baseline is another search, and the number of readers changes the speed alone.
         without = ("baseline", "about", "readers")
         settings = {key: value for key, value in self.to_dict().items() if key not in without}
+        # Versions before `auto` had these defaults, and on the CPU it means them. A search that has begun has no `auto`.
+        chosen = {"device": "cpu", "precision": "fp32"}
+        settings |= {key: value for key, value in chosen.items() if settings[key] == AUTO}
         contents = settings.pop("contents")
         if contents is not None:
             # What the files hold counts, and not where they are: the folder of a search can be moved.

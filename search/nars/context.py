@@ -8,7 +8,6 @@ from functools import cached_property
 
 import numpy as np
 
-from fbnetv3.device import find_device
 from fbnetv3.errors import QUOTED_PATH, InputError, quote
 from fbnetv3.search.execution.images import ImageEvaluator
 from fbnetv3.search.nars.config import SearchConfig
@@ -29,6 +28,7 @@ class Context:
     space: SearchSpace
     base: Recipe
     data: str | None  # where the images are now; they may have been moved since the search began
+    device: str  # what trainings run on now; it may be another device than the one that the search began with
 
     @classmethod
     def of(cls, config: SearchConfig) -> Context:
@@ -40,7 +40,7 @@ class Context:
         space = load_space(config.space)
         base = space.base_recipe(config.recipe)
         base.stretched(config.final_stretch)  # a stretch that no recipe allows must not show after all trainings
-        return cls(config, space, base, config.data)
+        return cls(config, space, base, config.data, config.device)
 
     @cached_property
     def constraints(self) -> ConstraintSet:
@@ -114,7 +114,7 @@ def image_evaluator(context: Context) -> ImageEvaluator:
     config, space = context.config, context.space
     if context.data is None:
         raise InputError(f"{config.name} names no data: give --data (`fbnetv3 train --help` says what it takes)")
-    evaluator = ImageEvaluator(context.data, find_device(config.device), config.precision, config.readers)
+    evaluator = ImageEvaluator(context.data, context.device, config.precision, config.readers or 0)
     began = config.contents and config.contents.data
     try:
         data = evaluator.images(max(space.resolutions))

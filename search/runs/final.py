@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fbnetv3.device import AUTO, find_device
 from fbnetv3.errors import InputError
 from fbnetv3.pair_file import Pair
 from fbnetv3.progress import Report
@@ -54,7 +55,7 @@ def train_final(context: Context, final: Candidate, folder: Path, progress: Repo
     write_weight_file(folder / WEIGHTS, WeightFile.of(trained.model, data.classes, data.transforms))
     split = final_split(data)
     try:
-        acc1 = measure(trained.model, data, split, device=torch.device(context.config.device)).acc1
+        acc1 = measure(trained.model, data, split, device=torch.device(find_device(context.device))).acc1
     except InputError as error:
         raise InputError(
             f"{error}. The final training is finished and its weights are in {folder / WEIGHTS}: remove the cause and resume "
@@ -120,6 +121,7 @@ def make_pair(
             "predicted_after_epochs": epochs,
             "training_seed": final_seed(context),
             **environment(),
+            **_trained_on(context),
         },
     )
 
@@ -134,6 +136,13 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "threads_per_trial": 1,
     }
+
+
+def _trained_on(context: Context) -> dict[str, Any]:
+    """Return what a pair file says of device and precision: nothing for float32 on the CPU."""
+    device, precision = context.device, context.config.precision
+    plain = device in (AUTO, "cpu") and precision in (AUTO, "fp32")
+    return {} if plain else {"device": device, "precision": precision}
 
 
 def _more_constraints(config: SearchConfig) -> dict[str, Any]:

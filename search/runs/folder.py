@@ -3,7 +3,7 @@
 ```
 config.yaml         every setting
 inputs/             the files that it names, see inputs.py
-environment.json    versions that the numbers depend on
+environment.json    versions and devices that the numbers depend on
 ledger.jsonl        every trial
 pair.yaml           the answer; weights.pt its weights, final/ its final training
 result.json         what each method found, for other programs
@@ -80,9 +80,11 @@ class SearchFolder:
         check_paths(self.config, self.path)
         return Context.of(self.config)
 
-    def context_with(self, data: str | None) -> Context:
-        """Return the same with its images at another place, unless `data` is None."""
-        return self.context if data is None else dataclasses.replace(self.context, data=absolute_spec(data))
+    def context_with(self, data: str | None, device: str | None = None) -> Context:
+        """Return the same with its images at another place, and its trainings on another device, unless these are None."""
+        changes = {"data": data and absolute_spec(data), "device": device}
+        changes = {key: value for key, value in changes.items() if value is not None}
+        return dataclasses.replace(self.context, **changes) if changes else self.context
 
     @property
     def space(self) -> SearchSpace:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.pair_file import save_pair
 from fbnetv3.progress import Report
 from fbnetv3.schema import load_yaml
+from fbnetv3.search.execution.machine import Machine
 from fbnetv3.search.execution.settings import THIS_MACHINE, ExecutorSettings
 from fbnetv3.search.nars.algorithm import nars
 from fbnetv3.search.nars.baselines import random_search
@@ -25,6 +25,7 @@ from fbnetv3.search.nars.batches import BatchRunner, foreign_trial
 from fbnetv3.search.nars.config import SearchConfig, save_config
 from fbnetv3.search.nars.context import Context, image_evaluator, image_id
 from fbnetv3.search.nars.proposal import Proposal
+from fbnetv3.search.runs.devices import announce, choose, machine_of, record, record_change
 from fbnetv3.search.runs.final import environment, final_candidate, pair_of_proposal, train_final
 from fbnetv3.search.runs.folder import (
     CONFIG,
@@ -66,6 +67,7 @@ def start(
             raise InputError(
                 f"{out} already holds a search; continue it with `fbnetv3 search resume {out}`, or give another folder"
             )
+        config, machine = choose(config, executor)
         kept, files, context = _prepare(config, evaluator)
         # Constraints that cannot be met and data that is not there must fail before anything is written.
         context.pool()
@@ -75,7 +77,8 @@ def start(
             pass
         for path, content in files.items():
             write_atomically(out / path, content)
-        write_atomically(out / ENVIRONMENT, json.dumps(environment(), indent=1) + "\n")
+        record(out, environment(), machine, config)
+        announce(config, machine, executor, evaluator)
         # The configuration comes last: with it, the folder has a search that can be resumed.
         save_config(kept, out / CONFIG)
         return _run(context, SearchFolder(out, context.config), evaluator, progress, executor)
@@ -87,21 +90,26 @@ def resume(
     executor: ExecutorSettings = THIS_MACHINE,
     evaluator: Evaluator | None = None,
     data: str | None = None,
+    device: str | None = None,
 ) -> list[SearchResult]:
     """Continue the search in a folder. One that has ended only gets its result files again.
 
     Args:
         data: where the images of the search are now, if they were moved.
+        device: what it continues on; by default the device that it began with.
 
     Raises:
-        InputError: no search in the folder, or a configuration, an input or a ledger that was changed or damaged, or `data`
-            with other images.
+        InputError: no search in the folder, or a configuration, an input or a ledger that was changed or damaged, `data` with
+            other images, or a device that cannot be used.
     """
     folder = load_search(out)
     with lock_folder(folder.path, "search"):
         _warn_of_versions(folder)
-        context = folder.context_with(data)
+        machine = _machine(folder, device, executor)
+        context = folder.context_with(data, machine.device)
         evaluator = _evaluator(context, evaluator)
+        record_change(folder.path, machine, folder.config)
+        announce(folder.config, machine, executor, evaluator)
         if context.data != folder.config.data and folder.config.contents is not None:
             save_config(dataclasses.replace(written_config(folder.path), data=context.data), folder.path / CONFIG)
         return _run(context, folder, evaluator, progress, executor)
@@ -120,6 +128,19 @@ def _prepare(config: SearchConfig, given: Evaluator | None) -> tuple[SearchConfi
     kept, files = take_inputs(context, image_id(context) if opened else None)
     began = dataclasses.replace(config, data=kept.data, contents=kept.contents)
     return kept, files, dataclasses.replace(context, config=began, data=kept.data)
+
+
+def _machine(folder: SearchFolder, device: str | None, executor: ExecutorSettings) -> Machine:
+    """Return what a search continues on: the given device, or the one that it began with."""
+    config = folder.config
+    if device is not None:
+        return machine_of(config, device, executor)
+    try:
+        return machine_of(config, config.device, executor)
+    except InputError as error:
+        raise InputError(
+            f"the search in {folder.path} began on {config.device}: {error}. With --device it continues on another device"
+        ) from None
 
 
 def _warn_of_versions(folder: SearchFolder) -> None:

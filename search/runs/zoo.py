@@ -10,24 +10,28 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from fbnetv3.complexity import cost
+from fbnetv3.device import AUTO, find_count
 from fbnetv3.errors import InputError
 from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.pair_file import Pair, load_pair, save_pair
 from fbnetv3.progress import Report
 from fbnetv3.scaling import coefficients
 from fbnetv3.schema import STRICT, find_yaml, list_yaml, load_json, load_yaml, read
+from fbnetv3.search.execution.cards import Environment, auto_device, placements
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import SearchConfig, beside, load_preset
 from fbnetv3.search.runs.budgets import FOLDER, budget_name, budget_pairs
@@ -67,11 +71,39 @@ class ZooPlan:
 class Resources:
     """What the trainings run on."""
 
-    device: str = "cpu"
-    at_once: int = 1  # networks that are trained at the same time, after the search
+    device: str = AUTO
+    # Networks that are trained at the same time, after the search; by default one, or `trials_per_gpu` on each GPU.
+    at_once: int | None = None
     processes: int = 1  # of torchrun, for each of these networks
-    readers: int = 0  # processes that read image files, for every training
+    readers: int | None = (
+        None  # processes that read image files, for every training; by default what the machine allows
+    )
     trial_timeout: float | None = None  # seconds after which a training of the search that hangs is stopped
+    trials_per_gpu: int = 1  # trainings that share a GPU
+
+    @property
+    def device_found(self) -> str:
+        """`cpu`, `cuda` or `cuda:N`."""
+        return auto_device() if self.device == AUTO else self.device
+
+    @property
+    def places(self) -> list[Environment]:
+        """What is added to the environments of trainings that run at the same time.
+
+        Raises:
+            InputError: there are fewer GPUs than processes of a network.
+        """
+        places = placements(self.device_found, self.processes) * self.trials_per_gpu or [{}]
+        count = self.at_once or len(places)
+        return [places[i % len(places)] for i in range(count)]
+
+    @property
+    def train_options(self) -> list[str]:
+        """Options of `fbnetv3 train` for every network."""
+        sharing = len(self.places) * self.processes
+        given = AUTO if self.readers is None else str(self.readers)
+        readers = find_count("--readers", given, self.device_found, 0, sharing)
+        return ["--device", self.device_found, "--workers", str(readers)]
 
 
 def list_zoos() -> list[str]:
@@ -119,9 +151,9 @@ def make_zoo(
     Raises:
         InputError: the folder holds another zoo, or a step cannot be done. What was done before it is kept.
     """
-    out, executor = Path(out), ExecutorSettings(trial_timeout=resources.trial_timeout)
+    out = Path(out)
     with lock_folder(out, "make-zoo"):
-        _search(_config(plan, search_data, seed, resources), out / SEARCH, search_data, executor, progress)
+        _search(_config(plan, search_data, seed, resources), out / SEARCH, search_data, resources, progress)
         names = _pairs(plan, out, data and absolute_spec(data), progress)
         jobs = [_training(out, TEACHER, names[-1], [], resources)] if plan.distillation else []
         taught = ["--teacher", str(out / TRAINED / TEACHER / "weights.pt")] if plan.distillation else []
@@ -155,14 +187,18 @@ def _config(plan: ZooPlan, data: str | None, seed: int, resources: Resources) ->
     return load_preset(plan.search).replace(**changes, final_training=False, baseline=False)
 
 
-def _search(config: SearchConfig, folder: Path, data: str | None, executor: ExecutorSettings, progress: Report) -> None:
+def _search(config: SearchConfig, folder: Path, data: str | None, resources: Resources, progress: Report) -> None:
+    executor = ExecutorSettings(trial_timeout=resources.trial_timeout, trials_per_gpu=resources.trials_per_gpu)
     if not (folder / CONFIG).is_file():
         start(config, folder, progress, executor=executor)
         return
     begun = load_search(folder).config
     if (begun.name, begun.seed) != (config.name, config.seed):
         raise InputError(f"{folder} holds the search {begun.name} with seed {begun.seed}; give another --out")
-    resume(folder, progress, executor=executor, data=data)
+    # `auto` is the device that the search began with, so that its trainings stay equal.
+    resume(
+        folder, progress, executor=executor, data=data, device=None if resources.device == AUTO else resources.device
+    )
 
 
 def _pairs(plan: ZooPlan, out: Path, data: str | None, progress: Report) -> list[str]:
@@ -238,28 +274,39 @@ def _training(out: Path, name: str, pair: str, more: Sequence[str], resources: R
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(resources.processes)]
     command = [sys.executable, *(launcher if resources.processes > 1 else []), "-m", "fbnetv3", "train", "--json"]
     command += ["--pair", str(out / PAIRS / f"{pair}.yaml"), "--out", str(folder), "--resume"]
-    command += ["--device", resources.device, "--workers", str(resources.readers)]
+    command += resources.train_options
     command += more or ["--set", "distillation=0"]
     return _Training(name, command, folder)
 
 
 def _train(jobs: Sequence[_Training], resources: Resources, progress: Report) -> None:
-    """Run the trainings that are not done yet, several at the same time."""
-    with ThreadPoolExecutor(resources.at_once) as pool:
+    """Run the trainings that are not done yet, several at the same time, each in a place of its own."""
+    places: SimpleQueue[Environment] = SimpleQueue()
+    for place in resources.places:
+        places.put(place)
+
+    def run(job: _Training) -> None:
+        place = places.get()
+        try:
+            _run(job, place)
+        finally:
+            places.put(place)
+
+    with ThreadPoolExecutor(places.qsize()) as pool:
         for i, job in enumerate(jobs):
             progress(i, len(jobs), f"training {job.name}")
-        for _ in pool.map(_run, [job for job in jobs if not (job.folder / MEASURED).is_file()]):
+        for _ in pool.map(run, [job for job in jobs if not (job.folder / MEASURED).is_file()]):
             done = sum((job.folder / MEASURED).is_file() for job in jobs)
             progress(done, len(jobs), f"trained {done} of {len(jobs)} networks")
 
 
-def _run(job: _Training) -> None:
+def _run(job: _Training, place: Environment) -> None:
     job.folder.mkdir(parents=True, exist_ok=True)
     with (job.folder / "lock").open("w") as lock:
         # The command inherits the lock. If it outlives a killed driver, the next driver waits for it.
         fcntl.flock(lock, fcntl.LOCK_EX)
         began = time.monotonic()
-        row = _command(job.command, f"training {job.name}", lock.fileno())
+        row = _command(job.command, f"training {job.name}", lock.fileno(), place)
     seconds = round(time.monotonic() - began, 1)
     write_atomically(job.folder / MEASURED, json.dumps(row | {"seconds": seconds}) + "\n")
 
@@ -283,9 +330,12 @@ def _publish(plan: ZooPlan, out: Path, name: str, progress: Report) -> None:
     _command([*command, "--pair", str(out / PAIRS / f"{name}.yaml")], f"publishing {name}")
 
 
-def _command(command: list[str], what: str, lock: int | None = None) -> dict[str, Any]:
+def _command(
+    command: list[str], what: str, lock: int | None = None, place: Environment | None = None
+) -> dict[str, Any]:
     """Run a command of this package that prints one row as JSON, and return the row."""
-    done = subprocess.run(command, capture_output=True, text=True, pass_fds=() if lock is None else (lock,))
+    kept = () if lock is None else (lock,)
+    done = subprocess.run(command, capture_output=True, text=True, pass_fds=kept, env=os.environ | dict(place or {}))
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise InputError(f"{what} failed: {last}; fix the cause, and call again. The command was: {' '.join(command)}")

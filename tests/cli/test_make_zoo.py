@@ -39,6 +39,10 @@ def test_options_reach_the_zoo(run, made, tmp_path):
         "5",
         "--trial-timeout",
         "60",
+        "--device",
+        "cuda",
+        "--trials-per-gpu",
+        "6",
     )
     code, out, _ = run("make-zoo", "--out", tmp_path, *options, "--json")
     assert code == 0
@@ -49,7 +53,7 @@ def test_options_reach_the_zoo(run, made, tmp_path):
         "data": "D",
         "search_data": "S",
         "seed": 3,
-        "resources": zoo.Resources("cpu", 2, 4, 5, 60.0),
+        "resources": zoo.Resources("cuda", 2, 4, 5, 60.0, 6),
         "report": tmp_path / zoo.SEARCH,
     }
 

@@ -178,13 +178,14 @@ QUICKSTART = load_preset("quickstart")
         (("--seed", "3"), {"seed": 3}),
         (("--baseline",), {"baseline": True}),
         (("--data", "folder", "--device", "cuda"), {"data": "folder", "device": "cuda"}),
+        (("--precision", "bf16"), {"precision": "bf16"}),
         (("--readers", "2", "--processes-per-trial", "4"), {"readers": 2, "processes": 4}),
         (
             ("--max-latency", "2.5", "--latency-table", "t.json"),
             {"latency": {"table": "t.json", "max": 2.5}},
         ),
     ],
-    ids=["none", "seed", "baseline", "data", "processes", "latency"],
+    ids=["none", "seed", "baseline", "data", "precision", "processes", "latency"],
 )
 def test_options_change_the_preset(run, asked, tmp_path, options, changes):
     assert run("search", "run", "--out", tmp_path / "run", *options)[0] == 0
@@ -222,13 +223,14 @@ def test_budgets_replace_the_constraint_of_the_preset(run, asked, tmp_path, opti
     [
         ((), ExecutorSettings()),
         (("--workers", "3"), ExecutorSettings(workers=3)),
+        (("--trials-per-gpu", "4"), ExecutorSettings(trials_per_gpu=4)),
         (("--trial-timeout", "90.5"), ExecutorSettings(trial_timeout=90.5)),
         (
             ("--executor", "ray", "--ray-address", "local", "--cpus-per-trial", "2", "--gpus-per-trial", "0.5"),
             ExecutorSettings("ray", None, "local", 2.0, 0.5),
         ),
     ],
-    ids=["none", "workers", "time limit", "ray"],
+    ids=["none", "workers", "trials on a GPU", "time limit", "ray"],
 )
 def test_options_choose_where_trainings_run(run, asked, tmp_path, options, settings):
     assert run("search", "run", "--out", tmp_path, *options)[0] == 0

@@ -20,6 +20,8 @@ QUICK = {
     "predictor": {"pretrain_epochs": 5, "members": 2},
     "evolution": {"evaluations": 500, "restarts": 0},
 }
+# Also on a machine with a GPU.
+PLAIN = {"device": "cpu", "precision": "fp32", "readers": 0}
 
 
 def config(tmp_path, **changes):
@@ -27,7 +29,7 @@ def config(tmp_path, **changes):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(BASE_RECIPE))
     small = {"recipe": str(recipe), "pool": 64, "batch": 2, "rounds": 2, "finalists": 2, "final_stretch": 1}
-    return load_preset("quickstart").replace(**QUICK | small | changes)
+    return load_preset("quickstart").replace(**QUICK | PLAIN | small | changes)
 
 
 class Scripted:

@@ -4,6 +4,8 @@ import dataclasses
 import itertools
 import json
 import math
+import pickle
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from fbnetv3 import InputError
 from fbnetv3.search.execution.executor import ERROR_LENGTH, InProcess, Job, checked, evaluate
+from fbnetv3.search.execution.memory import GPU_FULL, RAM_FULL, BrokenDeviceError
 from fbnetv3.search.trial import Outcome, fault_of
 from fbnetv3.training.engine import cpu_threads
 from tests.search.execution.contract import check_every_job_runs_once_and_exceptions_are_outcomes
@@ -155,8 +158,14 @@ def test_a_long_answer_is_quoted_in_short():
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (MemoryError(), "MemoryError"),
-        (torch.OutOfMemoryError("CUDA out of memory."), "OutOfMemoryError: CUDA out of memory."),
+        (MemoryError(), f"{RAM_FULL} (MemoryError)"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+            f"{RAM_FULL} (RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes)",
+        ),
+        (RuntimeError("CUDA error: out of memory"), f"{GPU_FULL} (RuntimeError: CUDA error: out of memory)"),
+        (ValueError("out of memory"), "ValueError: out of memory"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory."), f"{GPU_FULL} (OutOfMemoryError: CUDA out of memory.)"),
         (SystemExit("wrong option"), "SystemExit: wrong option"),
         (SystemExit(2), "SystemExit: 2"),
         (SystemExit(255), "SystemExit: 255"),
@@ -169,6 +178,67 @@ def test_a_training_without_memory_or_that_exits_has_failed(error, words):
     assert (outcome.status, outcome.error) == ("failed", words)
 
 
+def test_the_advice_is_not_cut_off_by_a_long_error():
+    error = evaluate(raising(torch.cuda.OutOfMemoryError("CUDA out of memory. " * 99)), Job(None, 1, 0)).error
+    assert (error.startswith(GPU_FULL), len(error)) == (True, ERROR_LENGTH)
+
+
+def test_the_tensors_of_a_failed_training_are_free_when_its_outcome_is_there():
+    """The exception and its frames refer to each other, and to the tensors."""
+    tensors = []
+
+    def evaluator(candidate, epochs, seed):
+        weights = torch.zeros(9)
+        weights.circle = [weights]
+        tensors.append(weakref.ref(weights))
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    assert evaluate(evaluator, Job(None, 1, 0)).status == "failed"
+    assert tensors[0]() is None
+
+
+def test_the_memory_of_a_gpu_is_free_after_every_training(monkeypatch):
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
+    evaluate(answering(OK), Job(None, 1, 0))
+    evaluate(raising(ValueError("no luck")), Job(None, 1, 0))
+    assert emptied == [1, 1]
+
+
+ASSERT = RuntimeError(
+    "CUDA error: device-side assert triggered\nCUDA kernel errors might be reported at some other call"
+)
+
+
+def test_an_error_that_breaks_the_gpu_has_the_outcome_of_its_training():
+    with pytest.raises(BrokenDeviceError) as caught:
+        evaluate(raising(ASSERT), Job(None, 1, 0))
+    again = pickle.loads(pickle.dumps(caught.value)).outcome
+    assert again.status == "failed"
+    assert again.error.startswith("RuntimeError: CUDA error: device-side assert triggered CUDA kernel errors")
+
+
+def test_a_gpu_that_does_not_answer_after_a_failure_is_broken(monkeypatch):
+    def refuses():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", refuses)
+    with pytest.raises(BrokenDeviceError):
+        evaluate(raising(ValueError("no luck")), Job(None, 1, 0))
+    assert evaluate(answering(OK), Job(None, 1, 0)) == OK
+
+
+def test_a_broken_gpu_ends_a_search_in_one_process_after_its_outcome_is_recorded():
+    run = InProcess(raising(ASSERT)).run(jobs(CALL + 1, CALL + 2))
+    assert next(run)[1].status == "failed"
+    with pytest.raises(
+        InputError, match=r"left the GPU unusable .*device-side assert.*resume the search without --workers 1"
+    ):
+        next(run)
+
+
 def test_a_training_that_a_signal_stopped_ends_the_process():
     with pytest.raises(SystemExit):
         evaluate(raising(SystemExit(143)), Job(None, 1, 0))
@@ -179,5 +249,6 @@ def test_a_failure_is_logged_with_its_traceback(caplog):
     assert (outcome.status, outcome.acc1, outcome.error) == ("failed", (), "RuntimeError: no memory")
     assert outcome.seconds >= 0
     (record,) = caplog.records
-    assert record.getMessage() == "a training failed"
-    assert record.exc_info[0] is RuntimeError
+    assert record.getMessage().startswith("a training failed\nTraceback (most recent call last):\n")
+    assert record.getMessage().endswith("RuntimeError: no memory\n")
+    assert record.exc_info is None  # it would keep the tensors of the training

@@ -1,11 +1,12 @@
 """The evaluator that trains candidates on images."""
 
+import contextlib
 import dataclasses
 
 import pytest
 import torch
 
-from fbnetv3 import build_model
+from fbnetv3 import InputError, build_model
 from fbnetv3.search.execution import images
 from fbnetv3.search.execution.images import ImageEvaluator
 from fbnetv3.search.trial import Outcome
@@ -23,10 +24,12 @@ def loads(monkeypatch):
         calls.append((spec, given))
         return DATA
 
-    images._load.cache_clear()
+    for cache in (images._load, images._on_device):
+        cache.cache_clear()
     monkeypatch.setattr(images, "load_data", load_data)
     yield calls
-    images._load.cache_clear()
+    for cache in (images._load, images._on_device):
+        cache.cache_clear()
 
 
 @pytest.fixture
@@ -84,11 +87,28 @@ def test_a_training_runs_on_one_thread(evaluator):
 
 
 def test_device_and_precision_are_the_evaluators(loads, monkeypatch):
-    engines = []
+    """The device is looked for by the training, which may run on another machine than the search."""
+    engines, current = [], []
+    monkeypatch.setattr(images, "find_device", lambda name: {"cuda": "cuda:3"}[name])
+    monkeypatch.setattr(images, "on_device", lambda data, device: (data, device))
+    monkeypatch.setattr(images, "_current", lambda device: current.append(device) or contextlib.nullcontext())
     monkeypatch.setattr(images, "Engine", lambda *arguments: engines.append(arguments))
-    monkeypatch.setattr(images, "fit", lambda model, recipe, data, **given: None)
-    ImageEvaluator("folder", device="cuda:1", precision="bf16").train(CANDIDATE, 1, 5)
-    assert engines == [("cuda:1", "bf16")]
+    monkeypatch.setattr(images, "seeded", lambda build, seed: None)
+    monkeypatch.setattr(images, "fit", lambda model, recipe, data, **given: data)
+    data = ImageEvaluator("folder", device="cuda", precision="bf16").train(CANDIDATE, 1, 5)
+    assert (data, engines, current) == ((DATA, torch.device("cuda:3")), [("cuda:3", "bf16")], ["cuda:3"])
+
+
+def test_a_device_that_is_not_there_is_a_mistake_of_the_user(evaluator):
+    with pytest.raises(InputError, match="--device cuda:7 cannot be used"):
+        dataclasses.replace(evaluator, device="cuda:7")(CANDIDATE, 1, 5)
+
+
+def test_the_images_are_sent_to_a_device_once(evaluator, monkeypatch):
+    sent = []
+    monkeypatch.setattr(images, "on_device", lambda data, device: sent.append(device) or data)
+    first, second = evaluator(CANDIDATE, 1, 5), evaluator(CANDIDATE, 1, 5)
+    assert (first.acc1, sent) == (second.acc1, [torch.device("cpu")])
 
 
 def test_a_stopped_training_continues_in_its_folder(evaluator, tmp_path):

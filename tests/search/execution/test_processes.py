@@ -7,6 +7,7 @@ import subprocess
 import time
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +24,7 @@ from fbnetv3.search.execution.processes import (
     evaluate_within,
 )
 from fbnetv3.search.execution.serialise import pickled
+from fbnetv3.search.trial import Outcome
 from tests.search.execution.contract import (
     check_a_death_is_charged_to_the_job_that_ran,
     check_a_training_that_hangs_fails_and_the_next_one_runs,
@@ -32,15 +34,19 @@ from tests.search.execution.jobs import (
     CALL,
     HANG,
     MISTAKE,
+    RAISE,
     SLEEP,
     Acts,
     Unreadable,
     alive,
+    answer,
     calls,
     done,
     jobs,
     wait_until_gone,
 )
+
+VISIBLE_AT_IMPORT = os.environ.get("CUDA_VISIBLE_DEVICES", "-1")
 
 
 @pytest.fixture(scope="module")
@@ -228,3 +234,45 @@ def test_where_a_process_has_no_processors_of_its_own_all_count(monkeypatch, cou
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: count)
     assert available_workers() == workers
+
+
+class Sees:
+    """Answers with the GPUs that its process saw before it imported this module, as far as they are numbers."""
+
+    def __call__(self, candidate, epochs, seed):
+        time.sleep(0.3)  # both processes get work
+        return Outcome((float(VISIBLE_AT_IMPORT), float(os.environ["CUDA_VISIBLE_DEVICES"])), "ok", 0.0)
+
+
+class Breaks:
+    """Notes the process of each call; a job of the hundreds of `RAISE` leaves the GPU unusable in it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, candidate, epochs, seed):
+        Path(self.folder, f"{seed}.0.{os.getpid()}").touch()
+        if seed >= RAISE:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return answer(seed)
+
+
+def test_each_process_sees_its_own_gpu_from_its_start(monkeypatch):
+    """A module may ask for GPUs when it is imported, which is before the process gets its first job."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    places = [{"CUDA_VISIBLE_DEVICES": name} for name in ("3", "5")]
+    with ProcessPool(Sees(), 3, places=places) as executor:
+        found = [outcome.acc1 for _, outcome in executor.run(jobs(*range(9)))]
+    assert set(found) == {(3.0, 3.0), (5.0, 5.0)}
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
+
+
+def test_a_process_whose_gpu_is_broken_ends_and_the_next_job_gets_another(tmp_path):
+    with ProcessPool(Breaks(str(tmp_path)), 1) as executor:
+        found = dict(executor.run(jobs(CALL + 1, RAISE + 1, CALL + 2)))
+    broken = found.pop("job 101")
+    assert (broken.status, broken.error) == ("failed", "RuntimeError: CUDA error: device-side assert triggered")
+    assert found == {"job 1": done(tmp_path, 1), "job 2": done(tmp_path, 2)}
+    assert calls(tmp_path, RAISE + 1) == 1  # it is not repeated
+    first, second, third = (int(next(tmp_path.glob(f"{seed}.*")).suffix[1:]) for seed in (1, 101, 2))
+    assert first == second != third

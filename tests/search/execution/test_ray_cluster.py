@@ -63,7 +63,11 @@ class FakeRay:
     def put(self, value):
         return value
 
-    def remote(self, function):
+    def remote(self, **given):
+        self.options = given
+        return self.task_of
+
+    def task_of(self, function):
         def task(evaluator, job):
             made = Task(lambda: function(evaluator, job), job.seed)
             self.started.append(job.seed)
@@ -71,11 +75,7 @@ class FakeRay:
             self.most = max(self.most, len(self.running))
             return made
 
-        def options(**given):
-            self.options = given
-            return SimpleNamespace(remote=task)
-
-        return SimpleNamespace(options=options)
+        return SimpleNamespace(remote=task)
 
     def wait(self, tasks):
         return [tasks[0]], tasks[1:]

@@ -1,6 +1,7 @@
 """Which executor given settings mean."""
 
 import pytest
+import torch
 
 from fbnetv3 import InputError
 from fbnetv3.search.execution import settings
@@ -17,7 +18,9 @@ ACTS = Acts("")
 def processors(monkeypatch):
     """A machine of 8 processors, and pools that only say how many workers they have."""
     monkeypatch.setattr(settings, "available_workers", lambda: 8)
-    monkeypatch.setattr(settings, "ProcessPool", lambda evaluator, workers, limit: ("pool", evaluator, workers, limit))
+    monkeypatch.setattr(
+        settings, "ProcessPool", lambda evaluator, workers, limit, places: ("pool", evaluator, workers, limit)
+    )
 
 
 def test_an_unknown_executor_is_refused():
@@ -138,3 +141,82 @@ def test_no_ray_cluster_is_one_clear_line():
     pytest.importorskip("ray", reason="Ray is not installed")
     with pytest.raises(InputError, match=r"no Ray cluster at 'auto': .*; start one with `ray start --head`"):
         ExecutorSettings("ray").start(ACTS)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """A machine with two GPUs, numbers 4 and 6 of it, and pools that only say what they were started with."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(settings, "available_workers", lambda: 64)
+    monkeypatch.setattr(settings, "ProcessPool", lambda evaluator, workers, limit, places: (workers, places))
+
+
+class OnGpu(Acts):
+    """An evaluator that trains on GPUs."""
+
+    def __init__(self, device="cuda"):
+        super().__init__("")
+        self.device = device
+
+
+FOUR, SIX = {"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "6"}
+
+
+@pytest.mark.parametrize(
+    ("given", "device", "processes", "expected"),
+    [
+        ({}, "cuda", 1, (2, [FOUR, SIX])),
+        ({"trials_per_gpu": 3}, "cuda", 1, (6, [FOUR, SIX])),
+        ({"trials_per_gpu": 3}, "cuda:1", 1, (3, [{}])),
+        ({"trials_per_gpu": 3, "workers": 5}, "cuda", 1, (5, [FOUR, SIX])),
+        ({}, "cuda", 2, (1, [{"CUDA_VISIBLE_DEVICES": "4,6"}])),
+        ({}, "cpu", 1, (64, [])),
+    ],
+    ids=["one on each", "three on each", "one GPU", "workers", "processes", "cpu"],
+)
+def test_trials_at_once_follow_from_the_gpus_and_never_from_the_processors(
+    two_gpus, given, device, processes, expected
+):
+    assert ExecutorSettings(**given).start(OnGpu(device), processes) == expected
+
+
+def test_a_single_trial_on_a_gpu_runs_in_another_process_which_can_be_replaced(two_gpus, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert ExecutorSettings().start(OnGpu()) == (1, [FOUR])
+    assert isinstance(ExecutorSettings(workers=1).start(OnGpu()), InProcess)  # as the user says
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, True, None], ids=str)
+def test_a_number_of_trials_on_a_gpu_that_is_none_is_refused(count):
+    with pytest.raises(InputError, match=rf"trials_per_gpu is {count}; allowed: whole numbers from 1"):
+        ExecutorSettings(trials_per_gpu=count)
+
+
+@pytest.mark.parametrize(
+    ("given", "processes", "gpus"),
+    [({}, 1, 1), ({"trials_per_gpu": 4}, 1, 0.25), ({"trials_per_gpu": 4}, 2, 2), ({"gpus": 0.1}, 1, 0.1)],
+    ids=str,
+)
+def test_ray_reserves_a_part_of_a_gpu(ray_calls, given, processes, gpus):
+    """Ray, and not this process, knows the GPUs: it may run on a node without one."""
+    ExecutorSettings("ray", **given).start(OnGpu(), processes)
+    assert ray_calls[0][2]["gpus"] == gpus
+
+
+def test_as_many_trials_as_were_asked_for_fit_on_a_gpu_of_ray():
+    """Ray rounds to 1/10,000 of a GPU."""
+    for count in range(1, 65):
+        parts = round(ExecutorSettings("ray", trials_per_gpu=count).reserved_gpus("cuda") * 10_000)
+        assert parts * count <= 10_000 < parts * (count + 1)
+
+
+def test_words_say_where_trials_run_and_what_to_change(two_gpus):
+    assert ExecutorSettings(trials_per_gpu=2).words("cuda") == (
+        "4 at the same time on GPU 4 | 6 (--trials-per-gpu N lets N share one)"
+    )
+    assert "2 at the same time on GPU cuda:1 (" in ExecutorSettings(trials_per_gpu=2).words("cuda:1")
+    assert ExecutorSettings("ray", trials_per_gpu=4).words("cuda") == (
+        "each reserves 0.25 GPUs of the Ray cluster (--trials-per-gpu N lets N share one)"
+    )

@@ -21,7 +21,7 @@ WRONG = [
     ({"rounds": 0}, "here: rounds is 0"),
     ({"repeats": 3}, "here: repeats is 3; at most the 2 of the first batch"),
     ({"predictor": "quick"}, "here: predictor is 'quick'; give one of default, paper, or settings"),
-    ({"precision": "fp16"}, "here: precision is 'fp16'"),
+    ({"precision": "fp8"}, "here: precision is 'fp8'"),
     ({"schema": 2}, "here: schema is 2; this version reads 1"),
     ({"evolution": {"speed": 1}}, "here: evolution: unknown key 'speed'; available: parents"),
     ({"constraint": {"metric": "flops"}}, "here: constraint: missing key 'max'"),

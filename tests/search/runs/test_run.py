@@ -12,9 +12,12 @@ from fbnetv3 import InputError
 from fbnetv3.complexity import cost
 from fbnetv3.pair_file import load_pair
 from fbnetv3.progress import silent
+from fbnetv3.search.execution.machine import Machine
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset, read_config
+from fbnetv3.search.runs import devices
 from fbnetv3.search.runs.final import environment
+from fbnetv3.search.runs.folder import load_search
 from fbnetv3.search.runs.run import resume, start
 from fbnetv3.search.trial import comparable, read_ledger
 from fbnetv3.training.accuracy import measure
@@ -48,7 +51,8 @@ def test_the_files_of_a_search(cfg, tmp_path):
     kept = read_config(yaml.safe_load((tmp_path / "run" / "config.yaml").read_text()), "here")
     assert (kept.space, kept.recipe) == ("inputs/space/micro.yaml", "inputs/recipe/recipe.yaml")
     assert dataclasses.replace(kept, space=cfg.space, recipe=cfg.recipe, contents=None) == cfg
-    assert json.loads((tmp_path / "run" / "environment.json").read_text()) == environment()
+    recorded = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert recorded == environment() | {"devices": ["cpu"], "precision": "fp32"}
     assert read_ledger(tmp_path / "run" / "ledger.jsonl") == list(found.trials)
     assert load_pair(tmp_path / "run" / "pair.yaml") == found.pair
 
@@ -246,3 +250,48 @@ def test_without_a_record_of_versions_nothing_is_warned_of(scripted_search, tmp_
     with caplog.at_level(logging.WARNING):
         resume(folder, silent, ONE, Scripted())
     assert "other versions" not in caplog.text
+
+
+@pytest.fixture
+def on_gpu(tmp_path, monkeypatch):
+    """A search that began on a GPU, which is not there any more."""
+    with monkeypatch.context() as patch:
+        patch.setattr(devices, "find_machine", lambda *_, **__: Machine("cuda", "bf16", "cuda (NVIDIA H200)"))
+        cfg = config(tmp_path, final_training=False, device="auto", precision="auto", readers=None)
+        (found,) = start(cfg, tmp_path / "run", silent, ONE, Scripted())
+    assert found.pair.provenance["device"] == "cuda"
+    assert found.pair.provenance["precision"] == "bf16"
+    return tmp_path / "run"
+
+
+def test_what_was_chosen_is_recorded(on_gpu):
+    kept = yaml.safe_load((on_gpu / "config.yaml").read_text())
+    assert (kept["device"], kept["precision"]) == ("cuda", "bf16")
+    assert kept["readers"] > 0
+    recorded = json.loads((on_gpu / "environment.json").read_text())
+    assert (recorded["devices"], recorded["precision"]) == (["cuda (NVIDIA H200)"], "bf16")
+
+
+def test_a_search_whose_gpu_is_gone_says_how_to_continue(on_gpu):
+    words = r"began on cuda: --device cuda cannot be used .*With --device it continues on another device"
+    with pytest.raises(InputError, match=words):
+        resume(on_gpu, silent, ONE, Scripted())
+
+
+def test_a_search_continues_on_another_device_with_its_ledger(on_gpu, caplog):
+    before = read_ledger(on_gpu / "ledger.jsonl")
+    lines = (on_gpu / "ledger.jsonl").read_text().splitlines(keepends=True)
+    (on_gpu / "ledger.jsonl").write_text("".join(lines[:4]))
+    with caplog.at_level(logging.WARNING):
+        (found,) = resume(on_gpu, silent, ONE, Scripted(), device="cpu")
+    assert "this search trained on cuda (NVIDIA H200) and continues on cpu" in caplog.text
+    assert list(found.trials) == before
+    assert json.loads((on_gpu / "environment.json").read_text())["devices"] == ["cuda (NVIDIA H200)", "cpu"]
+    kept = yaml.safe_load((on_gpu / "config.yaml").read_text())
+    assert kept["device"] == "cuda"  # what it began with, which its ledger belongs to
+
+
+def test_the_other_device_is_that_of_its_trainings(on_gpu, tmp_path):
+    context = load_search(on_gpu).context_with(None, "cpu")
+    assert context.evaluator().device == "cpu"
+    assert load_search(on_gpu).context_with(None).evaluator().device == "cuda"

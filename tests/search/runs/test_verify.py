@@ -6,11 +6,12 @@ import math
 import shutil
 
 import pytest
+import yaml
 
 from fbnetv3 import InputError
 from fbnetv3.pair_file import load_pair, save_pair
 from fbnetv3.progress import silent
-from fbnetv3.search.nars.config import save_config
+from fbnetv3.search.nars.config import read_config, save_config
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.runs.verify import Recorded, replay, verify
 from fbnetv3.search.trial import Trial, comparable, read_ledger
@@ -235,3 +236,51 @@ def test_a_recorded_failure_fails_again():
     trial = Trial(1, 0, [0], 7, 2, 1, 1, None, [], "failed", 3.0, "OSError: disk full")
     outcome = Recorded({7: trial})(None, 2, 7)
     assert (outcome.acc1, outcome.status, outcome.seconds, outcome.error) == ((), "failed", 3.0, "OSError: disk full")
+
+
+def trained_on(folder, *words):
+    """Write that a search was trained on these devices."""
+    record = json.loads((folder / "environment.json").read_text())
+    (folder / "environment.json").write_text(json.dumps(record | {"devices": list(words)}))
+
+
+def test_a_training_on_a_gpu_need_not_be_equal_to_the_last_bit(copied):
+    row = change_trial(copied, acc1=[50.0, 60.25])
+    trained_on(copied, "cuda (NVIDIA H200)")
+    check = by_name(verify(copied, 1, silent))["nars: training of trial 0 of round 1"]
+    assert check.status == "not checked"
+    assert check.note.startswith(
+        f"{row['acc1'][-1]:.2f}%, recorded 60.25%; trainings on a GPU, or on two devices, are not"
+    )
+
+
+def test_a_training_that_is_equal_on_another_device_is_the_same(copied):
+    trained_on(copied, "cpu", "cuda (NVIDIA H200)")
+    assert set(statuses(verify(copied, 1, silent)).values()) == {"same"}
+
+
+@pytest.mark.parametrize(
+    ("devices", "change", "status"),
+    [(["cpu"], 0.2, "differs"), (["cuda (H200)"], 0.2, "same"), (["cuda (H200)"], 5.0, "differs")],
+    ids=["cpu", "few images", "many images"],
+)
+def test_weights_may_have_a_slightly_different_accuracy_on_another_device(copied, devices, change, status):
+    pair = load_pair(copied / "pair.yaml")
+    measured = pair.measured | {"acc1": pair.measured["acc1"] + change}
+    save_pair(dataclasses.replace(pair, measured=measured), copied / "pair.yaml")
+    trained_on(copied, *devices)
+    assert statuses(verify(copied, 0, silent))[WEIGHTS] == status
+
+
+def test_a_device_that_is_not_there_is_refused(copied):
+    with pytest.raises(InputError, match="--device cuda:9 cannot be used"):
+        verify(copied, 1, silent, device="cuda:9")
+    assert set(statuses(verify(copied, 1, silent, device="cpu")).values()) == {"same"}
+
+
+def test_without_its_gpu_nothing_is_trained_again(copied):
+    settings = yaml.safe_load((copied / "config.yaml").read_text()) | {"device": "cuda:9"}
+    reconfigure(copied, read_config(settings, "here"))
+    found = by_name(verify(copied, 1, silent))
+    for what in (WEIGHTS, "nars: trainings"):
+        assert (found[what].status, "--device cuda:9 cannot be used" in found[what].note) == ("not checked", True)

@@ -4,12 +4,14 @@ import dataclasses
 import fcntl
 import itertools
 import json
+import os
 import shutil
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from fbnetv3 import InputError
@@ -48,9 +50,14 @@ class Commands:
     """Stands in for the commands of the package: it records them, and leaves what the zoo reads of their files."""
 
     def __init__(self):
-        self.calls, self.fails = [], None
+        self.calls, self.fails, self.places = [], None, {}
 
-    def __call__(self, command, what, lock=None):
+    def wait(self):
+        """Nothing to wait for, unless a test replaces this."""
+
+    def __call__(self, command, what, lock=None, place=None):
+        self.places[what] = place
+        self.wait()
         if what == self.fails:
             raise InputError(f"{what} failed: no reason; fix the cause, and call again")
         self.calls.append(what)
@@ -221,6 +228,50 @@ def test_resources_are_handed_to_the_trainings(plan, commands, tmp_path):
     assert (options["--workers"], options["--device"]) == ("4", "cpu")
 
 
+@pytest.fixture
+def two_gpus(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(12)))
+
+
+FOUR, SIX = {"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "6"}
+
+
+@pytest.mark.parametrize(
+    ("given", "places", "readers"),
+    [
+        ({}, [FOUR, SIX], 6),
+        ({"trials_per_gpu": 2}, [FOUR, SIX, FOUR, SIX], 3),
+        ({"at_once": 1}, [FOUR], 8),
+        ({"at_once": 3}, [FOUR, SIX, FOUR], 4),
+        ({"processes": 2}, [{"CUDA_VISIBLE_DEVICES": "4,6"}], 6),
+        ({"device": "cuda:1", "readers": 5}, [{}], 5),
+        ({"device": "cpu", "at_once": 2}, [{}, {}], 0),
+    ],
+    ids=str,
+)
+def test_networks_that_train_at_the_same_time_share_gpus_and_processors(two_gpus, given, places, readers):
+    resources = Resources(**given)
+    device = given.get("device", "cuda")
+    assert (resources.places, resources.train_options) == (places, ["--device", device, "--workers", str(readers)])
+
+
+def test_each_network_is_trained_on_its_own_gpu(two_gpus, commands, tmp_path):
+    ready = threading.Barrier(2)
+    commands.wait = lambda: ready.wait(10)  # each waits until the other one trains too
+    jobs = [zoo._Training(name, ["train"], tmp_path / name) for name in ("a", "b", "c", "d")]
+    zoo._train(jobs, Resources(), silent)
+    used = [commands.places[f"training {name}"]["CUDA_VISIBLE_DEVICES"] for name in "abcd"]
+    assert sorted(used) == ["4", "4", "6", "6"]
+
+
+def test_a_command_runs_with_its_gpu():
+    script = "import json, os; print(json.dumps([{'gpu': os.environ['CUDA_VISIBLE_DEVICES'], 'path': 'PATH' in os.environ}]))"
+    assert zoo._command([sys.executable, "-c", script], "a training", place=FOUR) == {"gpu": "4", "path": True}
+
+
 def test_networks_may_be_trained_on_other_data_than_candidates(plan, commands, tmp_path):
     make(plan, tmp_path / "out", data="folder:OTHER")
     pair = load_pair(tmp_path / "out" / "pairs" / "tiny_a.yaml")
@@ -246,7 +297,7 @@ def test_a_training_waits_for_one_that_outlived_its_driver(commands, tmp_path):
     job.folder.mkdir(parents=True)
     with (job.folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        waiting = threading.Thread(target=zoo._run, args=(job,))
+        waiting = threading.Thread(target=zoo._run, args=(job, {}))
         waiting.start()
         waiting.join(0.2)
         assert waiting.is_alive()
