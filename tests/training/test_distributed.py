@@ -3,12 +3,15 @@
 tests/whole/test_training_processes.py trains with two processes.
 """
 
+import contextlib
+
 import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from fbnetv3 import InputError
+from fbnetv3.training import distributed
 from fbnetv3.training.distributed import (
     SyncBatchNorm2d,
     average_buffers,
@@ -19,6 +22,7 @@ from fbnetv3.training.distributed import (
     total,
     wrap,
 )
+from fbnetv3.training.network.stochastic_depth import DropBranch
 from fbnetv3.training.process_rank import ProcessRank
 from tests.training.examples import new_model
 
@@ -92,3 +96,48 @@ def test_a_synchronised_norm_of_one_process_is_torchs(group, momentum):
     for key, value in theirs.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[key], value, rtol=1e-5, atol=1e-6, msg=key)
     assert torch.equal(ours.eval()(x), theirs.eval()(x)) or torch.allclose(ours(x), theirs(x), atol=1e-5)
+
+
+def test_processes_on_gpus_use_nccl_each_on_its_own_gpu(monkeypatch):
+    calls = []
+
+    @contextlib.contextmanager
+    def present(device):
+        calls.append(f"present {device}")
+        yield
+        calls.append("present as before")
+
+    def initialise(backend, device_id=None):
+        calls.append(f"{backend} {device_id}")
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "device", present)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(dist, "init_process_group", initialise)
+    monkeypatch.setattr(dist, "barrier", lambda device_ids: calls.append(f"barrier {device_ids}"))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: calls.append("left"))
+    with process_group(torch.device("cuda")):
+        calls.append("training")
+    assert calls == ["present cuda:1", "nccl cuda:1", "training", "barrier [1]", "left", "present as before"]
+    calls.clear()
+    with pytest.raises(ZeroDivisionError), process_group(torch.device("cpu")):
+        raise ZeroDivisionError
+    assert calls == ["gloo None", "left"]  # no barrier: the other processes may never come to it
+
+
+def test_gradients_are_averaged_on_the_gpu_of_the_process(monkeypatch):
+    seen = []
+    monkeypatch.setattr(distributed, "DistributedDataParallel", lambda *_, **options: seen.append(options))
+    for device in ("cuda:1", "cpu"):
+        wrap(nn.Linear(1, 1), ProcessRank(1, 2), torch.device(device))
+    assert [options["device_ids"] for options in seen] == [[torch.device("cuda:1")], None]
+
+
+def test_on_gpus_norms_are_torch_s_and_keep_their_hooks():
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    keys = list(model.state_dict())
+    model[1].register_forward_hook(DropBranch(0.5))
+    converted = synchronise_norms(model, ProcessRank(0, 2), torch.device("cuda:0"))
+    assert isinstance(converted[1], nn.SyncBatchNorm)
+    assert list(converted.state_dict()) == keys
+    assert [hook.rate for hook in converted[1]._forward_hooks.values()] == [0.5]
