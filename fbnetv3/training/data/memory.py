@@ -21,7 +21,7 @@ from fbnetv3.transforms import Transforms
 
 EVAL_BATCH = 500
 BLOCK = 512  # images that are augmented in one call: enough to hide the cost of a call, small enough for the cache
-BLOCK_PIXELS = 2**22  # of the images of such a call on a GPU, which has no such cache, and where a call costs more
+BLOCK_PIXELS = 2**22  # of the images of such a call on a GPU, which has no such cache, and whose memory may be small
 MEMORY_SHARE = 0.5  # largest share of a GPU's free memory that images may take; the network needs the rest
 
 
@@ -94,7 +94,7 @@ class ImageData:
         The images are held and augmented there. A GPU that lacks the memory gets batches that were augmented on the host.
         """
         device = placed(device)
-        if device == (self.device or self.train.images.device):
+        if device == self._arrival:
             return self
         splits = {name: getattr(self, name) for name in SPLITS}
         if device.type == "cuda":
@@ -128,8 +128,7 @@ class ImageData:
 
         # An inner generator: the draws above must happen when `epoch` is called, not when the first batch is asked for.
         def blocks() -> Iterator[Batch]:
-            images = BLOCK if held.type == "cpu" else BLOCK_PIXELS // self.train.images[0, 0].numel()
-            together = max(1, images // size)
+            together = max(1, (BLOCK if held.type == "cpu" else self._block) // size)
             for first in range(0, len(mine), together):
                 rows = mine[first : first + together].flatten()
                 there = send(rows, held)
@@ -142,11 +141,22 @@ class ImageData:
         """Yield this process's images of a split, as `Data.batches` describes."""
         part = self.split(split)
         rows = send(torch.tensor(process.indices(len(part)), dtype=torch.long), part.images.device)
-        return self._inputs((part.images[some], part.labels[some]) for some in rows.split(EVAL_BATCH))
+        size = EVAL_BATCH if self._arrival.type == "cpu" else min(EVAL_BATCH, self._block)
+        return self._inputs((part.images[some], part.labels[some]) for some in rows.split(size))
+
+    @property
+    def _arrival(self) -> torch.device:
+        """The device on which the batches arrive."""
+        return self.device or self.train.images.device
+
+    @property
+    def _block(self) -> int:
+        """Number of images with `BLOCK_PIXELS` pixels in all."""
+        return max(1, BLOCK_PIXELS // self.train.images[0, 0].numel())
 
     def _inputs(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield batches of uint8 images as inputs, where they shall arrive."""
-        for images, labels in send_ahead(batches, self.device or self.train.images.device):
+        for images, labels in send_ahead(batches, self._arrival):
             yield normalise(images, self.mean, self.std), labels
 
 

@@ -10,7 +10,7 @@ import torch
 from fbnetv3 import InputError
 from fbnetv3.errors import Note
 from fbnetv3.training.data import memory
-from fbnetv3.training.data.augment import KINDS
+from fbnetv3.training.data.augment import KINDS, draw
 from fbnetv3.training.data.device import on_device
 from fbnetv3.training.data.memory import BLOCK, Split, normalise, pixel_statistics
 from fbnetv3.training.data.packaged import fashion_mnist
@@ -125,6 +125,21 @@ def test_a_number_and_a_tensor_normalise_alike(channels, mean, std):
     by_number = images.float().sub_(255 * mean).div_(255 * std)
     assert torch.equal(normalise(images, mean, std), by_number)
     assert torch.equal(Transforms(16, 16, (mean,) * channels, (std,) * channels).normalise(images), by_number)
+
+
+def test_a_gpu_computes_with_as_many_pixels_as_fit(monkeypatch):
+    """500 images of 224 x 224 pixels are too many for the memory of some."""
+    monkeypatch.setattr(memory, "BLOCK_PIXELS", 100 * 28 * 28)
+    there = on_device(FULL, torch.device("meta"))
+    assert [len(x) for x, _ in there.batches("val", ALONE)] == [100] * 10
+    assert [len(x) for x, _ in FULL.batches("val", ALONE)] == [500] * 2
+    called, change = [], draw("none", 1, (28, 28), np.random.default_rng(0))
+    monkeypatch.setattr(
+        memory, "draw", lambda *_: lambda images, rows: called.append(len(rows)) or change(images, rows)
+    )
+    for data in (there, FULL):
+        epoch(data, size=40)
+    assert (set(called[:63]), called[63:65]) == ({80, 40}, [480, 480])
 
 
 @pytest.mark.parametrize("kind", KINDS)
