@@ -8,7 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -65,7 +65,7 @@ def computes_bf16(device: str | torch.device) -> bool:
     if device.type != "cuda":
         return False
     with torch.cuda.device(device):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def find_precision(name: str, device: str | torch.device) -> Precision:
@@ -81,7 +81,7 @@ def find_precision(name: str, device: str | torch.device) -> Precision:
         return "bf16" if computes_bf16(device) else "fp32"
     if name not in PRECISIONS:
         raise InputError(f"--precision {quote(name)}; allowed: {AUTO}, {', '.join(PRECISIONS)}")
-    return cast(Precision, name)
+    return name
 
 
 def find_count(option: str, given: str, device: str | torch.device, on_cpu: int, sharing: int = 1) -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fbnetv3.counts import LEAST_SEED, check_seed
-from fbnetv3.device import PRECISIONS, Precision, placed, tf32_units
+from fbnetv3.device import PRECISIONS, Precision, kept_generators, placed, seed_generators, tf32_units
 from fbnetv3.errors import InputError
 
 COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune-no-cudagraphs", "max-autotune")
@@ -148,7 +148,8 @@ def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     Raises:
         InputError: the seed is no whole number from -2**63 to 2**64 - 1.
     """
-    # The weights of a new network are drawn on the CPU, so no CUDA generator is saved (which would initialise CUDA).
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(check_seed(seed, LEAST_SEED))
+    # Weights are drawn where new tensors are made: on the CPU, unless the caller chose another default.
+    device = torch.get_default_device()
+    with kept_generators(device):
+        seed_generators(check_seed(seed, LEAST_SEED), device)
         return build()

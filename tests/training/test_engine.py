@@ -58,6 +58,11 @@ def test_a_seed_decides_the_weights_and_leaves_the_generator_alone():
     assert not torch.equal(one.weight, other.weight)
 
 
+def test_a_seed_leaves_gpus_alone_for_they_draw_no_weights(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("a GPU was seeded"))
+    seeded(lambda: torch.nn.Linear(3, 2), 1)
+
+
 @pytest.mark.parametrize("seed", [-(2**63), -1, 2**64 - 1])
 def test_every_seed_of_torch_will_do(seed):
     assert seeded(lambda: torch.nn.Linear(3, 2), seed).weight.isfinite().all()
