@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,19 +12,17 @@ import typer
 
 from fbnetv3.cli.networks import MODEL_NAMES
 from fbnetv3.cli.show import ON_BAD_IMAGE, complete, err, print_rows, progress_bar, say
-from fbnetv3.cli.training_plan import Plan, changes, find_machine, load_teacher, plan_of_pair, plan_of_recipe
+from fbnetv3.cli.training_plan import changes, find_machine, load_teacher, plan_of_pair, plan_of_recipe
+from fbnetv3.cli.training_result import keep_other_weights, measured, memory_advice, save_weights, weights_path
 from fbnetv3.counts import MAX_SEED
 from fbnetv3.errors import InputError
 from fbnetv3.progress import Report, silent
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from fbnetv3.training.process_rank import ProcessRank
 
 WHAT, DATA, ENGINE, OUTPUT = "Network and recipe", "Data", "Training", "Output"
 RECIPE_NAMES = complete("fbnetv3.recipes", "list_recipes")
-WEIGHTS = "weights.pt"
 
 
 def train(
@@ -194,7 +191,7 @@ def train(
         plan = plan_of_pair(pair, data, out_dir, seed, changes(change), options)
     else:
         plan = plan_of_recipe(model, recipe, data, out_dir, seed, changes(change), options)
-    _keep_other_weights(plan.out)
+    keep_other_weights(plan.out)
     taught = load_teacher(teacher, plan)
     plan.notes.extend(machine.notes())  # before the network's, which is built later
     with (
@@ -220,31 +217,13 @@ def train(
         except DivergedError as error:
             raise InputError(f"{error}; lower the learning rate") from None
         except torch.OutOfMemoryError as error:
-            raise InputError(_too_large(error, machine.device)) from None
+            raise InputError(memory_advice(error, machine.device)) from None
         # The weights are saved before anything else can go wrong: measuring them can be repeated, the training cannot.
-        weights = _save(trained.model, plan) if process.rank == 0 else _path(plan)
-        row = {"val_acc1": trained.acc1[-1], **_measured(trained.model, plan, weights, limit, process, machine.device)}
+        weights = save_weights(trained.model, plan) if process.rank == 0 else weights_path(plan)
+        row = {"val_acc1": trained.acc1[-1], **measured(trained.model, plan, weights, limit, process, machine.device)}
         if process.rank == 0:
             row |= {"epochs": len(trained.acc1), "seed": plan.seed, **machine.row, "weights": str(weights)}
             print_rows([row], as_json)
-
-
-def _keep_other_weights(out_dir: Path) -> None:
-    """Refuse a folder with weights and no checkpoint: another command wrote them, and the training would replace them."""
-    from fbnetv3.training.checkpoint import CHECKPOINT
-
-    path = out_dir / WEIGHTS
-    if path.exists() and not (out_dir / CHECKPOINT).exists():
-        raise InputError(f"{path} is not of a training in this folder, and would be overwritten; give another --out")
-
-
-def _too_large(error: Exception, device: str) -> str:
-    """Say that a device has too little memory, and what needs less of it."""
-    reason = str(error).partition(". ")[0]
-    return (
-        f"the training needs more memory than {device} has ({reason}); give a larger --accumulate, which computes a batch in "
-        "parts, --precision bf16, smaller images, or a smaller batch: --set batch_size=N"
-    )
 
 
 def _read_all(data: Any, process: ProcessRank, progress: Report | None) -> None:
@@ -261,47 +240,6 @@ def _read_all(data: Any, process: ProcessRank, progress: Report | None) -> None:
             f"{len(bad)} images cannot be read. The first one: {bad[0].reason}. `fbnetv3 check-data` lists them; "
             "--on-bad-image skip leaves them out"
         )
-
-
-def _measured(
-    model: nn.Module, plan: Plan, weights: Path, limit: int | None, process: ProcessRank, device: str
-) -> dict[str, Any]:
-    """Return the accuracy of the trained network on the final split, and how many images were left out, if any.
-
-    Raises:
-        InputError: an image cannot be read. The message has the command that measures the saved weights.
-    """
-    import torch
-
-    from fbnetv3.model import FBNetV3
-    from fbnetv3.training.accuracy import final_split, measure
-
-    split = final_split(plan.data)
-    try:
-        accuracy = measure(model, plan.data, split, process, torch.device(device))
-    except InputError as error:
-        command = ["fbnetv3", "evaluate", str(weights), "--data", plan.spec]
-        if not isinstance(model, FBNetV3):  # then the file does not describe the network and its images
-            side = getattr(plan.data, "resolution", plan.data.transforms.crop)
-            command += ["--model", plan.model, "--resolution", str(side)]
-        command += [] if limit is None else ["--limit", str(limit)]
-        raise InputError(
-            f"{error}. The training is finished and its weights are in {weights}. Measure them again with: "
-            f"{shlex.join(command)}"
-        ) from None
-    row: dict[str, Any] = {f"{split}_acc1": accuracy.acc1, f"{split}_acc5": accuracy.acc5}
-    if left := _left_out(plan.data, process):
-        row["left_out"] = left
-    return row
-
-
-def _left_out(data: Any, process: ProcessRank) -> dict[str, int]:
-    """Return how many images of each split could not be read, over all processes."""
-    from fbnetv3.training.distributed import gathered
-
-    parts = gathered({split: set(met) for split, met in data.bad.met.items()}, process)
-    splits = dict.fromkeys(split for part in parts for split in part)
-    return {split: count for split in splits if (count := len(set().union(*(p.get(split, ()) for p in parts))))}
 
 
 @contextlib.contextmanager
@@ -321,20 +259,3 @@ def _first_says(rank: int, notes: list[str]) -> Iterator[Report | None]:
             progress(done, total, text)
 
         yield report
-
-
-def _path(plan: Plan) -> Path:
-    return plan.out / WEIGHTS
-
-
-def _save(model: nn.Module, plan: Plan) -> Path:
-    """Write the weights: of networks of this package with a description of the network, of others the tensors alone."""
-    from fbnetv3.model import FBNetV3
-    from fbnetv3.weight_file import WeightFile, write_tensors, write_weight_file
-
-    path = _path(plan)
-    if isinstance(model, FBNetV3):
-        write_weight_file(path, WeightFile.of(model, plan.data.classes, plan.data.transforms))
-    else:
-        write_tensors(path, model.state_dict(), {})
-    return path
