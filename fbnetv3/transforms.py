@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fbnetv3.device import plain_defaults
 from fbnetv3.errors import InputError, check_keys, quote
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -85,10 +86,12 @@ class Transforms:
         """Return `normalise` for pixels on a device. Mean and std are sent there once, and not with every batch."""
         # Scaling mean and std by 255 once is cheaper than dividing every pixel by 255.
         mean, std = (
-            torch.tensor([255 * v for v in values], device=device)[:, None, None] for values in (self.mean, self.std)
+            torch.tensor([255 * v for v in values], dtype=torch.float32, device=device)[:, None, None]
+            for values in (self.mean, self.std)
         )
         return lambda pixels: pixels.float().sub_(mean).div_(std)
 
+    @plain_defaults()
     def pixels(self, image: Any) -> Tensor:
         """Return a Pillow image as uint8 pixels [C, crop, crop].
 

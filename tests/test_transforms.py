@@ -45,6 +45,13 @@ def test_normalising_by_hand():
     assert grey.normalise(torch.tensor([[[0, 255]]], dtype=torch.uint8)).tolist() == [[[-2.0, 2.0]]]
 
 
+def test_an_image_is_read_on_the_cpu_whatever_the_default_device_is():
+    expected = PLAIN(photo())
+    with torch.device("meta"):
+        found = PLAIN(photo())
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
 def test_images_of_any_kind_have_the_channels_of_the_network(mode):
     assert PLAIN.pixels(photo(mode=mode)).shape == (3, 24, 24)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fbnetv3.device import plain_defaults
 from fbnetv3.errors import InputError
 from fbnetv3.training.data.bad_images import BadImages, OnBadImage
 from fbnetv3.training.data.image_files import ImageCollection, ImageSource
@@ -35,6 +36,7 @@ FORMS = (
 )
 
 
+@plain_defaults()
 def load_data(
     spec: str,
     *,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fbnetv3.device import placed
+from fbnetv3.device import placed, plain_defaults
 from fbnetv3.errors import InputError, Note, available
 from fbnetv3.training.data.augment import draw
 from fbnetv3.training.data.bad_images import BadImages
@@ -132,7 +132,8 @@ class ImageData:
             for first in range(0, len(mine), together):
                 rows = mine[first : first + together].flatten()
                 there = send(rows, held)
-                changed = change(self.train.images[there], rows)
+                with plain_defaults():
+                    changed = change(self.train.images[there], rows)
                 yield from zip(changed.split(size), self.train.labels[there].split(size), strict=True)
 
         return self._inputs(blocks())
@@ -140,7 +141,7 @@ class ImageData:
     def batches(self, split: str, process: ProcessRank) -> Iterator[Batch]:
         """Yield this process's images of a split, as `Data.batches` describes."""
         part = self.split(split)
-        rows = send(torch.tensor(process.indices(len(part)), dtype=torch.long), part.images.device)
+        rows = torch.tensor(process.indices(len(part)), dtype=torch.long, device=part.images.device)
         size = EVAL_BATCH if self._arrival.type == "cpu" else min(EVAL_BATCH, self._block)
         return self._inputs((part.images[some], part.labels[some]) for some in rows.split(size))
 

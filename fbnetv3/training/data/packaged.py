@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fbnetv3.device import plain_defaults
 from fbnetv3.errors import InputError, available
 from fbnetv3.training.data.memory import ImageData, Split, pixel_statistics
 from fbnetv3.training.data.protocol import SPLITS
 
 
 @cache
+@plain_defaults()
 def fashion_mnist() -> ImageData:
     """Return the set: 5,000 train, 1,000 val and 2,000 test images of 10 classes, 28 x 28 pixels, one channel.
 

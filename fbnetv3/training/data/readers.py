@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
-from fbnetv3.device import placed
+from fbnetv3.device import placed, plain_defaults
 from fbnetv3.errors import InputError, available
 from fbnetv3.training.data.augment import KINDS, augment, draw_boxes
 from fbnetv3.training.data.bad_images import BadImages
@@ -174,8 +174,11 @@ def read_batches(
         # are the host's, and this process pins and sends the batches. Every pass starts its workers, since they keep the rows
         # of the pass; where that takes long compared with the pass, the images are few, and faster in memory.
         # A separate generator: DataLoader would draw a seed from torch's global one, and dropout would change.
-        generator = torch.Generator()
-        loaded = DataLoader(batches, batch_size=None, num_workers=workers, collate_fn=_unchanged, generator=generator)
+        generator = torch.Generator("cpu")
+        with plain_defaults():  # inside, the loader draws a seed
+            loaded = iter(
+                DataLoader(batches, batch_size=None, num_workers=workers, collate_fn=_unchanged, generator=generator)
+            )
     for wanted, batch in zip(rows, loaded, strict=True):
         if isinstance(batch, InputError):
             raise batch
@@ -197,6 +200,7 @@ class _Batches(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.rows)
 
+    @plain_defaults()
     def __getitem__(self, step: int) -> tuple[Tensor | None, np.ndarray, list[tuple[int, str]]] | InputError:
         """Return a batch: pixels, indices, and the images that cannot be read with the reasons. Or return an error.
 

@@ -11,6 +11,7 @@ from fbnetv3.training.data.augment import KINDS
 from fbnetv3.training.data.load import load_data
 from fbnetv3.training.data.packaged import fashion_mnist
 from fbnetv3.training.data.protocol import SPLITS
+from fbnetv3.training.data.readers import ReaderData
 from fbnetv3.training.process_rank import ProcessRank
 from tests.training.data.examples import ALONE, epoch, same
 from tests.training.examples import first
@@ -52,6 +53,23 @@ def test_everything_random_is_drawn_at_once_and_equally_much(data):
     batches = data.epoch("crop_flip", 6, rng, ALONE)
     rng.integers(100)
     assert torch.equal(next(iter(batches))[0], epoch(data, "crop_flip")[0][0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_default_device_and_type_of_the_user_change_nothing(data, workers):
+    if isinstance(data, ReaderData):
+        data = dataclasses.replace(data, workers=workers)
+    found = []
+    for device, dtype in (("cpu", torch.float32), ("meta", torch.float64)):
+        torch.set_default_device(device)
+        torch.set_default_dtype(dtype)
+        try:
+            batches = [batch for kind in KINDS for batch in epoch(data, kind)]
+            found.append([*batches, *data.batches("val", ALONE)])
+        finally:
+            torch.set_default_device(None)
+            torch.set_default_dtype(torch.float32)
+    assert same(*found)
 
 
 def test_inputs_are_float32_with_channels_last(data):
