@@ -173,7 +173,6 @@ def contest(lane: Lane, recipe: Recipe, plan: Plan) -> Values | str:
         "lr": best,
         "epochs": plan.epochs,
         "acc1": final.acc1[-1],
-        "curve": [round(value, 2) for value in final.acc1],
         "seconds": round(time.monotonic() - start, 1),
     }
 

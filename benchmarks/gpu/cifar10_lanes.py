@@ -19,6 +19,7 @@ from fbnetv3.search.trial import Outcome
 from fbnetv3.training.recipe import Recipe
 
 SEED = 0  # of all trainings: networks see the same images in the same order
+VAL_EVERY = 10  # validation images of every epoch but the last, where all are measured: most epochs need no accuracy
 TIMED = (1, 3)  # epochs of two trainings: their difference is the time of epochs without what every training adds
 SWEEP_SHARE = 0.25  # share of a network's epochs that the learning-rate sweep may take
 SPARE = 0.1  # share of the time that no training is planned for
@@ -37,8 +38,8 @@ class Lane:
     end: float
 
     def train(self, recipe: Recipe, epochs: int, split: str = "val", every: int = 1) -> Outcome:
-        """Make one training. It has failed if it has not ended in time."""
-        return train(self.pool, Training(self.network, recipe, split, every), epochs, SEED, self.end)
+        """Make one training. Its last accuracy is on all images of a split. It has failed if it has not ended in time."""
+        return train(self.pool, Training(self.network, recipe, split, every, VAL_EVERY), epochs, SEED, self.end)
 
 
 @contextlib.contextmanager

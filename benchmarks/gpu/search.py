@@ -19,7 +19,7 @@ import typer
 from fbnetv3.benchmarks.experiments import cifar10 as experiment
 from fbnetv3.benchmarks.gpu.cases import GpuDevice, Seconds, run_cases, summary_tables
 from fbnetv3.benchmarks.gpu.images import MADE_UP, decode, find_images, keep
-from fbnetv3.benchmarks.gpu.search_study import EVERY, Study
+from fbnetv3.benchmarks.gpu.search_study import EVERY, VAL_EVERY, Study
 from fbnetv3.benchmarks.gpu.trainings import TrainingEvaluator
 from fbnetv3.benchmarks.harness import Benchmark, Measured, Values
 from fbnetv3.benchmarks.result import Result
@@ -37,11 +37,12 @@ CONSTRAINT = Constraint("flops", max=6e7, min=3e7)  # smaller networks than the 
 PREDICTOR = 10.0  # seconds of NARS in which nothing trains: it fits the predictor and evolves candidates
 MOST_EPOCHS = 60  # of the training of an answer
 METHOD = (
-    "Space cifar with {low:g} to {high:g} million FLOPs, recipe {recipe} of {epochs} epochs on every {every}th training image, "
-    "which are held and augmented on the device. `N side by side`: N equal trainings at the same time in N processes that were "
-    "warm, one run. `nars`: the search with as many trials at once as made most trainings a minute, without its report; "
-    "`random`: random search with as many trainings as fit the same time. `retraining`: both answers trained on all training "
-    "images for `epochs` epochs, and their top-1 on the test images, in percent, for one seed.{jpeg}"
+    "Space cifar with {low:g} to {high:g} million FLOPs, recipe {recipe} of {epochs} epochs on one training image in {every}, "
+    "measured on one validation image in {val_every}; the images are held and augmented on the device. `N side by side`: N "
+    "equal trainings at the same time in N processes that were warm, one run. `nars`: the search with as many trials at once "
+    "as made most trainings a minute, without its report; `random`: random search with as many trainings as fit the same time. "
+    "`retraining`: both answers trained on all training images for `epochs` epochs, and their top-1 on the test images, in "
+    "percent, for one seed.{jpeg}"
 )
 
 
@@ -111,6 +112,7 @@ def method_words(context: Context, recipe: str, jpeg: bool) -> dict[str, object]
         "recipe": recipe,
         "epochs": context.base.epochs,
         "every": EVERY,
+        "val_every": VAL_EVERY,
         "jpeg": experiment.JPEG if jpeg else "",
     }
 

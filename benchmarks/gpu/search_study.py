@@ -23,7 +23,8 @@ from fbnetv3.search.runs.run import SEARCHES
 from fbnetv3.search.trial import Ledger, Outcome, evaluated
 from fbnetv3.training.engine import cpu_threads
 
-EVERY = 4  # trials train on every so many-th image
+EVERY = 4  # trials train on every so many-th training image
+VAL_EVERY = 2  # and are measured on every so many-th validation image
 ROUNDS = 4
 FINALISTS = 1 / 8  # share of all trainings
 SPARE = 0.1  # share of the time that no training is planned for
@@ -47,7 +48,9 @@ class SideBySide:
 
         def work(key: Any) -> Outcome:
             candidate, epochs, seed = jobs[key]
-            return train(self.pool, Training(candidate.arch, candidate.recipe, "val", EVERY), epochs, seed, self.end)
+            return train(
+                self.pool, Training(candidate.arch, candidate.recipe, None, EVERY, VAL_EVERY), epochs, seed, self.end
+            )
 
         return side_by_side(jobs, work, self.at_once)
 
@@ -147,7 +150,11 @@ class Study:
             candidate = self.context.space.candidate(self.answers[name], self.context.base, f"{name}_answer")
             recipe = candidate.recipe.replace(epochs=epochs)
             return train(
-                self.pool, Training(candidate.arch, recipe, "test"), epochs, self.context.config.seed, self.end
+                self.pool,
+                Training(candidate.arch, recipe, "test", 1, VAL_EVERY),
+                epochs,
+                self.context.config.seed,
+                self.end,
             )
 
         row: Values = {"epochs": epochs}

@@ -16,11 +16,12 @@ from typing import Any, TypeVar, cast
 from fbnetv3.arch import Arch
 from fbnetv3.benchmarks.experiments.cifar10_networks import Network, find_network
 from fbnetv3.benchmarks.gpu.images import load_kept
-from fbnetv3.device import Precision
+from fbnetv3.device import Precision, placed
 from fbnetv3.model import build_model
 from fbnetv3.search.execution.executor import Job
 from fbnetv3.search.execution.processes import ProcessPool
 from fbnetv3.search.trial import Candidate, Outcome
+from fbnetv3.training.accuracy import measure
 from fbnetv3.training.engine import Engine, seeded
 from fbnetv3.training.loop import fit
 from fbnetv3.training.recipe import Recipe
@@ -37,14 +38,16 @@ class Training:
 
     Attributes:
         network: an architecture, or a name that `find_network` of the CIFAR-10 experiment knows.
-        split: on which it is measured after every epoch.
-        every: train on every so many-th image.
+        split: it is measured on all images of this split after the last epoch; None: like after the other epochs.
+        every: it trains on every so many-th training image.
+        val_every: it is measured on every so many-th validation image after each epoch.
     """
 
     network: str | Arch
     recipe: Recipe
-    split: str = "val"
+    split: str | None = None
     every: int = 1
+    val_every: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,22 @@ class TrainingEvaluator:
     precision: Precision
 
     def __call__(self, candidate: Any, epochs: int, seed: int) -> Outcome:
-        """Train for `epochs` epochs, and return the accuracies in percent on the split that the training names."""
+        """Train for `epochs` epochs, and return the accuracy in percent after each of them."""
         start, training = time.monotonic(), cast(Training, candidate)
         network, recipe = _network(training.network), training.recipe
-        images = load_kept(self.files[network.resolution], self.device, training.every)
+        file = self.files[network.resolution]
+        images = load_kept(file, self.device, training.every, training.val_every)
         model = seeded(lambda: network.build(len(images.classes), recipe), seed)
         engine = Engine(self.device, self.precision)
         try:
-            trained = fit(model, recipe, images, seed=seed, epochs=epochs, split=training.split, engine=engine)
+            trained = fit(model, recipe, images, seed=seed, epochs=epochs, engine=engine)
         except DivergedError:
             return Outcome((), "diverged", time.monotonic() - start)
-        return Outcome(trained.acc1, "ok", time.monotonic() - start)
+        acc1 = trained.acc1
+        if training.split is not None:
+            last = measure(trained.model, load_kept(file, self.device), training.split, device=placed(self.device))
+            acc1 = (*acc1[:-1], last.acc1)
+        return Outcome(acc1, "ok", time.monotonic() - start)
 
 
 @functools.lru_cache(maxsize=8)  # a baseline is built and checked to find it

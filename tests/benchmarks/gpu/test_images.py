@@ -42,6 +42,7 @@ def test_every_so_many_th_training_image_is_an_equal_share_of_all_classes(made_u
     thinned = load_kept(tmp_path / "images.pt", "cpu", 3)
     assert thinned.train.labels.bincount().tolist() == [6] * 10  # of 18
     assert (thinned.count("val"), thinned.count("test")) == (20, 40)
+    assert load_kept(tmp_path / "images.pt", "cpu", 1, 2).count("val") == 10
 
 
 def test_carried_archives_are_unpacked(made_up, tmp_path, monkeypatch):
@@ -64,7 +65,7 @@ def test_without_images_the_error_says_what_to_do(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("../train/a.jpg", "outside the destination"), ("cifar10/a.jpg", "have no folder train")]
+    ("name", "words"), [("../train/a.jpg", "is outside the folder"), ("cifar10/a.jpg", "have no folder train")]
 )
 def test_an_archive_that_writes_elsewhere_or_has_no_images_is_refused(tmp_path, name, words):
     with tarfile.open(tmp_path / "a.tar.xz", "w:xz") as tar:

@@ -35,4 +35,7 @@ def test_a_rehearsal(tmp_path):
     assert load_result("found", tmp_path) == result
     assert result.values["failed"] == {}
     assert {"1 side by side", "2 side by side", "nars"} <= set(result.values["cases"])
-    assert "recipe cifar10/smoke of 2 epochs on every 4th training image" in result.method
+    assert (
+        "recipe cifar10/smoke of 2 epochs on one training image in 4, measured on one validation image in 2"
+        in result.method
+    )

@@ -95,7 +95,7 @@ def test_both_searches_and_the_trainings_of_their_answers_fit_the_time(clock, tm
     again = study.retrain()
     assert set(again) == {"epochs", "nars", "random", "seconds"}
     assert [(t.split, t.every, t.recipe.epochs) for t in card.trained[-2:]] == [("test", 1, again["epochs"])] * 2
-    assert {t.split for t in card.trained[:-2]} == {"val"}
+    assert {t.split for t in card.trained[:-2]} == {None}
     assert {t.every for t in card.trained[:-2]} == {EVERY}
     assert clock.now <= 170
 

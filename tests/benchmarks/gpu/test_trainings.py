@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from torch import nn
 
 from fbnetv3.benchmarks.experiments.cifar10_networks import cifar_arch
 from fbnetv3.benchmarks.gpu import trainings
@@ -10,6 +11,8 @@ from fbnetv3.benchmarks.gpu.images import MADE_UP, decode, find_images, keep
 from fbnetv3.benchmarks.gpu.trainings import Training, TrainingEvaluator, side_by_side, train
 from fbnetv3.search.execution.executor import Job
 from fbnetv3.search.trial import Outcome
+from fbnetv3.training.accuracy import Accuracy
+from fbnetv3.training.loop import Trained
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.training.trainer import DivergedError
 
@@ -30,6 +33,22 @@ def test_an_architecture_trains_like_the_network_of_its_name(evaluator):
     assert len(by_name.acc1) == 1
     assert by_name.acc1 == by_arch.acc1
     assert by_name.seconds > 0
+
+
+def test_the_last_accuracy_is_on_the_whole_split(evaluator, monkeypatch):
+    made = Trained(nn.Linear(1, 1), ())
+    monkeypatch.setattr(Trained, "acc1", (10.0, 20.0))
+    monkeypatch.setattr(trainings, "fit", lambda *arguments, **settings: made)
+    seen = []
+
+    def measure(model, data, split, device):
+        seen.append((model, data.count("val"), split, device.type))
+        return Accuracy(30.0, 50.0, 40)
+
+    monkeypatch.setattr(trainings, "measure", measure)
+    assert evaluator(Training("fbnetv3_a0", RECIPE, "test", val_every=2), 2, 0).acc1 == (10.0, 30.0)
+    assert seen == [(made.model, 20, "test", "cpu")]  # all validation images, though training saw half of them
+    assert evaluator(Training("fbnetv3_a0", RECIPE, val_every=2), 2, 0).acc1 == (10.0, 20.0)
 
 
 def test_a_training_that_diverges_says_so(evaluator, monkeypatch):
