@@ -6,13 +6,14 @@ searches make as many trainings as fit the time. Their answers are then trained 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -26,6 +27,7 @@ from fbnetv3.benchmarks.result import Result
 from fbnetv3.benchmarks.tables import Format, Table
 from fbnetv3.device import find_device, find_precision, placed
 from fbnetv3.search.execution.processes import ProcessPool
+from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.space.constraints import Constraint
@@ -94,7 +96,7 @@ def measure(
             "precision": evaluator.precision,
         }
         words = method_words(context, recipe, jpeg)
-        with ProcessPool(evaluator, max(counts)) as processes:
+        with processes_of(evaluator, max(counts), seconds) as processes:
             study = Study(context, processes, folder, begin + seconds, predictor, most)
             study.warm(max(counts))
             cases: dict[str, Callable[[], Values]] = {
@@ -103,6 +105,16 @@ def measure(
             cases |= {"nars": study.nars, "random": study.random, "retraining": study.retrain}
             for so_far in run_cases(cases, begin + seconds - time.monotonic(), device):
                 yield Measured(so_far.values | about, words, so_far.facts)
+
+
+def processes_of(
+    evaluator: TrainingEvaluator, count: int, seconds: float
+) -> contextlib.AbstractContextManager[ProcessPool]:
+    """Return so many processes that share the device, as `fbnetv3 search run --trials-per-gpu` starts them."""
+    workers = count if evaluator.device == "cpu" else None
+    settings = ExecutorSettings(workers=workers, trial_timeout=seconds, trials_per_gpu=count)
+    # With a time limit an executor of this machine is always a pool, also with one worker.
+    return cast(contextlib.AbstractContextManager[ProcessPool], settings.start(evaluator))
 
 
 def method_words(context: Context, recipe: str, jpeg: bool) -> dict[str, object]:

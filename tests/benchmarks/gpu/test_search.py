@@ -2,8 +2,11 @@
 
 import pytest
 
-from fbnetv3.benchmarks.gpu.search import BENCHMARK, tables
+from fbnetv3.benchmarks.gpu.search import BENCHMARK, processes_of, tables
+from fbnetv3.benchmarks.gpu.trainings import TrainingEvaluator
 from fbnetv3.benchmarks.result import Result, load_result
+from fbnetv3.search.execution import cards
+from fbnetv3.search.execution.processes import ProcessPool
 
 RATES = {f"{n} side by side": {"trials": n, "seconds": 2.0 * n, "trainings_a_minute": 30.0} for n in (1, 2)}
 ROW = {"trainings": 50, "seconds": 60.0, "val_acc1": 61.25, "flops": 41_000_000}
@@ -27,6 +30,15 @@ def test_tables():
 def test_tables_of_a_run_that_ended_early():
     assert list(tables(result_of(RATES))) == ["trainings a minute", "machine"]
     assert tables(result_of(RATES | {"nars": ROW}))["searches"].rows[0][-1] == "not reached"
+
+
+def test_the_processes_are_those_of_a_search(monkeypatch):
+    # On a card, a search has so many trials on it; on the CPU, so many workers.
+    monkeypatch.setattr(cards, "visible_cards", lambda: ["0", "1"])
+    for device in ("cpu", "cuda:0"):
+        with processes_of(TrainingEvaluator({}, device, "fp32"), 3, 60.0) as pool:
+            assert isinstance(pool, ProcessPool)
+            assert (len(pool._pools), pool.limit) == (3, 60.0)
 
 
 @pytest.mark.slow

@@ -1,13 +1,15 @@
 """Trainings of networks by name and by architecture, their time limit, and work side by side."""
 
+import dataclasses
 import threading
 
 import pytest
+import torch
 from torch import nn
 
 from fbnetv3.benchmarks.experiments.cifar10_networks import cifar_arch
 from fbnetv3.benchmarks.gpu import trainings
-from fbnetv3.benchmarks.gpu.images import MADE_UP, decode, find_images, keep
+from fbnetv3.benchmarks.gpu.images import MADE_UP, decode, find_images, keep, load_kept
 from fbnetv3.benchmarks.gpu.trainings import Training, TrainingEvaluator, side_by_side, train
 from fbnetv3.search.execution.executor import Job
 from fbnetv3.search.trial import Outcome
@@ -102,3 +104,14 @@ def test_an_error_is_raised_before_the_others_have_ended():
     with pytest.raises(KeyboardInterrupt):
         list(side_by_side(range(2), work, 2))
     hold.set()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_training_with_all_images_on_the_card(evaluator):
+    on_card = dataclasses.replace(evaluator, device="cuda", precision="bf16")
+    outcome = on_card(Training("fbnetv3_a0", RECIPE, "test", every=3, val_every=2), 2, 0)
+    assert (outcome.status, len(outcome.acc1)) == ("ok", 2)
+    kept = load_kept(evaluator.files[32], "cuda", 3, 2)
+    assert kept.train.images.is_cuda
+    assert kept.on_device(kept.train.images.device) is kept  # a training uses this copy, and makes none of its own
