@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from fbnetv3.device import find_device, find_precision
+from fbnetv3.device import find_device, find_precision, plain_defaults
 from fbnetv3.model import build_model
 from fbnetv3.progress import Report
 from fbnetv3.search.trial import Candidate, Outcome
@@ -53,6 +53,7 @@ class ImageEvaluator:
         """Return the data that a candidate of this resolution is trained on."""
         return _load(self.data, image_side(self.data, resolution), self.readers)
 
+    @plain_defaults()  # those of the user are not set in other processes, and so would change a trial with its executor
     def train(
         self,
         candidate: Candidate,

@@ -51,6 +51,19 @@ def test_the_outcome_is_the_training_by_hand(evaluator):
     assert outcome.seconds > 0
 
 
+@pytest.mark.parametrize(("device", "dtype"), [("meta", torch.float32), ("cpu", torch.float64)])
+def test_the_defaults_of_the_user_change_nothing(evaluator, device, dtype):
+    expected = evaluator.train(CANDIDATE, 1, 5).model
+    torch.set_default_device(device)
+    torch.set_default_dtype(dtype)
+    try:
+        found = evaluator.train(CANDIDATE, 1, 5).model
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert same(found, expected)
+
+
 def test_fewer_epochs_are_the_first_ones_of_the_recipe(evaluator):
     assert evaluator(CANDIDATE, 1, 5).acc1 == evaluator(CANDIDATE, 2, 5).acc1[:1]
 
