@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.transforms import Transforms
 
 CPU = torch.device("cpu")
+AHEAD = 2  # batches that the host may be ahead of a GPU's computations: enough to keep it busy
 
 
 def on_device(data: Data, device: torch.device) -> Data:
@@ -103,6 +105,7 @@ def send_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch
                 sent = (send(x, device), send(labels, device)), stream.record_event()
             yield sent
 
+    computed: deque[torch.cuda.Event] = deque()
     for batch, copied in _one_ahead(copies()):
         computing = torch.cuda.current_stream(device)
         computing.wait_event(copied)
@@ -110,6 +113,10 @@ def send_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch
             # The memory belongs to the other stream, which must not use it again before the computations have.
             tensor.record_stream(computing)
         yield batch
+        # By now the computations with this batch were asked for. A host that is far ahead would fill the memory with batches.
+        computed.append(computing.record_event())
+        if len(computed) > AHEAD:
+            computed.popleft().synchronize()
 
 
 def _one_ahead(items: Iterable[Any]) -> Iterator[Any]:

@@ -35,6 +35,18 @@ class Fetches(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class Event:
+    """A place in the work of a stream, with a number."""
+
+    def __init__(self, stream):
+        self.calls = stream.calls
+        self.name = f"{stream.name} {sum(call.startswith(f'event {stream.name}') for call in self.calls)}"
+        self.calls.append(f"event {self.name}")
+
+    def synchronize(self):
+        self.calls.append(f"the host waits for {self.name}")
+
+
 class Stream:
     """Notes in `calls` what would be asked of CUDA's streams."""
 
@@ -42,12 +54,10 @@ class Stream:
         self.name, self.calls = name, calls
 
     def record_event(self):
-        event = f"event {sum(call.startswith('copies: event') for call in self.calls)}"
-        self.calls.append(f"{self.name}: {event}")
-        return event
+        return Event(self)
 
     def wait_event(self, event):
-        self.calls.append(f"{self.name} waits for {event}")
+        self.calls.append(f"{self.name} waits for {event.name}")
 
 
 @contextlib.contextmanager

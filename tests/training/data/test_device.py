@@ -107,13 +107,22 @@ def test_what_the_next_batch_needs_is_sent_before_a_batch_is_given_out(monkeypat
         sent = send_ahead(batches(), CUDA)
         x, labels = next(sent)
         assert (x.device, labels.device) == (CUDA, CUDA)
-        copied = ["inside copies", "pinned", "pinned", "copies: event {}"]
+        copied = ["inside copies", "pinned", "pinned", "event copies {}"]
         both = [call.format(i) for i in range(2) for call in copied]
         # The computation waits for the first copy alone, and the memory is not used again before it has ended.
-        assert calls == [*both, "computing waits for event 0", "kept for computing", "kept for computing"]
+        assert calls == [*both, "computing waits for copies 0", "kept for computing", "kept for computing"]
         assert asked == [0, 1]
         assert len(list(sent)) == 2
-        assert calls[-3:] == ["computing waits for event 2", "kept for computing", "kept for computing"]
+        assert "computing waits for copies 2" in calls
+
+
+def test_the_host_is_never_far_ahead_of_a_gpu(monkeypatch):
+    """Else the batches that wait for their computations would fill the memory."""
+    batches = ((torch.zeros(2), torch.zeros(2)) for _ in range(5))
+    with pretended_cuda(monkeypatch) as calls:
+        for number, _ in enumerate(send_ahead(batches, CUDA)):
+            waits = [call for call in calls if call.startswith("the host waits")]
+            assert waits == [f"the host waits for computing {i}" for i in range(number - 2)]
 
 
 def test_an_error_of_the_next_batch_comes_after_the_batch(monkeypatch):
@@ -190,6 +199,21 @@ def test_copies_ahead_have_no_race():
             found.append(torch.stack([x.amin(), x.amax(), labels.amin(), labels.amax()]))
         expected = [[turn * 10.0 + i, turn * 10.0 + i, i, i] for i in range(10)]
         assert torch.stack(found).tolist() == expected
+
+
+@gpu
+@pytest.mark.gpu
+def test_few_batches_are_in_the_memory_at_once():
+    megabytes, busy = 2**20, torch.randn(2048, 2048, device=CUDA)
+    batch = torch.zeros(8 * megabytes, dtype=torch.uint8), torch.zeros(1)
+    (busy @ busy).sum().item()  # takes the memory that such products need
+    torch.cuda.reset_peak_memory_stats(CUDA)
+    before = torch.cuda.memory_allocated(CUDA)
+    for _ in send_ahead([batch] * 100, CUDA):
+        for _ in range(10):
+            busy = (busy @ busy).clamp_(-1, 1)
+    torch.cuda.synchronize(CUDA)
+    assert torch.cuda.max_memory_allocated(CUDA) < before + 150 * megabytes
 
 
 @gpu
