@@ -1,155 +1,147 @@
-"""How a training runs on this machine: device, precision, checkpoints, threads and seed. A recipe says none of this."""
+"""The optimizer, the learning rates and the moving average of a recipe."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import copy
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from fbnetv3.counts import LEAST_SEED, check_seed
-from fbnetv3.device import PRECISIONS, Precision, kept_generators, placed, seed_generators, tf32_units
-from fbnetv3.errors import InputError
-
-COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune-no-cudagraphs", "max-autotune")
-FETCH_STEPS = 32  # of a GPU: some seconds of training at most, and enough for it never to run out of work
+from fbnetv3.training.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class Engine:
-    """Settings of a training that are no part of the recipe.
+def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return one group with all parameters, or without `decay_norm_bias` two groups: without and with weight decay.
 
-    Attributes:
-        device: name of a torch device, such as `cpu` or `cuda:0`.
-        precision: `fp32` is full float32, also on a GPU. `tf32` lets a GPU round the factors of products. `bf16` and `fp16` are
-            torch's autocast, fp16 with a gradient scaler. Weights, optimizer and moving average are float32 in all of them.
-        accumulate: number of equal parts into which a process divides its batch. The parts run one after the other, each
-            with its own batch statistics, and their gradients are summed: this saves memory.
-        compile: `off`, or the mode in which `torch.compile` compiles the network, one of `COMPILE_MODES`. `reduce-overhead`
-            runs it as CUDA graphs on a GPU. True is `default`, and False `off`.
-        checkpoint_steps: also write a checkpoint within an epoch, every so many steps; 0 for none.
-        tensorboard: also write event files for TensorBoard, which needs the tensorboard package.
-        deterministic: use only algorithms whose results do not change from run to run. Two trainings on one GPU are equal
-            to the last bit only so. It is slower. On a CPU they are equal anyway.
+    As in timm, vectors, scalars and everything called a bias are in the group without decay, which comes first, and frozen
+    parameters are in neither.
+    """
+    if recipe.decay_norm_bias or recipe.weight_decay == 0.0:
+        return [{"params": list(model.parameters())}]
+    plain: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (plain if parameter.ndim <= 1 or name.endswith(".bias") else decayed).append(parameter)
+    groups = [
+        {"params": plain, "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+    ]
+    return [group for group in groups if group["params"]]  # a network may have no norms and biases
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over the model's parameters, with the learning rate after warm-up.
+
+    `rmsprop` is torch's: epsilon is outside the root, and the mean square starts at 0. `rmsprop_tf` is TensorFlow's: epsilon
+    is inside the root, and the mean square starts at 1.
+    """
+    groups = parameter_groups(model, recipe)
+    lr, momentum, decay = recipe.lr, recipe.momentum, recipe.weight_decay
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr, momentum, weight_decay=decay, nesterov=recipe.nesterov, foreach=True)
+    if recipe.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr, recipe.alpha, recipe.eps, decay, momentum, foreach=True)
+    from timm.optim import RMSpropTF
+
+    # timm has had `foreach` since 1.0.31. In the groups older versions ignore it; as an argument they would refuse it.
+    fast_groups = [group | {"foreach": True} for group in groups]
+    optimizer: torch.optim.Optimizer = RMSpropTF(
+        fast_groups, lr=lr, alpha=recipe.alpha, eps=recipe.eps, weight_decay=decay, momentum=momentum
+    )
+    return optimizer
+
+
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """Return the learning rate of a step: linear warm-up per step, then the recipe's schedule.
+
+    "exponential" multiplies the rate by `lr_decay` after every full epoch after warm-up (sections 4.1 and 4.2), "step" after
+    every `step_epochs` epochs. "cosine" falls to 0, a little with every step, over the rest of the recipe's epochs (section
+    4.3, detection).
+
+    Args:
+        step: number of the step in the whole training, from 0.
+    """
+    warmup_steps = recipe.warmup_epochs * steps_per_epoch
+    if step < warmup_steps:
+        if recipe.warmup_lr is None:
+            return recipe.lr * (step + 1) / (warmup_steps + 1)  # the first step is not wasted on a rate of 0
+        return recipe.warmup_lr + step * ((recipe.lr - recipe.warmup_lr) / warmup_steps)
+    if recipe.schedule == "cosine":
+        length = recipe.epochs * steps_per_epoch - warmup_steps
+        return 0.5 * recipe.lr * (1.0 + math.cos(math.pi * (step - warmup_steps) / length))
+    epochs = int((step - warmup_steps) / steps_per_epoch)  # full epochs after warm-up, which may end within one
+    return recipe.lr * recipe.lr_decay ** (epochs if recipe.schedule == "exponential" else epochs // recipe.step_epochs)
+
+
+class MovingAverage(nn.Module):
+    """A copy of a network that follows the exponential moving average (EMA) of its weights and buffers.
+
+    The first update copies the network. Numbers and state dict are those of torch's AveragedModel with
+    `get_ema_multi_avg_fn` and `use_buffers`. AveragedModel searches both networks for their tensors in every step, which
+    takes longer than averaging them; this class remembers where they are.
     """
 
-    device: str = "cpu"
-    precision: Precision = "fp32"
-    accumulate: int = 1
-    compile: bool | str = "off"
-    checkpoint_steps: int = 0
-    tensorboard: bool = False
-    deterministic: bool = False
+    n_averaged: Tensor
 
-    def __post_init__(self) -> None:
-        if isinstance(self.compile, bool):
-            object.__setattr__(self, "compile", "default" if self.compile else "off")  # the dataclass is frozen
-        for name, allowed in (("precision", PRECISIONS), ("compile", COMPILE_MODES)):
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
-        if self.accumulate != 1 and self.cuda_graphs:
-            raise InputError(
-                f"accumulate is {self.accumulate} and compile {self.compile}, whose graphs write the gradients of all parts "
-                "to one place, so that they cannot be summed; give compile default, or accumulate 1"
-            )
-        for name, low in (("accumulate", 1), ("checkpoint_steps", 0)):
-            # `type(...) is int` also refuses True, which is an int to isinstance.
-            if type(getattr(self, name)) is not int or getattr(self, name) < low:
-                raise InputError(f"{name} is {getattr(self, name)!r}; allowed: whole numbers from {low}")
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self.module = copy.deepcopy(model)
+        # A buffer, because torch's AveragedModel has it in its state dict too. It is where the weights are.
+        device = next((parameter.device for parameter in model.parameters()), None)
+        self.register_buffer("n_averaged", torch.tensor(0, device=device))
+        self._empty = True  # whether `n_averaged` is 0, kept here because asking a GPU would wait for it in every step
+        self._places = _places(self.module), _places(model)
+        # Floating-point tensors come first in both lists, so that one slice of each can be averaged in one call.
+        self._floats = sum(tensor.is_floating_point() for tensor in _tensors(self._places[0]))
 
-    @property
-    def cuda_graphs(self) -> bool:
-        """Whether the network runs as CUDA graphs, on a GPU."""
-        return self.compile in ("reduce-overhead", "max-autotune")
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the output of the averaged network."""
+        return self.module(*args, **kwargs)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average towards the present weights of the network."""
+        averages, news = map(_tensors, self._places)
+        # The first weights would otherwise stay in the average for long: at a decay of 0.999, for a thousand steps.
+        if self._empty:
+            torch._foreach_copy_(averages, news)
+            self._empty = False
+        else:
+            floats = self._floats
+            torch._foreach_lerp_(averages[:floats], news[:floats], 1 - self.decay)
+            if counts := averages[floats:]:
+                torch._foreach_copy_(counts, self._mean(counts, news[floats:]))
+        self.n_averaged += 1
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._empty = not self.n_averaged
+
+    def _mean(self, averages: Sequence[Tensor], news: Sequence[Tensor]) -> list[Tensor]:
+        """Average whole numbers, such as a batch norm's count of batches, as torch's AveragedModel does: rounded down.
+
+        They are single numbers, so joining them first makes one operation of many.
+        """
+        old, new = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (averages, news))
+        parts = (old * self.decay + new * (1 - self.decay)).split([tensor.numel() for tensor in averages])
+        return [part.view_as(tensor) for part, tensor in zip(parts, averages, strict=True)]
 
 
-DEFAULT_ENGINE = Engine()  # one CPU, float32, no checkpoints within epochs
+def _places(model: nn.Module) -> list[tuple[dict[str, Any], str]]:
+    """Return the dictionaries and keys in which modules keep their weights and buffers, floating-point ones first.
 
-
-def fetch_steps(device: torch.device) -> int:
-    """Return after how many steps losses are fetched from a device: the CPU need not be waited for."""
-    return 1 if device.type == "cpu" else FETCH_STEPS
-
-
-@contextlib.contextmanager
-def machine_settings(engine: Engine) -> Iterator[None]:
-    """Let torch compute as the engine says inside the block: on its device, in its precision. The settings are restored.
-
-    Raises:
-        InputError: `deterministic` is on, and the network needs an operation that has no such algorithm.
+    The tensors themselves would not do: a module may replace its tensor by another one.
     """
-    device = placed(engine.device)
-    with contextlib.ExitStack() as stack:
-        if device.type == "cuda":
-            stack.enter_context(torch.cuda.device(device))  # for code that names no device, such as nccl's
-            stack.enter_context(tf32_units(engine.precision == "tf32"))
-            # Every batch has the same size, so it pays to try out which algorithm is the fastest.
-            stack.enter_context(_changed(torch.backends.cudnn, "benchmark", not engine.deterministic))
-        if engine.deterministic:
-            stack.enter_context(_deterministic())
-        yield
+    kept = [part for module in model.modules() for part in (module._parameters, module._buffers)]
+    # By id: a tensor that two modules share must be averaged once.
+    places = {id(tensor): (part, name) for part in kept for name, tensor in part.items() if tensor is not None}
+    return sorted(places.values(), key=lambda place: not place[0][place[1]].is_floating_point())
 
 
-@contextlib.contextmanager
-def _deterministic() -> Iterator[None]:
-    name = "CUBLAS_WORKSPACE_CONFIG"
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    workspace = os.environ.get(name)
-    with _changed(torch.backends.cudnn, "deterministic", True):
-        os.environ.setdefault(name, ":4096:8")  # torch refuses cuBLAS without it
-        torch.use_deterministic_algorithms(True)
-        try:
-            yield
-        except RuntimeError as error:
-            if "does not have a deterministic implementation" not in str(error):
-                raise
-            raise InputError(
-                f"deterministic is on, but {str(error).split(',')[0]}; switch it off, or change the network"
-            ) from error
-        finally:
-            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-            if workspace is None:
-                del os.environ[name]
-
-
-@contextlib.contextmanager
-def _changed(place: Any, name: str, value: Any) -> Iterator[None]:
-    """Give an attribute another value inside the block."""
-    before = getattr(place, name)
-    setattr(place, name, value)
-    try:
-        yield
-    finally:
-        setattr(place, name, before)
-
-
-@contextlib.contextmanager
-def cpu_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads inside the block.
-
-    Two runs can be equal to the last bit only if they use the same number of threads, because sums over several threads are
-    added in another order.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Return what `build` returns when torch's global generator starts at `seed`. The generator is restored afterwards.
-
-    Raises:
-        InputError: the seed is no whole number from -2**63 to 2**64 - 1.
-    """
-    # Weights are drawn where new tensors are made: on the CPU, unless the caller chose another default.
-    device = torch.get_default_device()
-    with kept_generators(device):
-        seed_generators(check_seed(seed, LEAST_SEED), device)
-        return build()
+def _tensors(places: Iterable[tuple[dict[str, Any], str]]) -> list[Tensor]:
+    return [part[name] for part, name in places]
