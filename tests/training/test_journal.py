@@ -63,6 +63,26 @@ def test_it_is_time_every_so_many_steps(tmp_path):
         assert not any(open_one.is_due(step) for step in range(1, 10))
 
 
+@pytest.mark.parametrize(
+    ("device", "world_size", "expected"),
+    [
+        ("cuda:0", 2, [32, 64]),
+        # A step that saves anyway asks when it has saved.
+        ("cuda:0", 1, [step for step in range(1, 70) if step % 20]),
+        ("cpu", 2, [step for step in range(1, 70) if step % 20]),
+    ],
+)
+def test_several_gpus_agree_on_a_stop_only_where_losses_are_fetched(tmp_path, device, world_size, expected):
+    asked, now = [], [0]
+    one = Journal(state(), IDENTITY, ProcessRank(0, world_size), Engine(device, checkpoint_steps=20), tmp_path)
+    one._stop_requested = lambda: asked.append(now[0]) or now[0] == 64
+    due = []
+    for now[0] in range(1, 70):
+        due += [now[0]] if one.is_due(now[0]) else []
+    assert due == [20, 40, 60, 64]
+    assert asked == expected
+
+
 def test_a_position_is_saved_and_taken_once(tmp_path):
     generator = torch.get_rng_state()
     with journal(tmp_path) as open_one:

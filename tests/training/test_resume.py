@@ -1,5 +1,6 @@
 """A checkpoint is of one training. What was damaged or changed in it is refused before anything is loaded."""
 
+import dataclasses
 import json
 import logging
 
@@ -12,6 +13,7 @@ from fbnetv3.training.checkpoint import Position, save
 from fbnetv3.training.optim import make_optimizer
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.training.resume import resume_from
+from fbnetv3.training.scaler import Scaler
 from tests.training.test_checkpoint import IDENTITY, METRICS, state
 
 
@@ -38,6 +40,68 @@ def test_a_position_comes_back(tmp_path):
     assert metrics == METRICS[:1]
     assert (position.step, list(position.losses)) == (5, [1.25, 2.5])
     assert all(torch.equal(a, b) for a, b in zip(position.generators, generators, strict=True))
+
+
+def test_the_generators_of_gpus_come_back_too(tmp_path):
+    states = [torch.tensor([number], dtype=torch.uint8) for number in range(4)]
+    save(state(), tmp_path, IDENTITY, METRICS, Position(5, [1.0, 2.0], states[:2], states[2:]))
+    _, position = resumed(tmp_path, state(), world_size=2)
+    assert [[int(part) for part in position.states(rank)] for rank in (0, 1)] == [[0, 2], [1, 3]]
+    # A training on the CPU writes what earlier versions read.
+    save(state(), tmp_path, IDENTITY, METRICS, Position(5, [1.0], states[:1]))
+    assert load_torch(tmp_path / "checkpoint.pt", "checkpoint")["position"].keys() == {"step", "losses", "generators"}
+    _, position = resumed(tmp_path, state())
+    assert [int(part) for part in position.states(0)] == [0]
+
+
+def in_fp16():
+    scaler = Scaler("fp16")
+    scaler.scale(torch.zeros(()))  # makes the scale
+    return dataclasses.replace(state(), scaler=scaler)
+
+
+def test_the_scale_of_fp16_comes_back(tmp_path):
+    before, after = in_fp16(), in_fp16()
+    before.scaler.load_state_dict(before.scaler.state_dict() | {"scale": 512.0, "_growth_tracker": 7})
+    save(before, tmp_path, IDENTITY, METRICS)
+    resumed(tmp_path, after)
+    assert after.scaler.state_dict() == before.scaler.state_dict()
+    assert after.scaler.get_scale() == 512.0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"scale": float("nan")}, {"scale": 0.0}, {"scale": "1"}, {"_growth_tracker": -1}, {"_growth_tracker": 0.5}, None],
+)
+def test_a_changed_scale_is_refused(tmp_path, change):
+    save(in_fp16(), tmp_path, IDENTITY, METRICS)
+    content = load_torch(tmp_path / "checkpoint.pt", "checkpoint")
+    content["scaler"] = None if change is None else content["scaler"] | change
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match=r"was damaged or changed: scaler is .*, not the state of a gradient scaler"):
+        resumed(tmp_path, in_fp16())
+
+
+@pytest.mark.parametrize(
+    ("saved", "now", "message"),
+    [
+        (("cuda", 8), ("cuda", 4), None),  # the sums of a GPU do not depend on threads
+        (("cuda", 8), ("cpu", 1), "was written on 'cuda', and the training continues on cpu"),
+        (("cpu", 1), ("cuda", 8), "was written on 'cpu', and the training continues on cuda"),
+        ((None, 1), ("cpu", 1), None),  # earlier versions did not say
+    ],
+)
+def test_a_training_may_continue_on_another_machine(tmp_path, caplog, saved, now, message):
+    def identity(device, threads):
+        return IDENTITY | ({} if device is None else {"device": device}) | {"threads": threads}
+
+    save(state(), tmp_path, identity(*saved), METRICS)
+    with caplog.at_level(logging.WARNING):
+        resumed(tmp_path, state(), identity(*now))
+    assert (message in caplog.text) if message else not caplog.records
+    if now == ("cpu", 1) and message is None:
+        with pytest.raises(InputError, match="belongs to another training: threads was 1, now 2"):
+            resumed(tmp_path, state(), identity("cpu", 2))
 
 
 def test_a_new_folder_starts_at_the_beginning(tmp_path):

@@ -173,6 +173,21 @@ def test_nothing_is_saved_of_a_training_that_diverged(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.pt"))
 
 
+def test_a_checkpoint_has_the_losses_that_nobody_had_fetched_yet(tmp_path, monkeypatch):
+    positions = []
+
+    def saved(state, out, identity, metrics, position=None):
+        if position is not None:
+            positions.append((position.step, tuple(position.losses)))
+
+    monkeypatch.setattr("fbnetv3.training.journal.save", saved)
+    for every in (1, 4):
+        monkeypatch.setattr(trainer_module, "fetch_steps", lambda device, every=every: every)
+        fit(new_model(), RECIPE, DATA, seed=7, epochs=1, out=tmp_path / str(every), engine=Engine(checkpoint_steps=2))
+    assert [step for step, _ in positions] == [2, 4, 2, 4]
+    assert positions[:2] == positions[2:]
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_a_resumed_training_in_half_precision_is_the_uninterrupted_one(tmp_path, precision):
     class StopError(Exception):
@@ -203,6 +218,15 @@ def test_fp16_scales_the_loss_and_tells_of_the_steps_that_it_left_out(caplog):
     assert trainer.state.scaler.get_scale() == 2.0**35
     exact = Trainer.start(new_model(recipe), recipe, DATA, seed=7).train_epoch(0, None, lambda *_: None)
     assert loss_sum == pytest.approx(exact, rel=0.2)
+
+
+def test_gradients_are_clipped_as_they_are_without_fp16_s_scale():
+    recipe = Recipe("sgd", 1.0, epochs=1, batch_size=50, momentum=0.0, clip_norm=0.01)
+    trainer = Trainer.start(new_model(recipe), recipe, DATA, engine=Engine(precision="fp16"))
+    before = [parameter.detach().clone() for parameter in trainer.state.model.parameters()]
+    trainer.step(*batch(50), np.random.default_rng(0))
+    moved = [a - b for a, b in zip(trainer.state.model.parameters(), before, strict=True)]
+    assert torch.cat([part.detach().flatten() for part in moved]).norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
 def test_a_scale_that_falls_to_nothing_ends_the_training():
@@ -245,11 +269,27 @@ def test_weights_are_stored_with_channels_last():
     assert trainer.state.model.stem.conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_a_network_is_compiled_in_the_engine_s_mode(monkeypatch):
+    compiled, marked = [], []
+
+    def note(network, mode):
+        compiled.append(mode)
+        return network
+
+    monkeypatch.setattr(torch, "compile", note)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: marked.append(1))
+    for mode in ("off", "default", "max-autotune-no-cudagraphs", "reduce-overhead"):
+        fit(new_model(), RECIPE, DATA, seed=7, epochs=1, engine=Engine(compile=mode))
+    assert compiled == ["default", "max-autotune-no-cudagraphs", "reduce-overhead"]
+    assert len(marked) == 5  # graphs are told of every step
+
+
 @pytest.mark.slow
-def test_a_compiled_network_trains_the_same():
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_a_compiled_network_trains_the_same(mode):
     recipe = RECIPE.replace(dropout=0.0, stochastic_depth=0.0)
     plain = fit(new_model(recipe), recipe, DATA, seed=7, epochs=1)
-    compiled = fit(new_model(recipe), recipe, DATA, seed=7, epochs=1, engine=Engine(compile=True))
+    compiled = fit(new_model(recipe), recipe, DATA, seed=7, epochs=1, engine=Engine(compile=mode))
     assert compiled.metrics[0].train_loss == pytest.approx(plain.metrics[0].train_loss, rel=1e-3)
     assert list(compiled.model.state_dict()) == list(plain.model.state_dict())
 
