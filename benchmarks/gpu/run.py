@@ -67,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         folder.mkdir(parents=True, exist_ok=True)
         environment = os.environ | {"PYTHONPATH": _python_path(stack), "PYTHONUNBUFFERED": "1"}
+        if options.tiny:
+            # Tiny sizes gain nothing from more threads, which wait for one another on a machine that is busy.
+            environment["OMP_NUM_THREADS"] = "1"
         ended: list[Ended] = []
         try:
             for part, file in files.items():

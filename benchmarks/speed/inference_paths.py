@@ -33,21 +33,36 @@ def same_networks(name: str, side: int) -> tuple[nn.Module, nn.Module]:
     """
     ours = seeded(lambda: build_model(name), seed=0)
     images = torch.randn(16, 3, side, side, generator=torch.Generator().manual_seed(0))
-    for module in ours.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            # A residual block ends with a batch norm of weight 0 at first; with it the block would compute nothing.
-            nn.init.ones_(module.weight)
-            module.momentum = None  # the running statistics are the plain mean over all batches
-    with torch.no_grad():
-        ours(images)
-    # timm's networks pad by half the kernel, as the variants `_same_padding` of this package do.
-    theirs = timm.create_model(name.removesuffix("_same_padding"))
-    theirs.load_state_dict(convert_to_timm(ours.state_dict(), name))
+    adapt(ours, images)
+    theirs = timm_twin(ours, name)
     ours.eval()
     theirs.eval()
     with torch.no_grad():
         check_same(theirs(images), ours(images), "ours")
     return ours, theirs
+
+
+def adapt(network: nn.Module, images: Tensor, residual: float = 1.0) -> None:
+    """Give batch norms the statistics of images, so that activations have the size that they have after a training.
+
+    Args:
+        residual: weight of the batch norms that end residual blocks and have weight 0 at first. With 0 the blocks would compute
+            nothing. With 1 the rounding errors of a deep network grow with every block, as they do in no trained network.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, 1.0 if module.weight.any() else residual)
+            module.momentum = None  # the running statistics are the plain mean over all batches
+    with torch.no_grad():
+        network.train()(images)
+
+
+def timm_twin(ours: nn.Module, name: str) -> nn.Module:
+    """Return timm's network with the weights of `ours`, the network `name` of this package."""
+    # timm's networks pad by half the kernel, as the variants `_same_padding` of this package do.
+    theirs: nn.Module = timm.create_model(name.removesuffix("_same_padding"))
+    theirs.load_state_dict(convert_to_timm(ours.state_dict(), name))
+    return theirs
 
 
 def check_same(expected: Tensor, found: Tensor, path: str) -> None:
