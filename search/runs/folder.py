@@ -82,9 +82,10 @@ class SearchFolder:
 
     def context_with(self, data: str | None, device: str | None = None) -> Context:
         """Return the same with its images at another place, and its trainings on another device, unless these are None."""
-        changes = {"data": data and absolute_spec(data), "device": device}
-        changes = {key: value for key, value in changes.items() if value is not None}
-        return dataclasses.replace(self.context, **changes) if changes else self.context
+        if data is None and device is None:
+            return self.context
+        place = self.context.data if data is None else absolute_spec(data)
+        return dataclasses.replace(self.context, data=place, device=device or self.context.device)
 
     @property
     def space(self) -> SearchSpace:

@@ -18,6 +18,7 @@ from fbnetv3.pair_file import save_pair
 from fbnetv3.progress import Report
 from fbnetv3.schema import load_yaml
 from fbnetv3.search.execution.machine import Machine
+from fbnetv3.search.execution.memory import free_memory
 from fbnetv3.search.execution.settings import THIS_MACHINE, ExecutorSettings
 from fbnetv3.search.nars.algorithm import nars
 from fbnetv3.search.nars.baselines import random_search
@@ -175,6 +176,7 @@ def _run(
                     proposal = SEARCHES[method](context, BatchRunner(context, ledger, executor, progress))
                 trials = tuple(ledger.trials)
                 results.append(_finish(context, folder, method, proposal, trials, progress))
+                free_memory()  # the final training ran in this process, and the trials of the next method need its GPU
         write_results(results, folder.path)
     return results
 

@@ -1,21 +1,26 @@
 """Jobs on a Ray cluster. Most tests replace Ray by an object in this process; the slow ones start a cluster."""
 
 import logging
+import os
 import threading
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from fbnetv3 import InputError
 from fbnetv3.search.execution.executor import DIED, Job
+from fbnetv3.search.execution.memory import BrokenDeviceError
 from fbnetv3.search.execution.processes import RETRIES
+from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.trial import Outcome
 from tests.search.execution.contract import (
     check_a_death_is_charged_to_the_job_that_ran,
     check_a_training_that_hangs_fails_and_the_next_one_runs,
     check_every_job_runs_once_and_exceptions_are_outcomes,
 )
-from tests.search.execution.jobs import CALL, MISTAKE, SLEEP, Acts, Unreadable, jobs, wait_until_gone
+from tests.search.execution.jobs import CALL, MISTAKE, RAISE, SLEEP, Acts, Unreadable, jobs, wait_until_gone
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 from fbnetv3.search.execution import ray_cluster  # noqa: E402  # needs Ray
@@ -277,6 +282,53 @@ def test_a_job_with_a_time_limit_runs_in_another_process_of_its_worker(fake, mon
     with RayExecutor(evaluator, limit=7.5) as executor:
         assert set(dict(executor.run(JOBS)).values()) == {OK}
     assert [(limit, job.seed) for limit, _, job in asked] == [(7.5, seed) for seed in range(6)]
+
+
+def test_the_outcome_of_a_training_that_broke_its_gpu_is_kept(fake):
+    failed = Outcome((), "failed", 1.0, "RuntimeError: CUDA error: device-side assert triggered")
+    fake.acts[1] = raises(ray.exceptions.RayTaskError("evaluate_pickled", "the traceback", BrokenDeviceError(failed)))
+    with RayExecutor(evaluator) as executor:
+        found = dict(executor.run(JOBS))
+    assert found["job 1"] == failed
+    assert fake.started == list(range(6))
+
+
+class Sees:
+    """Trains on GPUs: notes its process and answers with the GPU that it sees. One of its jobs breaks the GPU."""
+
+    device = "cuda"
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, candidate, epochs, seed):
+        time.sleep(0.5)
+        Path(self.folder, f"{seed}.0.{os.getpid()}").touch()
+        if seed == RAISE:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return Outcome((float(os.environ["CUDA_VISIBLE_DEVICES"]),) * epochs, "ok", 0.0)
+
+
+@pytest.fixture
+def pretended_gpus():
+    """A cluster of this process that believes in two GPUs."""
+    ray.init("local", num_cpus=8, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [None, 60.0], ids=["", "within a time limit"])
+def test_trials_share_the_gpus_of_a_cluster_and_leave_nothing_on_them(pretended_gpus, tmp_path, limit):
+    """Each process ends with its trial, because Ray cannot free what a process keeps on a GPU."""
+    settings = ExecutorSettings("ray", workers=4, trials_per_gpu=2, trial_timeout=limit)
+    with settings.start(Sees(str(tmp_path))) as executor:
+        found = dict(executor.run(jobs(*range(8), RAISE)))
+    broken = found.pop(f"job {RAISE}")
+    assert (broken.status, broken.error) == ("failed", "RuntimeError: CUDA error: device-side assert triggered")
+    seen = [outcome.acc1[0] for outcome in found.values()]
+    assert set(seen) == {0.0, 1.0}
+    assert len(wait_until_gone(tmp_path)) == 9
 
 
 def local(evaluator):
