@@ -12,17 +12,18 @@ import functools
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fbnetv3.benchmarks.experiments import cifar10 as experiment
-from fbnetv3.benchmarks.experiments.cifar10_networks import count_flops, find_network
+from fbnetv3.benchmarks.experiments.cifar10_networks import Network, count_flops, find_network
 from fbnetv3.benchmarks.gpu.cases import GpuDevice, Seconds, card_facts, summary_tables
 from fbnetv3.benchmarks.gpu.cifar10_lanes import Lane, Plan, make_plan, measure_pace, open_lanes
-from fbnetv3.benchmarks.gpu.images import MADE_UP, decode, find_images, keep
-from fbnetv3.benchmarks.gpu.trainings import TrainingEvaluator, side_by_side
+from fbnetv3.benchmarks.gpu.images import CLASSES, MADE_UP, decode, find_images, keep
+from fbnetv3.benchmarks.gpu.trainings import TrainingEvaluator, open_device, side_by_side
 from fbnetv3.benchmarks.harness import Benchmark, Measured, Target, Values
 from fbnetv3.benchmarks.result import Result
 from fbnetv3.benchmarks.tables import Format, Table
@@ -89,36 +90,36 @@ def measure(
     facts, recipe = card_facts(device), load_recipe(RECIPE).replace(batch_size=batch)
     with tempfile.TemporaryDirectory(prefix="fbnetv3-cifar10-") as name:
         folder = Path(name)
-        spec = find_images(data, folder)
-        values, files = prepare(spec, networks, limit, folder)
+        found = {name: find_network(name) for name in networks}
+        files = {network.resolution: folder / f"{network.resolution}.pt" for network in found.values()}
         evaluator = TrainingEvaluator(files, device, find_precision("auto", device))
-        values |= {"recipe": RECIPE, "batch": batch, "rates": list(RATES), "precision": evaluator.precision}
-        words = {"recipe": RECIPE, "batch": batch, "jpeg": experiment.JPEG if values["data"]["jpeg"] else ""}
         with open_lanes(networks, evaluator, begin + seconds) as lanes:
-            for so_far in train_all(lanes, recipe, values, most):
+            # The processes start while this one decodes the images.
+            with ThreadPoolExecutor() as threads:
+                for lane in lanes:
+                    threads.submit(open_device, lane.pool, 1)
+                about = keep_images(find_images(data, folder), files, limit)
+            costs = {name: costs_of(network) for name, network in found.items()}
+            values = {"data": about, "costs": costs, "recipe": RECIPE, "batch": batch, "rates": list(RATES)}
+            words = {"recipe": RECIPE, "batch": batch, "jpeg": experiment.JPEG if about["jpeg"] else ""}
+            for so_far in train_all(lanes, recipe, values | {"precision": evaluator.precision}, most):
                 used = {"seconds": round(time.monotonic() - begin, 1)}
                 yield Measured(so_far | used, words, facts)
 
 
-def prepare(spec: str, networks: Sequence[str], limit: int | None, folder: Path) -> tuple[Values, dict[int, Path]]:
-    """Count the costs of the networks, and keep the images at their sides.
-
-    Returns:
-        What the result file says of both, and the files of the images by side in pixels.
-    """
-    found = [find_network(name) for name in networks]
-    files: dict[int, Path] = {}
-    counts: dict[str, int] = {}
-    for side in sorted({network.resolution for network in found}):
+def keep_images(spec: str, files: Mapping[int, Path], limit: int | None) -> Values:
+    """Decode a data set at every side in pixels, and keep it in a file. Return what the result file says of it."""
+    for side, file in files.items():
         images = decode(spec, side, limit)
-        counts = {split: images.count(split) for split in ("train", "val", "test")}
-        files[side] = folder / f"{side}.pt"
-        keep(images, files[side])
-    costs = {}
-    for name, network in zip(networks, found, strict=True):
-        flops, params = count_flops(network, len(images.classes))
-        costs[name] = {"resolution": network.resolution, "flops": flops, "params": params}
-    return {"data": counts | {"jpeg": experiment.is_jpeg(spec)}, "costs": costs}, files
+        keep(images, file)
+    counts = {split: images.count(split) for split in ("train", "val", "test")}
+    return counts | {"jpeg": experiment.is_jpeg(spec)}
+
+
+def costs_of(network: Network) -> Values:
+    """Return what the result file says of a network before it is trained."""
+    flops, params = count_flops(network, CLASSES)
+    return {"resolution": network.resolution, "flops": flops, "params": params}
 
 
 def train_all(lanes: Sequence[Lane], recipe: Recipe, values: Values, most: int) -> Iterator[Values]:

@@ -27,7 +27,8 @@ ARCHIVES = (
     "cifar10_test.tar.xz",
 )  # with train/CLASS/IMAGE and test/CLASS/IMAGE below one folder
 MADE_UP = "made-up"  # instead of a data set: images of a rehearsal
-CLASSES, OF_A_CLASS = 10, {"train": 20, "test": 4}  # made-up images
+CLASSES = 10
+OF_A_CLASS = {"train": 20, "test": 4}  # made-up images
 
 
 def find_images(data: str | None, folder: Path) -> str:

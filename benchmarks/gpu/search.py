@@ -1,7 +1,7 @@
 """A NARS search on CIFAR-10 with several trials side by side on one card, against random search in equal time.
 
-First come the trainings a minute with 1, 2, 4, 8 and 16 trials side by side. The fastest number of trials is taken, and both
-searches make as many trainings as fit the time. Their answers are then trained on all images and measured on the test images.
+First come the trainings a minute with 1, 2, 4, 8 and 16 trials side by side. Both searches then run as many at once as give
+most trainings, and make as many as fit the time. Their answers are trained on all images and measured on the test images.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import functools
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -20,8 +21,8 @@ import typer
 from fbnetv3.benchmarks.experiments import cifar10 as experiment
 from fbnetv3.benchmarks.gpu.cases import GpuDevice, Seconds, run_cases, summary_tables
 from fbnetv3.benchmarks.gpu.images import MADE_UP, decode, find_images, keep
-from fbnetv3.benchmarks.gpu.search_study import EVERY, VAL_EVERY, Study
-from fbnetv3.benchmarks.gpu.trainings import TrainingEvaluator
+from fbnetv3.benchmarks.gpu.search_study import EVERY, RATED, VAL_EVERY, Study
+from fbnetv3.benchmarks.gpu.trainings import TrainingEvaluator, open_device
 from fbnetv3.benchmarks.harness import Benchmark, Measured, Values
 from fbnetv3.benchmarks.result import Result
 from fbnetv3.benchmarks.tables import Format, Table
@@ -32,6 +33,7 @@ from fbnetv3.search.nars.config import load_preset
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.space.constraints import Constraint
 
+SIDE = 32  # of the images of the space, in pixels
 COUNTS = (1, 2, 4, 8, 16)  # trials side by side
 RECIPE = "cifar10/minutes"
 POOL = 2000  # pretraining the predictor on the 20,000 of Algorithm 1 would take more time than all trainings
@@ -41,10 +43,10 @@ MOST_EPOCHS = 60  # of the training of an answer
 METHOD = (
     "Space cifar with {low:g} to {high:g} million FLOPs, recipe {recipe} of {epochs} epochs on one training image in {every}, "
     "measured on one validation image in {val_every}; the images are held and augmented on the device. `N side by side`: N "
-    "equal trainings at the same time in N processes that were warm, one run. `nars`: the search with as many trials at once "
-    "as made most trainings a minute, without its report; `random`: random search with as many trainings as fit the same time. "
-    "`retraining`: both answers trained on all training images for `epochs` epochs, and their top-1 on the test images, in "
-    "percent, for one seed.{jpeg}"
+    "equal trainings of {rated} epochs at the same time in N processes that were warm, one run; `trainings_a_minute` are "
+    "trainings of all epochs of the recipe. `nars`: the search with the number of trials at once that gives it most trainings, "
+    "without its report; `random`: random search with as many trainings as fit the same time. `retraining`: both answers "
+    "trained on all training images for `epochs` epochs, and their top-1 on the test images, in percent, for one seed.{jpeg}"
 )
 
 
@@ -75,28 +77,28 @@ def measure(
     device = str(placed(find_device(device)))  # one card, also where there are more
     with tempfile.TemporaryDirectory(prefix="fbnetv3-search-") as name:
         folder = Path(name)
-        spec = find_images(data, folder)
-        config = load_preset("cifar10").replace(
-            data=spec,
-            recipe=recipe,
-            constraint=dataclasses.asdict(CONSTRAINT),
-            pool=pool,
-            repeats=0,
-            early_stopping=0.98,
-        )
-        context = Context.of(config)
-        images = decode(spec, context.space.resolutions[0], limit)
         file = folder / "images.pt"
-        keep(images, file)
-        evaluator = TrainingEvaluator({images.transforms.crop: file}, device, find_precision("auto", device))
-        jpeg = experiment.is_jpeg(spec)
-        about: Values = {
-            "data": {split: images.count(split) for split in ("train", "val", "test")} | {"jpeg": jpeg},
-            "recipe": recipe,
-            "precision": evaluator.precision,
-        }
-        words = method_words(context, recipe, jpeg)
+        evaluator = TrainingEvaluator({SIDE: file}, device, find_precision("auto", device))
         with processes_of(evaluator, max(counts), seconds) as processes:
+            # The processes start while this one decodes the images.
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(open_device, processes, max(counts))
+                spec = find_images(data, folder)
+                images = decode(spec, SIDE, limit)
+                keep(images, file)
+            config = load_preset("cifar10").replace(
+                data=spec,
+                recipe=recipe,
+                constraint=dataclasses.asdict(CONSTRAINT),
+                pool=pool,
+                repeats=0,
+                early_stopping=0.98,
+            )
+            context = Context.of(config)
+            jpeg = experiment.is_jpeg(spec)
+            counted = {split: images.count(split) for split in ("train", "val", "test")}
+            about = {"data": counted | {"jpeg": jpeg}, "recipe": recipe, "precision": evaluator.precision}
+            words = method_words(context, recipe, jpeg)
             study = Study(context, processes, folder, begin + seconds, predictor, most)
             study.warm(max(counts))
             cases: dict[str, Callable[[], Values]] = {
@@ -125,6 +127,7 @@ def method_words(context: Context, recipe: str, jpeg: bool) -> dict[str, object]
         "epochs": context.base.epochs,
         "every": EVERY,
         "val_every": VAL_EVERY,
+        "rated": min(RATED, context.base.epochs),
         "jpeg": experiment.JPEG if jpeg else "",
     }
 

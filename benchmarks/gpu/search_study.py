@@ -25,6 +25,7 @@ from fbnetv3.training.engine import cpu_threads
 
 EVERY = 4  # trials train on every so many-th training image
 VAL_EVERY = 2  # and are measured on every so many-th validation image
+RATED = 2  # epochs of the trainings that measure the rate
 ROUNDS = 4
 FINALISTS = 1 / 8  # share of all trainings
 SPARE = 0.1  # share of the time that no training is planned for
@@ -65,7 +66,8 @@ class Study:
         end: the time, by time.monotonic(), at which every training is stopped.
         predictor: seconds of NARS in which nothing trains.
         most: largest number of epochs of the training of an answer.
-        walls: seconds of so many equal trainings side by side.
+        walls: seconds of so many equal trainings side by side, if they have all epochs of the recipe.
+        at_once: trials side by side in both searches.
         answers: index rows.
     """
 
@@ -77,13 +79,9 @@ class Study:
     most: int
     walls: dict[int, float] = field(default_factory=dict)
     answers: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    at_once: int = 1
     seconds: float = 0.0  # of NARS
     trial: float = 0.0  # mean seconds of one epoch of its trials, with as many side by side
-
-    @property
-    def at_once(self) -> int:
-        """The number of trials side by side that makes most trainings a minute."""
-        return max(self.walls, key=lambda n: n / self.walls[n])
 
     @property
     def left(self) -> float:
@@ -94,37 +92,40 @@ class Study:
         """Return the executor with so many trials side by side."""
         return SideBySide(self.pool, at_once, self.end)
 
-    def equal_jobs(self, count: int) -> dict[int, Job]:
+    def equal_jobs(self, count: int, epochs: int) -> dict[int, Job]:
         """Return trainings of one candidate with different seeds."""
         row = self.context.pool()[0]
         candidate = self.context.space.candidate(row, self.context.base, "candidate")
-        return {seed: Job(candidate, self.context.base.epochs, seed) for seed in range(count)}
+        return {seed: Job(candidate, epochs, seed) for seed in range(count)}
 
     def warm(self, processes: int) -> None:
-        """Start all processes, and let each of them load libraries and images.
+        """Let each process load its libraries and images.
 
         Raises:
             InputError: a training failed.
         """
-        for _, outcome in self.executor(processes).run(self.equal_jobs(processes)):
-            if outcome.status == "failed":
-                raise InputError(f"a training failed: {outcome.error}")
+        self._run(processes, 1)
 
     def rate(self, count: int) -> Values:
         """Measure so many equal trainings side by side."""
+        epochs = min(RATED, self.context.base.epochs)
+        wall = self._run(count, epochs)
+        self.walls[count] = wall * self.context.base.epochs / epochs
+        rate = round(60 * count / self.walls[count], 2)
+        return {"trials": count, "seconds": round(wall, 2), "trainings_a_minute": rate}
+
+    def _run(self, count: int, epochs: int) -> float:
+        """Make so many equal trainings side by side, and return the seconds of all."""
         start = time.monotonic()
-        outcomes = dict(self.executor(count).run(self.equal_jobs(count)))
-        wall = time.monotonic() - start
+        outcomes = dict(self.executor(count).run(self.equal_jobs(count, epochs)))
         if failed := [outcome.error for outcome in outcomes.values() if outcome.status == "failed"]:
             raise InputError(f"{len(failed)} of {count} trainings failed: {failed[0]}")
-        self.walls[count] = wall
-        return {"trials": count, "seconds": round(wall, 2), "trainings_a_minute": round(60 * count / wall, 2)}
+        return time.monotonic() - start
 
     def nars(self) -> Values:
         """Search with NARS in half of the time that is left after that for the final trainings."""
         share = self.left * (1 - FINAL_SHARE) / 2
-        rate = self.at_once / self.walls[self.at_once]
-        config = with_trainings(self.context.config, int(rate * (share - self.predictor)), self.at_once)
+        self.at_once, config = largest_search(self.context.config, share - self.predictor, self.walls)
         row, trials = self._search("nars", config)
         self.seconds = row["seconds"]
         self.trial = float(np.mean([t.seconds / t.epochs for t in trials]))
@@ -195,8 +196,25 @@ class Study:
         }, evaluated(trials)
 
 
-def with_trainings(config: SearchConfig, trainings: int, at_once: int) -> SearchConfig:
-    """Return the configuration of a search of at most so many trainings.
+def largest_search(config: SearchConfig, seconds: float, walls: Mapping[int, float]) -> tuple[int, SearchConfig]:
+    """Return how many trials run side by side, and the configuration with most trainings in the seconds.
+
+    Args:
+        walls: seconds of so many trainings side by side.
+
+    Raises:
+        InputError: there are too few for a search.
+    """
+    for count in sorted(walls, key=lambda count: walls[count] / count):  # the fastest first
+        found = with_trainings(config, int(count / walls[count] * seconds))
+        # A batch that is smaller than this would never run so many side by side.
+        if found.batch >= count or count == min(walls):
+            return count, found
+    raise InputError("no rate was measured: see what failed")
+
+
+def with_trainings(config: SearchConfig, trainings: int) -> SearchConfig:
+    """Return the configuration of a search of so many trainings.
 
     Raises:
         InputError: they are too few for a search.
@@ -204,10 +222,8 @@ def with_trainings(config: SearchConfig, trainings: int, at_once: int) -> Search
     batch = (trainings - max(1, int(FINALISTS * trainings))) // ROUNDS
     if batch < 2:
         raise InputError(f"there is time for {max(0, trainings)} trainings, which are too few; give more --seconds")
-    if batch > at_once:
-        batch -= batch % at_once  # the last trials of a batch would leave a part of the card idle
-    finalists = min(trainings - ROUNDS * batch, max(at_once, int(FINALISTS * trainings)))
-    return config.replace(batch=batch, rounds=ROUNDS, finalists=finalists, pool=max(config.pool, ROUNDS * batch))
+    pool = max(config.pool, ROUNDS * batch)
+    return config.replace(batch=batch, rounds=ROUNDS, finalists=trainings - ROUNDS * batch, pool=pool)
 
 
 def final_epochs(seconds: float, walls: Mapping[int, float], epochs: int, most: int) -> int:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import torch
+
 from fbnetv3.arch import Arch
 from fbnetv3.benchmarks.experiments.cifar10_networks import Network, find_network
 from fbnetv3.benchmarks.gpu.images import load_kept
@@ -63,7 +65,14 @@ class TrainingEvaluator:
     precision: Precision
 
     def __call__(self, candidate: Any, epochs: int, seed: int) -> Outcome:
-        """Train for `epochs` epochs, and return the accuracy in percent after each of them."""
+        """Train for `epochs` epochs, and return the accuracy in percent after each of them.
+
+        Args:
+            candidate: a `Training`; None only opens the device.
+        """
+        if candidate is None:
+            torch.zeros(1, device=self.device)
+            return Outcome((0.0,) * epochs, "ok", 0.0)
         start, training = time.monotonic(), cast(Training, candidate)
         network, recipe = _network(training.network), training.recipe
         file = self.files[network.resolution]
@@ -97,6 +106,11 @@ def train(pool: ProcessPool, training: Training, epochs: int, seed: int, end: fl
     pool.limit = max(LEAST, end - time.monotonic())
     # A pool passes on what it is given, which need not be a search's candidate.
     return dict(pool.run({0: Job(cast(Candidate, training), epochs, seed)}))[0]
+
+
+def open_device(pool: ProcessPool, count: int) -> None:
+    """Start all `count` processes of a pool, and let each import what trainings need and open the device."""
+    list(pool.run(dict.fromkeys(range(count), Job(cast(Candidate, None), 1, 0))))
 
 
 def side_by_side(items: Iterable[K], work: Callable[[K], T], at_once: int) -> Iterator[tuple[K, T]]:

@@ -6,7 +6,14 @@ import pytest
 
 from fbnetv3.benchmarks.gpu import search_study, trainings
 from fbnetv3.benchmarks.gpu.search import CONSTRAINT
-from fbnetv3.benchmarks.gpu.search_study import EVERY, SideBySide, Study, final_epochs, with_trainings
+from fbnetv3.benchmarks.gpu.search_study import (
+    EVERY,
+    SideBySide,
+    Study,
+    final_epochs,
+    largest_search,
+    with_trainings,
+)
 from fbnetv3.errors import InputError
 from fbnetv3.search.nars.config import load_preset
 from fbnetv3.search.nars.context import Context
@@ -69,13 +76,25 @@ def study_of(clock, tmp_path, monkeypatch, seconds=2.0, full=4, end=170.0):
     return study, card
 
 
-def test_the_rates_and_the_number_that_is_taken(clock, tmp_path, monkeypatch):
+def test_the_rates(clock, tmp_path, monkeypatch):
     study, _ = study_of(clock, tmp_path, monkeypatch)
     rows = {n: study.rate(n) for n in (1, 2, 4, 8)}
-    assert rows[1] == {"trials": 1, "seconds": 2.0, "trainings_a_minute": 30.0}
-    assert rows[4] == {"trials": 4, "seconds": 2.0, "trainings_a_minute": 120.0}
+    # Two epochs of five are trained, which take 0.8 of 2 seconds.
+    assert rows[1] == {"trials": 1, "seconds": 0.8, "trainings_a_minute": 30.0}
+    assert rows[4] == {"trials": 4, "seconds": 0.8, "trainings_a_minute": 120.0}
     assert rows[8]["trainings_a_minute"] == 120.0
-    assert study.at_once == 4  # of equal ones the fewest
+    assert study.walls == pytest.approx({1: 2.0, 2: 2.0, 4: 2.0, 8: 4.0})
+
+
+def test_the_largest_search_runs_no_more_at_once_than_its_batches_have():
+    walls = {1: 2.0, 4: 4.0, 16: 8.0}  # 0.5, 1 and 2 trainings a second
+    at_once, config = largest_search(CONFIG, 50.0, walls)
+    assert (at_once, config.batch) == (16, 22)  # of 100 trainings
+    at_once, config = largest_search(CONFIG, 20.0, walls)
+    assert (at_once, config.batch) == (4, 4)  # 16 at once would give 40 trainings, whose batches have 8
+    assert largest_search(CONFIG, 20.0, {16: 8.0})[0] == 16  # nothing else was measured
+    with pytest.raises(InputError, match="no rate was measured"):
+        largest_search(CONFIG, 20.0, {})
 
 
 @pytest.mark.parametrize("seconds", [2.0, 6.0])
@@ -112,29 +131,21 @@ def test_trainings_that_fail_are_no_rate(clock, tmp_path, monkeypatch):
     monkeypatch.setattr(card, "run", lambda jobs: iter([(0, Outcome((), "failed", 1.0, "no memory"))]))
     with pytest.raises(InputError, match="2 of 2 trainings failed: no memory"):
         study.rate(2)
-    with pytest.raises(InputError, match="a training failed: no memory"):
+    with pytest.raises(InputError, match="1 of 1 trainings failed: no memory"):
         study.warm(1)
     assert study.walls == {}
 
 
-@pytest.mark.parametrize(
-    ("trainings", "at_once", "batch", "finalists"),
-    [
-        (50, 16, 11, 6),  # fewer than run at once: nothing to round
-        (100, 16, 16, 16),  # 21 would leave five alone
-        (100, 4, 20, 12),
-        (9, 1, 2, 1),
-    ],
-)
-def test_sizes_of_a_search(trainings, at_once, batch, finalists):
-    config = with_trainings(CONFIG, trainings, at_once)
+@pytest.mark.parametrize(("trainings", "batch", "finalists"), [(9, 2, 1), (50, 11, 6), (100, 22, 12)])
+def test_sizes_of_a_search(trainings, batch, finalists):
+    config = with_trainings(CONFIG, trainings)
     assert (config.batch, config.rounds, config.finalists) == (batch, 4, finalists)
-    assert config.trainings <= trainings
+    assert config.trainings == trainings
 
 
 def test_too_few_trainings_are_refused():
     with pytest.raises(InputError, match="there is time for 8 trainings, which are too few; give more --seconds"):
-        with_trainings(CONFIG, 8, 1)
+        with_trainings(CONFIG, 8)
 
 
 def test_the_epochs_of_the_answers():

@@ -10,7 +10,7 @@ from torch import nn
 from fbnetv3.benchmarks.experiments.cifar10_networks import cifar_arch
 from fbnetv3.benchmarks.gpu import trainings
 from fbnetv3.benchmarks.gpu.images import MADE_UP, decode, find_images, keep, load_kept
-from fbnetv3.benchmarks.gpu.trainings import Training, TrainingEvaluator, side_by_side, train
+from fbnetv3.benchmarks.gpu.trainings import Training, TrainingEvaluator, open_device, side_by_side, train
 from fbnetv3.search.execution.executor import Job
 from fbnetv3.search.trial import Outcome
 from fbnetv3.training.accuracy import Accuracy
@@ -73,6 +73,21 @@ def test_a_training_has_the_time_that_is_left(monkeypatch):
     monkeypatch.setattr(trainings.time, "monotonic", lambda: 90.0)
     assert train(Pool(), Training("a", RECIPE), 3, 7, end=100.0).acc1 == (10.0,)
     assert train(Pool(), Training("a", RECIPE), 3, 7, end=80.0).acc1 == (trainings.LEAST,)
+
+
+def test_every_process_opens_the_device(evaluator):
+    class Pool:
+        def run(self, jobs):
+            for key, job in jobs.items():
+                opened.append(key)
+                yield key, evaluator(*job)
+
+    opened = []
+    open_device(Pool(), 3)
+    assert opened == [0, 1, 2]
+    broken = dataclasses.replace(evaluator, device="cuda:99")
+    with pytest.raises((RuntimeError, AssertionError)):
+        broken(None, 1, 0)
 
 
 def test_no_more_than_so_many_at_once():
