@@ -58,6 +58,16 @@ def test_what_was_trained_is_yielded_network_by_network(monkeypatch):
     json.dumps(found)
 
 
+def test_the_speed_is_kept_when_there_is_no_time_for_more(monkeypatch):
+    kept = []
+    run = train(Card(SPEEDS, accuracy=best_at(0.05)), monkeypatch, 20)
+    with pytest.raises(InputError, match="give more --seconds"):
+        kept.extend(run)
+    (values,) = kept
+    assert values["not_reached"] == list(SPEEDS)
+    assert next(iter(tables(result_of(values)))) == "seconds of an epoch"
+
+
 def test_ctrl_c_keeps_the_networks_that_were_trained(monkeypatch):
     def accuracy(training, epochs):
         if training.network == "b" and training.split == "test":
@@ -133,6 +143,6 @@ def test_targets_tables_and_plot(monkeypatch):
 def test_a_rehearsal(tmp_path):
     result = BENCHMARK.run(write_to=tmp_path / "found.json", quick=True, device="cpu", seconds=150)
     assert load_result("found", tmp_path) == result
-    assert set(result.values["cases"]) == {"fbnetv3_a", "torchvision:resnet18"}
-    assert result.values["data"] == {"train": 180, "val": 20, "test": 40, "jpeg": True}
+    assert set(result.values["cases"]) == set(BENCHMARK.quick["networks"])
+    assert result.values["data"] == {"train": 100, "val": 20, "test": 40, "jpeg": True}
     assert "The images were stored as JPEG" in result.method
