@@ -53,7 +53,7 @@ def placed(device: str | torch.device) -> torch.device:
 
 def device_words(device: str | torch.device) -> str:
     """Return a device in words, with the name of the card: `cuda:0 (NVIDIA H200)`, or `cpu`."""
-    device = torch.device(device)
+    device = placed(device)
     if device.type != "cuda":
         return str(device)
     return f"{device} ({torch.cuda.get_device_name(device)})"

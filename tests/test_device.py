@@ -60,6 +60,8 @@ def test_the_cpu_is_there_and_cuda_under_torchrun_is_the_processes_own(monkeypat
 def test_a_card_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Card {device.index}")
     assert device_words("cuda:1") == "cuda:1 (Card 1)"
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    assert device_words("cuda") == "cuda:2 (Card 2)"
     assert device_words("cpu") == "cpu"
 
 

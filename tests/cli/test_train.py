@@ -81,6 +81,20 @@ def test_the_machine_is_said_first_and_recorded(run, here, animals, precision):
     assert (identity["device"], identity["precision"], identity["threads"]) == ("cpu", precision, 2)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_is_used_said_and_recorded(run, here, animals):
+    code, out, err = run(*arguments(animals), "--epochs", 1, "--workers", 1)
+    (row,) = json.loads(out)
+    assert code == 0, err
+    card = f"cuda:0 ({torch.cuda.get_device_name(0)})"
+    precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    assert err.startswith(f"training on {card}, {precision}, ")
+    assert (row["device"], row["precision"]) == (card, precision)
+    assert json.loads(load_torch(here / "run" / "checkpoint.pt", "checkpoint")["identity"])["device"] == "cuda"
+    assert {value.device.type for value in weights_of(here / "run").values()} == {"cpu"}
+
+
 def test_too_little_memory_is_one_line(run, here, animals, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError(

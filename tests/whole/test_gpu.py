@@ -93,6 +93,7 @@ def test_the_average_follows_the_weights_in_float32():
 
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
 def test_a_compiled_network_trains_the_same(mode):
+    pytest.importorskip("triton")
     plain = fit(new_model(STEADY), STEADY, DATA, seed=7, epochs=1, engine=Engine(CARD))
     compiled = fit(new_model(STEADY), STEADY, DATA, seed=7, epochs=1, engine=Engine(CARD, compile=mode))
     assert compiled.metrics[0].train_loss == pytest.approx(plain.metrics[0].train_loss, rel=1e-2)
