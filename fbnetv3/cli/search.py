@@ -295,9 +295,12 @@ def search_budgets(
     ] = None,
     train: Annotated[bool, typer.Option("--train", help="Also run the final training of every pair.")] = False,
     data: MovedData = None,
+    device: OtherDevice = None,
+    trials_per_gpu: TrialsPerGpu = 1,
     as_json: Json = False,
 ) -> None:
     """Answer several budgets from one search. FOLDER/budgets gets a pair file for each, a table and the Pareto front."""
+    from fbnetv3.search.execution.settings import ExecutorSettings
     from fbnetv3.search.report.front import write_front
     from fbnetv3.search.runs.budgets import budget_pairs, table_rows
 
@@ -310,7 +313,8 @@ def search_budgets(
     if not maxima:
         raise InputError(f"{option} has no budget; give counts such as 450M")
     with progress_bar() as progress:
-        pairs = budget_pairs(folder, maxima, progress, metric, train, data)
+        executor = ExecutorSettings(trials_per_gpu=trials_per_gpu)
+        pairs = budget_pairs(folder, maxima, progress, metric, train, data, device, executor)
     plot = write_front([answer for answer, _ in pairs], folder)
     print_rows(table_rows(pairs), as_json)
     if not as_json:

@@ -21,12 +21,14 @@ from fbnetv3.errors import InputError
 from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.pair_file import Pair, save_pair
 from fbnetv3.progress import Report
+from fbnetv3.search.execution.settings import THIS_MACHINE, ExecutorSettings
 from fbnetv3.search.nars.algorithm import fit_trials
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.early_stopping import trial_epochs
 from fbnetv3.search.nars.evolve import cautious_score, evolve
 from fbnetv3.search.nars.pretrain import pretrained_predictor
-from fbnetv3.search.runs.final import final_candidate, make_pair, train_final
+from fbnetv3.search.runs.devices import machine_of
+from fbnetv3.search.runs.final import final_candidate, make_pair, train_final, train_side_by_side
 from fbnetv3.search.runs.folder import accuracies, load_search
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.space.encoding import encode
@@ -96,6 +98,8 @@ def budget_pairs(
     metric: Literal["flops", "params"] | None = None,
     train: bool = False,
     data: str | None = None,
+    device: str | None = None,
+    executor: ExecutorSettings = THIS_MACHINE,
 ) -> list[tuple[BudgetAnswer, Pair]]:
     """Answer budgets for the folder of a search that has ended, and write pair files and `front.json` there.
 
@@ -104,13 +108,16 @@ def budget_pairs(
         metric: by default the metric of the search's constraint.
         data: where the images of the search are now, if they were moved.
         train: also give every pair the final training, resumed if it was begun, and measure its test accuracy.
+        device: of the final trainings; by default the device that the search began with.
+        executor: how many of them run at the same time on GPUs.
 
     Raises:
         InputError: no search there that has ended, or a budget that cannot be met.
     """
     search = load_search(folder)
     config, out = search.config, search.path / FOLDER
-    context, trials = search.context_with(data), search.trials()
+    machine = machine_of(config, device or config.device, executor) if train else None
+    context, trials = search.context_with(data, machine and machine.device), search.trials()
     done, wanted = sum(1 <= t.round <= config.rounds for t in trials), config.batch * config.rounds
     if done < wanted:
         raise InputError(
@@ -123,9 +130,14 @@ def budget_pairs(
     # Not the folder of the search: its final training may go on meanwhile.
     with lock_folder(out, "search budgets"), cpu_threads(1):
         progress(0, len(constraints), "fitting the predictor to the ledger, and evolving")
-        for answer in answer_budgets(context, trials, constraints):
-            name = budget_name(answer.constraint)
-            final = final_candidate(context, answer.index[0].tolist(), f"_{name}")
+        answers = {budget_name(answer.constraint): answer for answer in answer_budgets(context, trials, constraints)}
+        finals = {
+            name: final_candidate(context, answer.index[0].tolist(), f"_{name}") for name, answer in answers.items()
+        }
+        if machine is not None:
+            train_side_by_side(context, {out / name: final for name, final in finals.items()}, executor, progress)
+        for name, answer in answers.items():
+            final = finals[name]
             measured = train_final(context, final, out / name, progress)[1] if train else {}
             predicted = (float(answer.mean[0]), float(answer.std[0]))
             pair = make_pair(context, final, answer.constraint, predicted, answer.epochs, "nars budgets", measured)

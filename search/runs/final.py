@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,16 @@ from fbnetv3.device import AUTO, find_device
 from fbnetv3.errors import InputError
 from fbnetv3.pair_file import Pair
 from fbnetv3.progress import Report
+from fbnetv3.search.execution.cards import device_of
+from fbnetv3.search.execution.executor import Job
+from fbnetv3.search.execution.images import ImageEvaluator
+from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.nars.context import Context, image_evaluator
 from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.runs.folder import FINAL, WEIGHTS
 from fbnetv3.search.space.constraints import Constraint
-from fbnetv3.search.trial import Candidate, Trial, evaluated
+from fbnetv3.search.trial import Candidate, Outcome, Trial, evaluated
 from fbnetv3.training.accuracy import final_split, measure
 from fbnetv3.training.loop import Trained
 from fbnetv3.version import __version__
@@ -62,6 +68,52 @@ def train_final(context: Context, final: Candidate, folder: Path, progress: Repo
             "the search, which measures them again"
         ) from None
     return trained, {"split": split, "epochs": final.recipe.epochs, "acc1": acc1}
+
+
+@dataclass(frozen=True)
+class FinalTraining:
+    """An evaluator that makes final trainings, each in its folder, where `train_final` finds them.
+
+    Attributes:
+        folders: by the names of the architectures.
+    """
+
+    evaluator: ImageEvaluator
+    folders: Mapping[str, Path]
+
+    @property
+    def device(self) -> str:
+        """The device of the trainings, by which they are placed."""
+        return self.evaluator.device
+
+    def __call__(self, candidate: Candidate, epochs: int, seed: int) -> Outcome:
+        """Train a candidate, from its checkpoint if there is one."""
+        start = time.monotonic()
+        folder = self.folders[candidate.arch.name] / FINAL
+        acc1 = self.evaluator.train(candidate, epochs, seed, folder, resume=True).acc1
+        return Outcome(acc1, "ok", round(time.monotonic() - start, 3))
+
+
+def train_side_by_side(
+    context: Context, finals: Mapping[Path, Candidate], settings: ExecutorSettings, progress: Report
+) -> None:
+    """Make final trainings on GPUs, as many at the same time as the settings say. On the CPU nothing is done.
+
+    Args:
+        finals: candidates by their folders. `train_final` completes them: it measures them and writes their weights.
+
+    Raises:
+        InputError: a training failed. Those that ended are kept.
+    """
+    evaluator = FinalTraining(image_evaluator(context), {final.arch.name: folder for folder, final in finals.items()})
+    if device_of(evaluator) == "cpu":
+        return
+    jobs = {final.arch.name: Job(final, final.recipe.epochs, final_seed(context)) for final in finals.values()}
+    with settings.start(evaluator) as executor:
+        for done, (name, outcome) in enumerate(executor.run(jobs), 1):
+            if outcome.status != "ok":
+                raise InputError(f"the final training of {name} failed: {outcome.error}; fix the cause, and call again")
+            progress(done, len(jobs), f"trained {name}")
 
 
 def final_seed(context: Context) -> int:

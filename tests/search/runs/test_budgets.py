@@ -11,7 +11,10 @@ from fbnetv3 import InputError
 from fbnetv3.complexity import cost
 from fbnetv3.pair_file import load_pair
 from fbnetv3.progress import silent
+from fbnetv3.search.execution.machine import Machine
+from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.context import Context
+from fbnetv3.search.runs import budgets
 from fbnetv3.search.runs.budgets import answer_budgets, budget_name, budget_pairs, pareto_front, table_rows
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.training.accuracy import measure
@@ -195,6 +198,23 @@ def test_a_pair_is_trained_on_demand_and_only_once(scripted_search, fresh):
     before = (folder / "final" / "metrics.jsonl").stat().st_mtime_ns
     assert budget_pairs(fresh, [2.5e5], silent, train=True)[0][1] == pair
     assert (folder / "final" / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_on_gpus_the_pairs_are_trained_side_by_side_before_they_are_measured(fresh, monkeypatch):
+    """The trainings get the folders in which `train_final` looks for them."""
+    asked = {}
+    monkeypatch.setattr(budgets, "machine_of", lambda config, device, executor: Machine(device, "bf16", device))
+    monkeypatch.setattr(budgets, "train_final", lambda *_: (None, {"split": "test", "epochs": 1, "acc1": 50.0}))
+
+    def side_by_side(context, finals, executor, progress):
+        asked.update(device=context.device, executor=executor, names={f.name: c.arch.name for f, c in finals.items()})
+
+    monkeypatch.setattr(budgets, "train_side_by_side", side_by_side)
+    settings = ExecutorSettings(trials_per_gpu=2)
+    budget_pairs(fresh, [3e5, 2.5e5], silent, train=True, device="cuda:3", executor=settings)
+    start = "micro_quickstart_0_"
+    names = {name: f"{start}{name}" for name in ("flops_250K", "flops_300K")}
+    assert asked == {"device": "cuda:3", "executor": settings, "names": names}
 
 
 def test_pareto_front_by_hand():

@@ -2,13 +2,17 @@
 
 import dataclasses
 import shutil
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from fbnetv3 import InputError
 from fbnetv3.progress import silent
+from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.proposal import Proposal
+from fbnetv3.search.runs import final
 from fbnetv3.search.runs.final import (
     environment,
     final_candidate,
@@ -16,10 +20,12 @@ from fbnetv3.search.runs.final import (
     make_pair,
     pair_of_proposal,
     train_final,
+    train_side_by_side,
 )
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.data.load import load_data
+from fbnetv3.training.loop import Trained
 from fbnetv3.version import __version__
 from fbnetv3.weight_file import read_weight_file
 from tests.search.images import colour_space, fashion_config, write_noise
@@ -159,3 +165,59 @@ def test_without_test_images_the_validation_images_are_measured(trained, tmp_pat
     context = Context.of(context.config.replace(data=f"memory:{tmp_path / 'data'}"))
     training, measured = train_final(context, chosen, tmp_path / "run", silent)
     assert measured == {"split": "val", "epochs": 2, "acc1": training.acc1[-1]}
+
+
+class Trains:
+    """A training on pretended GPUs: it notes where it trains."""
+
+    device = "cuda"
+
+    def __init__(self, fails=""):
+        self.calls, self.fails = [], fails
+
+    def train(self, candidate, epochs, seed, out, *, resume):
+        if candidate.arch.name == self.fails:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        self.calls.append((candidate.arch.name, epochs, seed, out, resume))
+        return Trained(None, (SimpleNamespace(acc1=50.0),) * epochs)
+
+
+@pytest.fixture
+def two_finals(context, tmp_path):
+    rows = context.pool()[:2].tolist()
+    return {tmp_path / name: final_candidate(context, row, f"_{name}") for name, row in zip("ab", rows, strict=True)}
+
+
+def side_by_side(context, finals, evaluator, monkeypatch):
+    said = []
+    monkeypatch.setattr(final, "image_evaluator", lambda context: evaluator)
+    monkeypatch.setattr(final, "device_of", lambda evaluator: evaluator.device)
+    train_side_by_side(context, finals, ExecutorSettings(workers=1), lambda *words: said.append(words))
+    return said
+
+
+def test_final_trainings_run_side_by_side_in_their_folders(context, two_finals, tmp_path, monkeypatch):
+    evaluator = Trains()
+    said = side_by_side(context, two_finals, evaluator, monkeypatch)
+    names = [chosen.arch.name for chosen in two_finals.values()]
+    assert said == [(1, 2, f"trained {names[0]}"), (2, 2, f"trained {names[1]}")]
+    epochs, seed = next(iter(two_finals.values())).recipe.epochs, final_seed(context)
+    assert evaluator.calls == [
+        (name, epochs, seed, tmp_path / folder / "final", True) for name, folder in zip(names, "ab", strict=True)
+    ]
+
+
+def test_a_final_training_that_fails_is_named_with_what_to_do(context, two_finals, tmp_path, monkeypatch):
+    name = two_finals[tmp_path / "a"].arch.name
+    words = (
+        f"the final training of {name} failed: the memory of the GPU was too small .*; fix the cause, and call again"
+    )
+    with pytest.raises(InputError, match=words):
+        side_by_side(context, two_finals, Trains(fails=name), monkeypatch)
+
+
+def test_on_the_cpu_nothing_runs_side_by_side(context, two_finals, monkeypatch):
+    evaluator = Trains()
+    evaluator.device = "cpu"
+    assert side_by_side(context, two_finals, evaluator, monkeypatch) == []
+    assert evaluator.calls == []
