@@ -61,6 +61,7 @@ CATALOGUE = {
     "detection-voc100": Entry("coco.voc100", "A detector fine-tuned on 80 photos. Needs detectron2."),
     "gpu-tests": Entry("gpu.tests", "The tests that need a GPU."),
     "gpu-inference": Entry("gpu.inference", "Speed of inference on a GPU, against timm's and the card's limits."),
+    "gpu-training": Entry("gpu.training", "Speed of training on a GPU, with images on the card and from JPEG files."),
     "gpu-cifar10": Entry("gpu.cifar10", "Accuracy against FLOPs on CIFAR-10, trained on one GPU."),
     "gpu-search": Entry("gpu.search", "A search with several trials side by side on one GPU, against random search."),
 }

@@ -90,5 +90,5 @@ PAGES = {
         "photos": _block("detection-voc100"),
         "speed": _block("detection-speed"),
     },
-    "docs/gpu.md": {part: _gpu(part) for part in ("tests", "inference", "cifar10", "search")},
+    "docs/gpu.md": {part: _gpu(part) for part in ("tests", "inference", "training", "cifar10", "search")},
 }

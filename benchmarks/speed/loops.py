@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,6 +65,7 @@ class Case:
         side: side of the square images in pixels.
         channels: 1 for grey images, 3 for coloured ones.
         rounds: number of epochs.
+        steps: number of steps of an epoch.
     """
 
     arch: Arch
@@ -70,6 +73,7 @@ class Case:
     side: int
     channels: int
     rounds: int
+    steps: int = STEPS
 
     @property
     def recipe(self) -> Recipe:
@@ -84,6 +88,14 @@ class Case:
             return build_model(self.arch, 10, self.channels, recipe.dropout, recipe.stochastic_depth)
 
         return use_channels_last(seeded(build, SEED))
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which a loop calls the network and its loss."""
+        return contextlib.nullcontext()
+
+    def called(self, model: nn.Module) -> nn.Module:
+        """Return the network as a loop calls it."""
+        return model
 
     def data(self, begin: Callable[[], None] = lambda: None) -> Watched:
         """Return an epoch of `STEPS` batches to train on, and two images to evaluate on.
@@ -230,13 +242,14 @@ def timm_loop(case: Case) -> Loop:
         decay_rate=recipe.lr_decay,
         num_epochs=recipe.epochs,
         warmup_epochs=int(recipe.warmup_epochs),
-        warmup_lr=learning_rate(recipe, 0, STEPS),
+        warmup_lr=learning_rate(recipe, 0, case.steps),
         warmup_prefix=True,  # the decay begins after the warm-up
         step_on_epochs=False,
-        updates_per_epoch=STEPS,
+        updates_per_epoch=case.steps,
     )
     mixup = SeededMixup(recipe.mixup, label_smoothing=recipe.label_smoothing, num_classes=len(data.classes))
     criterion, average = SoftTargetCrossEntropy(), ModelEmaV3(model, recipe.ema_decay)
+    network = case.called(model)
 
     def epoch(number: int, rng: np.random.Generator) -> float:
         mixup.rng = rng
@@ -244,10 +257,11 @@ def timm_loop(case: Case) -> Loop:
         torch.manual_seed(int(rng.integers(2**62)))
         model.train()
         losses = []
-        for update, batch in enumerate(batches, start=number * STEPS + 1):
+        for update, batch in enumerate(batches, start=number * case.steps + 1):
             x, y = mixup(*batch)
             optimizer.zero_grad()
-            loss = criterion(model(x), y)
+            with case.autocast():
+                loss = criterion(network(x), y)
             loss.backward()
             optimizer.step()
             average.update(model, step=update)
@@ -262,6 +276,7 @@ def bare_loop(case: Case) -> Loop:
     """Return the loop of forward, loss, backward and optimizer step on ready batches, at the constant rate after warm-up."""
     recipe, model = case.recipe, case.network()
     optimizer = make_optimizer(model, recipe)
+    network = case.called(model)
     batches = list(case.data().epoch(recipe.augmentation, case.batch, np.random.default_rng(SEED), ProcessRank()))
 
     def epoch(number: int, rng: np.random.Generator) -> float:
@@ -269,7 +284,8 @@ def bare_loop(case: Case) -> Loop:
         losses = []
         for x, y in batches:
             optimizer.zero_grad()
-            loss = F.cross_entropy(model(x), y, label_smoothing=recipe.label_smoothing)
+            with case.autocast():
+                loss = F.cross_entropy(network(x), y, label_smoothing=recipe.label_smoothing)
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
