@@ -24,7 +24,7 @@ from fbnetv3.schema import dump_json
 Rounds = Annotated[int, typer.Option(min=1, help="Number of interleaved rounds.")]
 Seeds = Annotated[tuple[int, ...], typer.Option(metavar="N ...", help="Seeds to run.")]
 Threads = Annotated[int, typer.Option(min=1, help="Number of threads that torch computes with.")]
-Device = Annotated[str, typer.Option(help="Device to compute on: cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help="Device to compute on: auto (a GPU if there is one), cpu, cuda or cuda:N.")]
 Runs = Annotated[
     Path, typer.Option(metavar="FOLDER", help="Folder of the trainings. The same command continues what was stopped.")
 ]

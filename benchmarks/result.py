@@ -114,3 +114,10 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 def host() -> dict[str, str]:
     """Return what a result file says about the machine."""
     return {"machine": platform.machine(), "cpus": str(os.cpu_count())}
+
+
+def device_facts(device: str) -> dict[str, str]:
+    """Return what a result file says about the device of a run, if that is not the CPU."""
+    from fbnetv3.device import device_words  # late: reading a result needs no torch
+
+    return {} if device == "cpu" else {"device": device_words(device)}

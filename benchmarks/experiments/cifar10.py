@@ -25,9 +25,10 @@ from fbnetv3.arch import ARCHS
 from fbnetv3.benchmarks.command import Device, Runs, Seeds, Threads
 from fbnetv3.benchmarks.experiments.cifar10_networks import Network, count_flops, find_network
 from fbnetv3.benchmarks.harness import Benchmark, Measured, Values
-from fbnetv3.benchmarks.result import Result
+from fbnetv3.benchmarks.result import Result, device_facts
 from fbnetv3.benchmarks.statistics import over_seeds
 from fbnetv3.benchmarks.tables import Format, Table
+from fbnetv3.device import find_device
 from fbnetv3.errors import InputError
 from fbnetv3.layers import use_channels_last
 from fbnetv3.progress import Report, labelled, show_progress
@@ -90,13 +91,13 @@ def measure(
         int | None, typer.Option(min=1, help="Epochs of the whole schedule; by default those of the recipe.")
     ] = None,
     threads: Threads = 1,
-    device: Device = "cpu",
+    device: Device = "auto",
     runs: Runs = Path("runs") / "cifar10",
 ) -> Measured:
     """Train and measure every network with every seed. What a stopped run has finished is not trained again."""
     if not models or not seeds:
         raise InputError("give at least one model and one seed")
-    schedule = read_recipe(recipe, epochs)
+    device, schedule = find_device(device), read_recipe(recipe, epochs)
     networks = [find_network(name) for name in models]  # a wrong name fails here, before the first training
 
     @functools.lru_cache(maxsize=1)  # networks of one size follow each other; more than one set may not fit into memory
@@ -126,7 +127,7 @@ def measure(
         "data": {split: images.count(split) for split in ("train", "val", "test")} | {"jpeg": is_jpeg(data)},
         "training": {"recipe": recipe, "epochs": schedule.epochs, "threads": threads},
     }
-    return Measured(values, method_words(values))
+    return Measured(values, method_words(values), device_facts(device))
 
 
 def read_recipe(name: str, epochs: int | None) -> Recipe:

@@ -24,7 +24,7 @@ from fbnetv3.benchmarks.command import Device, Runs, Threads, one_of
 from fbnetv3.benchmarks.experiments.config import SCALES, Difference, Experiment, Scale, load_experiment
 from fbnetv3.benchmarks.experiments.experiment_tables import tables
 from fbnetv3.benchmarks.harness import Benchmark, Measured, Values, is_first_process
-from fbnetv3.benchmarks.result import RESULTS
+from fbnetv3.benchmarks.result import RESULTS, device_facts
 from fbnetv3.benchmarks.statistics import over_seeds, paired_difference
 from fbnetv3.device import find_device
 from fbnetv3.errors import InputError
@@ -120,7 +120,7 @@ def measure(
     runs: Runs = Path("runs") / "experiments",
     threads: Threads = 1,
     workers: Annotated[int, typer.Option(min=0, help="Number of processes that read images.")] = 0,
-    device: Device = "cpu",
+    device: Device = "auto",
     precision: Annotated[
         str, typer.Option(parser=one_of("fp32", "bf16"), metavar="[fp32|bf16]", help="Precision of the computation.")
     ] = "fp32",
@@ -147,7 +147,8 @@ def measure(
         with cpu_threads(threads):
             accuracies, failures = train_all(trainer, seeds or tuple(chosen.seeds))
         values = collect(experiment, scale, threads, trainer, accuracies, failures)
-    return Measured(values, words={"split": chosen.split, "about": chosen.about})
+    words = {"split": chosen.split, "about": chosen.about}
+    return Measured(values, words, device_facts(engine.device))
 
 
 def train_all(trainer: Trainer, seeds: tuple[int, ...]) -> tuple[Accuracies, Mapping[str, Mapping[int, str]]]:

@@ -6,7 +6,16 @@ import platform
 import pytest
 
 from fbnetv3 import InputError
-from fbnetv3.benchmarks.result import RESULTS, Result, command_of, host, load_result, versions, write_result
+from fbnetv3.benchmarks.result import (
+    RESULTS,
+    Result,
+    command_of,
+    device_facts,
+    host,
+    load_result,
+    versions,
+    write_result,
+)
 
 
 def result(**changes):
@@ -82,3 +91,9 @@ def test_what_is_recorded_about_software_and_machine():
     assert found["numpy"][0].isdigit()
     assert found["no-such-package"] == "not installed"
     assert set(host()) == {"machine", "cpus"}
+
+
+def test_a_result_names_a_device_that_is_not_the_cpu(monkeypatch):
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "NVIDIA Some")
+    assert device_facts("cpu") == {}
+    assert device_facts("cuda:1") == {"device": "cuda:1 (NVIDIA Some)"}
