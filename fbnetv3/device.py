@@ -164,6 +164,7 @@ def seed_generators(seed: int, device: torch.device) -> None:
         return
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
+        torch.cuda.init()  # before it there are no generators
         torch.cuda.default_generators[placed(device).index].manual_seed(seed)
 
 

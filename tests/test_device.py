@@ -86,7 +86,7 @@ def test_seeding_is_torch_s_own_but_leaves_other_gpus_alone(monkeypatch):
         type("Generator", (), {"manual_seed": lambda self, seed, kept=kept: kept.append(seed)})()
         for kept in seeds.values()
     ]
-    monkeypatch.setattr(torch.cuda, "default_generators", fakes)
+    monkeypatch.setattr(torch.cuda, "init", lambda: monkeypatch.setattr(torch.cuda, "default_generators", fakes))
     with kept_generators(CPU):
         seed_generators(7, CPU)
         assert torch.equal(torch.rand(3), expected)
