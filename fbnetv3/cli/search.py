@@ -9,11 +9,21 @@ from typing import Annotated, Any, Literal
 import typer
 
 from fbnetv3.cli.show import Json, Overwrite, complete, finite, out, print_rows, progress_bar, say
+from fbnetv3.cli.trials import (
+    Cpus,
+    ExecutorKind,
+    Gpus,
+    OtherDevice,
+    RayAddress,
+    TrialsPerGpu,
+    TrialTimeout,
+    Workers,
+)
 from fbnetv3.counts import MAX_SEED, parse_count
 from fbnetv3.errors import InputError, available
 from fbnetv3.files import refuse_to_overwrite
 
-BUDGET, TRAININGS, WHERE = "Budget", "Trainings", "Where trainings run"
+BUDGET, TRAININGS = "Budget", "Trainings"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,71 +35,6 @@ MovedData = Annotated[
     str | None,
     typer.Option(
         "--data", help="Where the images of the search are now, if they were moved. Their names and labels are checked."
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Number of trainings that run at the same time. The default is one for each processor, or on GPUs "
-        "--trials-per-gpu for each GPU. The result does not depend on it.",
-        rich_help_panel=WHERE,
-    ),
-]
-ExecutorKind = Annotated[
-    str,
-    typer.Option("--executor", help="processes (of this machine) or ray (a Ray cluster).", rich_help_panel=WHERE),
-]
-RayAddress = Annotated[
-    str | None,
-    typer.Option(
-        help="Ray cluster: HOST:PORT, auto (the one of this machine), or local (start a new one).",
-        rich_help_panel=WHERE,
-    ),
-]
-Cpus = Annotated[
-    float | None,
-    typer.Option(
-        "--cpus-per-trial",
-        min=0,
-        callback=finite,
-        help="CPUs that Ray reserves for a training. The default is one for each of its processes.",
-        rich_help_panel=WHERE,
-    ),
-]
-Gpus = Annotated[
-    float | None,
-    typer.Option(
-        "--gpus-per-trial",
-        min=0,
-        callback=finite,
-        help="GPUs that Ray reserves for a training. The default is one for each process of a training on GPUs, or "
-        "1/N with --trials-per-gpu N, else none.",
-        rich_help_panel=WHERE,
-    ),
-]
-TrialsPerGpu = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        help="Number of trainings that share a GPU. Each sees its own GPU alone, of those in CUDA_VISIBLE_DEVICES.",
-        rich_help_panel=WHERE,
-    ),
-]
-OtherDevice = Annotated[
-    str | None,
-    typer.Option(
-        "--device",
-        help="Device of the trainings from now on: auto, cpu, cuda or cuda:N. The default is the one that the search began "
-        "with. Trainings on two devices are not equal to the last bit.",
-        rich_help_panel=WHERE,
-    ),
-]
-TrialTimeout = Annotated[
-    float | None,
-    typer.Option(
-        help="Seconds after which a training that has not ended is stopped and recorded as failed. The default is no limit.",
-        rich_help_panel=WHERE,
     ),
 ]
 

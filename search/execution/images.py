@@ -12,8 +12,10 @@ from typing import Literal
 import torch
 
 from fbnetv3.device import find_device, find_precision, plain_defaults
+from fbnetv3.errors import InputError
 from fbnetv3.model import build_model
 from fbnetv3.progress import Report
+from fbnetv3.search.execution.memory import out_of_memory
 from fbnetv3.search.trial import Candidate, Outcome
 from fbnetv3.training.data.device import on_device
 from fbnetv3.training.data.load import image_side, load_data
@@ -70,7 +72,7 @@ class ImageEvaluator:
             out: folder for checkpoints and metrics; none are written without it.
             resume: continue from the checkpoint in `out`.
         """
-        device, recipe = find_device(self.device), candidate.recipe
+        device, recipe = _find(self.device), candidate.recipe
         data = _on_device(self.data, image_side(self.data, candidate.arch.resolution), self.readers, device)
         engine = Engine(device, find_precision(self.precision, device))
         with cpu_threads(1), _current(device):
@@ -83,6 +85,17 @@ class ImageEvaluator:
             return fit(
                 model, recipe, data, seed=seed, epochs=epochs, out=out, resume=resume, progress=progress, engine=engine
             )
+
+
+def _find(name: str) -> str:
+    """Return the name of a device. If trials of other processes fill it at this moment, that is no mistake of the user."""
+    try:
+        return find_device(name)
+    except InputError as error:
+        full = RuntimeError(str(error))
+        if out_of_memory(full):
+            raise full from None
+        raise
 
 
 def _current(device: str) -> contextlib.AbstractContextManager[object]:

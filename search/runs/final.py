@@ -20,6 +20,7 @@ from fbnetv3.progress import Report
 from fbnetv3.search.execution.cards import device_of
 from fbnetv3.search.execution.executor import Job
 from fbnetv3.search.execution.images import ImageEvaluator
+from fbnetv3.search.execution.memory import out_of_memory
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.nars.context import Context, image_evaluator
@@ -48,7 +49,8 @@ def train_final(context: Context, final: Candidate, folder: Path, progress: Repo
         where there are no test images.
 
     Raises:
-        InputError: an image cannot be read. If it is a test image, the training is finished and kept.
+        InputError: there is too little memory, or an image cannot be read. If it is a test image, the training is finished and
+            kept.
     """
     evaluator = image_evaluator(context)
     data = evaluator.images(final.arch.resolution)
@@ -56,8 +58,7 @@ def train_final(context: Context, final: Candidate, folder: Path, progress: Repo
     def report(done: int, total: int, text: str) -> None:
         progress(done, total, f"training the chosen pair: {text}")
 
-    seed = final_seed(context)
-    trained = evaluator.train(final, final.recipe.epochs, seed, folder / FINAL, resume=True, progress=report)
+    trained = _train(evaluator, final, final_seed(context), folder / FINAL, report)
     write_weight_file(folder / WEIGHTS, WeightFile.of(trained.model, data.classes, data.transforms))
     split = final_split(data)
     try:
@@ -68,6 +69,20 @@ def train_final(context: Context, final: Candidate, folder: Path, progress: Repo
             "the search, which measures them again"
         ) from None
     return trained, {"split": split, "epochs": final.recipe.epochs, "acc1": acc1}
+
+
+def _train(evaluator: ImageEvaluator, final: Candidate, seed: int, folder: Path, report: Report) -> Trained:
+    try:
+        return evaluator.train(final, final.recipe.epochs, seed, folder, resume=True, progress=report)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    # After the block, where the exception holds the tensors of the training no more.
+    raise InputError(
+        f"the final training had too little memory ({said}); everything before it is kept: call again when nothing else uses "
+        "that memory, or with a --device that has more"
+    )
 
 
 @dataclass(frozen=True)

@@ -24,18 +24,19 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from fbnetv3.complexity import cost
-from fbnetv3.device import AUTO, find_count
+from fbnetv3.device import AUTO
 from fbnetv3.errors import InputError
 from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.pair_file import Pair, load_pair, save_pair
 from fbnetv3.progress import Report
 from fbnetv3.scaling import coefficients
 from fbnetv3.schema import STRICT, find_yaml, list_yaml, load_json, load_yaml, read
-from fbnetv3.search.execution.cards import Environment, auto_device, placements
+from fbnetv3.search.execution.cards import Environment
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import SearchConfig, beside, load_preset
 from fbnetv3.search.runs.budgets import FOLDER, budget_name, budget_pairs
 from fbnetv3.search.runs.folder import CONFIG, SearchFolder, load_search
+from fbnetv3.search.runs.resources import Resources
 from fbnetv3.search.runs.run import resume, start
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.training.data.packaged import DATA
@@ -65,45 +66,6 @@ class ZooPlan:
     larger_recipe: dict[str, Any]  # more such values for networks that were scaled up
     distillation: Annotated[float, Field(ge=0.0, lt=1.0)]
     licence: str
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What the trainings run on."""
-
-    device: str = AUTO
-    # Networks that are trained at the same time, after the search; by default one, or `trials_per_gpu` on each GPU.
-    at_once: int | None = None
-    processes: int = 1  # of torchrun, for each of these networks
-    readers: int | None = (
-        None  # processes that read image files, for every training; by default what the machine allows
-    )
-    trial_timeout: float | None = None  # seconds after which a training of the search that hangs is stopped
-    trials_per_gpu: int = 1  # trainings that share a GPU
-
-    @property
-    def device_found(self) -> str:
-        """`cpu`, `cuda` or `cuda:N`."""
-        return auto_device() if self.device == AUTO else self.device
-
-    @property
-    def places(self) -> list[Environment]:
-        """What is added to the environments of trainings that run at the same time.
-
-        Raises:
-            InputError: there are fewer GPUs than processes of a network.
-        """
-        places = placements(self.device_found, self.processes) * self.trials_per_gpu or [{}]
-        count = self.at_once or len(places)
-        return [places[i % len(places)] for i in range(count)]
-
-    @property
-    def train_options(self) -> list[str]:
-        """Options of `fbnetv3 train` for every network."""
-        sharing = len(self.places) * self.processes
-        given = AUTO if self.readers is None else str(self.readers)
-        readers = find_count("--readers", given, self.device_found, 0, sharing)
-        return ["--device", self.device_found, "--workers", str(readers)]
 
 
 def list_zoos() -> list[str]:

@@ -8,7 +8,9 @@ import torch
 
 from fbnetv3 import InputError, build_model
 from fbnetv3.search.execution import images
+from fbnetv3.search.execution.executor import Job, evaluate
 from fbnetv3.search.execution.images import ImageEvaluator
+from fbnetv3.search.execution.memory import GPU_FULL
 from fbnetv3.search.trial import Outcome
 from fbnetv3.training.engine import cpu_threads, seeded
 from fbnetv3.training.loop import fit
@@ -115,6 +117,15 @@ def test_device_and_precision_are_the_evaluators(loads, monkeypatch):
 def test_a_device_that_is_not_there_is_a_mistake_of_the_user(evaluator):
     with pytest.raises(InputError, match="--device cuda:7 cannot be used"):
         dataclasses.replace(evaluator, device="cuda:7")(CANDIDATE, 1, 5)
+
+
+def test_a_gpu_that_others_fill_at_this_moment_fails_one_trial(evaluator, monkeypatch):
+    def full(*_, **__):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
+
+    monkeypatch.setattr(torch, "zeros", full)
+    outcome = evaluate(dataclasses.replace(evaluator, device="cuda"), Job(CANDIDATE, 1, 5))
+    assert (outcome.status, outcome.error[: len(GPU_FULL)]) == ("failed", GPU_FULL)
 
 
 def test_the_images_are_sent_to_a_device_once(evaluator, monkeypatch):

@@ -167,6 +167,20 @@ def test_without_test_images_the_validation_images_are_measured(trained, tmp_pat
     assert measured == {"split": "val", "epochs": 2, "acc1": training.acc1[-1]}
 
 
+def test_a_final_training_without_memory_is_one_line_and_can_be_repeated(context, row, tmp_path, monkeypatch):
+    class Full:
+        def images(self, resolution):
+            return None
+
+        def train(self, *_, **__):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB.\nMore words")
+
+    monkeypatch.setattr(final, "image_evaluator", lambda context: Full())
+    words = r"^the final training had too little memory \(CUDA out of memory\. Tried to allocate 2 MiB\.\); everything before"
+    with pytest.raises(InputError, match=words):
+        train_final(context, final_candidate(context, row), tmp_path / "run", silent)
+
+
 class Trains:
     """A training on pretended GPUs: it notes where it trains."""
 
