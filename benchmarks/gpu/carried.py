@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 CARRIED = Path(__file__).with_name("carried")  # filled by wheels.sh, ignored by git
+PROJECT = (
+    Path(__file__).parents[2] / "pyproject.toml"
+)  # with the oldest version of each package that this project needs
 
 
 def missing_wheels(wheels: Iterable[Path]) -> list[Path]:
-    """Return the wheels whose package this Python lacks. A package that is there is used, whatever its version."""
-    # Another version of what is there could not fit the machine's own packages, which were chosen together.
-    return [wheel for wheel in sorted(wheels) if not _is_installed(wheel.name.split("-")[0])]
+    """Return the wheels whose package this Python lacks, or has in a version that is too old for this project."""
+    # What is there and new enough is used: it was chosen together with the machine's other packages.
+    least = dict(re.findall(r'"([\w.-]+)>=([\w.]+)"', PROJECT.read_text(encoding="utf-8")))
+    return [wheel for wheel in sorted(wheels) if _is_missing(wheel.name.split("-")[0].replace("_", "-"), least)]
 
 
-def _is_installed(package: str) -> bool:
+def _is_missing(package: str, least: Mapping[str, str]) -> bool:
     try:
-        version(package)
+        found = version(package)
     except PackageNotFoundError:
-        return False
-    return True
+        return True
+    return _numbers(found) < _numbers(least.get(package, "0"))
+
+
+def _numbers(text: str) -> list[int]:
+    """Return the numbers of a version. Every dependency is released with versions of numbers."""
+    return [int(number) for number in re.findall(r"\d+", text)]
 
 
 def install(wheels: Iterable[Path], folder: Path) -> None:

@@ -55,8 +55,9 @@ class Ended:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts that the command line names, and return the exit code."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _as_interrupt)  # `timeout` ends a command so; the parts must not outlive this process
     with contextlib.ExitStack() as stack:
+        # `timeout` ends a command so. The parts must not outlive this process.
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _as_interrupt))
         folder = Path(options.out or (_temporary_folder(stack) if options.tiny else RESULTS))
         files = {part: folder / f"gpu_{part}.json" for part in options.parts}
         try:

@@ -45,12 +45,22 @@ def measure(seconds: Seconds = 100, device: GpuDevice = "auto", most_files: int 
     command = [sys.executable, "-m", "pytest", *options, *map(str, files)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
+            values: Values = {"cases": {}, "failed": {}, "not_reached": [], "seconds": 0.0}
             for values in follow(process.stdout or ()):
                 yield Measured(values, facts=facts)
                 if values["seconds"] > seconds and values["not_reached"]:
-                    break
+                    return
+            if text := unexpected_end(process.wait(), values):
+                yield Measured(values | {"failed": values["failed"] | {"pytest": text}}, facts=facts)
         finally:
             process.kill()  # does nothing to a process that has ended
+
+
+def unexpected_end(code: int, values: Values) -> str:
+    """Say how pytest ended if it did not end by itself after the last test, such as by a crash of a library."""
+    if code in (0, 1) and values["cases"] and not values["not_reached"]:
+        return ""
+    return f"pytest ended with exit code {code} and {len(values['not_reached'])} tests that had not run"
 
 
 def gpu_test_files(folder: Path) -> list[Path]:

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Fill benchmarks/gpu/carried/, which git ignores, with the wheels of packages that a GPU machine may lack.
 #
-# The machine has torch, torchvision, timm, numpy, scipy and the like, but not these. `run.sh` installs what is missing there.
+# The machine has torch, torchvision, timm, numpy, scipy and the like, but not these, or in an older version than this project
+# needs. `run.sh` installs what is missing or too old there.
 # PYTHON is the Python that builds and downloads, by default python3; VERSION that of the GPU machine, by default 3.12.
 set -euo pipefail
 folder=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/carried
@@ -18,7 +19,7 @@ fetch() {
     --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
     --dest "$folder" "$@"
 }
-fetch pydantic yacs termcolor annotated-types typing-inspection portalocker
+fetch pydantic yacs termcolor annotated-types typing-inspection portalocker typer pytest pytest-xdist
 core=$(unzip -p "$folder"/pydantic-*.whl '*/METADATA' | sed -n 's/^Requires-Dist: pydantic-core==\([0-9.]*\).*/\1/p')
 fetch "pydantic-core==$core"
 

@@ -2,6 +2,9 @@
 
 import zipfile
 
+import pytest
+
+from fbnetv3.benchmarks.gpu import carried
 from fbnetv3.benchmarks.gpu.carried import install, missing_wheels
 
 
@@ -23,6 +26,21 @@ def test_a_package_that_is_there_is_not_replaced(tmp_path):
     here, missing = wheel(tmp_path, "numpy"), wheel(tmp_path, "not_here_at_all")
     assert missing_wheels([missing, here]) == [missing]
     assert missing_wheels([]) == []
+
+
+@pytest.mark.parametrize(("found", "missing"), [("0.9.5", True), ("0.28", False), ("0.28.0", False), ("1.0", False)])
+def test_a_package_that_is_too_old_is_replaced(tmp_path, monkeypatch, found, missing):
+    (tmp_path / "pyproject.toml").write_text('    "typer>=0.28",\n    "not-here>=1",\n')
+    monkeypatch.setattr(carried, "PROJECT", tmp_path / "pyproject.toml")
+    monkeypatch.setattr(carried, "version", lambda package: found)
+    file = wheel(tmp_path, "typer")
+    assert missing_wheels([file]) == [file] * missing
+
+
+def test_the_least_versions_are_those_of_the_project(tmp_path, monkeypatch):
+    monkeypatch.setattr(carried, "version", lambda package: "0")
+    files = [wheel(tmp_path, name) for name in ("typer", "pytest_xdist", "portalocker")]
+    assert missing_wheels(files) == sorted(files[:2])  # this project says nothing of portalocker
 
 
 def test_a_wheel_is_installed_alone(tmp_path):

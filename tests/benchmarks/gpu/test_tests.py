@@ -6,7 +6,7 @@ import pytest
 
 from fbnetv3 import InputError
 from fbnetv3.benchmarks.gpu.recorder import MARK
-from fbnetv3.benchmarks.gpu.tests import BENCHMARK, ROOT, follow, gpu_test_files
+from fbnetv3.benchmarks.gpu.tests import BENCHMARK, ROOT, follow, gpu_test_files, unexpected_end
 from fbnetv3.benchmarks.result import load_result
 
 
@@ -35,6 +35,22 @@ def test_all_that_is_known_is_yielded_after_every_test(capsys):
     assert last["cases"]["c"]["outcome"] == "failed"
     assert last["not_reached"] == []
     assert capsys.readouterr().err == ".\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "cases", "waiting", "said"),
+    [
+        (0, {"a": {}}, [], ""),
+        (1, {"a": {}}, [], ""),  # a test failed, which the values say
+        (-11, {"a": {}}, ["b"], "exit code -11 and 1 tests"),
+        (-11, {"a": {}}, [], "exit code -11 and 0 tests"),
+        (4, {}, [], "exit code 4"),  # pytest did not understand its options
+    ],
+)
+def test_an_end_before_the_last_test_is_a_failure(code, cases, waiting, said):
+    text = unexpected_end(code, {"cases": cases, "failed": {}, "not_reached": waiting})
+    assert said in text
+    assert bool(text) == bool(said)
 
 
 def test_the_files_are_those_with_the_mark(tmp_path):
