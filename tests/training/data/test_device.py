@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fbnetv3.training.data.augment import KINDS
 from fbnetv3.training.data.device import MovedData, on_device, send, send_ahead
 from fbnetv3.training.data.load import load_data
 from fbnetv3.training.data.packaged import fashion_mnist
@@ -181,6 +182,20 @@ def test_a_pass_on_the_gpu_is_that_of_the_host(data, kind):
     here = [*epoch(data, kind, 2), *data.batches("val", ALONE)]
     assert {t.device for batch in there for t in batch} == {CUDA}
     assert same([(x.cpu(), labels.cpu()) for x, labels in there], here)
+
+
+@gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pass_on_the_gpu_waits_for_nothing(data, kind):
+    """torch raises an error where the host would wait, from the second batch on."""
+    batches = on_device(data, CUDA).epoch(kind, 2, np.random.default_rng(0), ALONE)
+    next(batches)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        assert len(list(batches)) == data.count("train") // 2 - 1
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @gpu

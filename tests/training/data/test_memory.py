@@ -152,6 +152,19 @@ def test_a_pass_never_waits_for_a_device(kind):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", KINDS)
+def test_colours_on_a_gpu_are_changed_without_a_wait(kind):
+    """All operations of AutoAugment come up. torch raises an error where the host would wait."""
+    data = on_device(dataclasses.replace(FULL, train=Split(noise(2000), torch.arange(2000))), CUDA)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        assert len(epoch(data, kind, 100)) == 20
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("kind", "most"), [("crop_flip", 0), ("resized_crop_flip", 1), ("autoaugment", 2)])
 def test_the_pixels_on_a_gpu_are_those_of_the_host(kind, most):
     """Exact where whole numbers are computed. Floating-point numbers are rounded, and may be rounded otherwise."""
