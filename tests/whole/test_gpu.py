@@ -91,11 +91,10 @@ def test_the_average_follows_the_weights_in_float32():
     assert trainer.state.ema.n_averaged == 5
 
 
-@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
-def test_a_compiled_network_trains_the_same(mode):
+def test_a_network_compiled_into_graphs_trains_the_same():
     pytest.importorskip("triton")
     plain = fit(new_model(STEADY), STEADY, DATA, seed=7, epochs=1, engine=Engine(CARD))
-    compiled = fit(new_model(STEADY), STEADY, DATA, seed=7, epochs=1, engine=Engine(CARD, compile=mode))
+    compiled = fit(new_model(STEADY), STEADY, DATA, seed=7, epochs=1, engine=Engine(CARD, compile="reduce-overhead"))
     assert compiled.metrics[0].train_loss == pytest.approx(plain.metrics[0].train_loss, rel=1e-2)
     assert list(compiled.model.state_dict()) == list(plain.model.state_dict())
 
