@@ -45,8 +45,9 @@ METHOD = (
     "measured on one validation image in {val_every}; the images are held and augmented on the device. `N side by side`: N "
     "equal trainings of {rated} epochs at the same time in N processes that were warm, one run; `trainings_a_minute` are "
     "trainings of all epochs of the recipe. `nars`: the search with the number of trials at once that gives it most trainings, "
-    "without its report; `random`: random search with as many trainings as fit the same time. `retraining`: both answers "
-    "trained on all training images for `epochs` epochs, and their top-1 on the test images, in percent, for one seed.{jpeg}"
+    "without its report; `random`: random search, which starts trainings for as many seconds as that took. `retraining`: both "
+    "answers trained on all training images for `epochs` epochs, and their top-1 on the test images, in percent, for one "
+    "seed.{jpeg}"
 )
 
 

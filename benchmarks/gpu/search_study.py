@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from fbnetv3.search.runs.run import SEARCHES
 from fbnetv3.search.trial import Ledger, Outcome, evaluated
 from fbnetv3.training.engine import cpu_threads
 
+OVER = "not started, because the time was over"
 EVERY = 4  # trials train on every so many-th training image
 VAL_EVERY = 2  # and are measured on every so many-th validation image
 RATED = 2  # epochs of the trainings that measure the rate
@@ -38,17 +40,21 @@ class SideBySide:
 
     Attributes:
         end: the time, by time.monotonic(), at which every training is stopped.
+        stop: the time from which no training starts; those that were not started count as failed.
     """
 
     pool: ProcessPool
     at_once: int
     end: float
+    stop: float = math.inf
 
     def run(self, jobs: Mapping[Any, Job]) -> Iterator[tuple[Any, Outcome]]:
         """Yield the key and the outcome of every job, in the order in which the jobs end."""
 
         def work(key: Any) -> Outcome:
             candidate, epochs, seed = jobs[key]
+            if time.monotonic() >= self.stop:
+                return Outcome((), "failed", 0.0, OVER)
             return train(
                 self.pool, Training(candidate.arch, candidate.recipe, None, EVERY, VAL_EVERY), epochs, seed, self.end
             )
@@ -81,16 +87,15 @@ class Study:
     answers: dict[str, tuple[int, ...]] = field(default_factory=dict)
     at_once: int = 1
     seconds: float = 0.0  # of NARS
-    trial: float = 0.0  # mean seconds of one epoch of its trials, with as many side by side
 
     @property
     def left(self) -> float:
         """Seconds that are left for plans."""
         return (self.end - time.monotonic()) * (1 - SPARE)
 
-    def executor(self, at_once: int) -> SideBySide:
-        """Return the executor with so many trials side by side."""
-        return SideBySide(self.pool, at_once, self.end)
+    def executor(self, at_once: int, seconds: float = math.inf) -> SideBySide:
+        """Return the executor with so many trials side by side, which starts trainings for so many seconds."""
+        return SideBySide(self.pool, at_once, self.end, time.monotonic() + seconds)
 
     def equal_jobs(self, count: int, epochs: int) -> dict[int, Job]:
         """Return trainings of one candidate with different seeds."""
@@ -126,20 +131,18 @@ class Study:
         """Search with NARS in half of the time that is left after that for the final trainings."""
         share = self.left * (1 - FINAL_SHARE) / 2
         self.at_once, config = largest_search(self.context.config, share - self.predictor, self.walls)
-        row, trials = self._search("nars", config)
+        row = self._search("nars", config)
         self.seconds = row["seconds"]
-        self.trial = float(np.mean([t.seconds / t.epochs for t in trials]))
         return row
 
     def random(self) -> Values:
-        """Search at random, with as many trainings as fit the time that NARS took."""
+        """Search at random, with as many trainings as start in the time that NARS took."""
         self._check("nars")
-        one = self.trial * self.context.base.epochs  # trials of NARS may be shorter
-        count = max(2, int(self.seconds * self.at_once / one))
-        config = self.context.config.replace(
-            batch=count, rounds=1, finalists=0, pool=max(count, self.context.config.pool)
-        )
-        return self._search("random", config)[0]
+        # More candidates than the time is enough for, even if their trainings are much shorter than expected.
+        count = 2 + int(3 * self.seconds * self.at_once / self.walls[self.at_once])
+        config = self.context.config
+        config = config.replace(batch=count, rounds=1, finalists=0, pool=max(count, config.pool))
+        return self._search("random", config, self.seconds)
 
     def retrain(self) -> Values:
         """Train the answers on all images side by side, and measure them on the test images."""
@@ -169,31 +172,30 @@ class Study:
         if name not in self.answers:
             raise InputError(f"{name} has found no answer, which this needs")
 
-    def _search(self, method: str, config: SearchConfig) -> tuple[Values, list[Any]]:
-        """Make a search. Return its row of the result file and its trials."""
+    def _search(self, method: str, config: SearchConfig, seconds: float = math.inf) -> Values:
+        """Make a search that starts trainings for so many seconds, and return its row of the result file."""
         context = Context.of(config)
         start = time.monotonic()
         fault = foreign_trial(config, context.space, method)
         with cpu_threads(1), Ledger.open(self.folder / f"{method}.jsonl", config.fingerprint, fault) as ledger:
-            runner = BatchRunner(context, ledger, self.executor(self.at_once), silent)
+            runner = BatchRunner(context, ledger, self.executor(self.at_once, seconds), silent)
             proposal = SEARCHES[method](context, runner)
-            trials = list(ledger.trials)
-        seconds = time.monotonic() - start
+            trials = [trial for trial in ledger.trials if trial.error != OVER]
+        taken = time.monotonic() - start
         self.answers[method] = proposal.candidate
         cost = context.space.cost(np.array([proposal.candidate]))
-        status = [trial.status for trial in trials]
         return {
             "trainings": len(trials),
-            "not_ok": len(trials) - status.count("ok"),
+            "not_ok": sum(trial.status != "ok" for trial in trials),
             "at_once": self.at_once,
-            "seconds": round(seconds, 1),
-            "trainings_a_minute": round(60 * len(trials) / seconds, 2),
+            "seconds": round(taken, 1),
+            "trainings_a_minute": round(60 * len(trials) / taken, 2),
             "epochs_of_a_trial": proposal.epochs,
             "val_acc1": max(context.label(t, t.epochs) for t in evaluated(trials)),
             "flops": int(cost.flops("published")[0]),
             "params": int(cost.params("published")[0]),
             "candidate": list(proposal.candidate),
-        }, evaluated(trials)
+        }
 
 
 def largest_search(config: SearchConfig, seconds: float, walls: Mapping[int, float]) -> tuple[int, SearchConfig]:

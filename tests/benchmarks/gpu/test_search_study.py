@@ -1,6 +1,7 @@
 """Two searches in equal time on a clock that the trainings move: their sizes fit the seconds, whatever the card's rate."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -67,9 +68,10 @@ def study_of(clock, tmp_path, monkeypatch, seconds=2.0, full=4, end=170.0):
     study = Study(Context.of(CONFIG), card, tmp_path, end, 5.0, 60)
     made = Study.executor
 
-    def executor(self, at_once):
+    def executor(self, at_once, seconds=math.inf):
         card.at_once = at_once
-        return SideBySide(self.pool, 1, self.end)  # one thread, so that the clock moves in a fixed way
+        # One thread, so that the clock moves in a fixed way.
+        return dataclasses.replace(made(self, at_once, seconds), at_once=1)
 
     monkeypatch.setattr(Study, "executor", executor)
     assert made(study, 3) == SideBySide(card, 3, end)
@@ -109,7 +111,8 @@ def test_both_searches_and_the_trainings_of_their_answers_fit_the_time(clock, tm
     share = (170 - begin) * 0.9 * 0.8 / 2
     assert 0.6 * (share - 5.0) < nars["seconds"] <= share
     random = study.random()
-    assert random["seconds"] == pytest.approx(nars["seconds"], rel=0.1)
+    assert nars["seconds"] <= random["seconds"] <= nars["seconds"] + seconds  # the last training began before the end
+    assert random["trainings"] == pytest.approx(nars["trainings"], abs=2)  # on a clock that the predictor does not move
     assert (nars["not_ok"], random["not_ok"]) == (0, 0)
     again = study.retrain()
     assert set(again) == {"epochs", "nars", "random", "seconds"}
