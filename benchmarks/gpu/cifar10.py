@@ -94,12 +94,13 @@ def measure(
         files = {network.resolution: folder / f"{network.resolution}.pt" for network in found.values()}
         evaluator = TrainingEvaluator(files, device, find_precision("auto", device))
         with open_lanes(networks, evaluator, begin + seconds) as lanes:
-            # The processes start while this one decodes the images.
+            # The processes start while this one unpacks and counts. Decoding waits for them, because it forks.
             with ThreadPoolExecutor() as threads:
                 for lane in lanes:
                     threads.submit(open_device, lane.pool, 1)
-                about = keep_images(find_images(data, folder), files, limit)
-            costs = {name: costs_of(network) for name, network in found.items()}
+                spec = find_images(data, folder)
+                costs = {name: costs_of(network) for name, network in found.items()}
+            about = keep_images(spec, files, limit)
             values = {"data": about, "costs": costs, "recipe": RECIPE, "batch": batch, "rates": list(RATES)}
             words = {"recipe": RECIPE, "batch": batch, "jpeg": experiment.JPEG if about["jpeg"] else ""}
             for so_far in train_all(lanes, recipe, values | {"precision": evaluator.precision}, most):

@@ -81,12 +81,12 @@ def measure(
         file = folder / "images.pt"
         evaluator = TrainingEvaluator({SIDE: file}, device, find_precision("auto", device))
         with processes_of(evaluator, max(counts), seconds) as processes:
-            # The processes start while this one decodes the images.
+            # The processes start while this one unpacks the images. Decoding waits for them, because it forks.
             with ThreadPoolExecutor(1) as thread:
                 thread.submit(open_device, processes, max(counts))
                 spec = find_images(data, folder)
-                images = decode(spec, SIDE, limit)
-                keep(images, file)
+            images = decode(spec, SIDE, limit)
+            keep(images, file)
             config = load_preset("cifar10").replace(
                 data=spec,
                 recipe=recipe,
