@@ -7,6 +7,7 @@ is counted on the built network.
 from __future__ import annotations
 
 import copy
+import functools
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class _Counter(TorchDispatchMode):
     """Counts multiply-adds, and the numbers that operations read and write."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.macs = self.numbers = self.least = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -133,7 +134,7 @@ def measure_rates(device: torch.device, size: int = COPY, side: int = SIDE) -> R
     for precision, dtype in DTYPES.items():
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         with tf32_units(precision == "tf32"):
-            products[precision] = 2 * side**3 / _median(lambda a=a, b=b: a @ b, device)
+            products[precision] = 2 * side**3 / _median(functools.partial(torch.matmul, a, b), device)
     return Rates(moved, products)
 
 

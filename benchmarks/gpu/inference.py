@@ -191,7 +191,7 @@ def _speeds(rows: Sequence[Values], cell: Callable[[Values], str]) -> Table:
         return lambda row: cell(row["sides"][name]) if name in row["sides"] else "-"
 
     def rival(row: Values) -> str:
-        name = paths.RIVALS.get(row["network"])
+        name = paths.RIVALS.get(row["network"], "")
         return f"{cell(row['sides'][name])} ({name.removeprefix('tf_')})" if name in row["sides"] else "-"
 
     columns: dict[str, Format] = {

@@ -89,7 +89,7 @@ def sides(network: str, resolution: int | None, device: torch.device) -> tuple[S
         check_logits(other.name, relative_norm(exact_logits(other, images), expected), SAME)
     if network in RIVALS:
         rival = seeded(lambda: timm.create_model(RIVALS[network]), 0).to(device)
-        size = resolution or rival.default_cfg["input_size"][-1]
+        size: int = resolution or timm.get_pretrained_cfg(RIVALS[network]).input_size[-1]
         adapt(rival, _noise(8, size, device))
         found.append(Side(RIVALS[network], rival.eval(), size))
     return tuple(found)
@@ -128,7 +128,8 @@ def inputs(side: Side, batch: int, path: str, precision: str, device: torch.devi
 
 def exact_logits(side: Side, images: Tensor) -> Tensor:
     """Return the logits of the first images in float64."""
-    return without_gradients(copy.deepcopy(side.network).double())(images[:CHECKED].double().contiguous())
+    logits: Tensor = without_gradients(copy.deepcopy(side.network).double())(images[:CHECKED].double().contiguous())
+    return logits
 
 
 def relative_norm(found: Tensor, expected: Tensor) -> float:

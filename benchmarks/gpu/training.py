@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ class Sizes:
     different: int = 256
     files: int = 8192
     workers: tuple[int, ...] = (16, 8)
-    stance: str = "default"
+    stance: Literal["default", "force_eager"] = "default"
 
 
 # Seconds on an H100 with 16 processors, estimated and not measured. A step of 256 images in bf16 moves about 3 x 22 GB, once
@@ -160,7 +160,8 @@ def _train(case: GpuCase, names: Sequence[str], sizes: Sizes, rounds: int, busy:
         sides = {name: functools.partial(SIDES[name], case) for name in names}
         epochs, measures = train_in_turns(sides, rounds, case.device)
         number = rounds + 1
-        busiest = {name: busy_seconds(lambda name=name: epochs[name](number), case.device) for name in names if busy}
+        calls = {name: functools.partial(epochs[name], number) for name in names if busy}
+        busiest = {name: busy_seconds(call, case.device) for name, call in calls.items()}
     values: Values = {"loops": {}}
     for name, found in measures.items():
         values["loops"][name] = _loop_values(found, case, busiest.get(name))

@@ -12,7 +12,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import nn
-from torch.autograd import DeviceType
 
 from fbnetv3.benchmarks.speed import loops
 from fbnetv3.benchmarks.speed.loops import SEED, bare_loop, timm_loop
@@ -175,7 +174,7 @@ def busy_seconds(epoch: Callable[[], object], device: torch.device) -> float | N
     spans = [
         (event.time_range.start, event.time_range.end)
         for event in found.events() or ()
-        if event.device_type == DeviceType.CUDA and not getattr(event, "is_user_annotation", False)
+        if event.device_type == torch._C._autograd.DeviceType.CUDA and not getattr(event, "is_user_annotation", False)
     ]
     # A machine whose profiler may not look at the card gives no events. That is no idle card.
     return covered(spans) / 1e6 if spans else None  # microseconds
