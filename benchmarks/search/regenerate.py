@@ -14,7 +14,8 @@ from fbnetv3.benchmarks.harness import Benchmark, Measured
 from fbnetv3.benchmarks.result import Result
 from fbnetv3.benchmarks.tables import Format, Table
 from fbnetv3.progress import show_progress
-from fbnetv3.search.runs.zoo import Resources, load_zoo, make_zoo
+from fbnetv3.search.runs.resources import Resources
+from fbnetv3.search.runs.zoo import load_zoo, make_zoo
 
 ZOO = "micro"
 METHOD = (

@@ -86,8 +86,9 @@ def make_zoo(
     """
     from fbnetv3.search.report.page import write_report
     from fbnetv3.search.runs import zoo
+    from fbnetv3.search.runs.resources import Resources
 
-    resources = zoo.Resources(device, at_once, processes, readers, trial_timeout, trials_per_gpu)
+    resources = Resources(device, at_once, processes, readers, trial_timeout, trials_per_gpu)
     with progress_bar() as progress:
         account = zoo.make_zoo(zoo.load_zoo(preset), out_dir, data, search_data, seed, resources, progress)
     write_report(out_dir / zoo.SEARCH)

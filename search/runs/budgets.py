@@ -116,8 +116,9 @@ def budget_pairs(
     """
     search = load_search(folder)
     config, out = search.config, search.path / FOLDER
-    machine = machine_of(config, device or config.device, executor) if train else None
-    context, trials = search.context_with(data, machine and machine.device), search.trials()
+    if train:
+        device = machine_of(config, device or config.device, executor).device
+    context, trials = search.context_with(data, device), search.trials()
     done, wanted = sum(1 <= t.round <= config.rounds for t in trials), config.batch * config.rounds
     if done < wanted:
         raise InputError(
@@ -134,7 +135,7 @@ def budget_pairs(
         finals = {
             name: final_candidate(context, answer.index[0].tolist(), f"_{name}") for name, answer in answers.items()
         }
-        if machine is not None:
+        if train:
             train_side_by_side(context, {out / name: final for name, final in finals.items()}, executor, progress)
         for name, answer in answers.items():
             final = finals[name]

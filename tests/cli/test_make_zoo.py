@@ -6,6 +6,7 @@ import pytest
 
 from fbnetv3.search.report import page
 from fbnetv3.search.runs import zoo
+from fbnetv3.search.runs.resources import Resources
 from tests.cli.test_cli import one_line
 
 
@@ -53,7 +54,7 @@ def test_options_reach_the_zoo(run, made, tmp_path):
         "data": "D",
         "search_data": "S",
         "seed": 3,
-        "resources": zoo.Resources("cuda", 2, 4, 5, 60.0, 6),
+        "resources": Resources("cuda", 2, 4, 5, 60.0, 6),
         "report": tmp_path / zoo.SEARCH,
     }
 

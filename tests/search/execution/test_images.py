@@ -115,8 +115,8 @@ def test_device_and_precision_are_the_evaluators(loads, monkeypatch):
 
 
 def test_a_device_that_is_not_there_is_a_mistake_of_the_user(evaluator):
-    with pytest.raises(InputError, match="--device cuda:7 cannot be used"):
-        dataclasses.replace(evaluator, device="cuda:7")(CANDIDATE, 1, 5)
+    with pytest.raises(InputError, match="--device cuda:77 cannot be used"):
+        dataclasses.replace(evaluator, device="cuda:77")(CANDIDATE, 1, 5)
 
 
 def test_a_gpu_that_others_fill_at_this_moment_fails_one_trial(evaluator, monkeypatch):

@@ -24,7 +24,8 @@ from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset, save_config
 from fbnetv3.search.runs import run, zoo
 from fbnetv3.search.runs.folder import SearchFolder
-from fbnetv3.search.runs.zoo import ZOOS, Resources, _scaled, list_zoos, load_zoo, make_zoo
+from fbnetv3.search.runs.resources import Resources
+from fbnetv3.search.runs.zoo import ZOOS, _scaled, list_zoos, load_zoo, make_zoo
 from tests.search.scripted import Scripted, config
 
 
