@@ -40,6 +40,7 @@ POOL = 2000  # pretraining the predictor on the 20,000 of Algorithm 1 would take
 CONSTRAINT = Constraint("flops", max=6e7, min=3e7)  # smaller networks than the preset's, which give more trainings
 PREDICTOR = 10.0  # seconds of NARS in which nothing trains: it fits the predictor and evolves candidates
 MOST_EPOCHS = 60  # of the training of an answer
+MOST_TRAININGS = 500  # of NARS; the pool has enough candidates for them
 METHOD = (
     "Space cifar with {low:g} to {high:g} million FLOPs, recipe {recipe} of {epochs} epochs on one training image in {every}, "
     "measured on one validation image in {val_every}; the images are held and augmented on the device. `N side by side`: N "
@@ -63,6 +64,7 @@ def measure(
     pool: int = POOL,
     predictor: float = PREDICTOR,
     most: int = MOST_EPOCHS,
+    trainings: int = MOST_TRAININGS,
 ) -> Iterator[Measured]:
     """Measure the rates, search twice, and train both answers. Yield everything so far after each of these.
 
@@ -73,6 +75,7 @@ def measure(
         pool: candidates that the predictor is pretrained on.
         predictor: seconds of NARS in which nothing trains.
         most: largest number of epochs of the training of an answer.
+        trainings: largest number of trainings of NARS.
     """
     begin = time.monotonic()
     device = str(placed(find_device(device)))  # one card, also where there are more
@@ -100,7 +103,7 @@ def measure(
             counted = {split: images.count(split) for split in ("train", "val", "test")}
             about = {"data": counted | {"jpeg": jpeg}, "recipe": recipe, "precision": evaluator.precision}
             words = method_words(context, recipe, jpeg)
-            study = Study(context, processes, folder, begin + seconds, predictor, most)
+            study = Study(context, processes, folder, begin + seconds, predictor, most, trainings)
             study.warm(max(counts))
             cases: dict[str, Callable[[], Values]] = {
                 f"{n} side by side": functools.partial(study.rate, n) for n in counts
@@ -179,5 +182,6 @@ BENCHMARK = Benchmark(
         "pool": 200,
         "predictor": 2.0,
         "most": 2,
+        "trainings": 9,
     },
 )

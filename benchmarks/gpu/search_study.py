@@ -72,6 +72,7 @@ class Study:
         end: the time, by time.monotonic(), at which every training is stopped.
         predictor: seconds of NARS in which nothing trains.
         most: largest number of epochs of the training of an answer.
+        trainings: largest number of trainings of NARS.
         walls: seconds of so many equal trainings side by side, if they have all epochs of the recipe.
         at_once: trials side by side in both searches.
         answers: index rows.
@@ -83,6 +84,7 @@ class Study:
     end: float
     predictor: float
     most: int
+    trainings: int
     walls: dict[int, float] = field(default_factory=dict)
     answers: dict[str, tuple[int, ...]] = field(default_factory=dict)
     at_once: int = 1
@@ -98,9 +100,10 @@ class Study:
         return SideBySide(self.pool, at_once, self.end, time.monotonic() + seconds)
 
     def equal_jobs(self, count: int, epochs: int) -> dict[int, Job]:
-        """Return trainings of one candidate with different seeds."""
-        row = self.context.pool()[0]
-        candidate = self.context.space.candidate(row, self.context.base, "candidate")
+        """Return trainings of one candidate, which has the median FLOPs of the pool, with different seeds."""
+        pool = self.context.pool()
+        middle = np.argsort(self.context.space.cost(pool).flops("published"), kind="stable")[len(pool) // 2]
+        candidate = self.context.space.candidate(pool[middle], self.context.base, "candidate")
         return {seed: Job(candidate, epochs, seed) for seed in range(count)}
 
     def warm(self, processes: int) -> None:
@@ -130,7 +133,7 @@ class Study:
     def nars(self) -> Values:
         """Search with NARS in half of the time that is left after that for the final trainings."""
         share = self.left * (1 - FINAL_SHARE) / 2
-        self.at_once, config = largest_search(self.context.config, share - self.predictor, self.walls)
+        self.at_once, config = largest_search(self.context.config, share - self.predictor, self.walls, self.trainings)
         row = self._search("nars", config)
         self.seconds = row["seconds"]
         return row
@@ -198,17 +201,20 @@ class Study:
         }
 
 
-def largest_search(config: SearchConfig, seconds: float, walls: Mapping[int, float]) -> tuple[int, SearchConfig]:
+def largest_search(
+    config: SearchConfig, seconds: float, walls: Mapping[int, float], most: int
+) -> tuple[int, SearchConfig]:
     """Return how many trials run side by side, and the configuration with most trainings in the seconds.
 
     Args:
         walls: seconds of so many trainings side by side.
+        most: largest number of trainings.
 
     Raises:
         InputError: there are too few for a search.
     """
     for count in sorted(walls, key=lambda count: walls[count] / count):  # the fastest first
-        found = with_trainings(config, int(count / walls[count] * seconds))
+        found = with_trainings(config, min(most, int(count / walls[count] * seconds)))
         # A batch that is smaller than this would never run so many side by side.
         if found.batch >= count or count == min(walls):
             return count, found

@@ -141,7 +141,7 @@ def test_targets_tables_and_plot(monkeypatch):
 
 @pytest.mark.slow
 def test_a_rehearsal(tmp_path):
-    result = BENCHMARK.run(write_to=tmp_path / "found.json", quick=True, device="cpu", seconds=150)
+    result = BENCHMARK.run(write_to=tmp_path / "found.json", quick=True, device="cpu", seconds=600)
     assert load_result("found", tmp_path) == result
     assert set(result.values["cases"]) == set(BENCHMARK.quick["networks"])
     assert result.values["data"] == {"train": 100, "val": 20, "test": 40, "jpeg": True}

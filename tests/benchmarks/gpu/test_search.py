@@ -43,10 +43,11 @@ def test_the_processes_are_those_of_a_search(monkeypatch):
 
 @pytest.mark.slow
 def test_a_rehearsal(tmp_path):
-    result = BENCHMARK.run(write_to=tmp_path / "found.json", quick=True, device="cpu", seconds=200)
+    result = BENCHMARK.run(write_to=tmp_path / "found.json", quick=True, device="cpu", seconds=600)
     assert load_result("found", tmp_path) == result
     assert result.values["failed"] == {}
-    assert {"1 side by side", "2 side by side", "nars"} <= set(result.values["cases"])
+    assert set(result.values["cases"]) == {"1 side by side", "2 side by side", "nars", "random", "retraining"}
+    assert result.values["cases"]["nars"]["trainings"] == 9
     assert (
         "recipe cifar10/smoke of 2 epochs on one training image in 4, measured on one validation image in 2"
         in result.method

@@ -65,7 +65,7 @@ def clock(monkeypatch):
 
 def study_of(clock, tmp_path, monkeypatch, seconds=2.0, full=4, end=170.0):
     card = Card(clock, seconds, full)
-    study = Study(Context.of(CONFIG), card, tmp_path, end, 5.0, 60)
+    study = Study(Context.of(CONFIG), card, tmp_path, end, 5.0, 60, 1000)
     made = Study.executor
 
     def executor(self, at_once, seconds=math.inf):
@@ -90,13 +90,14 @@ def test_the_rates(clock, tmp_path, monkeypatch):
 
 def test_the_largest_search_runs_no_more_at_once_than_its_batches_have():
     walls = {1: 2.0, 4: 4.0, 16: 8.0}  # 0.5, 1 and 2 trainings a second
-    at_once, config = largest_search(CONFIG, 50.0, walls)
+    at_once, config = largest_search(CONFIG, 50.0, walls, 1000)
     assert (at_once, config.batch) == (16, 22)  # of 100 trainings
-    at_once, config = largest_search(CONFIG, 20.0, walls)
+    at_once, config = largest_search(CONFIG, 20.0, walls, 1000)
     assert (at_once, config.batch) == (4, 4)  # 16 at once would give 40 trainings, whose batches have 8
-    assert largest_search(CONFIG, 20.0, {16: 8.0})[0] == 16  # nothing else was measured
+    assert largest_search(CONFIG, 20.0, {16: 8.0}, 1000)[0] == 16  # nothing else was measured
+    assert largest_search(CONFIG, 50.0, walls, 9)[1].trainings == 9
     with pytest.raises(InputError, match="no rate was measured"):
-        largest_search(CONFIG, 20.0, {})
+        largest_search(CONFIG, 20.0, {}, 1000)
 
 
 @pytest.mark.parametrize("seconds", [2.0, 6.0])
