@@ -115,7 +115,7 @@ class ExecutorSettings:
             return f"each reserves {gpus:g} GPUs of the Ray cluster (--trials-per-gpu N lets N share one)"
         places = [place.get(VISIBLE, device) for place in placements(device, processes)]
         at_once = self.at_once(device, processes)
-        return f"{at_once} at the same time on GPU {' | '.join(places)} (--trials-per-gpu N lets N share one)"
+        return f"{at_once} at the same time on GPU {' | '.join(places[:at_once])} (--trials-per-gpu N lets N share one)"
 
     def reserved_gpus(self, device: str, processes: int = 1) -> float:
         """Return how many GPUs of a Ray cluster a trial reserves."""

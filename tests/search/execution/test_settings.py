@@ -216,6 +216,7 @@ def test_words_say_where_trials_run_and_what_to_change(two_gpus):
     assert ExecutorSettings(trials_per_gpu=2).words("cuda") == (
         "4 at the same time on GPU 4 | 6 (--trials-per-gpu N lets N share one)"
     )
+    assert ExecutorSettings(workers=1).words("cuda").startswith("1 at the same time on GPU 4 (")
     assert "2 at the same time on GPU cuda:1 (" in ExecutorSettings(trials_per_gpu=2).words("cuda:1")
     assert ExecutorSettings("ray", trials_per_gpu=4).words("cuda") == (
         "each reserves 0.25 GPUs of the Ray cluster (--trials-per-gpu N lets N share one)"
