@@ -8,7 +8,7 @@ from fbnetv3.search.space.reader import SPACES
 from fbnetv3.training.data.packaged import fashion_mnist
 from tests.search.scripted import BASE_RECIPE, config
 
-COUNTS = {"train": 30, "val": 10, "test": 10}  # of each class
+COUNTS = {"train": 10, "val": 5, "test": 5}  # of each class: 4 steps make an epoch
 
 
 def write_fashion(folder):
