@@ -30,7 +30,7 @@ class Lane:
     """The process of one network. Libraries choose their algorithms once in a process, for the shapes of a network.
 
     Attributes:
-        end: the time, by time.monotonic(), at which every training is stopped.
+        end: the moment, by time.monotonic(), at which the time of the benchmark is over.
     """
 
     network: str

@@ -39,7 +39,7 @@ class SideBySide:
     """An executor that gives a pool so many trials of a search at a time, on a part of the images.
 
     Attributes:
-        end: the time, by time.monotonic(), at which every training is stopped.
+        end: the moment, by time.monotonic(), at which the time of the benchmark is over.
         stop: the time from which no training starts; those that were not started count as failed.
     """
 
@@ -69,7 +69,7 @@ class Study:
     Attributes:
         pool: as many processes as trials are ever side by side.
         folder: of the ledgers.
-        end: the time, by time.monotonic(), at which every training is stopped.
+        end: the moment, by time.monotonic(), at which the time of the benchmark is over.
         predictor: seconds of NARS in which nothing trains.
         most: largest number of epochs of the training of an answer.
         trainings: largest number of trainings of NARS.

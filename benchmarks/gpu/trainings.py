@@ -29,6 +29,7 @@ from fbnetv3.training.loop import fit
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.training.trainer import DivergedError
 
+GRACE = 8.0  # seconds after the end of the time in which a training that takes longer than planned may still end
 LEAST = 1.0  # seconds that a training is given at least: it is stopped right after its start, and not before
 K = TypeVar("K")
 T = TypeVar("T")
@@ -102,8 +103,8 @@ def _network(network: str | Arch) -> Network:
 
 
 def train(pool: ProcessPool, training: Training, epochs: int, seed: int, end: float) -> Outcome:
-    """Make one training in a process of the pool. It has failed if it has not ended at `end`, by time.monotonic()."""
-    pool.limit = max(LEAST, end - time.monotonic())
+    """Make one training in a process of the pool. It fails if it has not ended soon after `end`, by time.monotonic()."""
+    pool.limit = max(LEAST, end + GRACE - time.monotonic())
     # A pool passes on what it is given, which need not be a search's candidate.
     return dict(pool.run({0: Job(cast(Candidate, training), epochs, seed)}))[0]
 

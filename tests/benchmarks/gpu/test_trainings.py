@@ -71,7 +71,7 @@ def test_a_training_has_the_time_that_is_left(monkeypatch):
             yield 0, Outcome((self.limit,), "ok", 0.0)
 
     monkeypatch.setattr(trainings.time, "monotonic", lambda: 90.0)
-    assert train(Pool(), Training("a", RECIPE), 3, 7, end=100.0).acc1 == (10.0,)
+    assert train(Pool(), Training("a", RECIPE), 3, 7, end=100.0).acc1 == (10.0 + trainings.GRACE,)
     assert train(Pool(), Training("a", RECIPE), 3, 7, end=80.0).acc1 == (trainings.LEAST,)
 
 
