@@ -29,8 +29,8 @@ PARTS = tuple(name.removeprefix(PREFIX) for name in CATALOGUE if name.startswith
 ROOT = Path(__file__).parents[2]  # the checkout
 WITH_DATA = ("cifar10", "search")  # parts that train on images which are not made by the part
 RESULTS = Path(__file__).parents[1] / "results"
-START = 20  # seconds of a part beyond its limit: to import packages, and to end the case that runs then
-LAST_WORD = 10  # seconds that an interrupted part has to end by itself
+START = 15  # seconds of a part beyond its limit: to import packages, and to end the case that runs then
+LAST_WORD = 5  # seconds that an interrupted part has to end by itself
 
 
 @dataclass(frozen=True)
