@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]  # the checkout
 WITH_DATA = ("cifar10", "search")  # parts that train on images which are not made by the part
 RESULTS = Path(__file__).parents[1] / "results"
 START = 15  # seconds of a part beyond its limit: to import packages, and to end the case that runs then
+INTERRUPTED = "stopped"
 LAST_WORD = 5  # seconds that an interrupted part has to end by itself
 
 
@@ -40,7 +41,7 @@ class Ended:
     Attributes:
         part: its name.
         seconds: how long it took.
-        state: "done", "stopped" or "failed", in words.
+        state: "done", or what else, in words.
         failed: whether something is wrong.
         counts: what the result file says about cases, in words.
     """
@@ -72,15 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # Tiny sizes gain nothing from more threads, which wait for one another on a machine that is busy.
             environment["OMP_NUM_THREADS"] = "1"
         ended: list[Ended] = []
-        try:
-            for part, file in files.items():
-                ended.append(run_part(part, file, options, environment))
-        except KeyboardInterrupt:
-            print("run.sh: stopped; the cases that were done are kept", file=sys.stderr)
-            return 130
-        finally:
-            _print_table(ended, folder)
-        return int(any(row.failed for row in ended))
+        for part, file in files.items():
+            ended.append(run_part(part, file, options, environment))
+            if ended[-1].state == INTERRUPTED:
+                break
+        _print_table(ended, folder)
+        return 130 if ended[-1].state == INTERRUPTED else int(any(row.failed for row in ended))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -131,15 +129,17 @@ def run_part(part: str, file: Path, options: argparse.Namespace, environment: di
     begin = time.monotonic()
     # In a session of its own: Ctrl-C on the terminal reaches this process alone, which passes it on and waits for the end.
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-    timed_out = False
+    stopped = ""
     try:
         process.wait(options.seconds + START)
     except subprocess.TimeoutExpired:
-        timed_out = True
+        stopped = "stopped by the time limit"
+    except KeyboardInterrupt:
+        stopped = INTERRUPTED
     finally:
         _end(process)
     fresh = file.exists() and file.stat().st_mtime_ns != before
-    return _ended(part, time.monotonic() - begin, file if fresh else None, process.returncode, timed_out)
+    return _ended(part, time.monotonic() - begin, file if fresh else None, process.returncode, stopped)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -154,15 +154,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _ended(part: str, seconds: float, file: Path | None, code: int, timed_out: bool) -> Ended:
-    """Say how a part ended, from its exit code and its result file."""
+def _ended(part: str, seconds: float, file: Path | None, code: int, stopped: str) -> Ended:
+    """Say how a part ended, from its result file, its exit code, and why it was stopped."""
     if file is None:
-        return Ended(part, seconds, "failed: no case was measured", True, "-")
+        return Ended(part, seconds, stopped or "failed", True, "no case was measured")
     values = load_json(file, "result file")["values"]
     names = ("cases", "failed", "not_reached")
     counts = ", ".join(f"{len(values[name])} {name.replace('_', ' ')}" for name in names if values[name])
-    if timed_out:
-        return Ended(part, seconds, "stopped by the time limit", bool(values["failed"]), counts)
+    if stopped:
+        return Ended(part, seconds, stopped, bool(values["failed"]), counts)
     if code or values["failed"]:
         return Ended(part, seconds, f"failed, exit code {code}" if code else "failed cases", True, counts)
     return Ended(part, seconds, "done", False, counts)

@@ -101,6 +101,7 @@ def test_a_stopped_run_leaves_nothing_running(tmp_path):
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)  # `timeout` sends it; it is treated as Ctrl-C
         assert process.wait(30) == 130
+        assert b"stopped; no case was measured" in process.stdout.read()
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
 
