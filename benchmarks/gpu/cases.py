@@ -127,14 +127,16 @@ def summary_tables(result: Result) -> dict[str, Table]:
         )
     }
     if values["failed"]:
-        rows = ((f"`{name}`", _one_line(text)) for name, text in values["failed"].items())
-        found["failed"] = Table(("case", "error"), tuple(rows))
+        rows = ((f"`{name}`", one_line(text)) for name, text in values["failed"].items())
+        found["failed"] = Table(("failed", "error"), tuple(rows))
     if values["not_reached"]:
-        found["not reached in the time"] = Table(("case",), tuple((f"`{name}`",) for name in values["not_reached"]))
+        found["not reached in the time"] = Table(
+            ("not reached in the time",), tuple((f"`{name}`",) for name in values["not_reached"])
+        )
     return found
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return a text as a cell of a table, which is one short line without a column's border."""
     line = " ".join(text.split()).replace("|", "/")
     return line if len(line) <= 200 else f"{line[:200]} ..."

@@ -175,17 +175,22 @@ def tables(result: Result) -> dict[str, Table]:
     for batch in dict.fromkeys(row["batch"] for row in cases):
         rows = [row for row in cases if row["batch"] == batch]
         kind = "latency in ms: median [10%, 90%]" if batch == 1 else "images per second"
-        found[f"batch {batch}: {kind}"] = _speeds(rows, _latency if batch == 1 else _throughput)
+        title = f"batch {batch}: {kind}"
+        found[title] = _speeds(title, rows, _latency if batch == 1 else _throughput)
     if RATES in done:
         rates = done[RATES]
         cells = [("copy, read and written", f"{rates['copy'] / 1e12:.3g} TB/s")]
         cells += [(f"product in {name}", f"{rate / 1e12:.4g} TFLOP/s") for name, rate in rates["products"].items()]
-        found["what the card reaches"] = Table(("what", "rate"), tuple(cells))
+        found["what the card reaches"] = Table(("what the card reaches", "rate"), tuple(cells))
     return found | summary_tables(result)
 
 
-def _speeds(rows: Sequence[Values], cell: Callable[[Values], str]) -> Table:
-    """Return a table with a line for each case and a column for each kind of network."""
+def _speeds(title: str, rows: Sequence[Values], cell: Callable[[Values], str]) -> Table:
+    """Return a table with a line for each case and a column for each kind of network.
+
+    Args:
+        title: what the cells are. It heads the first column, because a page shows tables without their titles.
+    """
 
     def of(name: str) -> Callable[[Values], str]:
         return lambda row: cell(row["sides"][name]) if name in row["sides"] else "-"
@@ -195,7 +200,7 @@ def _speeds(rows: Sequence[Values], cell: Callable[[Values], str]) -> Table:
         return f"{cell(row['sides'][name])} ({name.removeprefix('tf_')})" if name in row["sides"] else "-"
 
     columns: dict[str, Format] = {
-        "network": "`{network}`",
+        title: "`{network}`",
         "path": "{precision} {path}",
         "ours": of("ours"),
         "ours, folded": of("ours_folded"),

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fbnetv3.benchmarks.gpu.cases import GpuDevice, Seconds, card_facts, cut, summary_tables
+from fbnetv3.benchmarks.gpu.cases import GpuDevice, Seconds, card_facts, cut, one_line, summary_tables
 from fbnetv3.benchmarks.gpu.recorder import MARK
 from fbnetv3.benchmarks.harness import Benchmark, Measured, Values
 from fbnetv3.benchmarks.result import Result
@@ -110,7 +110,7 @@ def tables(result: Result) -> dict[str, Table]:
     counts = Counter(case["outcome"] for case in cases.values())
     counts["not reached"] = len(result.values["not_reached"])
     found = {"outcomes": Table(("outcome", "tests"), tuple((name, str(count)) for name, count in counts.items()))}
-    reasons = Counter(case["reason"] for case in cases.values() if "reason" in case)
+    reasons = Counter(one_line(case["reason"]) for case in cases.values() if "reason" in case)
     if reasons:
         found["skipped"] = Table(("reason", "tests"), tuple((text, str(count)) for text, count in reasons.items()))
     slowest = sorted(cases, key=lambda name: -cases[name]["seconds"])[:SLOWEST]

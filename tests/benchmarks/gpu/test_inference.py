@@ -62,7 +62,7 @@ def test_tables(case_values):
     assert latency == "batch 1: latency in ms: median [10%, 90%]"
     assert tables[rates].rows == (("copy, read and written", "4 TB/s"), ("product in fp32", "60 TFLOP/s"))
     row = dict(zip(tables[throughput].columns, tables[throughput].rows[0], strict=True))
-    assert row["network"] == "`fbnetv3_d`"
+    assert row[throughput] == "`fbnetv3_d`"
     assert row["path"] == "fp32 channels_last"
     assert row["EfficientNet"] == "-"
     assert row["times timm"].endswith("]")
