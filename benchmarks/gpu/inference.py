@@ -69,9 +69,9 @@ def planned(batches: Sequence[int]) -> list[Case]:
 
     steps = [("bf16", "eager"), ("bf16", "channels_last"), ("fp32", "graph"), ("tf32", "graph")]
     compiled = [("bf16", "compiled_graph")]
-    # Seconds on an H100, estimated and not measured: a network is built and checked in 1 s, and a case takes about 1.5 s at
-    # batch 256 and 1 s at batch 1; compiling takes 20 to 40 s a network. So the lines below take about 3 + 6 + 30 + 20 s,
-    # and the compiler gets what is left of the time.
+    # Seconds on an H100, estimated and not measured: the networks of a line are built and checked in 2 s; a case is timed for
+    # half a second, but cuDNN first tries its algorithms, for 1 to 3 s in all; compiling takes 20 to 40 s a network. The first
+    # two lines then take about 10 s, the third 40 s, and the fourth the rest of 80 s. The compiler needs more time.
     return [
         *over(MAIN[:1], [("bf16", "graph")]),
         *over(MAIN[1:], [("bf16", "graph")]),

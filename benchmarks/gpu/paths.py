@@ -143,10 +143,13 @@ def path_error(side: Side, run: Run, images: Tensor, precision: str) -> float:
     Raises:
         RuntimeError: farther than the precision explains.
     """
-    expected = exact_logits(side, images)
-    error = relative_norm(run(images)[:CHECKED], expected)
+    found = run(images)[:CHECKED]
     plain = build_run(side, "eager", precision, images, "")
-    eager = relative_norm(plain(images[:CHECKED].contiguous()), expected)
+    # Trying algorithms takes seconds for a new shape, and these calls are not timed.
+    with gpu_settings(precision, tries=False):
+        expected = exact_logits(side, images)
+        eager = relative_norm(plain(images[:CHECKED].contiguous()), expected)
+    error = relative_norm(found, expected)
     check_logits(f"{side.name} in {precision}", error, max(TOLERANCES[precision], OVER_EAGER * eager))
     return error
 
@@ -158,10 +161,10 @@ def check_logits(name: str, error: float, allowed: float) -> None:
 
 
 @contextlib.contextmanager
-def gpu_settings(precision: str) -> Iterator[None]:
-    """Allow TF32 or forbid it, and let cuDNN try its algorithms for each shape. Restored at the end of the block."""
+def gpu_settings(precision: str, tries: bool = True) -> Iterator[None]:
+    """Allow TF32 or forbid it, and let cuDNN try its algorithms for each shape or not. Restored at the end of the block."""
     before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = tries
     try:
         with tf32_units(precision == "tf32"):
             yield

@@ -63,6 +63,10 @@ def test_settings_are_restored():
     with paths.gpu_settings("tf32"):
         assert torch.backends.cudnn.benchmark
         assert torch.get_float32_matmul_precision() == "high"
+        with paths.gpu_settings("fp32", tries=False):
+            assert not torch.backends.cudnn.benchmark
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.backends.cudnn.benchmark
     assert (torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()) == before
 
 
