@@ -1,5 +1,6 @@
 """The networks that are compared are one function, and a path that computes another one is refused."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -85,3 +86,17 @@ def test_a_side_is_not_changed_by_a_path():
     paths.build_run(SIDE, "graph", "bf16", images, "eager")
     assert next(SIDE.network.parameters()).dtype == torch.float32
     assert dataclasses.replace(SIDE, name="other").network is SIDE.network
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("path", ["eager", "channels_last", "graph"])
+def test_a_path_on_a_card_has_the_logits_of_float64(path):
+    device = torch.device("cuda")
+    side = dataclasses.replace(SIDE, network=copy.deepcopy(SIDE.network).to(device))
+    with paths.gpu_settings("bf16"):
+        images = paths.inputs(side, 8, path, "bf16", device)
+        run = paths.build_run(side, path, "bf16", images[0], "inductor")
+        assert paths.path_error(side, run, images[0], "bf16") < 5e-2
+        times = paths.times_in_turns({"ours": run}, {"ours": images}, device, seconds=0.0)
+    assert min(times["ours"]) > 0

@@ -1,5 +1,7 @@
 """The loops train the same network on the same device, and what is measured of them is counted."""
 
+import functools
+
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ from fbnetv3.benchmarks.gpu.training_sides import (
     train_in_turns,
 )
 from fbnetv3.benchmarks.speed.loops import SMALL
-from fbnetv3.training.engine import Engine
+from fbnetv3.training.engine import Engine, machine_settings
 
 CPU = torch.device("cpu")
 
@@ -90,3 +92,18 @@ def test_the_cpu_is_not_asked_how_busy_a_card_is():
 )
 def test_overlapping_kernels_are_counted_once(spans, length):
     assert covered(spans) == length
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_memory_and_busy_seconds_of_a_card():
+    device = torch.device("cuda")
+    images = synthetic(count=64, side=64, classes=20, device=device)
+    case = GpuCase(SMALL, 32, 64, 3, 4, 2, images=images, engine=Engine("cuda", "bf16"))
+    with machine_settings(case.engine):
+        epochs, measures = train_in_turns({name: functools.partial(SIDES[name], case) for name in SIDES}, 1, device)
+        busy = busy_seconds(lambda: epochs["ours"](2), device)
+    for measure in measures.values():
+        assert measure.held > 0
+        assert measure.peak > 0
+    assert busy is None or 0 < busy < 60  # None where the profiler may not look at the card
