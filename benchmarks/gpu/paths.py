@@ -29,7 +29,8 @@ TWINS = {
     "fbnetv3_d": "fbnetv3_d",
     "fbnetv3_g": "fbnetv3_g",
 }  # timm has these alone
-# EfficientNets whose published accuracy is nearest. They run at their own resolution.
+# EfficientNet-B0 to B4, each with a network near it in the paper's Table 4. They are not equally accurate. They run at their own
+# resolution.
 RIVALS = {
     "fbnetv3_a": "tf_efficientnet_b0",
     "fbnetv3_b": "tf_efficientnet_b1",
