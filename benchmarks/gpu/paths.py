@@ -29,7 +29,7 @@ TWINS = {
     "fbnetv3_d": "fbnetv3_d",
     "fbnetv3_g": "fbnetv3_g",
 }  # timm has these alone
-# EfficientNet-B0 to B4, each with a network near it in the paper's Table 4. They are not equally accurate. They run at their own
+# EfficientNet-B0 to B4, each with a network near it in the paper's Table 4. They are not equally accurate. Each runs at its own
 # resolution.
 RIVALS = {
     "fbnetv3_a": "tf_efficientnet_b0",

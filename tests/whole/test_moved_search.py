@@ -139,7 +139,8 @@ def test_other_images_are_refused(searched, moved, tmp_path, split):
 
 def test_of_two_starts_on_one_new_folder_one_wins(tmp_path):
     """Before, the loser overwrote the winner's configuration, and the search could never be resumed."""
-    preset = write_preset(tmp_path / "set", final_training=False, batch=4)  # longer than the processes' starts are apart
+    # Longer than the starts of the two processes are apart.
+    preset = write_preset(tmp_path / "set", final_training=False, batch=4)
     command = [
         sys.executable,
         "-c",
