@@ -8,6 +8,8 @@ import os
 
 # Two test processes with several threads each would wait for one another. torch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# torch reads it once, at the first product of matrices on a GPU. Deterministic trainings would fail after any other test.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import pytest
 

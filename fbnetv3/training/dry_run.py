@@ -45,6 +45,8 @@ def _try(model: nn.Module, channels: int, side: int, count: int, device: torch.d
         raise  # the images are not at fault
     # torch raises the first two, networks of a fixed size often the third. Others are mistakes in the network's code.
     except (RuntimeError, ValueError, AssertionError) as error:
+        if torch.are_deterministic_algorithms_enabled() and "deterministic" in str(error).lower():
+            raise  # `machine_settings` explains it
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         advice = (
             "a batch norm sees one value per channel: give a larger batch_size, a smaller accumulate, or larger images"

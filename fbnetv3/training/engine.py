@@ -80,7 +80,8 @@ def machine_settings(engine: Engine) -> Iterator[None]:
     """Let torch compute as the engine says inside the block: on its device, in its precision. The settings are restored.
 
     Raises:
-        InputError: `deterministic` is on, and the network needs an operation that has no such algorithm.
+        InputError: `deterministic` is on, and the network needs an operation that has no such algorithm, or this process used
+            a GPU before without it.
     """
     device = placed(engine.device)
     with contextlib.ExitStack() as stack:
@@ -105,11 +106,17 @@ def _deterministic() -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
-            if "does not have a deterministic implementation" not in str(error):
-                raise
-            raise InputError(
-                f"deterministic is on, but {str(error).split(',')[0]}; switch it off, or change the network"
-            ) from error
+            if "does not have a deterministic implementation" in str(error):
+                raise InputError(
+                    f"deterministic is on, but {str(error).split(',')[0]}; switch it off, or change the network"
+                ) from error
+            # torch reads the variable at the process's first product of matrices on a GPU, and never again.
+            if name in str(error):
+                raise InputError(
+                    f"deterministic is on, but this process used a GPU before without it, or {name} has another value; set "
+                    f"{name}=:4096:8 in the environment before Python starts"
+                ) from error
+            raise
         finally:
             torch.use_deterministic_algorithms(before[0], warn_only=before[1])
             if workspace is None:

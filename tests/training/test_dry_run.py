@@ -74,3 +74,14 @@ def test_mistakes_in_the_code_of_a_network_keep_their_traceback():
 
     with pytest.raises(AttributeError):
         check_network(Wrong(), DATA, 4, CPU)
+
+
+def test_an_operation_that_is_not_deterministic_is_no_fault_of_the_images():
+    model = new_model()
+
+    def refuse(*_):
+        raise RuntimeError("put_ does not have a deterministic implementation, but you set ...")
+
+    model.register_forward_pre_hook(refuse)
+    with pytest.raises(InputError, match="deterministic is on, but put_ does not have"):
+        fit(model, RECIPE, DATA, engine=Engine(deterministic=True))

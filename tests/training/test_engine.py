@@ -140,6 +140,16 @@ def test_an_operation_without_a_deterministic_algorithm_is_named():
         raise RuntimeError("another")
 
 
+def test_a_gpu_that_was_used_before_without_deterministic_is_explained():
+    # The end of torch's message.
+    text = (
+        "you must set an environment variable before running your PyTorch application: CUBLAS_WORKSPACE_CONFIG=:4096:8"
+    )
+    message = "used a GPU before without it, or .* set CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment before Python"
+    with pytest.raises(InputError, match=message), machine_settings(Engine(deterministic=True)):
+        raise RuntimeError(text)
+
+
 @pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
 def test_graphs_cannot_sum_the_gradients_of_parts(mode):
     assert Engine(compile=mode).cuda_graphs
