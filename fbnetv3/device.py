@@ -34,7 +34,8 @@ def find_device(name: str = AUTO) -> str:
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
-        torch.zeros(1, device=name)  # only using it shows that driver, device and torch fit together
+        # Only using it shows that driver, device and torch fit together. `meta` holds no number to be read.
+        torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(

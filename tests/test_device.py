@@ -25,7 +25,7 @@ from tests.places import ROOT
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "nonsense"])
+@pytest.mark.parametrize("name", ["cuda:99", "nonsense", "meta"])
 def test_a_device_that_is_not_there(name):
     with pytest.raises(
         InputError, match=f"--device {name} cannot be used .*; give auto, cpu, or a device of this machine"
@@ -38,7 +38,7 @@ def test_a_device_that_is_not_there(name):
 )
 def test_auto_is_the_gpu_of_this_process_where_there_is_one(monkeypatch, there, rank, found):
     asked = []
-    monkeypatch.setattr(torch, "zeros", lambda *_, device: asked.append(device))
+    monkeypatch.setattr(torch, "zeros", lambda *_, device: asked.append(device) or torch.ones(1))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     if rank is None:
         monkeypatch.delenv("LOCAL_RANK", raising=False)
@@ -51,7 +51,7 @@ def test_auto_is_the_gpu_of_this_process_where_there_is_one(monkeypatch, there, 
 def test_the_cpu_is_there_and_cuda_under_torchrun_is_the_processes_own(monkeypatch):
     assert find_device("cpu") == "cpu"
     asked = []
-    monkeypatch.setattr(torch, "zeros", lambda *_, device: asked.append(device))
+    monkeypatch.setattr(torch, "zeros", lambda *_, device: asked.append(device) or torch.ones(1))
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert find_device("cuda") == "cuda:3"
     assert asked == ["cuda:3"]
