@@ -42,5 +42,15 @@ def test_what_limits_a_training_on_files(reading, words):
     assert tables["what a step takes"].rows == (("synthetic", "ours", "1.0", "2.00", "90%", "100%"),)
 
 
+@pytest.mark.parametrize(("high", "words"), [(1.2, "1.10 [1.00, 1.20]"), (1.0, "1.10 (one epoch)")])
+def test_one_epoch_has_no_interval(high, words):
+    loop = {"images_per_second": 2000.0, "ms_per_step": 1.0, "memory": 0, "busy": None, "cpu": 1.0}
+    ratio = {"ratio": 1.1, "low": 1.0, "high": high}
+    cases = {"photos 8": {"loops": {"ours": loop, "timm": loop}, "ours_over": {"timm": ratio}}}
+    values = {"cases": cases, "failed": {}, "not_reached": []}
+    loops = benchmark.tables(Result("2026-01-01", "c", "m", {"card": "some"}, values))["loops"]
+    assert loops.rows == (("photos 8", "2,000", "2,000", "-", words),)
+
+
 def test_the_files_of_the_full_run_are_whole_batches_for_every_worker():
     assert FULL.files % (FULL.batch * max(FULL.workers)) == 0
