@@ -42,11 +42,12 @@ PREDICTOR = 10.0  # seconds of NARS in which nothing trains: it fits the predict
 MOST_EPOCHS = 60  # of the training of an answer
 MOST_TRAININGS = 500  # of NARS; the pool has enough candidates for them
 METHOD = (
-    "Space cifar with {low:g} to {high:g} million FLOPs, recipe {recipe} of {epochs} epochs on one training image in {every}, "
-    "measured on one validation image in {val_every}; the images are held and augmented on the device. `N side by side`: N "
-    "equal trainings of {rated} epochs at the same time in N processes that were warm, one run; `trainings_a_minute` are "
-    "trainings of all epochs of the recipe. `nars`: the search with the number of trials at once that gives it most trainings, "
-    "without its report; `random`: random search, which starts trainings for as many seconds as that took. `retraining`: both "
+    "Space cifar with {low:g} to {high:g} million FLOPs, recipe {recipe} of {epochs} epochs on one training image in "
+    "{every}, measured on one validation image in {val_every}; the images are held and augmented on the device. `N side by "
+    "side`: N trainings of {rated} epochs at the same time in N processes that were warm, one run. Their candidates have "
+    "about the median FLOPs and are new to the processes, as in a search. `nars`: the search with the number of trials at "
+    "once that gives it most trainings, without its report; `random`: random search, which starts trainings for as many "
+    "seconds as that took. `trainings_a_minute` of a search are trainings of `epochs_of_a_trial` epochs. `retraining`: both "
     "answers trained on all training images for `epochs` epochs, and their top-1 on the test images, in percent, for one "
     "seed.{jpeg}"
 )
@@ -138,6 +139,7 @@ def method_words(context: Context, recipe: str, jpeg: bool) -> dict[str, object]
 
 RATE_COLUMNS: dict[str, Format] = {
     "trials side by side": "{trials}",
+    "epochs of each": "{epochs}",
     "seconds": "{seconds:.1f}",
     "trainings a minute": "{trainings_a_minute:.1f}",
 }
@@ -145,6 +147,8 @@ SEARCH_COLUMNS: dict[str, Format] = {
     "method": "{name}",
     "seconds": "{seconds:.0f}",
     "trainings": "{trainings}",
+    "epochs of each": "{epochs_of_a_trial}",
+    "trainings a minute": "{trainings_a_minute:.1f}",
     "best validation top-1 (%)": "{val_acc1:.2f}",
     "M FLOPs of the answer": lambda row: f"{row['flops'] / 1e6:.1f}",
     "its test top-1 (%), trained again": "{test}",

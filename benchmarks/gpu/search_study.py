@@ -73,7 +73,8 @@ class Study:
         predictor: seconds of NARS in which nothing trains.
         most: largest number of epochs of the training of an answer.
         trainings: largest number of trainings of NARS.
-        walls: seconds of so many equal trainings side by side, if they have all epochs of the recipe.
+        walls: about the seconds of so many trainings side by side, if they have all epochs of the recipe.
+        rated: candidates that were trained to measure the rates.
         at_once: trials side by side in both searches.
         answers: index rows.
     """
@@ -88,6 +89,7 @@ class Study:
     walls: dict[int, float] = field(default_factory=dict)
     answers: dict[str, tuple[int, ...]] = field(default_factory=dict)
     at_once: int = 1
+    rated: int = 0
     seconds: float = 0.0  # of NARS
 
     @property
@@ -99,12 +101,17 @@ class Study:
         """Return the executor with so many trials side by side, which starts trainings for so many seconds."""
         return SideBySide(self.pool, at_once, self.end, time.monotonic() + seconds)
 
-    def equal_jobs(self, count: int, epochs: int) -> dict[int, Job]:
-        """Return trainings of one candidate, which has the median FLOPs of the pool, with different seeds."""
+    def new_jobs(self, count: int, epochs: int) -> dict[int, Job]:
+        """Return trainings of candidates that were not trained before and have about the median FLOPs of the pool."""
+        # In a search every candidate is new to its process, in which cuDNN tries its algorithms for each new shape. Trainings
+        # of one candidate would be faster than those of a search, which would then not fit its time.
         pool = self.context.pool()
-        middle = np.argsort(self.context.space.cost(pool).flops("published"), kind="stable")[len(pool) // 2]
-        candidate = self.context.space.candidate(pool[middle], self.context.base, "candidate")
-        return {seed: Job(candidate, epochs, seed) for seed in range(count)}
+        order = np.argsort(self.context.space.cost(pool).flops("published"), kind="stable")
+        first = len(pool) // 2 + self.rated
+        self.rated += count
+        rows = pool[order[np.arange(first, first + count) % len(pool)]]
+        candidates = [self.context.space.candidate(row, self.context.base, "candidate") for row in rows]
+        return {seed: Job(candidate, epochs, seed) for seed, candidate in enumerate(candidates)}
 
     def warm(self, processes: int) -> None:
         """Let each process load its libraries and images.
@@ -115,17 +122,18 @@ class Study:
         self._run(processes, 1)
 
     def rate(self, count: int) -> Values:
-        """Measure so many equal trainings side by side."""
+        """Measure so many trainings side by side."""
         epochs = min(RATED, self.context.base.epochs)
         wall = self._run(count, epochs)
+        # An upper estimate: what a training takes besides its epochs is counted more than once.
         self.walls[count] = wall * self.context.base.epochs / epochs
-        rate = round(60 * count / self.walls[count], 2)
-        return {"trials": count, "seconds": round(wall, 2), "trainings_a_minute": rate}
+        rate = round(60 * count / wall, 2)
+        return {"trials": count, "epochs": epochs, "seconds": round(wall, 2), "trainings_a_minute": rate}
 
     def _run(self, count: int, epochs: int) -> float:
-        """Make so many equal trainings side by side, and return the seconds of all."""
+        """Make so many trainings side by side, and return the seconds of all."""
         start = time.monotonic()
-        outcomes = dict(self.executor(count).run(self.equal_jobs(count, epochs)))
+        outcomes = dict(self.executor(count).run(self.new_jobs(count, epochs)))
         if failed := [outcome.error for outcome in outcomes.values() if outcome.status == "failed"]:
             raise InputError(f"{len(failed)} of {count} trainings failed: {failed[0]}")
         return time.monotonic() - start

@@ -8,8 +8,11 @@ from fbnetv3.benchmarks.result import Result, load_result
 from fbnetv3.search.execution import cards
 from fbnetv3.search.execution.processes import ProcessPool
 
-RATES = {f"{n} side by side": {"trials": n, "seconds": 2.0 * n, "trainings_a_minute": 30.0} for n in (1, 2)}
-ROW = {"trainings": 50, "seconds": 60.0, "val_acc1": 61.25, "flops": 41_000_000}
+RATES = {
+    f"{n} side by side": {"trials": n, "epochs": 2, "seconds": 2.0 * n, "trainings_a_minute": 30.0} for n in (1, 2)
+}
+ROW = {"trainings": 50, "epochs_of_a_trial": 5, "seconds": 60.0, "trainings_a_minute": 50.0}
+ROW |= {"val_acc1": 61.25, "flops": 41_000_000}
 VALUES = {"failed": {}, "not_reached": [], "seconds": 160.0}
 
 
@@ -20,10 +23,10 @@ def result_of(cases):
 def test_tables():
     again = {"epochs": 10, "nars": 88.5, "random": 87.25}
     rates, searches, *_ = tables(result_of(RATES | {"nars": ROW, "random": ROW, "retraining": again})).values()
-    assert rates.rows == (("1", "2.0", "30.0"), ("2", "4.0", "30.0"))
+    assert rates.rows == (("1", "2", "2.0", "30.0"), ("2", "2", "4.0", "30.0"))
     assert searches.rows == (
-        ("NARS", "60", "50", "61.25", "41.0", "88.50, 10 epochs"),
-        ("random search", "60", "50", "61.25", "41.0", "87.25, 10 epochs"),
+        ("NARS", "60", "50", "5", "50.0", "61.25", "41.0", "88.50, 10 epochs"),
+        ("random search", "60", "50", "5", "50.0", "61.25", "41.0", "87.25, 10 epochs"),
     )
 
 
