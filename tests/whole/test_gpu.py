@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from fbnetv3.training.engine import Engine
+from fbnetv3.training.engine import Engine, machine_settings
 from fbnetv3.training.loop import fit
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.training.trainer import DivergedError, Trainer
@@ -54,7 +54,8 @@ def test_steps_are_nearly_those_of_the_cpu_with_everything_on(optimizer):
     for device in ("cpu", CARD):
         trainer = Trainer.start(new_model(recipe), recipe, DATA, engine=Engine(device), teacher=new_model(seed=9))
         sums = []
-        trainer.train_epoch(0, None, lambda *report, sums=sums: sums.append(report[-1].fetch()))
+        with machine_settings(trainer.engine):
+            trainer.train_epoch(0, None, lambda *report, sums=sums: sums.append(report[-1].fetch()))
         losses.append(sums)
     assert losses[1] == pytest.approx(losses[0], rel=2e-3)
 

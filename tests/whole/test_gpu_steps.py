@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fbnetv3.training import trainer as trainer_module
 from fbnetv3.training.distributed import average_buffers, gathered, total
-from fbnetv3.training.engine import Engine
+from fbnetv3.training.engine import Engine, machine_settings
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.training.step_losses import StepLosses
 from fbnetv3.training.trainer import Trainer
@@ -25,6 +25,13 @@ pytestmark = [
 ]
 CARD = torch.device("cuda:0")
 STEADY = RECIPE.replace(dropout=0.0, stochastic_depth=0.0, optimizer="sgd", lr=0.05)
+
+
+@pytest.fixture
+def precision(request):
+    """A precision, with the settings of a deterministic training in it: steps that do the same give the same bits."""
+    with machine_settings(Engine(str(CARD), request.param, deterministic=True)):
+        yield request.param
 
 
 def batch(seed=0):
@@ -67,7 +74,7 @@ def test_an_epoch_waits_only_where_losses_are_fetched(monkeypatch, waiting_is_an
     assert steps == [1, 2]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"], indirect=True)
 def test_a_graph_that_captured_a_step_repeats_it(precision):
     recipe = STEADY.replace(distillation=0.5, clip_norm=1.0)
     eager, captured = (
@@ -143,11 +150,12 @@ def nccl():
         dist.destroy_process_group()
 
 
-def test_one_process_under_nccl_trains_as_one_without(monkeypatch, nccl):
-    recipe = STEADY.replace(sync_bn=True)
-    alone = Trainer.start(new_model(recipe), recipe, DATA, engine=Engine(str(CARD), accumulate=5))
+@pytest.mark.parametrize("precision", ["fp32"], indirect=True)
+def test_one_process_under_nccl_trains_as_one_without(monkeypatch, nccl, precision):
+    recipe, engine = STEADY.replace(sync_bn=True), Engine(str(CARD), precision, accumulate=5)
+    alone = Trainer.start(new_model(recipe), recipe, DATA, engine=engine)
     monkeypatch.setattr(trainer_module, "current_process", lambda: nccl)
-    grouped = Trainer.start(new_model(recipe), recipe, DATA, engine=Engine(str(CARD), accumulate=5))
+    grouped = Trainer.start(new_model(recipe), recipe, DATA, engine=engine)
     assert isinstance(grouped.network, DistributedDataParallel)
     assert any(isinstance(module, nn.SyncBatchNorm) for module in grouped.state.model.modules())
     for trainer in (alone, grouped):
