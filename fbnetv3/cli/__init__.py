@@ -60,6 +60,14 @@ def main() -> None:
             _fail(message)
         stop = "" if message.endswith((".", "?")) else "."
         _fail(f"{message}{stop} `{context.command_path} --help` shows what it takes")
+    except RuntimeError as error:
+        # By name: torch takes seconds to import, and many commands do not need it.
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        reason = str(error).partition(". ")[0]
+        _fail(
+            f"the device has too little free memory ({reason}); free some of it, give smaller images, or give --device cpu"
+        )
 
 
 def _refuse_empty(words: list[str]) -> None:

@@ -55,6 +55,17 @@ def test_a_gpu_gives_the_numbers_of_the_cpu(run, weights):
     assert found["cuda"]["acc1"] == pytest.approx(found["cpu"]["acc1"], abs=0.5)
 
 
+def test_too_little_memory_is_one_line(run, weights, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ..."
+        )
+
+    monkeypatch.setattr("fbnetv3.training.accuracy.measure", full)
+    message = "the device has too little free memory (CUDA out of memory); free some of it"
+    one_line(run("evaluate", weights, "--data", "fashion_mnist"), message)
+
+
 def test_the_number_of_readers_is_checked(run, weights):
     one_line(
         run("evaluate", weights, "--data", "fashion_mnist", "--workers", "-1"), "--workers '-1'; give auto, or a whole"
