@@ -104,6 +104,15 @@ def test_every_process_of_a_training_knows_its_rank(slurm, tmp_path):
         assert {f"{key}={value}" for key, value in expected.items()} <= set(found)
 
 
+@pytest.mark.parametrize("name", ["ray", "processes"])
+def test_processes_of_srun_get_the_cpus_of_their_job(name):
+    # Newer versions of srun do not read what sbatch was asked for: Ray would find one CPU on a node of 64.
+    before, _, after = script(name).partition("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK\n")
+    assert "--cpus-per-task=" in before
+    assert "srun" in after
+    assert "srun" not in before
+
+
 def test_every_seed_has_its_folder(slurm, tmp_path):
     assert slurm("seeds", NOTES_ITS_CALL, PRESET="cifar10", DATA="D", SLURM_ARRAY_TASK_ID="4").wait() == 0
     assert noted(tmp_path, "fbnetv3.*") == [f"search run --preset cifar10 --data D --seed 4 --out {tmp_path}/run/4"]
