@@ -62,7 +62,6 @@ COLUMNS: dict[str, Format] = {
     "M params": lambda row: f"{row['params'] / 1e6:.2f}",
     "learning rate": "{lr:g}",
     "epochs": "{epochs}",
-    "test top-1 (%)": "{acc1:.2f}",
 }
 
 
@@ -190,12 +189,15 @@ def tables(result: Result) -> dict[str, Table]:
     values = result.values
     rows = [{"name": name, **row} for name, row in values["cases"].items()]
     rates = [f"{rate:g}" for rate in values["rates"]]
-    sweep: dict[str, Format] = {"network": "`{name}`"}
-    sweep |= {f"rate {rate}": functools.partial(_swept, rate) for rate in rates}
     found = {}
+    # A page shows tables without their titles, so that the headings say what the numbers are.
     if rows:
-        found["trained networks"] = Table.of(COLUMNS, rows)
-        found[f"validation top-1 (%) after {values['plan']['sweep']} epochs"] = Table.of(sweep, rows)
+        lossy = ", on images that were stored as JPEG" if values["data"]["jpeg"] else ""
+        accuracy: dict[str, Format] = {f"test top-1 (%){lossy}": "{acc1:.2f}"}
+        found["trained networks"] = Table.of(COLUMNS | accuracy, rows)
+        title = f"validation top-1 (%) after {values['plan']['sweep']} epochs"
+        sweep: dict[str, Format] = {title: "`{name}`"}
+        found[title] = Table.of(sweep | {f"rate {rate}": functools.partial(_swept, rate) for rate in rates}, rows)
     return found | {"seconds of an epoch": _pace_table(values)} | summary_tables(result)
 
 
@@ -210,7 +212,7 @@ def _pace_table(values: Values) -> Table:
         (f"`{name}`", f"{alone['networks'][name]:.2f}", f"{beside['networks'][name]:.2f}") for name in alone["networks"]
     ]
     return Table(
-        ("network", "alone", f"{beside['at_once']} side by side"),
+        ("seconds of an epoch", "alone", f"{beside['at_once']} side by side"),
         (*rows, ("all", f"{alone['epoch']:.2f}", f"{beside['epoch']:.2f}")),
     )
 

@@ -132,6 +132,11 @@ def test_targets_tables_and_plot(monkeypatch):
     targets = cifar10.targets(last)
     assert targets["a"].as_dict() == {"value": last["cases"]["a"]["acc1"], "above": 90.0, "met": True}
     trained, sweeps, pace, *_ = tables(result_of(last)).values()
+    headings = [table.columns[0] for table in (sweeps, pace)]
+    assert headings == [f"validation top-1 (%) after {last['plan']['sweep']} epochs", "seconds of an epoch"]
+    assert trained.columns[-1] == "test top-1 (%), on images that were stored as JPEG"
+    exact = tables(result_of(last | {"data": last["data"] | {"jpeg": False}}))["trained networks"]
+    assert exact.columns[-1] == "test top-1 (%)"
     assert trained.rows[0][:5] == ("`a`", "32", "20.0", "3.00", "0.05")
     assert len(sweeps.columns) == 1 + len(RATES)
     assert pace.rows[0] == ("`a`", "1.00", "1.00")
