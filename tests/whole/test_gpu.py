@@ -12,6 +12,7 @@ from fbnetv3.training.loop import fit
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.training.trainer import DivergedError, Trainer
 from tests.training.examples import DATA, PLAIN, RECIPE, freeze_norms, new_model, same
+from tests.whole.compiler import needs_compiler
 from tests.whole.training_worker import finish, result, start
 
 pytestmark = [
@@ -92,8 +93,8 @@ def test_the_average_follows_the_weights_in_float32():
     assert trainer.state.ema.n_averaged == 5
 
 
+@needs_compiler
 def test_a_network_compiled_into_graphs_trains_the_same():
-    pytest.importorskip("triton")
     plain = fit(new_model(STEADY), STEADY, DATA, seed=7, epochs=1, engine=Engine(CARD))
     compiled = fit(new_model(STEADY), STEADY, DATA, seed=7, epochs=1, engine=Engine(CARD, compile="reduce-overhead"))
     assert compiled.metrics[0].train_loss == pytest.approx(plain.metrics[0].train_loss, rel=1e-2)

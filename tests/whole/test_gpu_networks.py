@@ -24,6 +24,7 @@ from tests.search.predictor.examples import ARCH as ARCH_COLUMNS
 from tests.search.predictor.examples import QUICK, AccuracyPredictor, statistics, table
 from tests.test_arch import TINY
 from tests.test_model import HEADLESS, images, lively
+from tests.whole.compiler import needs_compiler
 
 pytestmark = [
     pytest.mark.gpu,
@@ -79,6 +80,7 @@ def test_half_precision_and_autocast_are_near_float32(arch, dtype):
     assert away(half, expected) < 0.1
 
 
+@needs_compiler
 def test_compiled_it_is_the_same():
     model, x = lively(TINY).to(GPU).eval(), images().to(GPU)
     with torch.no_grad():
