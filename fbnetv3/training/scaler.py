@@ -8,9 +8,8 @@ import torch
 
 from fbnetv3.device import Precision
 
-LEAST_SCALE = (
-    2.0**-14
-)  # the scale starts at 2**16 and halves with every infinite gradient: 30 of them in a row end here
+# The scale starts at 2**16 and halves with every infinite gradient: after 31 of them in a row it is smaller than this.
+LEAST_SCALE = 2.0**-14
 
 
 class Scaler(torch.amp.GradScaler):

@@ -215,15 +215,20 @@ class Trainer:
         return torch.stack(losses)
 
     def update(self) -> None:
-        """Change the weights by their gradients, and the averages by the weights."""
+        """Change the weights by their gradients, and the averages by the weights.
+
+        In fp16 the gradients may be infinite. Weights and averages then stay as they are.
+        """
         state = self.state
         if self.recipe.clip_norm:
             state.scaler.unscale_(state.optimizer)
             nn.utils.clip_grad_norm_(state.model.parameters(), self.recipe.clip_norm)
+        skipped_before = state.scaler.skipped
         state.scaler.step(state.optimizer)
         state.scaler.update()
         average_buffers(state.model, self.process)
-        if state.ema is not None:
+        # fp16 often leaves out the first steps. The average would start at random weights, and keep them for long.
+        if state.ema is not None and state.scaler.skipped == skipped_before:
             state.ema.update()
 
     def measure_epoch(self, epoch: int, loss_sum: float, split: str) -> EpochMetrics:

@@ -220,6 +220,16 @@ def test_fp16_scales_the_loss_and_tells_of_the_steps_that_it_left_out(caplog):
     assert loss_sum == pytest.approx(exact, rel=0.2)
 
 
+def test_the_average_starts_at_the_first_step_that_fp16_makes():
+    trainer = Trainer.start(new_model(), RECIPE, DATA, seed=7, engine=Engine(precision="fp16"))
+    trainer.state.scaler._init_scale = 2.0**40
+    while trainer.state.ema.n_averaged == 0:
+        trainer.step(torch.rand(50, 1, 28, 28), torch.arange(50) % 10, np.random.default_rng(0))
+    assert trainer.state.scaler.skipped > 0
+    assert trainer.state.ema.n_averaged == 1
+    assert same(trainer.state.ema.module, trainer.state.model)
+
+
 def test_gradients_are_clipped_as_they_are_without_fp16_s_scale():
     recipe = Recipe("sgd", 1.0, epochs=1, batch_size=50, momentum=0.0, clip_norm=0.01)
     trainer = Trainer.start(new_model(recipe), recipe, DATA, engine=Engine(precision="fp16"))
