@@ -18,8 +18,25 @@ PROJECT = (
 def missing_wheels(wheels: Iterable[Path]) -> list[Path]:
     """Return the wheels whose package this Python lacks, or has in a version that is too old for this project."""
     # What is there and new enough is used: it was chosen together with the machine's other packages.
-    least = dict(re.findall(r'"([\w.-]+)>=([\w.]+)"', PROJECT.read_text(encoding="utf-8")))
-    return [wheel for wheel in sorted(wheels) if _is_missing(wheel.name.split("-")[0].replace("_", "-"), least)]
+    least = _least_versions(PROJECT.read_text(encoding="utf-8"))
+    return [wheel for wheel in sorted(wheels) if _is_missing(_package(wheel), least)]
+
+
+def lacking_packages(wheels: Iterable[Path]) -> list[str]:
+    """Return the packages that this project always needs, and that neither this Python nor the wheels have."""
+    carried = {_package(wheel) for wheel in wheels}
+    needed = PROJECT.read_text(encoding="utf-8").partition("\ndependencies = [")[2].partition("]")[0]
+    least = _least_versions(needed)
+    return [package for package in least if package not in carried and _is_missing(package, least)]
+
+
+def _least_versions(text: str) -> dict[str, str]:
+    """Return the least version of each package that a text of pyproject.toml names."""
+    return dict(re.findall(r'"([\w.-]+)>=([\w.]+)"', text))
+
+
+def _package(wheel: Path) -> str:
+    return wheel.name.split("-")[0].replace("_", "-")
 
 
 def _is_missing(package: str, least: Mapping[str, str]) -> bool:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fbnetv3.benchmarks.catalogue import CATALOGUE
-from fbnetv3.benchmarks.gpu.carried import CARRIED, install, missing_wheels
+from fbnetv3.benchmarks.gpu.carried import CARRIED, install, lacking_packages, missing_wheels
 from fbnetv3.errors import InputError
 from fbnetv3.files import refuse_to_overwrite
 from fbnetv3.schema import load_json
@@ -107,6 +107,12 @@ def _python_path(stack: contextlib.ExitStack) -> str:
         paths.append(_temporary_folder(stack))
         print("run.sh: not on this machine, so taken along:", *(wheel.name for wheel in wheels), file=sys.stderr)
         install(wheels, Path(paths[-1]))
+    if lacking := lacking_packages(wheels):
+        print(
+            f"run.sh: this machine lacks {', '.join(lacking)}; run benchmarks/gpu/wheels.sh on a machine with network, and "
+            "take benchmarks/gpu/carried/ along",
+            file=sys.stderr,
+        )
     return os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 

@@ -5,7 +5,7 @@ import zipfile
 import pytest
 
 from fbnetv3.benchmarks.gpu import carried
-from fbnetv3.benchmarks.gpu.carried import install, missing_wheels
+from fbnetv3.benchmarks.gpu.carried import install, lacking_packages, missing_wheels
 
 
 def wheel(folder, name):
@@ -35,6 +35,13 @@ def test_a_package_that_is_too_old_is_replaced(tmp_path, monkeypatch, found, mis
     monkeypatch.setattr(carried, "version", lambda package: found)
     file = wheel(tmp_path, "typer")
     assert missing_wheels([file]) == [file] * missing
+
+
+def test_what_neither_the_machine_nor_the_wheels_have_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(carried, "version", lambda package: "0" if package in ("pydantic", "typer", "pytest") else "99")
+    # An optional package such as pytest is none that every part needs.
+    assert lacking_packages([]) == ["pydantic", "typer"]
+    assert lacking_packages([wheel(tmp_path, "typer")]) == ["pydantic"]
 
 
 def test_the_least_versions_are_those_of_the_project(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fbnetv3.benchmarks.gpu import cifar10, cifar10_lanes, trainings
-from fbnetv3.benchmarks.gpu.cifar10 import BENCHMARK, RATES, tables, train_all, with_rate
+from fbnetv3.benchmarks.gpu.cifar10 import BENCHMARK, RATES, recipe_of_all, tables, train_all, with_rate
 from fbnetv3.benchmarks.gpu.cifar10_lanes import Lane
 from fbnetv3.benchmarks.result import Result, load_result
 from fbnetv3.errors import InputError
@@ -123,8 +123,12 @@ def test_no_network_at_all_is_an_error(monkeypatch):
 
 
 def test_the_schedule_ends_with_the_epochs():
-    recipe = with_rate(load_recipe("cifar10/small"), 0.15, 32)
+    recipe = with_rate(recipe_of_all(512), 0.15, 32)
     assert (recipe.lr, recipe.epochs, recipe.warmup_epochs, recipe.schedule) == (0.15, 32, 4.0, "cosine")
+    given = {"lr": 0.15, "epochs": 32, "warmup_epochs": 4.0, "batch_size": 512, "label_smoothing": 0.1}
+    assert recipe == load_recipe("cifar10/small").replace(
+        **given
+    )  # and nothing else differs from what the method names
 
 
 def test_targets_tables_and_plot(monkeypatch):
