@@ -44,6 +44,7 @@ METHOD = (
 )
 TRUTHS = {  # by the kind of accuracies, what fills the braces of METHOD
     "table": ("the mean of the table's trainings of that pair", "of the table, too"),
+    "table, held out": ("the mean of the table's trainings of that pair that the search did not see", "of these, too"),
     "invented": (f"of a made-up landscape; a training sees it with a noise of {NOISE} points", "of the landscape, too"),
     "real": ("top-1 on the test images after the final training", "here validation accuracy after a trial's epochs"),
 }
@@ -55,7 +56,8 @@ def measure(
     ],
     preset: Annotated[str | None, typer.Option(help="Preset whose candidates are trained.")] = None,
     table: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Table of trainings (.csv, .json) to look accuracies up in.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Table of trainings (.csv, .json, .npz) to look accuracies up in."),
     ] = None,
     invented: Annotated[
         bool, typer.Option("--invented", help="With --preset: made-up accuracies, which take seconds.")

@@ -106,10 +106,10 @@ class Comparison:
 
     @cached_property
     def kind(self) -> str:
-        """Where the accuracies come from: `table`, `invented` or `real`."""
+        """Where the accuracies come from: `table`, `table, held out` (see `TableSpace.held_out`), `invented` or `real`."""
         space = load_space(next(iter(self.cases.values())).space)
         if not space.trainable:
-            return "table"
+            return "table, held out" if space.held_out else "table"
         return "invented" if self.invented else "real"
 
 
@@ -185,6 +185,8 @@ def run_one(
         proposal = method.search(context, BatchRunner(context, ledger, executor, report))
         # The ledger is in the order in which trainings ended, which depends on the workers.
         trials = sorted(ledger.trials, key=lambda t: (t.round, t.index))
+    if not (invented or context.space.trainable):
+        truth = context.space.judge([(t.candidate, t.seed) for t in trials])
     # One thread here too: with another number of threads, the final training would have another accuracy.
     with cpu_threads(1):
         measured = true_accuracy(context, truth, proposal, folder, report)

@@ -82,7 +82,7 @@ def table_config(path: Path, flops: float | None) -> SearchConfig:
     """
     space = load_space(str(path))
     if space.trainable:
-        raise InputError(f"{path} is no table; give a .csv or .json file, or a preset")
+        raise InputError(f"{path} is no table; give a .csv, .json or .npz file, or a preset")
     counts = space.figure("flops", "published", space.known())
     constraint = Constraint("flops", max=flops or float(counts.max()))
     feasible = int(constraint.satisfied(counts).sum())

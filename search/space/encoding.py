@@ -32,7 +32,7 @@ def arch_mask(space: SearchSpace) -> Booleans:
 
 def _code(coordinate: Coordinate) -> Columns:
     """Return the encoding of every value of a coordinate [values, columns]."""
-    values = coordinate.array
+    values = np.log(coordinate.array) if coordinate.log else coordinate.array
     if coordinate.ordered:
         # A range with a single value has no width to divide by.
         code: Columns = ((values - values.min()) / max(np.ptp(values), 1e-12)).astype(np.float32)[:, None]

@@ -57,7 +57,7 @@ def space_path(name: str) -> Path:
     """
     if name.endswith(SUFFIXES):
         return Path(name)  # a table that is not there is refused when it is read
-    return find_yaml(name, SPACES, "search space", ", or of a table (.csv, .json)")
+    return find_yaml(name, SPACES, "search space", ", or of a table (.csv, .json, .npz)")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -41,6 +41,7 @@ class Coordinate:
         ordered: True for a range, which is encoded min-max; False for a choice, which is encoded one-hot.
         arch: True if it belongs to the architecture, False if it belongs to the recipe.
         nominal: the values as the file has them, that is widths before rounding.
+        log: True for a range of positive numbers whose logarithms are encoded, such as learning rates from 1e-5 to 1.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Coordinate:
     ordered: bool
     arch: bool
     nominal: tuple[Any, ...]
+    log: bool = False
 
     @cached_property
     def array(self) -> npt.NDArray[Any]:
@@ -72,6 +74,7 @@ class SearchSpace(ABC):
 
     # Whether candidates are networks that can be trained. Otherwise their accuracies are known: see `evaluator`.
     trainable: ClassVar[bool]
+    held_out = False  # see `TableSpace`
 
     @abstractmethod
     def candidate(self, row: Sequence[int], base: Recipe, name: str) -> Candidate:
@@ -129,6 +132,14 @@ class SearchSpace(ABC):
             InputError: the accuracies are not known; the candidates have to be trained.
         """
         raise InputError(f"the accuracies of space {self.name} are not known: its candidates have to be trained")
+
+    def judge(self, seen: Iterable[tuple[Sequence[int], int]]) -> Score:
+        """Return what gives the known accuracies [n] of index rows that a search is judged by.
+
+        Args:
+            seen: candidate (an index row) and seed of every training that the search saw. See `TableSpace.held_out`.
+        """
+        return self.accuracy
 
     @property
     def listed(self) -> IntMatrix | None:

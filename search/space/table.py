@@ -1,13 +1,13 @@
 """Tables of trainings as search spaces: every candidate was trained before, its costs and accuracies are looked up.
 
-`table_file.py` reads them.
+`table_file.py` reads them from text, `table_archive.py` from this package's own format.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from fbnetv3.arch import Arch, Block
 from fbnetv3.complexity import Cost
 from fbnetv3.errors import InputError
-from fbnetv3.search.space.space import Booleans, Floats, IntMatrix, IntVector, SearchSpace
+from fbnetv3.search.space.space import Booleans, Floats, IntMatrix, IntVector, Score, SearchSpace
 from fbnetv3.search.trial import Candidate, Evaluator, Outcome
 from fbnetv3.training.recipe import Recipe
 
@@ -41,12 +41,17 @@ class TableSpace(SearchSpace):
         labels: statistics [n] by name; `flops` and `params` are among them.
         acc1: accuracies in percent [n, trainings, epochs]; nan where there is none.
         trainings: number of trainings of every row [n].
+        held_out: a search is judged by the trainings that it did not see, where a candidate has some. Otherwise it is judged by
+            all of them, which favours a candidate that was lucky in the training that was seen.
+        facts: what the table is (data, splits, metric, licence, ..), as texts by name.
     """
 
     table: IntMatrix
     labels: Mapping[str, Floats]
     acc1: Floats
     trainings: IntVector
+    held_out: bool = False
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     trainable: ClassVar[bool] = False
     # Two tables are equal if they are the same object: comparing arrays would be slow, and equality is not needed.
@@ -101,14 +106,60 @@ class TableSpace(SearchSpace):
         A training that diverged counts as chance.
         """
         position = self.position(index)
-        curves = self.acc1[position]
-        last = np.full(curves.shape[:2], np.nan)
-        for epoch in range(curves.shape[2]):
-            last = np.where(np.isnan(curves[:, :, epoch]), last, curves[:, :, epoch])
-        # Rows have different numbers of trainings; the array is as wide as the largest.
-        exists = np.arange(curves.shape[1]) < self.trainings[position][:, None]
-        last = np.where(np.isnan(last), 100.0 / self.num_classes, last)
-        return np.asarray(np.mean(last, axis=1, where=exists))
+        return self._mean(position, self._exists(position))
+
+    def judge(self, seen: Iterable[tuple[Sequence[int], int]]) -> Score:
+        """Return the function of `accuracy`; for a table with `held_out`, without the trainings that were seen.
+
+        A candidate without another training is judged by all that it has.
+        """
+        if not self.held_out:
+            return self.accuracy
+        used = np.zeros(self.acc1.shape[:2], bool)
+        for row, seed in seen:
+            [position] = self.position(np.array([row]))
+            used[position, self.choose(position, seed)] = True
+
+        def others(index: IntMatrix) -> Floats:
+            position = self.position(index)
+            exists = self._exists(position)
+            left = exists & ~used[position]
+            return self._mean(position, np.where(left.any(axis=1, keepdims=True), left, exists))
+
+        return others
+
+    def choose(self, position: int, seed: int) -> int:
+        """Return which training of the row at a position a seed sees."""
+        return int(seed % self.trainings[position])
+
+    @cached_property
+    def final(self) -> Floats:
+        """The accuracy of every training after its last epoch [n, trainings]: chance where it diverged, or is not there."""
+        last = np.full(self.acc1.shape[:2], np.nan)
+        for epoch in range(self.acc1.shape[2]):
+            last = np.where(np.isnan(self.acc1[:, :, epoch]), last, self.acc1[:, :, epoch])
+        return np.where(np.isnan(last), 100.0 / self.num_classes, last)
+
+    def noise(self, which: Booleans | None = None) -> float:
+        """Return the std of a training of one candidate in points, pooled over candidates with several trainings.
+
+        Args:
+            which: rows of the table [n] that are looked at; all by default.
+
+        Returns:
+            nan if none of them has several trainings.
+        """
+        rows = np.flatnonzero(self.trainings > 1 if which is None else which & (self.trainings > 1))
+        if not len(rows):
+            return math.nan
+        return float(np.sqrt(np.mean(np.var(self.final[rows], axis=1, ddof=1, where=self._exists(rows)))))
+
+    def _exists(self, position: IntVector) -> Booleans:
+        """Tell which trainings exist: rows have different numbers of them, and the array is as wide as the largest."""
+        return np.asarray(np.arange(self.acc1.shape[1]) < self.trainings[position][:, None])
+
+    def _mean(self, position: IntVector, which: Booleans) -> Floats:
+        return np.asarray(np.mean(self.final[position], axis=1, where=which))
 
     @property
     def listed(self) -> IntMatrix | None:
@@ -161,7 +212,7 @@ class TableEvaluator:
         """
         space = self.space
         [row] = space.position(np.array([space.find(candidate.values)]))
-        curve = space.acc1[row, seed % space.trainings[row]]
+        curve = space.acc1[row, space.choose(row, seed)]
         known = int((~np.isnan(curve)).sum())
         if known and epochs > known:
             raise InputError(f"table {space.name}: {dict(candidate.values)} has {known} epochs, {epochs} are asked for")

@@ -13,11 +13,14 @@ trainings of the same candidate, which has the same costs in all of them. The co
 - `note.NAME`: anything; it is not read.
 
 `load_space("nas-bench-macro_cifar10.json")` reads the file of https://github.com/xiusu/NAS-Bench-Macro (Apache-2.0).
+
+`load_space("trainings.npz")` reads the table file of this package: see `table_archive.py`.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,10 +33,11 @@ from fbnetv3.errors import InputError, quote
 from fbnetv3.schema import load_json, read_text
 from fbnetv3.search.space.space import Coordinate, Floats, IntMatrix, IntVector
 from fbnetv3.search.space.table import TableSpace
+from fbnetv3.search.space.table_archive import MOST_COUNT as MOST
+from fbnetv3.search.space.table_archive import SUFFIX, read_archive
 
-SUFFIXES = (".csv", ".json")
+SUFFIXES = (".csv", ".json", SUFFIX)
 MOST_BYTES = 1 << 30
-MOST = 2**53  # the largest FLOPs and params: floating-point numbers have all whole numbers up to here
 CLASSES = 1000  # of a CSV file, which does not say how many classes its data has
 _COLUMN = re.compile(r"(arch|recipe|label|note)\.(.+)|acc1(?:\.([1-9]\d*))?")
 _COUNTS = ("flops", "params")
@@ -45,6 +49,8 @@ def read_table(path: Path) -> TableSpace:
     Raises:
         InputError: no such file, or one that breaks the rules; the message names file, line and column.
     """
+    if path.suffix == SUFFIX:
+        return read_archive(path)
     return _read_macro(path) if path.suffix == ".json" else _read_csv(path)
 
 
@@ -66,7 +72,17 @@ def _read_macro(path: Path) -> TableSpace:
         ) from None
     choices = tuple(Coordinate(f"layer{i}", (0, 1, 2), False, True, (0, 1, 2)) for i in range(8))
     trainings = np.full(len(index), acc1.shape[1])
-    return _space("nas-bench-macro", 10, choices, index, labels, acc1, trainings)
+    facts = {
+        "data": "NAS-Bench-Macro on CIFAR-10",
+        "splits": "training images, and the 10,000 test images, which the accuracies are of",
+        "metric": "accuracy in percent",
+        "costs": "those of the file",
+        "licence": "Apache-2.0",
+        "citation": "Su et al., Prioritized Architecture Sampling with Monto-Carlo Tree Search, CVPR 2021",
+        "source": "https://github.com/xiusu/NAS-Bench-Macro",
+    }
+    space = _space("nas-bench-macro", 10, choices, index, labels, acc1, trainings)
+    return dataclasses.replace(space, facts=facts)
 
 
 def _space(

@@ -29,7 +29,7 @@ SPACE = TRAINING | {"fbnetv3.inference", "fbnetv3.recipes", "fbnetv3.search.tria
 NARS = SPACE | {"fbnetv3.search.space", "fbnetv3.search.predictor", "fbnetv3.search.execution"}
 RUNS = NARS | {"fbnetv3.search.nars", "fbnetv3.pair_file"}
 REPORT = RUNS | {"fbnetv3.search.runs"}
-SEARCH = REPORT | {"fbnetv3.search.report", "fbnetv3.search.sessions"}
+SEARCH = REPORT | {"fbnetv3.search.report", "fbnetv3.search.sessions", "fbnetv3.search.real_tables"}
 ALL_BUT_CLI = SEARCH | {"fbnetv3.detection", "fbnetv3.hub", "fbnetv3.benchmarks", "fbnetv3.search"}
 # What the modules of a room may import beside their own room. The longest name that fits a module is its room.
 MAY_IMPORT = {
@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "fbnetv3.detection": TRAINING | {"fbnetv3.hub", "fbnetv3.inference", "fbnetv3.pair_file"},
     "fbnetv3.search.trial": TRAINING,
     "fbnetv3.search.space": SPACE,
+    "fbnetv3.search.real_tables": SPACE | {"fbnetv3.search.space"},
     "fbnetv3.search.predictor": SPACE | {"fbnetv3.search.space"},
     "fbnetv3.search.execution": SPACE | {"fbnetv3.search.space"},
     "fbnetv3.search.nars": NARS,

@@ -22,6 +22,8 @@ from fbnetv3.benchmarks.search.landscapes import Oracle
 from fbnetv3.progress import silent
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset
+from fbnetv3.search.space.reader import load_space
+from fbnetv3.search.space.table_archive import write_archive
 from fbnetv3.search.trial import Trial, read_ledger
 from tests.search.scripted import change_first
 
@@ -65,6 +67,20 @@ def test_the_curve_is_the_true_accuracy_of_the_best_measured(table, small):
     first, third = context.space.accuracy(np.array([rows[0], rows[2]])).tolist()
     assert curve(context, truth, trials, third) == [first, first, third]
     assert curve(context, None, trials, 0.0) == [60.0, 60.0, 70.0]
+
+
+def test_a_table_file_is_judged_by_the_trainings_that_were_not_seen(small, tmp_path):
+    lines = [f"{i},{i + 1},1,{20 + i + bonus}" for i in range(50) for bonus in (0, 30)]
+    table = tmp_path / "mine.csv"
+    table.write_text("\n".join(["arch.a,label.flops,label.params,acc1", *lines]))
+    write_archive(load_space(str(table)), tmp_path / "mine.npz")
+    config = small(tmp_path / "mine.npz")["trainings_16"]
+    answer = run_one(METHODS["random"], config, False, tmp_path / "run", ONE, silent)
+    # Random search trains every candidate once. Its answer was lucky: the training that it did not see has 30 points less.
+    [best] = answer["candidate"]
+    assert max(t.acc1[0] for t in read_ledger(tmp_path / "run" / "ledger.jsonl")) == 50 + best
+    assert answer["acc1"] == answer["curve"][-1] == 20 + best
+    assert Comparison({"x": config}, ["nars"], [0]).kind == "table, held out"
 
 
 def test_trials_that_stopped_early_are_compared_after_as_many_epochs(monkeypatch, table, small):

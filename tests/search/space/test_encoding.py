@@ -1,5 +1,7 @@
 """Index rows as the columns that the predictor sees."""
 
+import dataclasses
+
 import numpy as np
 
 from fbnetv3.search.space.encoding import arch_mask, encode
@@ -65,3 +67,10 @@ def test_the_mask_marks_the_columns_of_the_architecture():
 def test_the_mask_repeats_for_every_column_of_a_choice(tmp_path):
     space = load(tmp_path, TINY | {"recipe": {"optimizer": ["sgd", "rmsprop"], "lr": "(1, 2)e-2"}})
     assert arch_mask(space).tolist() == [True] * 4 + [False] * 3
+
+
+def test_a_range_may_be_scaled_by_its_logarithms(tmp_path):
+    space = load(tmp_path, TINY | {"rows": [TINY["rows"][0] | {"e": 1, "c": 8, "n": "(1, 4)"}]})
+    [count] = space.coordinates
+    space = dataclasses.replace(space, coordinates=(dataclasses.replace(count, log=True),))
+    assert encode(space, np.array([[0], [1], [3]]))[:, 0].tolist() == [0, 0.5, 1]

@@ -1,5 +1,6 @@
 """Tables of trainings as search spaces: what is looked up in them, and what they do not have."""
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -151,3 +152,28 @@ def test_two_tables_are_different_even_with_the_same_content(tmp_path):
     assert first == first
     assert first != second
     assert len({first, second}) == 2
+
+
+@pytest.fixture
+def held_out(space):
+    """The same table, judged by the trainings that a search did not see."""
+    return dataclasses.replace(space, held_out=True)
+
+
+def test_a_search_is_judged_by_the_trainings_that_it_did_not_see(held_out):
+    # The second candidate has two trainings, which end at 50 and at 54. An even seed sees the first.
+    rows = np.array([TWICE, EARLY, TWICE])
+    assert held_out.judge([(TWICE, 4)])(rows).tolist() == [54.0, 33.0, 54.0]
+    assert held_out.judge([(TWICE, 7)])(rows).tolist() == [50.0, 33.0, 50.0]
+    # Where nothing is left, or nothing was seen, all trainings count.
+    assert held_out.judge([(TWICE, 7), (TWICE, 4), (EARLY, 0)])(rows).tolist() == [52.0, 33.0, 52.0]
+    assert held_out.judge([])(rows).tolist() == [52.0, 33.0, 52.0]
+
+
+def test_a_csv_table_is_judged_by_all_trainings(space):
+    assert space.judge([(TWICE, 4)])(np.array([TWICE])).tolist() == [52.0]
+
+
+def test_the_noise_is_the_std_of_candidates_with_several_trainings(space):
+    assert space.noise() == pytest.approx(8**0.5)  # of 50 and 54
+    assert np.isnan(space.noise(space.trainings < 2))

@@ -202,6 +202,8 @@ def macro(tmp_path_factory):
 def test_nas_bench_macro_has_8_layers_of_3_choices(macro):
     space = read_table(macro[0])
     assert (space.name, space.num_classes, len(space.table)) == ("nas-bench-macro", 10, 3**8)
+    assert space.facts["licence"] == "Apache-2.0"
+    assert not space.held_out
     assert [(c.name, c.values, c.ordered) for c in space.coordinates] == [
         (f"layer{i}", (0, 1, 2), False) for i in range(8)
     ]
