@@ -47,9 +47,9 @@ METHOD = (
     "side`: N trainings of {rated} epochs at the same time in N processes that were warm, one run. Their candidates have "
     "about the median FLOPs and are new to the processes, as in a search. `nars`: the search with the number of trials at "
     "once that gives it most trainings, without its report; `random`: random search, which starts trainings for as many "
-    "seconds as that took. `trainings_a_minute` of a search are trainings of `epochs_of_a_trial` epochs. `retraining`: both "
-    "answers trained on all training images for `epochs` epochs, and their top-1 on the test images, in percent, for one "
-    "seed.{jpeg}"
+    "seconds as that took. A training of a search has `epochs_of_a_trial` epochs, but all of the recipe in round 1 of NARS "
+    "and for its finalists. `retraining`: both answers trained on all training images for `epochs` epochs, and their top-1 "
+    "on the test images, in percent, for one seed.{jpeg}"
 )
 
 
@@ -147,7 +147,7 @@ SEARCH_COLUMNS: dict[str, Format] = {
     "method": "{name}",
     "seconds": "{seconds:.0f}",
     "trainings": "{trainings}",
-    "epochs of each": "{epochs_of_a_trial}",
+    "epochs of each, at least": "{epochs_of_a_trial}",
     "trainings a minute": "{trainings_a_minute:.1f}",
     "best validation top-1 (%)": "{val_acc1:.2f}",
     "M FLOPs of the answer": lambda row: f"{row['flops'] / 1e6:.1f}",
