@@ -113,7 +113,7 @@ def tf32_units(used: bool) -> Iterator[None]:
     """Let a GPU compute float32 products in TF32 inside the block, or forbid it. The settings are restored afterwards.
 
     torch has two interfaces to these settings, and reading the older one raises an error if somebody used the newer one alone.
-    Setting both keeps every reader working, torch.compile for example.
+    Setting both keeps all code working that reads one of them, such as torch.compile.
     """
     before: list[tuple[Callable[[Any], None], Any]] = []
     for get, put in _float32_settings():

@@ -91,7 +91,7 @@ def resume_from(
 def _check_identity(saved: Any, identity: dict[str, Any], path: Path) -> None:
     if not isinstance(saved, dict):
         raise InputError(f"{path} is no checkpoint, or is damaged: its identity is {quote(saved)}, not a mapping")
-    # Versions without this key did not tell.
+    # Older versions did not write this key: their checkpoints count as written on this kind of device.
     moved = saved.get(DEVICE, identity.get(DEVICE)) != identity.get(DEVICE)
     if moved:
         logger.warning(
