@@ -1,7 +1,8 @@
-"""JPEG files of the size of ImageNet's, made here, and passes over them: this package's readers and torchvision's."""
+"""JPEG files of the size of ImageNet's, made here, and passes over them: this package's readers and timm's."""
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,15 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader
-from torchvision import transforms as T
+from timm.data import create_loader
 from torchvision.datasets import ImageFolder
 
 from fbnetv3.training.data.load import load_data
 from fbnetv3.training.data.protocol import Batch, Data
 from fbnetv3.training.process_rank import ProcessRank
-from fbnetv3.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 SIZE = (500, 375)  # width and height that most images of ImageNet have
 CLASSES = 10
@@ -74,37 +72,36 @@ def readers(folder: Path, side: int, workers: int) -> Data:
 
 
 @dataclass(frozen=True, eq=False)
-class TorchvisionFolder:
-    """The files as torchvision and torch read them, with batches that arrive on a device."""
+class TimmFolder:
+    """The files as timm reads them, with batches that are sent to a device as bytes one ahead, and normalised there."""
 
     classes: tuple[str, ...]
-    loader: Callable[[int], DataLoader[Any]]  # of batches of so many images
-    device: torch.device
+    loader: Callable[[int], Any]  # of batches of so many images
 
     @classmethod
-    def of(cls, folder: Path, side: int, workers: int, device: torch.device) -> TorchvisionFolder:
-        """Return the files of a folder, cropped and mirrored by torchvision as for ImageNet."""
-        steps = [
-            T.RandomResizedCrop(side),
-            T.RandomHorizontalFlip(),
-            T.ToTensor(),
-            T.Normalize(IMAGENET_MEAN, IMAGENET_STD),
-        ]
-        images = ImageFolder(folder / "train", T.Compose(steps))
+    def of(cls, folder: Path, side: int, workers: int, device: torch.device) -> TimmFolder:
+        """Return the files of a folder, cropped and mirrored by timm as for ImageNet."""
+        images = ImageFolder(folder / "train")
 
-        def loader(batch: int) -> DataLoader[Any]:
-            # Workers end with the pass, as those of this package's readers do.
-            pinned = device.type == "cuda"
-            return DataLoader(images, batch, shuffle=True, drop_last=True, num_workers=workers, pin_memory=pinned)
+        # Kept, because timm's workers live as long as their loader. Only the first pass starts them.
+        @functools.cache
+        def loader(batch: int) -> Any:
+            return create_loader(
+                images,
+                side,
+                batch,
+                is_training=True,
+                color_jitter=None,  # this package's `resized_crop_flip` has none
+                num_workers=workers,
+                pin_memory=device.type == "cuda",
+                device=device,
+            )
 
-        return cls(tuple(images.classes), loader, device)
+        return cls(tuple(images.classes), loader)
 
     def epoch(
         self, augmentation: str, batch_size: int, rng: np.random.Generator, process: ProcessRank, start: int = 0
     ) -> Iterator[Batch]:
         """Pass over the files once; the transforms are fixed, and torch's own generator draws them."""
         for x, labels in self.loader(batch_size):
-            yield self._send(x).contiguous(memory_format=torch.channels_last), self._send(labels)
-
-    def _send(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=True)
+            yield x.contiguous(memory_format=torch.channels_last), labels

@@ -42,15 +42,15 @@ from fbnetv3.training.process_rank import ProcessRank
 CLASSES = 1000  # of the synthetic images
 METHOD = (
     "{network} on {side} x {side} pixels at batch {batch}, in bf16 (autocast), channels last, cuDNN tries its algorithms. "
-    "Loops take turns, an epoch of each in every round, in an order drawn again; the clock waits for the card. `ours` is "
-    "the engine's Trainer, epoch by epoch; `timm` is timm's Mixup, SoftTargetCrossEntropy, create_optimizer_v2, "
+    "Loops take turns, an epoch of each in every round, in an order drawn again; the clock waits for the card. `ours` is the "
+    "engine's Trainer, epoch by epoch; `timm` is timm's Mixup, SoftTargetCrossEntropy, create_optimizer_v2, "
     "create_scheduler_v2 and ModelEmaV3, in the order of timm's train.py without its logging; `bare` is forward, loss, "
     "backward and optimizer step on ready batches. Recipe: RMSPropTF, mixup, label smoothing, dropout, stochastic depth, "
     "moving average; learning rate {rate:g}, because the labels mean nothing. `synthetic`: uint8 images of noise on the "
-    "card, mirrored there, {steps} steps an epoch. `photos`: JPEG files of {width} x {height} pixels made of coarse and "
-    "fine noise, in the memory of the operating system; `ours` is this package's reader, `torchvision` ImageFolder with "
-    "RandomResizedCrop and RandomHorizontalFlip through torch's DataLoader, both with so many workers, which start with the "
-    "pass; `timm` trains on torchvision's. `reading`: the faster of two passes without a network, with batches that arrive on "
+    "card, mirrored there, {steps} steps an epoch. `photos`: JPEG files of {width} x {height} pixels made of coarse and fine "
+    "noise, in the memory of the operating system; `ours` is this package's reader, `timm` is timm's create_loader with "
+    "pinned memory, without colour jitter, and else with its defaults, both with so many workers. Those of `ours` start with "
+    "every pass, timm's with the first. `reading`: the faster of two passes without a network, with batches that arrive on "
     "the device. On synthetic images {rounds} epochs of each loop count, on photos one, so that its ratio has no interval. "
     "`memory`: bytes of tensors that a training needs by itself. `busy`: seconds in which the card computes or copies "
     "(profiler) over the median time of an epoch: in the rest it waits for the host. `cpu`: CPU seconds of the training's "
@@ -137,9 +137,9 @@ def train_synthetic(sizes: Sizes, device: torch.device, compiled: str) -> Values
 
 
 def train_photos(sizes: Sizes, device: torch.device, folder: Path, size: float, workers: int) -> Values:
-    """Train on JPEG files: this package's loop with its readers, timm's with torchvision's."""
+    """Train on JPEG files: this package's loop with its readers, timm's with timm's."""
     images = on_device(photos.readers(folder, sizes.side, workers), device)
-    theirs = photos.TorchvisionFolder.of(folder, sizes.side, workers, device)
+    theirs = photos.TimmFolder.of(folder, sizes.side, workers, device)
     case = GpuCase(
         sizes.arch,
         sizes.batch,
@@ -189,10 +189,10 @@ def read_photos(sizes: Sizes, device: torch.device, folder: Path, size: float, w
     photos.decode(some)
     alone = len(some) / (time.perf_counter() - start)
     ours: Data = on_device(photos.readers(folder, sizes.side, workers), device)
-    theirs = photos.TorchvisionFolder.of(folder, sizes.side, workers, device)
-    rates: dict[str, list[float]] = {"ours": [], "torchvision": []}
+    theirs = photos.TimmFolder.of(folder, sizes.side, workers, device)
+    rates: dict[str, list[float]] = {"ours": [], "timm": []}
     for number in range(2):
-        for name, data in (("ours", ours), ("torchvision", theirs)):
+        for name, data in (("ours", ours), ("timm", theirs)):
             rates[name].append(_pass(data, sizes.batch, number, device))
     return {
         "workers": workers,
@@ -238,7 +238,7 @@ def tables(result: Result) -> dict[str, Table]:
         columns = {
             "workers": "{workers}",
             "our readers (images/s)": "{images_per_second[ours]:,.0f}",
-            "torchvision (images/s)": "{images_per_second[torchvision]:,.0f}",
+            "timm's loader (images/s)": "{images_per_second[timm]:,.0f}",
             "decoding alone, one process": "{decoding_alone:,.0f}",
             "a file (kB)": "{kilobytes:.0f}",
             "a training on files is limited by": lambda row: _limit(cases, row),

@@ -28,10 +28,12 @@ def test_files_beyond_the_different_ones_are_further_names(folder):
 
 def test_both_readers_deliver_the_same_number_of_images(folder):
     ours = photos.readers(folder, 32, 0)
-    theirs = photos.TorchvisionFolder.of(folder, 32, 0, CPU)
+    theirs = photos.TimmFolder.of(folder, 32, 0, CPU)
     assert len(ours.classes) == len(theirs.classes) == photos.CLASSES
     for data in (ours, theirs):
         batches = list(data.epoch("resized_crop_flip", 8, np.random.default_rng(0), ProcessRank()))
         assert [tuple(x.shape) for x, _ in batches] == [(8, 3, 32, 32)] * 3
         assert all(x.is_contiguous(memory_format=torch.channels_last) for x, _ in batches)
         assert all(labels.dtype == torch.int64 for _, labels in batches)
+        # Normalised, also timm's bytes: neither is 0 to 1 or 0 to 255.
+        assert all(x.dtype == torch.float32 and x.min() < -0.5 and 0.5 < x.max() < 3 for x, _ in batches)

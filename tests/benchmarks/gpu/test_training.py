@@ -32,7 +32,7 @@ def test_what_limits_a_training_on_files(reading, words):
     values = {
         "cases": {
             "synthetic": {"loops": {"ours": loop}, "ours_over": {"timm": {"ratio": 1.0, "low": 0.9, "high": 1.1}}},
-            "reading 8": row | {"images_per_second": {"ours": reading, "torchvision": 1.0}},
+            "reading 8": row | {"images_per_second": {"ours": reading, "timm": 1.0}},
         },
         "failed": {},
         "not_reached": [],
