@@ -38,7 +38,8 @@ def check_network(model: nn.Module, data: Data, images: int, device: torch.devic
 
 def _try(model: nn.Module, channels: int, side: int, count: int, device: torch.device, what: str) -> None:
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand(count, channels, side, side, generator=generator).to(device)
+    # On the CPU, where the generator is, whatever the default device.
+    x = torch.rand(count, channels, side, side, generator=generator, device="cpu").to(device)
     try:
         model(x)
     except torch.OutOfMemoryError:

@@ -85,3 +85,9 @@ def test_an_operation_that_is_not_deterministic_is_no_fault_of_the_images():
     model.register_forward_pre_hook(refuse)
     with pytest.raises(InputError, match="deterministic is on, but put_ does not have"):
         fit(model, RECIPE, DATA, engine=Engine(deterministic=True))
+
+
+def test_the_default_device_of_the_user_does_not_matter():
+    model = new_model()
+    with torch.device("meta"):
+        check_network(model, DATA, 50, CPU)
