@@ -49,6 +49,7 @@ from fbnetv3.progress import Report
 from fbnetv3.training.distributed import average_buffers, current_process, total, wrap
 from fbnetv3.training.optim import MovingAverage
 from fbnetv3.training.process_rank import ProcessRank
+from fbnetv3.training.scaler import Scaler
 from fbnetv3.training.stop_signal import StopRequest, stop_request
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def _train(cfg: CfgNode, model: nn.Module, process: ProcessRank, resume: bool, p
             [
                 hooks.CallbackHook(before_step=_seed_step(seed_of(cfg), process.rank, device)),
                 hooks.LRScheduler(optimizer, scheduler),
-                hooks.CallbackHook(after_step=_update_averages(model, ema, progress)),
+                hooks.CallbackHook(after_step=_update_averages(model, ema, scaler, progress)),
                 hooks.CallbackHook(after_step=_save_step(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, request)),
                 # After checkpoint and weights, so that an evaluation that fails loses no step and no result.
                 hooks.CallbackHook(after_step=_after_the_last(write_weights)),
@@ -158,12 +159,18 @@ def _seed_step(seed: int, rank: int, device: torch.device) -> StepHook:
     return seed_step
 
 
-def _update_averages(model: nn.Module, ema: MovingAverage | None, progress: Report | None) -> StepHook:
+def _update_averages(
+    model: nn.Module, ema: MovingAverage | None, scaler: Scaler | None, progress: Report | None
+) -> StepHook:
     """Return a hook that, after a step, averages the running statistics of all processes, updates the EMA, and reports."""
+    skipped = 0
 
     def update_averages(trainer: Any) -> None:
+        nonlocal skipped
         average_buffers(model, current_process())  # before the EMA, which averages the running statistics too
-        if ema is not None:
+        skipped_before, skipped = skipped, 0 if scaler is None else scaler.skipped
+        # The first steps of fp16 are often left out, and the average would start at weights that nothing has trained.
+        if ema is not None and skipped == skipped_before:
             ema.update()
         if progress is not None:
             loss = trainer.storage.latest().get("total_loss", (math.nan,))[0]
@@ -238,7 +245,7 @@ class _Evaluations:
         return self.last
 
 
-def _grad_scaler(cfg: CfgNode) -> torch.amp.GradScaler | None:
+def _grad_scaler(cfg: CfgNode) -> Scaler | None:
     """Return the gradient scaler of mixed precision, or None if the config does not enable it."""
     if not cfg.SOLVER.AMP.ENABLED:
         return None
@@ -247,7 +254,7 @@ def _grad_scaler(cfg: CfgNode) -> torch.amp.GradScaler | None:
             f"SOLVER.AMP.ENABLED is on, but the device is {cfg.MODEL.DEVICE}: detectron2 supports mixed precision on CUDA "
             "only; leave it off"
         )
-    return torch.amp.GradScaler("cuda")
+    return Scaler("fp16", "cuda")
 
 
 def _writers(out: Path, rank: int) -> list[Any]:

@@ -21,6 +21,8 @@ from fbnetv3.detection.evaluation import evaluate
 from fbnetv3.detection.training import train
 from fbnetv3.files import lock_folder
 from fbnetv3.training.engine import cpu_threads
+from fbnetv3.training.optim import MovingAverage
+from fbnetv3.training.scaler import Scaler
 from fbnetv3.training.stop_signal import StopRequest
 from tests.detection import coco_data
 from tests.detection.coco_data import same
@@ -279,3 +281,15 @@ def test_two_trainings_do_not_share_a_folder(data, pair, tmp_path):
     assert not (tmp_path / "out").exists()
     run(cfg)
     assert not (tmp_path / "out" / ".lock").exists()
+
+
+def test_a_step_that_fp16_leaves_out_does_not_enter_the_average():
+    model, scaler = torch.nn.Linear(1, 1), Scaler("fp16")
+    ema = MovingAverage(model, 0.5)
+    average = training._update_averages(model, ema, scaler, None)
+    for skipped, averaged in ((1, 0), (1, 1), (1, 2), (2, 2)):
+        scaler.skipped = skipped
+        average(None)
+        assert ema.n_averaged == averaged
+    training._update_averages(model, ema, None, None)(None)
+    assert ema.n_averaged == 3
