@@ -132,7 +132,7 @@ def right_sizes(found: Floats, expected: npt.NDArray[Any]) -> Booleans:
     Raises:
         InputError: a candidate has no such training.
     """
-    right = np.isclose(found, expected[:, None], rtol=0.0, atol=0.5)
+    right: Booleans = np.isclose(found, expected[:, None], rtol=0.0, atol=0.5)
     if not right.any(axis=1).all():
         row = int(right.any(axis=1).argmin())
         raise InputError(
