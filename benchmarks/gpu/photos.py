@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -83,8 +82,6 @@ class TimmFolder:
         """Return the files of a folder, cropped and mirrored by timm as for ImageNet."""
         images = ImageFolder(folder / "train")
 
-        # Kept, because timm's workers live as long as their loader. Only the first pass starts them.
-        @functools.cache
         def loader(batch: int) -> Any:
             return create_loader(
                 images,
@@ -95,6 +92,9 @@ class TimmFolder:
                 num_workers=workers,
                 pin_memory=device.type == "cuda",
                 device=device,
+                # As this package's, workers end with the pass. A pass takes seconds here, and minutes on ImageNet, where
+                # the start of workers makes no difference.
+                persistent_workers=False,
             )
 
         return cls(tuple(images.classes), loader)

@@ -49,12 +49,11 @@ METHOD = (
     "moving average; learning rate {rate:g}, because the labels mean nothing. `synthetic`: uint8 images of noise on the "
     "card, mirrored there, {steps} steps an epoch. `photos`: JPEG files of {width} x {height} pixels made of coarse and fine "
     "noise, in the memory of the operating system; `ours` is this package's reader, `timm` is timm's create_loader with "
-    "pinned memory, without colour jitter, and else with its defaults, both with so many workers. Those of `ours` start with "
-    "every pass, timm's with the first. `reading`: the faster of two passes without a network, with batches that arrive on "
-    "the device. On synthetic images {rounds} epochs of each loop count, on photos one, so that its ratio has no interval. "
-    "`memory`: bytes of tensors that a training needs by itself. `busy`: seconds in which the card computes or copies "
-    "(profiler) over the median time of an epoch: in the rest it waits for the host. `cpu`: CPU seconds of the training's "
-    "process over the time of an epoch."
+    "pinned memory, without colour jitter, and else with its defaults, both with so many workers, which start with the pass. "
+    "`reading`: the faster of two passes without a network, with batches that arrive on the device. On synthetic images "
+    "{rounds} epochs of each loop count, on photos one, so that its ratio has no interval. `memory`: bytes of tensors that a "
+    "training needs by itself. `busy`: seconds in which the card computes or copies (profiler) over the median time of an "
+    "epoch: in the rest it waits for the host. `cpu`: CPU seconds of the training's process over the time of an epoch."
 )
 
 

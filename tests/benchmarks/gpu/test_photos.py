@@ -37,3 +37,9 @@ def test_both_readers_deliver_the_same_number_of_images(folder):
         assert all(labels.dtype == torch.int64 for _, labels in batches)
         # Normalised, also timm's bytes: neither is 0 to 1 or 0 to 255.
         assert all(x.dtype == torch.float32 and x.min() < -0.5 and 0.5 < x.max() < 3 for x, _ in batches)
+
+
+def test_the_workers_of_both_start_with_the_pass(folder):
+    # In passes of seconds, workers that one of the two keeps would decide the comparison.
+    loader = photos.TimmFolder.of(folder, 32, 2, CPU).loader(8).loader
+    assert (loader.num_workers, loader.persistent_workers, loader.drop_last) == (2, False, True)
