@@ -1,6 +1,7 @@
 """From a public file to a table file: which there are, what a table says of itself, and the real file where it is at hand."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -82,4 +83,7 @@ def test_the_real_file(tmp_path, name):
     space = convert(wheel, name, tmp_path / "a.npz")
     assert (len(space.table), int(space.trainings.sum())) == counts(name)
     assert space.listed is None  # all combinations
+    began = time.process_time()
+    load_space(str(tmp_path / "a.npz"))
+    assert time.process_time() - began < 1
     assert 0 <= space.acc1[~np.isnan(space.acc1)].min() <= space.acc1[~np.isnan(space.acc1)].max() <= 100
