@@ -30,9 +30,6 @@ class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"it names {module}.{name}, which may run code")
 
-    def persistent_load(self, pid: Any) -> NoReturn:
-        raise pickle.UnpicklingError("it refers to an object outside of it")
-
 
 def read_member(path: Path, member: str) -> bytes:
     """Return the content of a file inside the wheel, whose hash is checked.

@@ -134,6 +134,8 @@ def load_arrays(path: Path, dimensions: Mapping[str, int]) -> dict[str, npt.NDAr
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
                 raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+            if damaged := archive.testzip():
+                raise ValueError(f"its part {damaged} is not as it was written")
         with np.load(path, allow_pickle=False) as file:
             if set(file.files) != set(dimensions):
                 raise ValueError(f"it has the arrays {sorted(file.files)}, not {sorted(dimensions)}")
