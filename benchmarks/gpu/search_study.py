@@ -116,10 +116,9 @@ class Study:
     def warm(self, processes: int) -> None:
         """Let each process load its libraries and images.
 
-        Raises:
-            InputError: a training failed.
+        A training that fails here is none of the measurements. If the cause stays, the case that meets it says so.
         """
-        self._run(processes, 1)
+        list(self.executor(processes).run(self.new_jobs(processes, 1)))
 
     def rate(self, count: int) -> Values:
         """Measure so many trainings side by side."""

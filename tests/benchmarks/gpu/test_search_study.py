@@ -138,8 +138,7 @@ def test_trainings_that_fail_are_no_rate(clock, tmp_path, monkeypatch):
     monkeypatch.setattr(card, "run", lambda jobs: iter([(0, Outcome((), "failed", 1.0, "no memory"))]))
     with pytest.raises(InputError, match="2 of 2 trainings failed: no memory"):
         study.rate(2)
-    with pytest.raises(InputError, match="1 of 1 trainings failed: no memory"):
-        study.warm(1)
+    study.warm(1)  # nothing is lost: fewer trainings side by side may work
     assert study.walls == {}
 
 
