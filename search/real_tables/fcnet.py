@@ -42,8 +42,8 @@ def read_fcnet(content: bytes, data: str) -> TableSpace:
     right_sizes(metrics["model_size"], params)
     score = "100 * (1 - MSE)" if data == LINEAR else "10 - 10 * log10(MSE)"
     facts = {
-        "data": f"FCNet {data}: a regression set of UCI with {INPUTS[data]} inputs",
-        "splits": "training 60%, validation 20%, test 20%; the accuracies are those of validation",
+        "data": f"FCNet {data}: a regression set with {INPUTS[data]} inputs",
+        "splits": "training, validation and test, whose sizes the file does not say; the accuracies are those of validation",
         "metric": f"score = {score} of the mean squared error on validation after 100 epochs, at least 0 and at most 100; "
         "no percent of anything",
         "costs": "FLOPs: multiply-adds of the linear layers; params: their weights and biases",
