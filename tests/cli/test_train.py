@@ -209,6 +209,7 @@ def test_ways_to_name_a_teacher(run, here, animals, teacher, monkeypatch):
     assert asked == [("fbnetv3_g", "fb"), ("fbnetv3_g", "a/b.pt"), (None, str(inside)), (None, "https://x.org/a=1.pt")]
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(run, here, animals):
     """Without norms and chance a batch shared by two gives what it gives one, up to the order of sums."""
     run(*arguments(animals, "nets_here:plain", "one"), "--set", "batch_size=10")

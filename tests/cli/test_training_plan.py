@@ -63,7 +63,7 @@ def test_a_teacher_goes_with_distillation(pair):
 
 
 def test_a_machine_with_a_gpu_is_used(monkeypatch):
-    monkeypatch.setattr(torch, "zeros", lambda *_, device: None)
+    monkeypatch.setattr(torch, "zeros", lambda *_, device: torch.ones(1))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
     monkeypatch.setattr(device, "computes_bf16", lambda name: True)

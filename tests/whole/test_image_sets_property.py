@@ -70,6 +70,7 @@ def test_files_that_are_no_tar(tmp_path, content):
 
 @QUICK
 @given(JSON | st.builds(lambda names: {"splits": {"train": {"filenames": names}}}, JSON))
+@example({"splits": {"train": {"filenames": ["a\nb"]}}})
 def test_descriptions_of_shards(tmp_path, content):
     (tmp_path / "_info.json").write_text(json.dumps(content))
     read(f"wds/{tmp_path}")

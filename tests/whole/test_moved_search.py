@@ -137,6 +137,7 @@ def test_other_images_are_refused(searched, moved, tmp_path, split):
     }
 
 
+@pytest.mark.slow
 def test_of_two_starts_on_one_new_folder_one_wins(tmp_path):
     """Before, the loser overwrote the winner's configuration, and the search could never be resumed."""
     # Longer than the starts of the two processes are apart.

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fbnetv3.errors import InputError, quote
+from fbnetv3.errors import QUOTED_PATH, InputError, quote
 from fbnetv3.schema import load_json
 from fbnetv3.training.data.image_files import SPELLINGS, ImageCollection, ImageSource, decode
 from fbnetv3.training.data.listing import is_hidden
@@ -105,7 +105,9 @@ def _index(shards: list[Path]) -> Shards:
     """Find out where every image begins. All headers are read once, which takes some seconds for 100,000 images."""
     rows = [(number, *sample) for number, shard in enumerate(shards) for sample in _samples(shard)]
     if not rows:
-        raise InputError(f"{shards[0]}: there is no sample in it; a sample is an image and a cls file of the same name")
+        raise InputError(
+            f"{_shown(shards[0])}: there is no sample in it; a sample is an image and a cls file of the same name"
+        )
     keys = np.array([os.fsencode(key) for _, key, *_ in rows])
     places = np.array([(number, start, size) for number, _, start, size, _ in rows], dtype=np.int64)
     return Shards(tuple(shards), keys, places, np.array([row[-1] for row in rows], dtype=np.int64))
@@ -128,15 +130,21 @@ def _samples(shard: Path) -> Iterator[tuple[str, int, int, int]]:
                 elif ending == "cls" and (content := tar.extractfile(member)):
                     sample["label"] = content.read(LONGEST_LABEL + 1)
     except Exception as error:  # tarfile raises anything, depending on the damage
-        raise InputError(f"{shard} is no WebDataset shard that can be read: {str(error)[:200]}") from error
+        raise InputError(f"{_shown(shard)} is no WebDataset shard that can be read: {str(error)[:200]}") from error
     # After the whole shard: the files of a sample may come in any order.
     for key, sample in found.items():
         if set(sample) != {"image", "label"} or (label := _label(sample["label"])) is None:
             raise InputError(
-                f"{shard}: sample {quote(key)} needs a {' or '.join(IMAGE_ENDINGS)}, and a cls file with a number from 0 to "
-                f"{MOST_CLASSES - 1:,}; links and folders do not count"
+                f"{_shown(shard)}: sample {quote(key)} needs a {' or '.join(IMAGE_ENDINGS)}, and a cls file with a number "
+                f"from 0 to {MOST_CLASSES - 1:,}; links and folders do not count"
             )
         yield key, *sample["image"], label
+
+
+def _shown(shard: Path) -> str:
+    """Return the path of a shard as one line: a description of shards may hold any name."""
+    path = str(shard)
+    return path if path.isprintable() else quote(path, QUOTED_PATH)
 
 
 def _label(content: bytes) -> int | None:

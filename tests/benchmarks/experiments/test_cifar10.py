@@ -61,6 +61,7 @@ def made_up():
     return Result("2026-01-01", "command", "method", {"python": "3.11"}, values)
 
 
+@pytest.mark.slow
 def test_a_run_and_a_second_one_that_trains_nothing(settings, tmp_path, monkeypatch, capsys):
     result = BENCHMARK.run(write_to=tmp_path / "found.json", **settings)
     assert load_result("found", tmp_path) == result

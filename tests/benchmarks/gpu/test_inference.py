@@ -44,6 +44,7 @@ def test_the_values_of_a_case(case_values):
         assert found["timm"]["ratio"] == pytest.approx(median["timm"] / median[name], rel=1e-2)
 
 
+@pytest.mark.slow
 def test_the_compiler_gets_no_folded_network():
     case = Case("fbnetv3_a", "fp32", "compiled", 1)
     values = run_case(case, 64, torch.device("cpu"), lambda: RATES, 0.0, "eager")
