@@ -219,7 +219,8 @@ def read_tensors(path: str | Path, trust_pickle: bool = False) -> tuple[Any, Any
         return content, None
     safe_open = _safetensors().safe_open
     try:
-        with safe_open(path, framework="pt") as file:
+        # Early versions of safetensors make tensors on the user's default device.
+        with torch.device("cpu"), safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             # `keys` is needed: the file is no mapping and cannot be iterated.
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
