@@ -2,7 +2,8 @@
 
 Depth and width are the architecture; rate, batch and L2 penalty are the recipe. FLOPs are the multiply-adds of the linear
 layers: i*w + (depth - 1)*w*w + w*o. Inputs `i` are the attributes of the data set. Outputs `o` are those that scikit-learn
-makes: one for two classes, otherwise one for each class. The networks read categorical attributes one-hot, and the file does
+makes: one for two classes, otherwise one for each class. The file has neither attributes nor classes: they were written down
+from knowledge of OpenML, and not compared with it. The networks read categorical attributes one-hot, and the file does
 not say how many columns that made. So the costs on australian, car and credit_g are those of networks with fewer inputs.
 """
 
