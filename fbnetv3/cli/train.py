@@ -12,7 +12,7 @@ import typer
 
 from fbnetv3.cli.networks import MODEL_NAMES
 from fbnetv3.cli.show import ON_BAD_IMAGE, complete, err, print_rows, progress_bar, say
-from fbnetv3.cli.training_plan import changes, find_machine, load_teacher, plan_of_pair, plan_of_recipe
+from fbnetv3.cli.training_plan import changes, find_settings, load_teacher, plan_of_pair, plan_of_recipe
 from fbnetv3.cli.training_result import keep_other_weights, measured, memory_advice, save_weights, weights_path
 from fbnetv3.counts import MAX_SEED
 from fbnetv3.errors import InputError
@@ -176,14 +176,14 @@ def train(
     from fbnetv3.training.loop import fit
     from fbnetv3.training.trainer import DivergedError
 
-    machine = find_machine(device, precision, threads, workers)
+    settings = find_settings(device, precision, threads, workers)
     mode = compile_mode or compiled
-    engine = Engine(machine.device, machine.precision, accumulate, mode, checkpoint_steps, tensorboard, deterministic)
+    engine = Engine(settings.device, settings.precision, accumulate, mode, checkpoint_steps, tensorboard, deterministic)
     if download and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(
             "--download with several processes, which would write the same files; download with one process"
         )
-    options: dict[str, Any] = {"resolution": resolution, "limit": limit, "workers": machine.workers}
+    options: dict[str, Any] = {"resolution": resolution, "limit": limit, "workers": settings.workers}
     options |= {"download": download, "on_bad_image": on_bad_image}
     if pair is not None:
         if model is not None or recipe is not None:
@@ -193,10 +193,10 @@ def train(
         plan = plan_of_recipe(model, recipe, data, out_dir, seed, changes(change), options)
     keep_other_weights(plan.out)
     taught = load_teacher(teacher, plan)
-    plan.notes.extend(machine.notes())  # before the network's, which is built later
+    plan.notes.extend(settings.notes())  # before the network's, which is built later
     with (
-        cpu_threads(machine.threads),
-        process_group(torch.device(machine.device)) as process,
+        cpu_threads(settings.threads),
+        process_group(torch.device(settings.device)) as process,
         _first_says(process.rank, plan.notes) as progress,
     ):
         if check_data:
@@ -217,12 +217,12 @@ def train(
         except DivergedError as error:
             raise InputError(f"{error}; lower the learning rate") from None
         except torch.OutOfMemoryError as error:
-            raise InputError(memory_advice(error, machine.device)) from None
+            raise InputError(memory_advice(error, settings.device)) from None
         # The weights are saved before anything else can go wrong: measuring them can be repeated, the training cannot.
         weights = save_weights(trained.model, plan) if process.rank == 0 else weights_path(plan)
-        row = {"val_acc1": trained.acc1[-1], **measured(trained.model, plan, weights, limit, process, machine.device)}
+        row = {"val_acc1": trained.acc1[-1], **measured(trained.model, plan, weights, limit, process, settings.device)}
         if process.rank == 0:
-            row |= {"epochs": len(trained.acc1), "seed": plan.seed, **machine.row, "weights": str(weights)}
+            row |= {"epochs": len(trained.acc1), "seed": plan.seed, **settings.row, "weights": str(weights)}
             print_rows([row], as_json)
 
 

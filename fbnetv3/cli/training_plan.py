@@ -41,7 +41,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Machine:
+class Settings:
     """What a training runs with, after every `auto` was decided by what is there."""
 
     device: str
@@ -51,7 +51,7 @@ class Machine:
 
     @property
     def row(self) -> dict[str, Any]:
-        """What the result of a training says of the machine."""
+        """What the result of a training says of them."""
         from fbnetv3.device import device_words
 
         return {"device": device_words(self.device), "precision": self.precision, "threads": self.threads}
@@ -67,13 +67,13 @@ class Machine:
         return [f"training on {self.row['device']}, {self.precision}, {', '.join(counts)}"]
 
 
-def find_machine(device: str, precision: str, threads: str, workers: str) -> Machine:
+def find_settings(device: str, precision: str, threads: str, workers: str) -> Settings:
     """Return what the options of these names mean on this machine."""
     from fbnetv3.device import find_count, find_device, find_precision
 
     device = find_device(device)
     sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's processes on this machine
-    return Machine(
+    return Settings(
         device,
         find_precision(precision, device),
         find_count("--threads", threads, device, on_cpu=1, sharing=sharing),

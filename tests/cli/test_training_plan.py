@@ -8,10 +8,10 @@ import torch
 
 from fbnetv3 import InputError, device
 from fbnetv3.cli.training_plan import (
-    Machine,
+    Settings,
     changes,
-    find_machine,
     find_modules_here,
+    find_settings,
     load_teacher,
     plan_of_pair,
     plan_of_recipe,
@@ -70,17 +70,17 @@ def test_a_machine_with_a_gpu_is_used(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    machine = find_machine("auto", "auto", "auto", "auto")
-    assert machine == Machine("cuda:1", "bf16", 6, 6)
-    assert machine.notes() == ["training on cuda:1 (NVIDIA H200), bf16, 6 threads, 6 readers"]
-    assert machine.row == {"device": "cuda:1 (NVIDIA H200)", "precision": "bf16", "threads": 6}
+    settings = find_settings("auto", "auto", "auto", "auto")
+    assert settings == Settings("cuda:1", "bf16", 6, 6)
+    assert settings.notes() == ["training on cuda:1 (NVIDIA H200), bf16, 6 threads, 6 readers"]
+    assert settings.row == {"device": "cuda:1 (NVIDIA H200)", "precision": "bf16", "threads": 6}
     # What is given is taken.
-    assert find_machine("cuda:0", "tf32", "1", "0") == Machine("cuda:0", "tf32", 1, 0)
+    assert find_settings("cuda:0", "tf32", "1", "0") == Settings("cuda:0", "tf32", 1, 0)
 
 
 def test_a_machine_without_a_gpu_trains_as_ever(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    machine = find_machine("auto", "auto", "auto", "auto")
-    assert machine == Machine("cpu", "fp32", 1, 0)
-    assert machine.notes() == []
-    assert find_machine("auto", "bf16", "auto", "auto").notes() == ["training on cpu, bf16, 1 thread, 0 readers"]
+    settings = find_settings("auto", "auto", "auto", "auto")
+    assert settings == Settings("cpu", "fp32", 1, 0)
+    assert settings.notes() == []
+    assert find_settings("auto", "bf16", "auto", "auto").notes() == ["training on cpu, bf16, 1 thread, 0 readers"]
