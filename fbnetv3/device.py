@@ -17,6 +17,13 @@ from fbnetv3.errors import InputError, quote
 AUTO = "auto"
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+# Of the tensors of a network that is moved to a precision.
+DTYPES: dict[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 MOST_SHARED = 8  # processors that `auto` gives to one training: more readers or threads hardly help one GPU
 
 
@@ -29,8 +36,7 @@ def find_device(name: str = AUTO) -> str:
     Raises:
         InputError: the device cannot be used.
     """
-    if name == AUTO:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+    name = named_device(name)
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
@@ -42,6 +48,13 @@ def find_device(name: str = AUTO) -> str:
             f"--device {name} cannot be used ({reason}); give auto, cpu, or a device of this machine"
         ) from None
     return name
+
+
+def named_device(name: str) -> str:
+    """Return the name of a device, for `auto` that of what this process may use. It is not checked, and no GPU is touched."""
+    if name != AUTO:
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def placed(device: str | torch.device) -> torch.device:
@@ -106,6 +119,17 @@ def find_count(option: str, given: str, device: str | torch.device, on_cpu: int,
     if not (given.isascii() and given.isdigit() and len(given) < 7) or int(given) < on_cpu:
         raise InputError(f"{option} {quote(given)}; give {AUTO}, or a whole number from {on_cpu}")
     return int(given)
+
+
+@contextlib.contextmanager
+def changed(place: Any, name: str, value: Any) -> Iterator[None]:
+    """Give an attribute, such as a setting in `torch.backends.cudnn`, another value inside the block."""
+    before = getattr(place, name)
+    setattr(place, name, value)
+    try:
+        yield
+    finally:
+        setattr(place, name, before)
 
 
 @contextlib.contextmanager

@@ -60,11 +60,13 @@ SUBSET = (
     "network is better, because short trainings on few images rank networks differently from full ones."
 )
 JPEG = " The images were stored as JPEG, which is lossy: accuracies are not comparable with those on the original CIFAR-10."
-COLUMNS: dict[str, Format] = {
+NETWORK_COLUMNS: dict[str, Format] = {
     "network": "`{name}`",
     "pixels": "{resolution}",
     "M multiply-adds": lambda row: f"{row['flops'] / 1e6:.1f}",
     "M params": lambda row: f"{row['params'] / 1e6:.2f}",
+}
+COLUMNS: dict[str, Format] = NETWORK_COLUMNS | {
     "test top-1 (%)": "{mean:.2f}",
     "std": "{deviation:.2f}",
     "n": "{n}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import time
 import traceback
@@ -16,6 +15,7 @@ from fbnetv3.benchmarks.harness import Measured, Values
 from fbnetv3.benchmarks.result import Result
 from fbnetv3.benchmarks.tables import Table
 from fbnetv3.progress import count_steps
+from fbnetv3.search.execution.memory import free_memory
 from fbnetv3.search.space.measure_latency import cpu_model
 
 Seconds = Annotated[
@@ -73,9 +73,7 @@ def cut(text: str) -> str:
 def release_memory() -> None:
     """Give back the memory of what the last case built, so that the next one finds an empty card."""
     torch._dynamo.reset()  # compiled code keeps the networks that it was compiled for
-    gc.collect()  # networks are in reference circles
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    free_memory()
 
 
 def card_facts(device: str) -> dict[str, str]:

@@ -14,15 +14,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from fbnetv3.benchmarks.experiments import cifar10 as experiment
 from fbnetv3.benchmarks.experiments.cifar10_networks import Network, count_flops, find_network
 from fbnetv3.benchmarks.gpu.cases import GpuDevice, Seconds, card_facts, summary_tables
 from fbnetv3.benchmarks.gpu.cifar10_lanes import Lane, Plan, make_plan, measure_pace, open_lanes
-from fbnetv3.benchmarks.gpu.images import CLASSES, MADE_UP, decode, find_images, keep
+from fbnetv3.benchmarks.gpu.images import CLASSES, MADE_UP, Images, find_images, keep_images
 from fbnetv3.benchmarks.gpu.trainings import TrainingEvaluator, open_device, side_by_side
 from fbnetv3.benchmarks.harness import Benchmark, Measured, Target, Values
 from fbnetv3.benchmarks.result import Result
@@ -56,11 +54,7 @@ METHOD = (
     "get equally many epochs. `pace`: seconds of an epoch of all networks, one after the other and side by side, each in its "
     "own process; the faster way was taken. The images are held and augmented on the device.{jpeg}"
 )
-COLUMNS: dict[str, Format] = {
-    "network": "`{name}`",
-    "pixels": "{resolution}",
-    "M multiply-adds": lambda row: f"{row['flops'] / 1e6:.1f}",
-    "M params": lambda row: f"{row['params'] / 1e6:.2f}",
+COLUMNS: dict[str, Format] = experiment.NETWORK_COLUMNS | {
     "learning rate": "{lr:g}",
     "epochs": "{epochs}",
 }
@@ -69,9 +63,7 @@ COLUMNS: dict[str, Format] = {
 def measure(
     seconds: Seconds = 170,
     device: GpuDevice = "auto",
-    data: Annotated[
-        str | None, typer.Option(help="Images, as `fbnetv3 train` takes them; by default the carried archives.")
-    ] = None,
+    data: Images = None,
     networks: Sequence[str] = NETWORKS,
     batch: int = BATCH,
     limit: int | None = None,
@@ -100,7 +92,8 @@ def measure(
                     threads.submit(open_device, lane.pool, 1)
                 spec = find_images(data, folder)
                 costs = {name: costs_of(network) for name, network in found.items()}
-            about = keep_images(spec, files, limit)
+            kept = [keep_images(spec, side, limit, file) for side, file in files.items()]
+            about = kept[0]  # the same at every side
             values = {"data": about, "costs": costs, "recipe": RECIPE, "batch": batch, "rates": list(RATES)}
             words = {
                 "recipe": RECIPE,
@@ -111,15 +104,6 @@ def measure(
             for so_far in train_all(lanes, recipe, values | {"precision": evaluator.precision}, most):
                 used = {"seconds": round(time.monotonic() - begin, 1)}
                 yield Measured(so_far | used, words, facts)
-
-
-def keep_images(spec: str, files: Mapping[int, Path], limit: int | None) -> Values:
-    """Decode a data set at every side in pixels, and keep it in a file. Return what the result file says of it."""
-    for side, file in files.items():
-        images = decode(spec, side, limit)
-        keep(images, file)
-    counts = {split: images.count(split) for split in ("train", "val", "test")}
-    return counts | {"jpeg": experiment.is_jpeg(spec)}
 
 
 def costs_of(network: Network) -> Values:

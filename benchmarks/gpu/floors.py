@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fbnetv3.device import clock_of, tf32_units
+from fbnetv3.device import DTYPES, clock_of, tf32_units
+from fbnetv3.inference.optimize import time_calls
 
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}  # of the tensors, by precision
+RATED = ("fp32", "tf32", "bf16")  # precisions whose products are measured
 COPY = 2 << 30  # bytes of a copy: many times the card's cache
 SIDE = 8192  # of the matrices
-REPEATS, WARM_UP = 10, 3
+REPEATS = 10
 aten = torch.ops.aten
 _VIEWS = (aten._unsafe_view.default,)  # gives a tensor another shape, though its schema does not say so
 
@@ -89,9 +90,8 @@ def needs(network: nn.Module, shape: tuple[int, ...]) -> Needs:
     """Count what a call of a network with images of a shape needs. Nothing is computed."""
     # On the device `meta` tensors have shapes and no values, so that also large batches are counted at once.
     hollow = copy.deepcopy(network).eval().to("meta")
-    images = torch.empty(
-        shape, device="meta"
-    )  # made before the counter starts: it is an input, which is counted when it is read
+    # Made before the counter starts: it is an input, which is counted when it is read.
+    images = torch.empty(shape, device="meta")
     with torch.no_grad(), _Counter() as counter:
         hollow(images)
     return Needs(counter.macs, counter.numbers, counter.least)
@@ -131,8 +131,8 @@ def measure_rates(device: torch.device, size: int = COPY, side: int = SIDE) -> R
     # Every byte is read once and written once.
     moved = 2 * size / _median(lambda: target.copy_(source), device)
     products = {}
-    for precision, dtype in DTYPES.items():
-        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    for precision in RATED:
+        a, b = (torch.randn(side, side, device=device).to(DTYPES[precision]) for _ in range(2))
         with tf32_units(precision == "tf32"):
             products[precision] = 2 * side**3 / _median(functools.partial(torch.matmul, a, b), device)
     return Rates(moved, products)
@@ -140,11 +140,4 @@ def measure_rates(device: torch.device, size: int = COPY, side: int = SIDE) -> R
 
 def _median(call: Callable[[], object], device: torch.device) -> float:
     """Return the median seconds of a call."""
-    clock, times = clock_of(device), []
-    for _ in range(WARM_UP):
-        call()
-    for _ in range(REPEATS):
-        start = clock()
-        call()
-        times.append(clock() - start)
-    return statistics.median(times)
+    return statistics.median(time_calls({"": call}, REPEATS, clock_of(device))[""])

@@ -9,12 +9,16 @@ import tarfile
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from PIL import Image
 
+from fbnetv3.benchmarks.experiments.cifar10 import is_jpeg
 from fbnetv3.benchmarks.gpu.carried import CARRIED
+from fbnetv3.benchmarks.harness import Values
 from fbnetv3.device import placed
 from fbnetv3.errors import InputError
 from fbnetv3.search.execution.processes import available_workers
@@ -22,10 +26,11 @@ from fbnetv3.training.data.load import load_data
 from fbnetv3.training.data.memory import ImageData, Split
 from fbnetv3.training.data.protocol import SPLITS
 
-ARCHIVES = (
-    "cifar10_train.tar.xz",
-    "cifar10_test.tar.xz",
-)  # with train/CLASS/IMAGE and test/CLASS/IMAGE below one folder
+# With train/CLASS/IMAGE and test/CLASS/IMAGE below one folder.
+ARCHIVES = ("cifar10_train.tar.xz", "cifar10_test.tar.xz")
+Images = Annotated[
+    str | None, typer.Option(help="Images, as `fbnetv3 train` takes them; by default the carried archives.")
+]
 MADE_UP = "made-up"  # instead of a data set: images of a rehearsal
 CLASSES = 10
 OF_A_CLASS = {"train": 20, "test": 4}  # made-up images
@@ -88,6 +93,17 @@ def _make_up(folder: Path) -> Path:
                 pixels = rng.integers(20 * label, 20 * label + 60, (32, 32, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(place / f"{i}.jpg")
     return folder / "made-up"
+
+
+def keep_images(data: str, side: int, limit: int | None, file: Path) -> Values:
+    """Decode a data set at a side in pixels, and keep it in a file. Return what a result file says of it.
+
+    Raises:
+        InputError: the set is not one in memory, or cannot be read.
+    """
+    images = decode(data, side, limit)
+    keep(images, file)
+    return {split: images.count(split) for split in SPLITS} | {"jpeg": is_jpeg(data)}
 
 
 def decode(data: str, side: int, limit: int | None = None) -> ImageData:

@@ -28,7 +28,7 @@ METHOD = (
     "Random weights, batch-norm statistics of noise, timm's network with the weights of this package; images of noise, "
     "{buffers} buffers in turns. `ours_folded`: batch norms folded into the convolutions, which nothing does for "
     "the rivals. EfficientNets at their own resolution; their published accuracies are not those of this package's networks "
-    "(top-1 of fbnetv3_a 79.1, of EfficientNet-B0 77.3). `ratios`: median time of a rival over that of `ours` or "
+    "(the paper's Table 4). `ratios`: median time of a rival over that of `ours` or "
     "`ours_folded`. All networks of a case take turns, one call each a round, after a warm-up; a call is timed by a clock that "
     "waits for the card before and after it. The networks of one function have the same logits in float64 (within "
     "{same:g}). `error`: norm of the difference of {checked} images' logits from float64, over the norm; allowed are "
@@ -41,10 +41,8 @@ METHOD = (
     "other operations were done on the way. `numbers`: inputs and outputs of every operation. `share`: the floor over the "
     "median time."
 )
-MAIN = (
-    "fbnetv3_a",
-    "fbnetv3_d",
-)  # the paper's smallest network, and the smallest that timm has too without another padding
+# The paper's smallest network, and the smallest that timm has too without another padding.
+MAIN = ("fbnetv3_a", "fbnetv3_d")
 REST = tuple(name for name in ARCHS if name not in MAIN)
 
 

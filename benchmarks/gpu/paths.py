@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from fbnetv3.arch import find_arch
-from fbnetv3.benchmarks.gpu.floors import DTYPES
 from fbnetv3.benchmarks.speed.inference_paths import adapt, timm_twin, without_gradients
-from fbnetv3.device import clock_of, tf32_units
+from fbnetv3.device import DTYPES, changed, clock_of, tf32_units
 from fbnetv3.inference.cuda_graph import GraphRun
 from fbnetv3.inference.fusion import fold_batch_norms
 from fbnetv3.inference.runtimes import Run
@@ -24,11 +23,8 @@ from fbnetv3.model import build_model
 from fbnetv3.training.engine import seeded
 
 PATHS = ("eager", "channels_last", "graph", "compiled", "compiled_graph")
-TWINS = {
-    "fbnetv3_b": "fbnetv3_b_same_padding",
-    "fbnetv3_d": "fbnetv3_d",
-    "fbnetv3_g": "fbnetv3_g",
-}  # timm has these alone
+# timm has these alone.
+TWINS = {"fbnetv3_b": "fbnetv3_b_same_padding", "fbnetv3_d": "fbnetv3_d", "fbnetv3_g": "fbnetv3_g"}
 # EfficientNet-B0 to B4, each with a network near it in the paper's Table 4. They are not equally accurate. Each runs at its own
 # resolution.
 RIVALS = {
@@ -164,13 +160,8 @@ def check_logits(name: str, error: float, allowed: float) -> None:
 @contextlib.contextmanager
 def gpu_settings(precision: str, tries: bool = True) -> Iterator[None]:
     """Allow TF32 or forbid it, and let cuDNN try its algorithms for each shape or not. Restored at the end of the block."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = tries
-    try:
-        with tf32_units(precision == "tf32"):
-            yield
-    finally:
-        torch.backends.cudnn.benchmark = before
+    with changed(torch.backends.cudnn, "benchmark", tries), tf32_units(precision == "tf32"):
+        yield
 
 
 def times_in_turns(

@@ -14,13 +14,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, cast
-
-import typer
+from typing import Any, cast
 
 from fbnetv3.benchmarks.experiments import cifar10 as experiment
 from fbnetv3.benchmarks.gpu.cases import GpuDevice, Seconds, run_cases, summary_tables
-from fbnetv3.benchmarks.gpu.images import MADE_UP, decode, find_images, keep
+from fbnetv3.benchmarks.gpu.images import MADE_UP, Images, find_images, keep_images
 from fbnetv3.benchmarks.gpu.search_study import EVERY, RATED, VAL_EVERY, Study
 from fbnetv3.benchmarks.gpu.trainings import TrainingEvaluator, open_device
 from fbnetv3.benchmarks.harness import Benchmark, Measured, Values
@@ -56,9 +54,7 @@ METHOD = (
 def measure(
     seconds: Seconds = 170,
     device: GpuDevice = "auto",
-    data: Annotated[
-        str | None, typer.Option(help="Images, as `fbnetv3 train` takes them; by default the carried archives.")
-    ] = None,
+    data: Images = None,
     counts: Sequence[int] = COUNTS,
     limit: int | None = None,
     recipe: str = RECIPE,
@@ -89,8 +85,7 @@ def measure(
             with ThreadPoolExecutor(1) as thread:
                 thread.submit(open_device, processes, max(counts))
                 spec = find_images(data, folder)
-            images = decode(spec, SIDE, limit)
-            keep(images, file)
+            found = keep_images(spec, SIDE, limit, file)
             config = load_preset("cifar10").replace(
                 data=spec,
                 recipe=recipe,
@@ -100,10 +95,8 @@ def measure(
                 early_stopping=0.98,
             )
             context = Context.of(config)
-            jpeg = experiment.is_jpeg(spec)
-            counted = {split: images.count(split) for split in ("train", "val", "test")}
-            about = {"data": counted | {"jpeg": jpeg}, "recipe": recipe, "precision": evaluator.precision}
-            words = method_words(context, recipe, jpeg)
+            about = {"data": found, "recipe": recipe, "precision": evaluator.precision}
+            words = method_words(context, recipe, found["jpeg"])
             study = Study(context, processes, folder, begin + seconds, predictor, most, trainings)
             study.warm(max(counts))
             cases: dict[str, Callable[[], Values]] = {

@@ -6,13 +6,12 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from fbnetv3.counts import LEAST_SEED, check_seed
-from fbnetv3.device import PRECISIONS, Precision, kept_generators, placed, seed_generators, tf32_units
+from fbnetv3.device import PRECISIONS, Precision, changed, kept_generators, placed, seed_generators, tf32_units
 from fbnetv3.errors import InputError
 
 COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune-no-cudagraphs", "max-autotune")
@@ -89,7 +88,7 @@ def machine_settings(engine: Engine) -> Iterator[None]:
             stack.enter_context(torch.cuda.device(device))  # for code that names no device, such as nccl's
             stack.enter_context(tf32_units(engine.precision == "tf32"))
             # Every batch has the same size, so it pays to try out which algorithm is the fastest.
-            stack.enter_context(_changed(torch.backends.cudnn, "benchmark", not engine.deterministic))
+            stack.enter_context(changed(torch.backends.cudnn, "benchmark", not engine.deterministic))
         if engine.deterministic:
             stack.enter_context(_deterministic())
         yield
@@ -100,7 +99,7 @@ def _deterministic() -> Iterator[None]:
     name = "CUBLAS_WORKSPACE_CONFIG"
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     workspace = os.environ.get(name)
-    with _changed(torch.backends.cudnn, "deterministic", True):
+    with changed(torch.backends.cudnn, "deterministic", True):
         os.environ.setdefault(name, ":4096:8")  # torch refuses cuBLAS without it
         torch.use_deterministic_algorithms(True)
         try:
@@ -121,17 +120,6 @@ def _deterministic() -> Iterator[None]:
             torch.use_deterministic_algorithms(before[0], warn_only=before[1])
             if workspace is None:
                 del os.environ[name]
-
-
-@contextlib.contextmanager
-def _changed(place: Any, name: str, value: Any) -> Iterator[None]:
-    """Give an attribute another value inside the block."""
-    before = getattr(place, name)
-    setattr(place, name, value)
-    try:
-        yield
-    finally:
-        setattr(place, name, before)
 
 
 @contextlib.contextmanager

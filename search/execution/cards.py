@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from fbnetv3.device import AUTO
+from fbnetv3.device import named_device
 from fbnetv3.errors import InputError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -43,15 +43,10 @@ def device_of(evaluator: object) -> str:
     """Return the device on which an evaluator trains: `cpu`, `cuda` or `cuda:N`. One that does not say it trains on the CPU."""
     try:
         name = str(getattr(evaluator, "device", "cpu"))
-        device = torch.device(auto_device() if name == AUTO else name)
+        device = torch.device(named_device(name))
     except RuntimeError:  # its attribute means something else
         return "cpu"
     return str(device) if device.type == "cuda" else "cpu"
-
-
-def auto_device() -> str:
-    """Return `cuda` where this process may use a GPU, else `cpu`."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def placements(device: str, processes: int) -> list[Environment]:

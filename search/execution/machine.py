@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import torch
 
-from fbnetv3.device import AUTO, Precision, device_words, find_device, find_precision
+from fbnetv3.device import Precision, device_words, find_device, find_precision, named_device
 from fbnetv3.errors import InputError
-from fbnetv3.search.execution.cards import auto_device, import_path
+from fbnetv3.search.execution.cards import import_path
 
 CLUSTER = "GPUs of the Ray cluster"
 
@@ -49,7 +49,7 @@ def find_machine(device: str, precision: str, elsewhere: bool = False) -> Machin
     Raises:
         InputError: the device cannot be used, or there is no such precision.
     """
-    name = auto_device() if device == AUTO else device
+    name = named_device(device)
     if elsewhere and name.startswith("cuda") and not torch.cuda.is_available():
         # Nobody here knows the GPUs, and every GPU computes float32.
         return Machine(name, find_precision(precision, "cpu"), f"{name} ({CLUSTER})")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fbnetv3.device import AUTO, find_count
-from fbnetv3.search.execution.cards import Environment, auto_device, placements
+from fbnetv3.device import AUTO, find_count, named_device
+from fbnetv3.search.execution.cards import Environment, placements
 
 
 @dataclass(frozen=True)
@@ -16,16 +16,15 @@ class Resources:
     # Networks that are trained at the same time, after the search; by default one, or `trials_per_gpu` on each GPU.
     at_once: int | None = None
     processes: int = 1  # of torchrun, for each of these networks
-    readers: int | None = (
-        None  # processes that read image files, for every training; by default what the machine allows
-    )
+    # Processes that read image files, for every training; by default what the machine allows.
+    readers: int | None = None
     trial_timeout: float | None = None  # seconds after which a training of the search that hangs is stopped
     trials_per_gpu: int = 1  # trainings that share a GPU
 
     @property
     def device_found(self) -> str:
         """`cpu`, `cuda` or `cuda:N`."""
-        return auto_device() if self.device == AUTO else self.device
+        return named_device(self.device)
 
     @property
     def places(self) -> list[Environment]:

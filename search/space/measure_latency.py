@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from fbnetv3.arch import Arch, Block
-from fbnetv3.device import PRECISIONS, Precision, clock_of, tf32_units
+from fbnetv3.device import DTYPES, PRECISIONS, Precision, clock_of, tf32_units
 from fbnetv3.errors import InputError, quote
 from fbnetv3.inference.cuda_graph import record
 from fbnetv3.inference.fusion import fuse_network
@@ -38,7 +38,6 @@ BATCH = 32  # parts that are timed interleaved and then written to the file toge
 ROUNDS = 15
 # A graph repeats a part so often: requesting the graph and waiting for it takes some 20 microseconds, as long as a part.
 REPEATS = 50
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
