@@ -15,7 +15,7 @@ from fbnetv3.benchmarks.gpu.trainings import Training, side_by_side, train
 from fbnetv3.benchmarks.harness import Values
 from fbnetv3.errors import InputError
 from fbnetv3.progress import silent
-from fbnetv3.search.execution.executor import Job
+from fbnetv3.search.execution.executor import Job, Jobs, in_order
 from fbnetv3.search.execution.processes import ProcessPool
 from fbnetv3.search.nars.batches import BatchRunner, foreign_trial
 from fbnetv3.search.nars.config import SearchConfig
@@ -48,18 +48,22 @@ class SideBySide:
     end: float
     stop: float = math.inf
 
-    def run(self, jobs: Mapping[Any, Job]) -> Iterator[tuple[Any, Outcome]]:
-        """Yield the key and the outcome of every job, in the order in which the jobs end."""
+    def run(self, jobs: Jobs[Any], at_once: int | None = None) -> Iterator[tuple[Any, Outcome]]:
+        """Yield the key and the outcome of every job, in the order in which the jobs end.
+
+        All jobs are taken at the start, because the searches of this benchmark train in batches.
+        """
+        taken = dict(in_order(jobs))
 
         def work(key: Any) -> Outcome:
-            candidate, epochs, seed = jobs[key]
+            candidate, epochs, seed = taken[key]
             if time.monotonic() >= self.stop:
                 return Outcome((), "failed", 0.0, OVER)
             return train(
                 self.pool, Training(candidate.arch, candidate.recipe, None, EVERY, VAL_EVERY), epochs, seed, self.end
             )
 
-        return side_by_side(jobs, work, self.at_once)
+        return side_by_side(taken, work, self.at_once)
 
 
 @dataclass

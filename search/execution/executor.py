@@ -12,7 +12,7 @@ import itertools
 import logging
 import time
 import traceback
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -45,12 +45,27 @@ class Job(NamedTuple):
     seed: int
 
 
+Jobs = Mapping[Key, Job] | Iterable[tuple[Key, Job]]
+
+
 class Executor(Protocol):
     """Runs jobs while its `with` block lasts. An exception in the block, Ctrl-C included, stops running jobs at once."""
 
-    def run(self, jobs: Mapping[Key, Job]) -> Iterator[tuple[Key, Outcome]]:
-        """Yield the key and the outcome of every job, in the order in which the jobs end."""
+    def run(self, jobs: Jobs[Key], at_once: int | None = None) -> Iterator[tuple[Key, Outcome]]:
+        """Yield the key and the outcome of every job, in the order in which the jobs end.
+
+        Args:
+            jobs: all jobs by key, or pairs of a key and a job.
+            at_once: how many jobs may have been taken from `jobs` whose outcomes have not been yielded. The next job is taken
+                when the caller asks for another outcome, in the caller's thread, so it may depend on all outcomes before. By
+                default the executor takes all jobs as soon as it can.
+        """
         ...
+
+
+def in_order(jobs: Jobs[Key]) -> Iterator[tuple[Key, Job]]:
+    """Return an iterator over keys and jobs."""
+    return iter(jobs.items() if isinstance(jobs, Mapping) else jobs)
 
 
 def evaluate(evaluator: Evaluator, job: Job) -> Outcome:
@@ -117,13 +132,13 @@ class InProcess:
     def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator = evaluator
 
-    def run(self, jobs: Mapping[Key, Job]) -> Iterator[tuple[Key, Outcome]]:
-        """Yield the key and the outcome of every job; see `Executor.run`.
+    def run(self, jobs: Jobs[Key], at_once: int | None = None) -> Iterator[tuple[Key, Outcome]]:
+        """Yield the key and the outcome of every job; see `Executor.run`. It takes one job at a time in any case.
 
         Raises:
             InputError: the evaluator raised it, or a job left the GPU unusable in this process. Its outcome was yielded.
         """
-        for key, job in jobs.items():
+        for key, job in in_order(jobs):
             try:
                 outcome, broken = evaluate(self.evaluator, job), False
             except BrokenDeviceError as error:

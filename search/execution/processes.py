@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 import multiprocessing
 import os
@@ -11,8 +12,8 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor, TimeoutError, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import TypeVar
 
 from fbnetv3.errors import InputError
 from fbnetv3.search.execution.cards import Environment, environment
-from fbnetv3.search.execution.executor import DIED, LATE, Job, Key
+from fbnetv3.search.execution.executor import DIED, LATE, Job, Jobs, Key, in_order
 from fbnetv3.search.execution.memory import BrokenDeviceError
 from fbnetv3.search.execution.serialise import evaluate_pickled, pickled
 from fbnetv3.search.trial import Evaluator, Outcome
@@ -71,15 +72,24 @@ class ProcessPool:
         self._lock = threading.Lock()  # nothing starts once the pool has stopped
         self._stopped = False
 
-    def run(self, jobs: Mapping[Key, Job]) -> Iterator[tuple[Key, Outcome]]:
+    def run(self, jobs: Jobs[Key], at_once: int | None = None) -> Iterator[tuple[Key, Outcome]]:
         """Yield the key and the outcome of every job; see `Executor.run`.
 
         Raises:
             InputError: the evaluator raised it, or processes cannot start.
         """
-        futures = {self._threads.submit(self._outcome, job): key for key, job in jobs.items()}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        pairs, futures = in_order(jobs), dict[Future[Outcome], Key]()
+        ended = queue.SimpleQueue[Future[Outcome]]()
+        while True:
+            # Without a limit, `islice` takes all jobs in the first pass.
+            for key, job in itertools.islice(pairs, at_once and at_once - len(futures)):
+                future = self._threads.submit(self._outcome, job)
+                futures[future] = key
+                future.add_done_callback(ended.put)
+            if not futures:
+                return
+            future = ended.get()
+            yield futures.pop(future), future.result()
 
     def _outcome(self, job: Job) -> Outcome:
         place, start = self._idle.get(), time.monotonic()

@@ -6,14 +6,15 @@ every node.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from fbnetv3.errors import InputError
-from fbnetv3.search.execution.executor import DIED, Job, Key
+from fbnetv3.search.execution.executor import DIED, Job, Jobs, Key, in_order
 from fbnetv3.search.execution.memory import BrokenDeviceError
 from fbnetv3.search.execution.processes import available_workers, evaluate_within
 from fbnetv3.search.execution.serialise import evaluate_pickled, pickled
@@ -93,27 +94,29 @@ class RayExecutor:
             self.__exit__()
             raise
 
-    def run(self, jobs: Mapping[Key, Job]) -> Iterator[tuple[Key, Outcome]]:
+    def run(self, jobs: Jobs[Key], at_once: int | None = None) -> Iterator[tuple[Key, Outcome]]:
         """Yield the key and the outcome of every job; see `Executor.run`.
 
         Raises:
             InputError: the evaluator raised it, or a node cannot run trials.
         """
-        waiting, running = deque(jobs), dict[Any, Key]()
+        pairs, running = in_order(jobs), dict[Any, tuple[Key, Job]]()
         self._running = running
         deaths, starts = Counter[Key](), dict[Key, float]()
-        while waiting or running:
-            while waiting and len(running) < self.in_flight:
-                key = waiting.popleft()
-                starts.setdefault(key, time.monotonic())
-                running[self._task.remote(self._evaluator, jobs[key])] = key
+        room = min(at_once or self.in_flight, self.in_flight)
+        while True:
+            for key, job in itertools.islice(pairs, room - len(running)):
+                starts[key] = time.monotonic()
+                running[self._task.remote(self._evaluator, job)] = key, job
+            if not running:
+                return
             (done,), _ = ray.wait(list(running))
-            key = running.pop(done)
+            key, job = running.pop(done)
             outcome = _outcome(done)
             if outcome is None:
                 deaths[key] += 1
                 if deaths[key] <= self.retries:
-                    waiting.appendleft(key)
+                    running[self._task.remote(self._evaluator, job)] = key, job
                     continue
                 outcome = Outcome((), "failed", round(time.monotonic() - starts[key], 3), DIED)
             yield key, outcome

@@ -1,5 +1,7 @@
 """What every executor of other processes must do. The evaluator of each executor is `Acts(folder)`."""
 
+import threading
+
 from fbnetv3.search.execution.executor import DIED, LATE
 from tests.search.execution.jobs import (
     BAD,
@@ -8,6 +10,7 @@ from tests.search.execution.jobs import (
     DIE_ONCE,
     HANG,
     RAISE,
+    SLEEP,
     answer,
     calls,
     done,
@@ -55,3 +58,21 @@ def check_a_training_that_hangs_fails_and_the_next_one_runs(executor, folder, li
     for path in folder.glob("2.*"):
         path.unlink()  # its process may still live
     wait_until_gone(folder)
+
+
+def check_jobs_are_taken_one_by_one_as_outcomes_are_yielded(executor, folder, at_once, *seeds):
+    """So a job may depend on all outcomes before it. A job that is repeated after a death keeps its place."""
+    known, yielded, here = [], {}, threading.current_thread()
+
+    def chosen():
+        for key, job in jobs(*seeds).items():
+            assert threading.current_thread() is here
+            known.append(len(yielded))
+            yield key, job
+
+    for key, outcome in executor.run(chosen(), at_once=at_once):
+        assert key not in yielded
+        yielded[key] = outcome
+    assert known == [max(0, i - at_once + 1) for i in range(len(seeds))]
+    assert yielded == {f"job {seed}": answer(seed) for seed in seeds}
+    assert all(calls(folder, seed) == 1 + (DIE_ONCE <= seed < SLEEP) for seed in seeds)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from fbnetv3 import InputError
+from fbnetv3.search.execution.executor import Job
 from fbnetv3.search.trial import Outcome
 
 CALL, RAISE, MISTAKE, DIE, DIE_ONCE, SLEEP, BAD, HANG = range(0, 800, 100)
@@ -64,7 +65,7 @@ class Unreadable:
 
 def jobs(*seeds):
     """Jobs by name. The evaluators look at the seeds alone."""
-    return {f"job {seed}": (None, 2, seed) for seed in seeds}
+    return {f"job {seed}": Job(None, 2, seed) for seed in seeds}
 
 
 def calls(folder, seed):

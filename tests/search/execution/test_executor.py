@@ -19,7 +19,10 @@ from fbnetv3.search.execution.executor import ERROR_LENGTH, InProcess, Job, chec
 from fbnetv3.search.execution.memory import GPU_FULL, RAM_FULL, BrokenDeviceError
 from fbnetv3.search.trial import Outcome, fault_of
 from fbnetv3.training.engine import cpu_threads
-from tests.search.execution.contract import check_every_job_runs_once_and_exceptions_are_outcomes
+from tests.search.execution.contract import (
+    check_every_job_runs_once_and_exceptions_are_outcomes,
+    check_jobs_are_taken_one_by_one_as_outcomes_are_yielded,
+)
 from tests.search.execution.jobs import CALL, MISTAKE, Acts, calls, jobs
 
 OK = Outcome((50.0,), "ok", 0.0)
@@ -42,6 +45,11 @@ def test_every_job_runs_once_on_one_thread_and_exceptions_are_outcomes(tmp_path)
 def test_jobs_run_in_their_order():
     with InProcess(lambda candidate, epochs, seed: OK) as executor:
         assert [key for key, _ in executor.run(jobs(5, 3, 4))] == ["job 5", "job 3", "job 4"]
+
+
+def test_a_job_is_taken_when_the_outcome_before_was_yielded(tmp_path):
+    with InProcess(Acts(str(tmp_path))) as executor:
+        check_jobs_are_taken_one_by_one_as_outcomes_are_yielded(executor, tmp_path, 1, 5, 3, 4)
 
 
 def test_an_evaluator_gets_candidate_epochs_and_seed():

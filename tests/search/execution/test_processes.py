@@ -29,9 +29,11 @@ from tests.search.execution.contract import (
     check_a_death_is_charged_to_the_job_that_ran,
     check_a_training_that_hangs_fails_and_the_next_one_runs,
     check_every_job_runs_once_and_exceptions_are_outcomes,
+    check_jobs_are_taken_one_by_one_as_outcomes_are_yielded,
 )
 from tests.search.execution.jobs import (
     CALL,
+    DIE_ONCE,
     HANG,
     MISTAKE,
     RAISE,
@@ -83,6 +85,15 @@ def test_a_slow_consumer_leaves_no_worker_idle_and_loses_nothing(pool):
 
 def test_a_death_is_charged_to_the_job_that_ran(pool):
     check_a_death_is_charged_to_the_job_that_ran(*pool, RETRIES)
+
+
+def test_jobs_are_taken_one_by_one_as_outcomes_are_yielded(pool):
+    seeds = CALL + 21, DIE_ONCE + 2, *range(CALL + 22, CALL + 26)
+    check_jobs_are_taken_one_by_one_as_outcomes_are_yielded(*pool, 2, *seeds)
+
+
+def test_fewer_jobs_than_processes_may_be_taken(pool):
+    check_jobs_are_taken_one_by_one_as_outcomes_are_yielded(*pool, 1, *range(CALL + 27, CALL + 30))
 
 
 def test_a_mistake_of_the_user_ends_the_search_at_once(tmp_path):

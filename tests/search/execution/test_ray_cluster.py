@@ -19,8 +19,19 @@ from tests.search.execution.contract import (
     check_a_death_is_charged_to_the_job_that_ran,
     check_a_training_that_hangs_fails_and_the_next_one_runs,
     check_every_job_runs_once_and_exceptions_are_outcomes,
+    check_jobs_are_taken_one_by_one_as_outcomes_are_yielded,
 )
-from tests.search.execution.jobs import CALL, MISTAKE, RAISE, SLEEP, Acts, Unreadable, jobs, wait_until_gone
+from tests.search.execution.jobs import (
+    CALL,
+    DIE_ONCE,
+    MISTAKE,
+    RAISE,
+    SLEEP,
+    Acts,
+    Unreadable,
+    jobs,
+    wait_until_gone,
+)
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 from fbnetv3.search.execution import ray_cluster  # noqa: E402  # needs Ray
@@ -141,6 +152,19 @@ def test_the_cluster_knows_of_few_tasks_at_a_time(fake):
     with RayExecutor(evaluator, in_flight=2) as executor:
         assert len(list(executor.run(JOBS))) == 6
     assert fake.most == 2
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_jobs_are_taken_one_by_one_as_outcomes_are_yielded(fake, tmp_path, at_once):
+    with RayExecutor(Acts(str(tmp_path))) as executor:
+        check_jobs_are_taken_one_by_one_as_outcomes_are_yielded(executor, tmp_path, at_once, *range(CALL + 2, CALL + 8))
+
+
+def test_a_job_that_is_repeated_keeps_its_place_among_those_at_once(fake):
+    fake.acts[0] = dies(2)
+    with RayExecutor(evaluator) as executor:
+        assert [key for key, _ in executor.run(JOBS.items(), at_once=1)] == list(JOBS)
+    assert fake.most == 1
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -340,6 +364,14 @@ def test_a_cluster_runs_every_job_once(tmp_path):
     with local(Acts(str(tmp_path))) as executor:
         check_every_job_runs_once_and_exceptions_are_outcomes(executor, tmp_path)
     assert len(wait_until_gone(tmp_path)) == 2
+
+
+@pytest.mark.slow
+def test_a_cluster_takes_jobs_one_by_one(tmp_path):
+    with local(Acts(str(tmp_path))) as executor:
+        seeds = CALL + 1, DIE_ONCE + 2, *range(CALL + 3, CALL + 7)
+        check_jobs_are_taken_one_by_one_as_outcomes_are_yielded(executor, tmp_path, 2, *seeds)
+    wait_until_gone(tmp_path)
 
 
 @pytest.mark.slow
