@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fbnetv3.progress import Report, silent
@@ -20,6 +21,7 @@ def run_search(
     evaluator: Evaluator | None = None,
     executor: ExecutorSettings = THIS_MACHINE,
     progress: Report = silent,
+    warm_start: Sequence[str | Path] | None = None,
 ) -> list[SearchResult]:
     """Search an architecture-recipe pair, train it, and write a report; everything is in the folder `out`.
 
@@ -31,6 +33,8 @@ def run_search(
         evaluator: trains the candidates; by default they are trained on the images that the settings name. Several workers
             need one that can be pickled, such as a function at the top of a module. If the settings ask for a final training,
             it still needs images.
+        warm_start: folders of earlier searches that have ended, from whose trainings the predictor starts; by default those of
+            the settings. Budget, data and the values of the space may be others; names and kinds of the coordinates may not.
 
     Returns:
         What NARS found and then, if it ran, random search.
@@ -40,6 +44,8 @@ def run_search(
             written.
     """
     settings = load_preset(config) if isinstance(config, str) else config
+    if warm_start is not None:
+        settings = settings.replace(warm_start=tuple(map(str, warm_start)))
     results = run.start(settings, out, progress, executor, evaluator)
     write_report(out)
     return results

@@ -55,6 +55,15 @@ def search_run(
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also run random search with the same number of trainings.")
     ] = False,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            metavar="DIR",
+            help="Folder of an earlier search that has ended, from whose trainings the predictor starts. Its budget, data and "
+            "values may be others, the names of its coordinates not. May be repeated.",
+        ),
+    ] = None,
     max_flops: Annotated[
         str | None,
         typer.Option(
@@ -146,7 +155,7 @@ def search_run(
     config = load_preset(preset)
     changes: dict[str, Any] = {"baseline": baseline or config.baseline}
     given = {"seed": seed, "data": data, "device": device, "precision": precision, "readers": readers}
-    given["processes"] = processes
+    given |= {"processes": processes, "warm_start": [str(source) for source in sources] if sources else None}
     changes |= {key: value for key, value in given.items() if value is not None}
     if (max_latency is None) != (latency_table is None):
         raise InputError("--max-latency and --latency-table work only together; give both")
@@ -297,4 +306,6 @@ def _print_results(results: list[Any], folder: Path) -> None:
             result = f"{measured['acc1']:.2f}% on the {measured['split']} images after {measured['epochs']} epochs"
         out.print(f"[bold]{METHODS[r.method]}[/]: ", end="")
         say(f"{result}, {r.flops / 1e6:.3f}M FLOPs, {r.params / 1e3:.1f}K params; {search.pair(r.method)}")
+    for source in results[0].pair.provenance.get("started_from", ()):
+        say(f"started from {source}")
     say(f"report: {folder / REPORT}")

@@ -18,7 +18,7 @@ from fbnetv3.search.nars.early_stopping import trial_epochs
 from fbnetv3.search.nars.evolve import Evolved, cautious_score, evolve
 from fbnetv3.search.nars.pretrain import pretrained_predictor, proxy_statistics
 from fbnetv3.search.nars.proposal import Finalist, Proposal
-from fbnetv3.search.nars.select import first_batch, promising_batch
+from fbnetv3.search.nars.select import first_batch, promising_batch, warm_batch
 from fbnetv3.search.predictor.model import AccuracyPredictor
 from fbnetv3.search.space.encoding import encode
 from fbnetv3.search.space.space import IntMatrix
@@ -63,6 +63,8 @@ def stage2(context: Context, predictor: AccuracyPredictor, runner: BatchRunner) 
         predicted = None
         if round == 1:
             chosen = first_batch(len(pool), config.batch, config.seed)
+            if context.sources:
+                chosen = warm_batch(chosen, predictor.predict_sources(encoded), pool)
         else:
             chosen = promising_batch(predictor.predict_members(encoded), tried, config.batch, pool)
             predicted = np.stack(predictor.predict(encoded[chosen]))

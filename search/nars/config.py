@@ -31,6 +31,7 @@ SCHEMA = 1
 PRESETS = Path(__file__).parent / "presets"
 SUFFIXES = (".yaml", ".yml", *TABLES)  # of files; everything else is a name of the package
 Count = Annotated[int, Field(ge=1)]
+Texts = Annotated[tuple[str, ...], Field(strict=False)]  # YAML knows lists alone
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -44,6 +45,7 @@ class Contents:
     recipe: str
     latency: str | None = None
     data: str | None = None  # None if the search did not open its data
+    warm_start: Texts = ()
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -78,6 +80,8 @@ class SearchConfig:
     readers: Annotated[int, Field(ge=0)] | None = None  # processes that read image files, for every training
     processes: Count = 1  # processes that train one candidate together, by torchrun
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+    # Earlier searches from whose trainings the predictor starts: their folders, or the copies in the folder of a search.
+    warm_start: Texts = ()
     baseline: bool = False  # also run random search with as many trainings
     contents: Contents | None = None  # of a search that has begun
 
@@ -108,6 +112,8 @@ class SearchConfig:
             # What the files hold counts, and not where they are: the folder of a search can be moved.
             table = settings["latency"] and settings["latency"] | {"table": contents.pop("latency")}
             settings |= contents | {"latency": table}
+        if not settings["warm_start"]:  # versions before this one had none
+            del settings["warm_start"]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -130,6 +136,11 @@ def read_config(data: Any, where: str) -> SearchConfig:
         raise InputError(f"{where}: schema is {config.schema}; this version reads {SCHEMA}")
     if config.batch * config.rounds > config.pool:
         raise InputError(f"{where}: a pool of {config.pool} is too small for {config.rounds} batches of {config.batch}")
+    if config.warm_start and config.predictor.head == "network":
+        raise InputError(
+            f"{where}: a predictor whose head is a network (the paper's) cannot start from earlier searches; take the default "
+            "predictor, or start from none"
+        )
     if config.repeats > config.batch:
         raise InputError(f"{where}: repeats is {config.repeats}; at most the {config.batch} of the first batch")
     return config
@@ -164,6 +175,7 @@ def load_preset(name: str) -> SearchConfig:
         recipe=beside(path, config.recipe),
         latency=latency,
         data=config.data and absolute_spec(config.data, path.parent),
+        warm_start=tuple(_nearest(path, name) for name in config.warm_start),
         contents=None,  # this will be another search
     )
 
@@ -173,10 +185,12 @@ def beside(preset: Path, name: str) -> str:
 
     A name of the package stays as it is.
     """
-    if not name.endswith(SUFFIXES):
-        return name
+    return _nearest(preset, name) if name.endswith(SUFFIXES) else name
+
+
+def _nearest(preset: Path, name: str) -> str:
     near, here = preset.parent / name, Path(name)
-    return os.path.abspath(here if here.is_file() and not near.is_file() else near)  # noqa: PTH100  (links stay links)
+    return os.path.abspath(here if here.exists() and not near.exists() else near)  # noqa: PTH100  (links stay links)
 
 
 def save_config(config: SearchConfig, path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from fbnetv3.errors import QUOTED_PATH, InputError, quote
 from fbnetv3.search.execution.images import ImageEvaluator
 from fbnetv3.search.nars.config import SearchConfig
+from fbnetv3.search.nars.sources import Source, check_source, read_source
 from fbnetv3.search.space.constraints import ConstraintSet
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.space.space import IntMatrix, SearchSpace
@@ -29,18 +31,27 @@ class Context:
     base: Recipe
     data: str | None  # where the images are now; they may have been moved since the search began
     device: str  # what trainings run on now; it may be another device than the one that the search began with
+    sources: tuple[Source, ...] = ()  # trainings of earlier searches
 
     @classmethod
-    def of(cls, config: SearchConfig) -> Context:
+    def of(cls, config: SearchConfig, sources: Sequence[Source] | None = None) -> Context:
         """Load what a configuration names.
 
+        Args:
+            sources: by default those in the files that `config.warm_start` names.
+
         Raises:
-            InputError: no such space or recipe, a damaged one, or a recipe that cannot be stretched for the final training.
+            InputError: no such space or recipe, a damaged one, a recipe that cannot be stretched for the final training, or a
+                source of a space with other coordinates.
         """
         space = load_space(config.space)
         base = space.base_recipe(config.recipe)
         base.stretched(config.final_stretch)  # a stretch that no recipe allows must not show after all trainings
-        return cls(config, space, base, config.data, config.device)
+        if sources is None:
+            sources = [read_source(Path(name)) for name in config.warm_start]
+        for source, name in zip(sources, config.warm_start, strict=True):
+            check_source(source, space, name)
+        return cls(config, space, base, config.data, config.device, tuple(sources))
 
     @cached_property
     def constraints(self) -> ConstraintSet:
@@ -80,6 +91,22 @@ class Context:
     def label(self, trial: Trial, epoch: int) -> float:
         """Return the accuracy that the predictor learns: after `epoch` epochs, or chance for a training that diverged."""
         return trial.acc1[epoch - 1] if trial.status == "ok" else self.chance
+
+    def source(self, trials: Sequence[Trial], epochs: int) -> Source:
+        """Return what other searches can learn from trials of this one.
+
+        Args:
+            epochs: after which the trials are compared. A trial that was shorter counts with its last accuracy: it was stopped
+                because it was worse.
+
+        Raises:
+            InputError: all trials failed.
+        """
+        used = evaluated(trials)
+        if not used:
+            raise InputError(f"all trainings of {self.config.name} failed: no search can start from it")
+        accuracies = [self.label(trial, min(epochs, trial.epochs)) for trial in used]
+        return Source.of(self.config.name, self.space, self.config.data, [t.candidate for t in used], accuracies)
 
     def best_trial(self, trials: Sequence[Trial]) -> Trial:
         """Return the most accurate trial. Of equally accurate ones it is the earliest.

@@ -10,15 +10,16 @@ from fbnetv3.search.space.space import IntMatrix
 
 
 def pretrained_predictor(context: Context) -> AccuracyPredictor:
-    """Return a predictor whose encoder has learnt the statistics of 80% of the pool."""
+    """Return a predictor whose encoder has learnt the statistics of 80% of the pool, and which starts from the sources."""
     mask, settings = arch_mask(context.space), context.config.predictor
     predictor = AccuracyPredictor(mask, seed=context.config.seed, settings=settings)
-    if not settings.pretrain:
-        return predictor
-    rows, _ = _split(context.pool())
-    names, labels = context.space.statistics(rows)
-    columns = [i for i, name in enumerate(names) if settings.rich_labels or name in ("flops", "params")]
-    predictor.pretrain(encode(context.space, rows)[:, mask], labels[:, columns].astype(float))
+    if settings.pretrain:
+        rows, _ = _split(context.pool())
+        names, labels = context.space.statistics(rows)
+        columns = [i for i, name in enumerate(names) if settings.rich_labels or name in ("flops", "params")]
+        predictor.pretrain(encode(context.space, rows)[:, mask], labels[:, columns].astype(float))
+    if context.sources:
+        predictor.start_from([source.lesson(context.space) for source in context.sources])
     return predictor
 
 

@@ -15,6 +15,23 @@ def first_batch(n: int, m: int, seed: int) -> IntVector:
     return np.random.default_rng(seed).choice(n, m, replace=False)
 
 
+def warm_batch(drawn: IntVector, sources: Floats, pool: IntMatrix) -> IntVector:
+    """Return the positions in the pool of the first batch of a search that starts from earlier ones.
+
+    Half of the random batch stays, so that a misleading source costs little. The other half are candidates that the sources
+    think best, each source in turn, so that a good source pays at once.
+
+    Args:
+        drawn: the first batch of a search without sources.
+        sources: how good every source thinks that the candidates are [sources, pool].
+        pool: index rows [pool, coordinates].
+    """
+    best, tried = len(drawn) // 2, np.zeros(len(pool), bool)
+    kept = drawn[: len(drawn) - best]
+    tried[kept] = True
+    return np.concatenate([kept, promising_batch(sources, tried, best, pool)])
+
+
 def promising_batch(
     members: Floats,
     tried: Booleans,

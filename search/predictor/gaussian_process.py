@@ -89,6 +89,13 @@ class GaussianProcessHead:
         mean = self.shares @ means
         return mean, self.shares @ (variances + (means - mean) ** 2)
 
+    def standing(self, groups: Sequence[Tensor]) -> Tensor:
+        """Return how good candidates are [n], standardised, on the scale on which accuracy does not saturate.
+
+        So it can be compared with the standing of the same candidates in other trainings.
+        """
+        return self.shares @ torch.stack([process.standing(groups) for process in self.processes])
+
     def to_tensors(self, prefix: str) -> dict[str, Tensor]:
         """Return all tensors by name, to be saved."""
         tensors = {f"{prefix}shares": self.shares}
@@ -160,6 +167,12 @@ class GaussianProcess:
         used, n = groups[: len(self.rows)], len(groups[0])
         parts = [self._predict([group[i : i + CHUNK] for group in used]) for i in range(0, n, CHUNK)]
         return torch.cat([mean for mean, _ in parts]), torch.cat([variance for _, variance in parts])
+
+    def standing(self, groups: Sequence[Tensor]) -> Tensor:
+        """Return the mean of the standardised warped label [n]."""
+        used = [(group.double() - c) / s for group, c, s in zip(groups, self.centre, self.scale, strict=False)]
+        parts = zip(*(group.split(CHUNK) for group in used), strict=True)
+        return torch.cat([_covariance(part, self.rows, self.theta) @ self.weights for part in parts])
 
     def left_out(self) -> Tensor:
         """Return the accuracy of every training row as the other rows predict it (the median) [n]."""

@@ -7,6 +7,7 @@ head learn free statistics of architectures. `PredictorSettings` says how the ac
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,11 @@ class AccuracyPredictor:
         self.settings = settings or PredictorSettings()
         self._proxy: Proxy | None = None
         self._heads: list[GaussianProcessHead] | list[NetworkHead] = []
+        self._sources: list[GaussianProcessHead] = []
 
     @plain_defaults()
     def pretrain(self, x_arch: Floats, labels: Floats) -> None:
-        """Train encoder and proxy head on free labels (section 3.2). What `fit` learnt is forgotten.
+        """Train encoder and proxy head on free labels (section 3.2). What the other methods learnt is forgotten.
 
         Args:
             x_arch: the architecture columns only [n, number of arch_columns].
@@ -79,7 +81,36 @@ class AccuracyPredictor:
         if len(x) != len(y):
             raise InputError(f"pretrain: {len(x)} rows of x_arch but {len(y)} of labels")
         self._proxy = pretrain(x, y, self.settings, self.seed)
-        self._heads = []
+        self._heads, self._sources = [], []
+
+    @plain_defaults()
+    def start_from(self, sources: Sequence[tuple[Floats, Floats]]) -> None:
+        """Learn from earlier searches, which the paper does not do. What `fit` learnt is forgotten.
+
+        What a source predicts becomes one more column for `fit`, which uses these columns as far as they help.
+
+        Args:
+            sources: of every search the encoded pairs [n, columns], and their accuracies in percentage points [n].
+
+        Raises:
+            InputError: shapes that do not fit, values that are not finite, or a head that is a network.
+        """
+        if self.settings.head != "kernel":
+            raise InputError(
+                "a predictor whose head is a network cannot start from earlier searches; choose the head kernel"
+            )
+        pairs = [self._check_pairs("start_from", x, y) for x, y in sources]
+        self._heads, self._sources = [], []
+        # One member is enough: only its mean is used.
+        fitted = [GaussianProcessHead.fit_members(self._groups(x), y, 1, self.seed)[0] for x, y in pairs]
+        self._sources = fitted
+
+    @plain_defaults()
+    def predict_sources(self, x: Floats) -> npt.NDArray[np.float64]:
+        """Return how good each source thinks that candidates are, as standardised numbers [sources, n]."""
+        if not self._sources:
+            raise InputError("predict_sources needs sources: call start_from first")
+        return self._source_columns(self._own_groups(_check(x, len(self.arch_columns)))).numpy().T
 
     @plain_defaults()
     def predict_labels(self, x_arch: Floats) -> npt.NDArray[np.float64]:
@@ -102,10 +133,7 @@ class AccuracyPredictor:
         Raises:
             InputError: shapes that do not fit, or values that are not finite.
         """
-        inputs = _check(x, len(self.arch_columns))
-        target = _check(np.reshape(np.asarray(y), (-1, 1)), 1, np.float64)[:, 0]
-        if len(inputs) != len(target):
-            raise InputError(f"fit: {len(inputs)} rows of x but {len(target)} of y")
+        inputs, target = self._check_pairs("fit", x, y)
         if self.settings.head == "kernel":
             self._heads = GaussianProcessHead.fit_members(
                 self._groups(inputs), target, self.settings.members, self.seed
@@ -148,10 +176,13 @@ class AccuracyPredictor:
             "settings": dataclasses.asdict(self.settings),
             "pretrained": self._proxy is not None,
             "fitted": bool(self._heads),
+            "sources": len(self._sources),
         }
         tensors = self._proxy.to_tensors() if self._proxy else {}
         for i in range(len(self._heads)):
             tensors |= self._heads[i].to_tensors(f"member{i}.")
+        for i, source in enumerate(self._sources):
+            tensors |= source.to_tensors(f"source{i}.")
         # safetensors refuses tensors that share memory, and a file without tensors.
         tensors = {key: value.clone() for key, value in tensors.items()} | {"end": torch.zeros(1)}
         write_tensors(path, tensors, header)
@@ -180,6 +211,9 @@ class AccuracyPredictor:
             columns = (int(self.arch_columns.sum()), int((~self.arch_columns).sum()))
             if header["pretrained"]:
                 self._proxy = Proxy.from_tensors(tensors, columns[0], settings)
+            # Versions before this one had no sources.
+            sources = [f"source{i}." for i in range(header.get("sources", 0))]
+            self._sources = [GaussianProcessHead.from_tensors(tensors, source) for source in sources]
             members = [f"member{i}." for i in range(settings.members)] if header["fitted"] else []
             if settings.head == "kernel":
                 self._heads = [GaussianProcessHead.from_tensors(tensors, member) for member in members]
@@ -207,12 +241,27 @@ class AccuracyPredictor:
         return means, torch.zeros_like(means)
 
     def _groups(self, inputs: Tensor) -> list[Tensor]:
-        """Return what Gaussian processes see of candidates: their columns, and the statistics that the proxy head predicts."""
+        """Return what Gaussian processes see of candidates: their own groups, and what the sources think of them."""
+        own = self._own_groups(inputs)
+        return own + ([self._source_columns(own)] if self._sources else [])
+
+    def _own_groups(self, inputs: Tensor) -> list[Tensor]:
+        """Return the columns of candidates, and the statistics that the proxy head predicts."""
         return [inputs] + ([self._proxy.targets(self._split(inputs)[0])] if self._proxy else [])
+
+    def _source_columns(self, own: Sequence[Tensor]) -> Tensor:
+        return torch.stack([source.standing(own) for source in self._sources], dim=1)
 
     def _split(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         mask = torch.from_numpy(self.arch_columns)
         return inputs[:, mask], inputs[:, ~mask]
+
+    def _check_pairs(self, what: str, x: Floats, y: Floats) -> tuple[Tensor, Tensor]:
+        inputs = _check(x, len(self.arch_columns))
+        target = _check(np.reshape(np.asarray(y), (-1, 1)), 1, np.float64)[:, 0]
+        if len(inputs) != len(target):
+            raise InputError(f"{what}: {len(inputs)} rows of x but {len(target)} of y")
+        return inputs, target
 
     def _check_arch(self, x_arch: Floats) -> Tensor:
         return _check(x_arch, int(self.arch_columns.sum()))

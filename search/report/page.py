@@ -300,4 +300,6 @@ def _value(value: Any) -> str:
         return "yes" if value else "no"
     if value is None:
         return "none"
+    if isinstance(value, list):
+        return "; ".join(map(_value, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -184,6 +184,11 @@ def make_pair(
             "num_classes": context.space.num_classes,
             "in_chans": context.space.in_chans,
             "search": method,
+            **(
+                {"started_from": [source.about for source in context.sources]}
+                if context.sources and method != "random"
+                else {}
+            ),
             "config": config.fingerprint,
             "predicted_after_epochs": epochs,
             "training_seed": final_seed(context),
@@ -203,6 +208,12 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "threads_per_trial": 1,
     }
+
+
+def _started_from(context: Context, method: str) -> dict[str, Any]:
+    """Return what a pair file says of the earlier searches that a method learnt from."""
+    used = method != "random" and context.sources
+    return {"started_from": [source.about for source in context.sources]} if used else {}
 
 
 def _trained_on(context: Context) -> dict[str, Any]:

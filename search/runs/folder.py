@@ -31,6 +31,7 @@ from fbnetv3.search.nars.batches import foreign_trial
 from fbnetv3.search.nars.config import SearchConfig, read_config
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.proposal import Finalist, Proposal
+from fbnetv3.search.nars.sources import Source, read_source
 from fbnetv3.search.predictor.diagnostics import Statistic
 from fbnetv3.search.runs.inputs import check_costs, check_inputs, check_paths, locate_inputs
 from fbnetv3.search.space.space import SearchSpace
@@ -169,6 +170,19 @@ def load_search(folder: str | Path) -> SearchFolder:
     config = written_config(folder)
     check_inputs(config, folder)
     return SearchFolder(folder, locate_inputs(config, folder))
+
+
+def open_source(name: str) -> Source:
+    """Return the trainings of an earlier search that has ended, from its folder or from a copy in another search's folder.
+
+    Raises:
+        InputError: no search there, one that has not ended, or a damaged file.
+    """
+    if Path(name).is_file():
+        return read_source(Path(name))
+    search = load_search(name)
+    [nars] = [result for result in search.results() if result.method == "nars"]
+    return search.context.source(nars.trials, nars.proposal.epochs)
 
 
 def written_config(folder: Path) -> SearchConfig:

@@ -4,6 +4,7 @@
 inputs/space/NAME.yaml      the space
 inputs/recipe/NAME.yaml     the base recipe, with all its values
 inputs/latency/NAME.json    the latency table, if the search has one
+inputs/source/1.json        the trainings of the first earlier search that it starts from, and so on
 ```
 
 `config.yaml` names the copies by their paths below its folder, and has their sha256. So the folder can be moved, and no file
@@ -15,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import operator
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -29,7 +30,7 @@ from fbnetv3.search.space.reader import space_path
 from fbnetv3.search.trial import Trial
 from fbnetv3.training.data.spec import absolute_spec
 
-INPUTS = "inputs"
+INPUTS, SOURCE = "inputs", "source"
 
 
 def take_inputs(context: Context, images: str | None) -> tuple[SearchConfig, dict[str, bytes]]:
@@ -52,10 +53,13 @@ def take_inputs(context: Context, images: str | None) -> tuple[SearchConfig, dic
     if config.latency is not None:
         table = Path(config.latency.table)
         files["latency"] = (f"{INPUTS}/latency/{table.name}", _content(table, "latency table"))
-    contents = Contents(**{key: _hash(data) for key, (_, data) in files.items()}, data=images)
+    hashes = {key: _hash(data) for key, (_, data) in files.items()}
+    sources = {f"{INPUTS}/{SOURCE}/{i}.json": source.to_bytes() for i, source in enumerate(context.sources, 1)}
+    contents = Contents(**hashes, data=images, warm_start=tuple(map(_hash, sources.values())))
     data = context.data and absolute_spec(context.data)
     kept = dataclasses.replace(config, data=data, contents=contents)
-    return with_paths(kept, {key: path for key, (path, _) in files.items()}), dict(files.values())
+    paths = {key: path for key, (path, _) in files.items()} | _numbered(list(sources))
+    return with_paths(kept, paths), dict(files.values()) | sources
 
 
 def locate_inputs(config: SearchConfig, folder: Path) -> SearchConfig:
@@ -73,6 +77,7 @@ def check_inputs(config: SearchConfig, folder: Path) -> None:
     """
     if config.contents is None:
         return
+    hashes = dataclasses.asdict(config.contents) | _numbered(config.contents.warm_start)
     for key, name in input_paths(config).items():
         if not PurePosixPath(name).is_relative_to(INPUTS) or ".." in PurePosixPath(name).parts:
             raise InputError(f"{folder}: {key} is {quote(name)}; a search has its files below {INPUTS}/ in its folder")
@@ -80,7 +85,7 @@ def check_inputs(config: SearchConfig, folder: Path) -> None:
             found = _hash((folder / name).read_bytes())
         except OSError as error:
             raise InputError(f"cannot read {folder / name}: {error.strerror}; restore it") from None
-        if found != getattr(config.contents, key):
+        if found != hashes.get(key):
             raise InputError(
                 f"{folder / name} was changed after the search began; restore it, or start another search with it"
             )
@@ -133,15 +138,23 @@ def recipe_name(config: SearchConfig) -> str:
 
 
 def input_paths(config: SearchConfig) -> dict[str, str]:
-    """Return the files that a configuration names: space, recipe and latency table."""
-    paths = {"space": config.space, "recipe": config.recipe}
+    """Return the files that a configuration names: space, recipe, latency table and sources."""
+    paths = {"space": config.space, "recipe": config.recipe} | _numbered(config.warm_start)
     return paths if config.latency is None else paths | {"latency": config.latency.table}
 
 
 def with_paths(config: SearchConfig, paths: dict[str, str]) -> SearchConfig:
     """Return the configuration with other names of the same files."""
     latency = config.latency and dataclasses.replace(config.latency, table=paths["latency"])
-    return dataclasses.replace(config, space=paths["space"], recipe=paths["recipe"], latency=latency)
+    sources = tuple(path for key, path in paths.items() if key.startswith(SOURCE))
+    return dataclasses.replace(
+        config, space=paths["space"], recipe=paths["recipe"], latency=latency, warm_start=sources
+    )
+
+
+def _numbered(sources: Collection[str]) -> dict[str, str]:
+    """Return what there is of every source by the source's name in messages."""
+    return {f"{SOURCE} {i}": value for i, value in enumerate(sources, 1)}
 
 
 def _content(path: Path, what: str) -> bytes:

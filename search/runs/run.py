@@ -34,6 +34,7 @@ from fbnetv3.search.runs.folder import (
     SearchFolder,
     SearchResult,
     load_search,
+    open_source,
     write_results,
     written_config,
 )
@@ -118,7 +119,7 @@ def resume(
 
 def _prepare(config: SearchConfig, given: Evaluator | None) -> tuple[SearchConfig, dict[str, bytes], Context]:
     """Return the configuration and the files that a new search writes, and its context, which reads the original files."""
-    context = Context.of(config)
+    context = Context.of(config, [open_source(name) for name in config.warm_start])
     if not context.space.trainable:
         raise InputError(
             f"{config.space} is a table: its candidates are no networks that the final training could train; search it with "

@@ -277,3 +277,12 @@ def test_a_damaged_ledger_is_one_line(run, tmp_path):
 def test_an_unwritable_folder_is_one_line(run, tmp_path):
     (tmp_path / "file").write_text("")
     one_line(run("search", "run", "--out", tmp_path / "file" / "run"), "give a folder that can be written")
+
+
+def test_a_search_may_start_from_others(run, searched, copied, tmp_path):
+    preset = str(searched[0].parent / "preset.yaml")
+    given = ["--preset", preset, "--from", copied, "--from", copied, "--out", tmp_path / "new", "--workers", 1]
+    code, out, _ = run("search", "run", *given)
+    assert code == 0
+    assert out.count("started from quickstart: ") == 2
+    assert load_search(tmp_path / "new").config.warm_start[1].endswith("inputs/source/2.json")

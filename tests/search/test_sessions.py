@@ -3,13 +3,17 @@
 import dataclasses
 import shutil
 
+import numpy as np
 import pytest
 
 from fbnetv3 import InputError
+from fbnetv3.progress import silent
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import save_config
+from fbnetv3.search.nars.select import first_batch
 from fbnetv3.search.report import plots
 from fbnetv3.search.runs.folder import load_search
+from fbnetv3.search.runs.verify import verify
 from fbnetv3.search.sessions import resume_search, run_search
 from tests.search.scripted import Scripted, config
 
@@ -85,3 +89,56 @@ def test_a_search_that_was_stopped_is_continued(scripted_search, tmp_path):
 def test_a_folder_without_a_search_cannot_be_resumed(tmp_path):
     with pytest.raises(InputError, match=r"no search in .*: config.yaml is missing"):
         resume_search(tmp_path / "absent", executor=ONE)
+
+
+@pytest.fixture(scope="module")
+def warm_search(scripted_search, tmp_path_factory):
+    """Folder and results of a search under another budget that starts from the scripted one, which is gone afterwards."""
+    folder = tmp_path_factory.mktemp("warm")
+    shutil.copytree(scripted_search[1], folder / "before")
+    cfg = config(folder, final_training=False, batch=4, name="after")
+    cfg = cfg.replace(constraint=dataclasses.replace(cfg.constraint, max=500_000.0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "png_of", lambda figure: b"a PNG")
+        results = run_search(cfg, folder / "run", evaluator=Scripted(), executor=ONE, warm_start=[folder / "before"])
+    shutil.rmtree(folder / "before")
+    return folder / "run", results
+
+
+def test_a_search_starts_from_another_and_needs_it_no_longer(warm_search, tmp_path):
+    folder, results = warm_search
+    context = load_search(folder).context
+    first = [trial for trial in results[0].trials if trial.round == 1]
+    # Half of the first batch is random, as without a start, and the source thinks more of the other half.
+    assert [t.candidate for t in first[:2]] == context.pool()[first_batch(64, 4, 0)[:2]].tolist()
+    accuracy = [context.label(trial, trial.epochs) for trial in first]
+    assert np.mean(accuracy[2:]) > np.mean(accuracy[:2])
+    shutil.copytree(folder, tmp_path / "moved")
+    assert all(check.status != "differs" for check in verify(tmp_path / "moved", 0, silent))
+
+
+def test_a_search_with_a_start_that_was_stopped_is_continued(warm_search, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(warm_search[0], folder)
+    lines = (folder / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "ledger.jsonl").write_bytes(b"".join(lines[:6]))
+    assert resume_search(folder, evaluator=Scripted(), executor=ONE) == warm_search[1]
+
+
+def test_the_pair_and_the_report_say_what_a_search_started_from(scripted_search, warm_search):
+    folder, (nars,) = warm_search
+    trainings = len(scripted_search[2][0].trials)
+    said = f"quickstart: {trainings} trainings (space micro, data {scripted_search[0].data})"
+    assert nars.pair.provenance["started_from"] == [said]
+    assert f"<td>started from</td><td>{said}</td>" in (folder / "report.html").read_text()
+    assert "started_from" not in scripted_search[2][0].pair.provenance
+
+
+def test_a_search_that_has_not_ended_is_no_start(scripted_search, cfg, tmp_path):
+    shutil.copytree(scripted_search[1], tmp_path / "before")
+    (tmp_path / "before" / "result.json").unlink()
+    with pytest.raises(InputError, match=r"before has not ended: result.json is missing"):
+        run_search(cfg, tmp_path / "run", evaluator=Scripted(), executor=ONE, warm_start=[tmp_path / "before"])
+    with pytest.raises(InputError, match="no search in"):
+        run_search(cfg, tmp_path / "run", evaluator=Scripted(), executor=ONE, warm_start=[tmp_path / "absent"])
+    assert not (tmp_path / "run" / "config.yaml").exists()

@@ -166,3 +166,23 @@ def test_the_documentation_has_the_numbers_of_the_presets(name):
     sizes, epochs = f"{preset.pool:,}, {preset.batch}, {preset.rounds}", Context.of(preset).base.epochs
     row = f"| `{name}` | `{preset.space}` | {sizes} | {epochs} |"
     assert row in (ROOT / "docs/search.md").read_text()
+
+
+def test_a_start_from_other_searches_changes_the_fingerprint_and_its_absence_does_not(cfg, tmp_path):
+    assert cfg.replace(warm_start=["one", "two"]).warm_start == ("one", "two")
+    assert cfg.replace(warm_start=["one"]).fingerprint != cfg.fingerprint
+    begun = dataclasses.replace(
+        cfg, contents=Contents("a", "b", warm_start=("c",)), warm_start=("inputs/source/1.json",)
+    )
+    assert dataclasses.replace(begun, warm_start=("/elsewhere/1.json",)).fingerprint == begun.fingerprint
+    other = dataclasses.replace(begun, contents=Contents("a", "b", warm_start=("d",)))
+    assert other.fingerprint != begun.fingerprint
+    save_config(begun, tmp_path / "config.yaml")
+    assert read_config(yaml.safe_load((tmp_path / "config.yaml").read_text()), "here") == begun
+    (tmp_path / "inputs").mkdir()
+    assert load_preset(str(tmp_path / "config.yaml")).warm_start == (str(tmp_path / "inputs" / "source" / "1.json"),)
+
+
+def test_the_network_of_the_paper_cannot_start_from_other_searches(cfg):
+    with pytest.raises(InputError, match=r"head is a network .* cannot start from earlier searches; take the default"):
+        cfg.replace(predictor="paper", warm_start=["DIR"])

@@ -147,3 +147,18 @@ def test_the_images_of_a_search_are_those_of_train_and_val(tmp_path):
         ids[left] = image_id(Context.of(config(tmp_path, **settings, data=str(tmp_path / left))))
     assert ids["nothing"] == ids["test"]
     assert len(set(ids.values())) == 3
+
+
+def test_trials_become_a_source_for_other_searches(context):
+    first, second = context.pool()[:2].tolist()
+
+    def made(row, acc1, status="ok"):
+        return dataclasses.replace(trial(1, 0, acc1, status), candidate=row, epochs=max(len(acc1), 1))
+
+    trials = [made(first, [50.0, 60.0]), made(second, [55.0]), made(second, [], "diverged"), made(first, [], "failed")]
+    source = context.source(trials, epochs=2)
+    assert source.accuracies == [60.0, 55.0, 10.0]  # the second was stopped after one epoch; 10% is chance
+    assert source.candidates[1] == source.candidates[2] == list(context.space.values(second).values())
+    assert context.source(trials, epochs=1).accuracies == [50.0, 55.0, 10.0]
+    with pytest.raises(InputError, match="all trainings of quickstart failed: no search can start from it"):
+        context.source(trials[3:], 2)

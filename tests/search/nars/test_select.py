@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fbnetv3.errors import InputError
-from fbnetv3.search.nars.select import first_batch, promising_batch
+from fbnetv3.search.nars.select import first_batch, promising_batch, warm_batch
 
 MEMBERS = np.array([[9.0, 8, 7, 1, 0], [0.0, 1, 2, 3, 9]])
 
@@ -103,3 +103,10 @@ def test_rows_are_close_only_where_all_others_were(rows, wanted, seed):
         left = ~tried
         left[batch[:i]] = False
         assert nearest[batch[i]] >= min(wanted, nearest[left].max())
+
+
+def test_half_of_a_warm_batch_is_random_and_half_the_favourites_of_the_sources():
+    pool = np.arange(16)[:, None] * np.ones((1, 2), int)  # all rows differ in both coordinates
+    sources = np.stack([np.arange(16.0), -np.arange(16.0)])
+    drawn = np.array([7, 15, 3, 5, 6])
+    assert warm_batch(drawn, sources, pool).tolist() == [7, 15, 3, 14, 0]  # 15 is in the random half

@@ -1,5 +1,6 @@
 """The accuracy predictor: what it learns from few labels, what pretraining gives, and its file."""
 
+import copy
 import dataclasses
 import json
 
@@ -357,3 +358,63 @@ X, Y = table(10, 0)
 def test_arrays_and_calls_that_do_not_fit_are_refused(call, arguments, words):
     with pytest.raises(InputError, match=words):
         getattr(AccuracyPredictor(ARCH, seed=0), call)(*arguments)
+
+
+def linear(n, seed, factor):
+    """A table whose accuracies depend on the columns by `factor` times the usual weights."""
+    x, y = table(n, seed)
+    return x, 50 + factor * (y - 75)
+
+
+@pytest.mark.parametrize("factor", [0.5, -1.0], ids=["related", "reversed"])
+def test_a_source_helps_where_labels_are_few(factor):
+    (x, y), (test_x, test_y) = table(8, 0), table(200, 1)
+
+    def correlation(*sources):
+        predictor = AccuracyPredictor(ARCH, seed=0, settings=QUICK)
+        predictor.start_from(sources)
+        predictor.fit(x, y)
+        return spearmanr(predictor.predict(test_x)[0], test_y)[0]
+
+    assert correlation(linear(40, 2, factor)) > correlation() + 0.1
+    assert correlation(linear(40, 2, factor)) > 0.95
+
+
+def test_a_source_that_says_nothing_does_not_hurt():
+    (x, y), (test_x, test_y) = table(16, 0), table(200, 1)
+    predictor = AccuracyPredictor(ARCH, seed=0, settings=QUICK)
+    predictor.start_from([(table(40, 2)[0], np.random.default_rng(5).normal(70, 5, 40))])
+    predictor.fit(x, y)
+    errors = [np.abs(p.predict(test_x)[0] - test_y).mean() for p in (predictor, fitted(x, y))]
+    assert errors[0] < 1.1 * errors[1]
+
+
+def test_sources_say_how_good_they_think_candidates_are(pretrained):
+    predictor = copy.copy(pretrained)
+    predictor.start_from([linear(40, 2, 1.0), linear(40, 3, -2.0)])
+    x, y = table(100, 1)
+    one, two = predictor.predict_sources(x)
+    assert spearmanr(one, y)[0] > 0.95
+    assert spearmanr(two, y)[0] < -0.95
+    assert abs(one.mean()) < 0.5
+
+
+def test_sources_are_kept_in_the_file(tmp_path, pretrained):
+    predictor, (x, y) = copy.copy(pretrained), table(20, 0)
+    predictor.start_from([linear(40, 2, 1.0)])
+    predictor.fit(x, y)
+    predictor.save(tmp_path / "p.safetensors")
+    loaded = AccuracyPredictor.load(tmp_path / "p.safetensors")
+    assert np.array_equal(loaded.predict(x)[0], predictor.predict(x)[0])
+    loaded.fit(x, y)
+    assert np.array_equal(loaded.predict(x)[0], predictor.predict(x)[0])
+
+
+def test_sources_that_do_not_fit_are_refused():
+    x, y = table(20, 0)
+    with pytest.raises(InputError, match="start_from: 20 rows of x but 19 of y"):
+        AccuracyPredictor(ARCH, seed=0).start_from([(x, y[1:])])
+    with pytest.raises(InputError, match="head is a network cannot start from earlier searches"):
+        AccuracyPredictor(ARCH, seed=0, settings=NETWORK).start_from([(x, y)])
+    with pytest.raises(InputError, match="predict_sources needs sources: call start_from first"):
+        AccuracyPredictor(ARCH, seed=0).predict_sources(x)

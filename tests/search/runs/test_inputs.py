@@ -83,7 +83,7 @@ def test_a_folder_names_its_own_files(searched):
     assert data["latency"]["table"] == "inputs/latency/cpu.json"
     assert (searched / data["space"]).read_bytes() == (SPACES / "micro.yaml").read_bytes()
     assert load_recipe(searched / data["recipe"]) == load_search(searched).context.base
-    assert set(data["contents"]) == {"space", "recipe", "latency", "data"}
+    assert set(data["contents"]) == {"space", "recipe", "latency", "data", "warm_start"}
 
 
 def test_names_of_the_package_are_copied_under_their_names(tmp_path):
@@ -234,3 +234,22 @@ def test_a_folder_in_use_is_left_alone(copied):
             with pytest.raises(InputError, match="is in use by another search"):
                 call()
         assert files() == before
+
+
+def test_a_source_that_was_changed_or_lost_is_named(searched, tmp_path):
+    cfg = config(tmp_path, final_training=False, warm_start=[str(searched)])
+    start(cfg, tmp_path / "run", silent, ONE, Scripted())
+    data = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert data["warm_start"] == ["inputs/source/1.json"]
+    path = tmp_path / "run" / "inputs" / "source" / "1.json"
+    source = path.read_text()
+    path.write_text(source + "\n")
+    with pytest.raises(InputError, match=r"inputs/source/1.json was changed after the search began"):
+        load_search(tmp_path / "run")
+    path.unlink()
+    with pytest.raises(InputError, match=r"cannot read .*inputs/source/1.json: No such file"):
+        load_search(tmp_path / "run")
+    path.write_text(source)
+    # The copy starts another search like the folder that it was made from.
+    again = config(tmp_path, final_training=False, warm_start=[str(path)])
+    assert take_inputs(Context.of(again), None)[1]["inputs/source/1.json"] == source.encode()

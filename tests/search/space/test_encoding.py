@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from fbnetv3.search.space.encoding import arch_mask, encode
+from fbnetv3.search.space.encoding import arch_mask, encode, encode_values
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.space.sobol import sobol
+from fbnetv3.search.space.space import Coordinate
 from tests.search.spaces import TABLE2, TINY, load
 
 MICRO = load_space("micro")
@@ -74,3 +75,17 @@ def test_a_range_may_be_scaled_by_its_logarithms(tmp_path):
     [count] = space.coordinates
     space = dataclasses.replace(space, coordinates=(dataclasses.replace(count, log=True),))
     assert encode(space, np.array([[0], [1], [3]]))[:, 0].tolist() == [0, 0.5, 1]
+
+
+def test_values_of_another_space_are_encoded_on_this_space_s_scale(tmp_path):
+    space = load(tmp_path, TINY | {"rows": [TINY["rows"][0] | {"k": [3, 5], "e": 1, "c": "(8, 24, 8)", "n": 1}]})
+    k, c = (coordinate.name for coordinate in space.coordinates)
+    assert encode_values(space, {k: [5, 3], c: [8, 16]}).tolist() == encode(space, np.array([[1, 0], [0, 1]])).tolist()
+    # 7 is no choice of this space; a width of 32 is half a range above it, and one of 400 counts as a whole range above it.
+    assert encode_values(space, {k: [7, 7], c: [32, 400]}).tolist() == [[0, 0, 1.5], [0, 0, 2]]
+
+
+def test_a_value_without_a_logarithm_is_below_the_range():
+    rate = Coordinate("lr", (0.01, 0.1, 1.0), True, False, (0.01, 0.1, 1.0), log=True)
+    space = dataclasses.replace(MICRO, coordinates=(rate,))
+    assert encode_values(space, {"lr": [0.1, 10.0, 0.0]})[:, 0].tolist() == [0.5, 1.5, -1]
