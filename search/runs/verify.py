@@ -9,8 +9,9 @@ recorded accuracies instead of trainings. The pair file, the accuracy of its wei
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,7 +24,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.pair_file import Pair, load_pair
 from fbnetv3.progress import Report
 from fbnetv3.schema import load_yaml
-from fbnetv3.search.execution.executor import InProcess
+from fbnetv3.search.execution.executor import Jobs, Key, in_order
 from fbnetv3.search.nars.batches import BatchRunner
 from fbnetv3.search.nars.context import Context, image_evaluator
 from fbnetv3.search.nars.proposal import Proposal
@@ -32,7 +33,7 @@ from fbnetv3.search.runs.final import environment, pair_of_proposal
 from fbnetv3.search.runs.folder import ENVIRONMENT, LEDGER, WEIGHTS, SearchFolder, load_search
 from fbnetv3.search.runs.inputs import check_costs
 from fbnetv3.search.runs.run import SEARCHES
-from fbnetv3.search.trial import Candidate, Ledger, Outcome, Trial, comparable, evaluated
+from fbnetv3.search.trial import Ledger, Outcome, Trial, comparable, evaluated
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.engine import cpu_threads
 from fbnetv3.weight_file import read_weight_file
@@ -57,16 +58,25 @@ class _MissingError(InputError):
 
 @dataclass(frozen=True)
 class Recorded:
-    """An evaluator that trains nothing: it returns the recorded outcome of the trial with this seed. Seeds are unique."""
+    """An executor that trains nothing: jobs end as the trials with their seeds did, and in the same order. Seeds are unique."""
 
-    trials: Mapping[int, Trial]
+    trials: Sequence[Trial]
 
-    def __call__(self, candidate: Candidate, epochs: int, seed: int) -> Outcome:
-        """Return what the training gave when it was made."""
-        if seed not in self.trials:
-            raise _MissingError(f"no trial of the ledger has seed {seed}")
-        trial = self.trials[seed]
-        return Outcome(tuple(trial.acc1), trial.status, trial.seconds, trial.error)
+    def run(self, jobs: Jobs[Key], at_once: int | None = None) -> Iterator[tuple[Key, Outcome]]:
+        """Yield the key and the recorded outcome of every job; see `Executor.run`.
+
+        Raises:
+            InputError: no other job is recorded.
+        """
+        pairs, running = in_order(jobs), dict[int, Key]()  # by seed
+        while True:
+            running |= {job.seed: key for key, job in itertools.islice(pairs, at_once and at_once - len(running))}
+            if not running:
+                return
+            trial = next((trial for trial in self.trials if trial.seed in running), None)
+            if trial is None:
+                raise _MissingError(f"no trial of the ledger has one of the seeds {list(running)}")
+            yield running.pop(trial.seed), Outcome(tuple(trial.acc1), trial.status, trial.seconds, trial.error)
 
 
 def verify(
@@ -92,18 +102,17 @@ def verify(
     return checks
 
 
-def replay(context: Context, method: str, evaluator: Recorded, progress: Report) -> tuple[list[Trial], Proposal | None]:
-    """Return the trials that a search proposes if its trainings end as `evaluator` says.
+def replay(context: Context, method: str, executor: Recorded, progress: Report) -> tuple[list[Trial], Proposal | None]:
+    """Return the trials that a search proposes if its trainings end as recorded.
 
-    The proposal is None if the evaluator lacks a training.
+    The proposal is None if a training is not recorded.
     """
     with (
         tempfile.TemporaryDirectory() as temporary,
         Ledger.open(Path(temporary) / LEDGER, context.config.fingerprint) as ledger,
-        InProcess(evaluator) as executor,
     ):
         try:
-            runner = BatchRunner(context, ledger, executor, progress, list(evaluator.trials.values()))
+            runner = BatchRunner(context, ledger, executor, progress, executor.trials)
             proposal = SEARCHES[method](context, runner)
         except _MissingError:
             return ledger.trials, None
@@ -130,7 +139,7 @@ def _verify_method(
         except InputError as error:  # with another space, nothing else could be compared
             yield Check(f"{method}: costs of the ledger", "differs", str(error))
             return
-    again, proposal = replay(context, method, Recorded({t.seed: t for t in trials}), progress)
+    again, proposal = replay(context, method, Recorded(trials), progress)
     yield _compare(method, trials, again)
     path = search.pair(method)
     # On a GPU, numbers that are computed again need not be equal to the last bit.

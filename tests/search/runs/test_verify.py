@@ -11,10 +11,11 @@ import yaml
 from fbnetv3 import InputError
 from fbnetv3.pair_file import load_pair, save_pair
 from fbnetv3.progress import silent
+from fbnetv3.search.execution.executor import Job
 from fbnetv3.search.nars.config import read_config, save_config
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.runs.verify import Recorded, replay, verify
-from fbnetv3.search.trial import Trial, comparable, read_ledger
+from fbnetv3.search.trial import Outcome, Trial, comparable, read_ledger
 from fbnetv3.training.engine import cpu_threads
 from tests.search.scripted import config, run_scripted
 
@@ -206,7 +207,7 @@ def test_a_search_is_replayed_with_its_recorded_accuracies(scripted_search):
     cfg, folder, results = scripted_search
     trials = read_ledger(folder / "ledger.jsonl")
     with cpu_threads(1):
-        again, proposal = replay(Context.of(cfg), "nars", Recorded({t.seed: t for t in trials}), silent)
+        again, proposal = replay(Context.of(cfg), "nars", Recorded(trials), silent)
     assert comparable(again) == comparable(trials)
     assert proposal == results[0].proposal
 
@@ -215,7 +216,7 @@ def test_a_replay_ends_at_the_first_training_that_is_not_recorded(scripted_searc
     cfg, folder, _ = scripted_search
     trials = read_ledger(folder / "ledger.jsonl")[:4]
     with cpu_threads(1):
-        again, proposal = replay(Context.of(cfg), "nars", Recorded({t.seed: t for t in trials}), silent)
+        again, proposal = replay(Context.of(cfg), "nars", Recorded(trials), silent)
     assert comparable(again) == comparable(trials)
     assert proposal is None
 
@@ -227,15 +228,34 @@ def test_a_search_of_an_earlier_version_is_replayed_with_its_epochs(tmp_path, mo
         patch.setattr("fbnetv3.search.nars.algorithm.trial_epochs", lambda *_: 1)
         expected, trials, context = run_scripted(cfg, tmp_path / "ledger.jsonl")
     with cpu_threads(1):
-        again, proposal = replay(context, "nars", Recorded({t.seed: t for t in trials}), silent)
+        again, proposal = replay(context, "nars", Recorded(trials), silent)
     assert {t.epochs for t in again if t.round == 2} == {1}
     assert (comparable(again), proposal) == (comparable(trials), expected)
 
 
-def test_a_recorded_failure_fails_again():
-    trial = Trial(1, 0, [0], 7, 2, 1, 1, None, [], "failed", 3.0, "OSError: disk full")
-    outcome = Recorded({7: trial})(None, 2, 7)
-    assert (outcome.acc1, outcome.status, outcome.seconds, outcome.error) == ((), "failed", 3.0, "OSError: disk full")
+def recorded(index, seed):
+    return Trial(1, index, [0], seed, 2, 1, 1, None, [], "failed", 3.0, f"OSError: disk {seed} full")
+
+
+def test_recorded_trainings_end_as_they_did_and_in_their_order():
+    executor = Recorded([recorded(1, 8), recorded(0, 7)])
+    jobs = {"a": Job(None, 2, 7), "b": Job(None, 2, 8)}
+    assert list(executor.run({})) == []
+    assert list(executor.run(jobs)) == [
+        ("b", Outcome((), "failed", 3.0, "OSError: disk 8 full")),
+        ("a", Outcome((), "failed", 3.0, "OSError: disk 7 full")),
+    ]
+    assert [key for key, _ in executor.run(jobs.items(), at_once=1)] == ["a", "b"]
+
+
+def test_trainings_of_an_unfinished_batch_are_replayed_although_one_of_them_is_missing(scripted_search):
+    """The worker of the first one had not ended when the search was stopped."""
+    cfg, folder, _ = scripted_search
+    _, *trials = read_ledger(folder / "ledger.jsonl")[:2]
+    with cpu_threads(1):
+        again, proposal = replay(Context.of(cfg), "nars", Recorded(trials), silent)
+    assert comparable(again) == comparable(trials)
+    assert proposal is None
 
 
 def trained_on(folder, *words):
