@@ -48,12 +48,20 @@ def with_budget(config: SearchConfig, flops: float | None) -> SearchConfig:
 
 
 def with_trainings(config: SearchConfig, total: int) -> SearchConfig:
-    """Return the configuration with another number of trainings: the finalists, and equal batches.
+    """Return the configuration with another number of trainings: the finalists, and equal batches after the first one.
 
     Raises:
-        InputError: nothing is left for batches.
+        InputError: nothing is left for batches, or batches of this size do not make the number.
     """
     left = total - config.finalists
+    if config.first:
+        rounds, rest = divmod(left - config.first, config.batch)
+        if rounds < 0 or rest:
+            raise InputError(
+                f"{total} trainings are not {config.first} in a first batch, {config.finalists} finalists and batches of "
+                f"{config.batch}; give {total - rest} or {total - rest + config.batch}"
+            )
+        return config.replace(rounds=rounds + 1)
     # Section 4.1 has 4 batches and section 4.2 has 5. The nearest number that divides the trainings is taken.
     fitting = [rounds for rounds in (5, 4, 6, 3, 2, 1) if left > 0 and left % rounds == 0]
     if not fitting:
@@ -64,6 +72,8 @@ def with_trainings(config: SearchConfig, total: int) -> SearchConfig:
 def without_finalists(config: SearchConfig) -> SearchConfig:
     """Return the configuration with all trainings in stage 2, in about as many rounds as before."""
     total = config.trainings
+    if config.first:
+        return with_trainings(config.replace(finalists=0), total)
     # Near the old number of rounds the batches stay about as large, so that only the finalists are missing.
     rounds = min((r for r in range(1, total + 1) if total % r == 0), key=lambda r: abs(r - config.rounds))
     return config.replace(finalists=0, rounds=rounds, batch=total // rounds)
@@ -91,8 +101,8 @@ def table_config(path: Path, flops: float | None) -> SearchConfig:
             f"{path} has {feasible} pairs of at most {constraint.max:g} FLOPs; at least {FEWEST} are needed"
         )
     settings: dict[str, Any] = {"schema": 1, "about": "a table", "data": "table", "recipe": "table"}
-    # 4 batches of 9 and 4 finalists: the 40 trainings of the quickstart. Table trainings are not trained again with a longer
-    # schedule, so `final_stretch` is 1.
-    small = {"batch": 9, "rounds": 4, "finalists": FINALISTS, "early_stopping": 0.98, "final_stretch": 1}
+    # 8 random trainings, 7 batches of 4 and 4 finalists: 40 trainings, as many as the quickstart makes. Table trainings are not
+    # trained again with a longer schedule, so `final_stretch` is 1.
+    small = {"first": 8, "batch": 4, "rounds": 8, "finalists": FINALISTS, "early_stopping": 0.98, "final_stretch": 1}
     settings |= {"name": space.name, "space": str(path), "constraint": constraint, "pool": min(feasible, POOL)}
     return read_config(settings | small | {"predictor": {}, "evolution": {}}, str(path))

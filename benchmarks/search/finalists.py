@@ -21,9 +21,9 @@ from fbnetv3.benchmarks.result import Result
 from fbnetv3.benchmarks.statistics import paired_difference
 from fbnetv3.benchmarks.tables import Format, Table, difference
 from fbnetv3.progress import count_steps
+from fbnetv3.search.nars.acquisition import first_batch, promising_batch
 from fbnetv3.search.nars.algorithm import choose_finalists
 from fbnetv3.search.nars.evolve import EvolutionSettings, cautious_score, evolve
-from fbnetv3.search.nars.select import first_batch, promising_batch
 from fbnetv3.search.predictor.model import AccuracyPredictor
 from fbnetv3.search.predictor.settings import PredictorSettings
 from fbnetv3.search.space.constraints import Constraint, ConstraintSet

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fbnetv3.search.nars.acquisition import first_batch, warm_batch
 from fbnetv3.search.nars.batches import Batch, BatchRunner
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.early_stopping import trial_epochs
 from fbnetv3.search.nars.evolve import Evolved, cautious_score, evolve
 from fbnetv3.search.nars.pretrain import pretrained_predictor, proxy_statistics
 from fbnetv3.search.nars.proposal import Finalist, Proposal
-from fbnetv3.search.nars.select import first_batch, promising_batch, warm_batch
+from fbnetv3.search.nars.propose import fresh, propose
 from fbnetv3.search.predictor.model import AccuracyPredictor
 from fbnetv3.search.space.encoding import encode
 from fbnetv3.search.space.space import IntMatrix
@@ -44,8 +45,9 @@ def stage1(context: Context) -> AccuracyPredictor:
 
 @dataclass(frozen=True, eq=False)
 class Stage2Result:
-    """What stage 2 leaves: the index rows of its trials, best first, and the epochs after which they were compared."""
+    """What stage 2 leaves: its trials, their index rows, best first, and the epochs after which they were compared."""
 
+    trials: Sequence[Trial]
     rows: IntMatrix
     epochs: int
 
@@ -56,28 +58,28 @@ def stage2(context: Context, predictor: AccuracyPredictor, runner: BatchRunner) 
     The first batch is random, and trains for all epochs of the recipe. It decides how long later batches train (section 3.3).
     """
     config, pool = context.config, context.pool()
-    encoded, tried = encode(context.space, pool), np.zeros(len(pool), bool)
     trials: list[Trial] = []
     epochs = context.base.epochs
-    for round in range(1, config.rounds + 1):
+    for round, size in enumerate(config.batches, 1):
         predicted = None
         if round == 1:
-            chosen = first_batch(len(pool), config.batch, config.seed)
+            chosen = first_batch(len(pool), size, config.seed)
             if context.sources:
-                chosen = warm_batch(chosen, predictor.predict_sources(encoded), pool)
+                chosen = warm_batch(chosen, predictor.predict_sources(encode(context.space, pool)), pool)
+            rows = pool[chosen]
         else:
-            chosen = promising_batch(predictor.predict_members(encoded), tried, config.batch, pool)
-            predicted = np.stack(predictor.predict(encoded[chosen]))
-        tried[chosen] = True
-        trials += runner.run(Batch(round, pool[chosen], epochs, predicted))
+            trained = np.array([t.candidate for t in trials])
+            rows = propose(context, predictor, trained, trained[:0], size)
+            predicted = np.stack(predictor.predict(encode(context.space, rows)))
+        trials += runner.run(Batch(round, rows, epochs, predicted))
         if round == 1:
             if config.repeats:
-                # The same candidates with other seeds: how far rankings can agree at all (Figure 5).
-                runner.run(Batch(REPEATS, pool[chosen[: config.repeats]], epochs))
+                # The same candidates with other seeds: how noisy trainings are, and how far rankings can agree (Figure 5).
+                trials += runner.run(Batch(REPEATS, rows[: config.repeats], epochs))
             epochs = trial_epochs([*trials, *runner.known], config.rounds, config.early_stopping, epochs)
             logger.info("candidates train %d of %d epochs from round 2 on", epochs, context.base.epochs)
-        rows = fit_trials(context, predictor, trials, epochs)
-    return Stage2Result(rows, epochs)
+        best = fit_trials(context, predictor, trials, epochs)
+    return Stage2Result(trials, best, epochs)
 
 
 def stage3(context: Context, predictor: AccuracyPredictor, trained: Stage2Result) -> Evolved:
@@ -90,14 +92,22 @@ def stage3(context: Context, predictor: AccuracyPredictor, trained: Stage2Result
 def choose(
     context: Context, predictor: AccuracyPredictor, runner: BatchRunner, trained: Stage2Result, evolved: Evolved
 ) -> Proposal:
-    """Train the finalists and return the most accurate one; without finalists, the candidate with the highest score.
+    """Train the finalists and return the best candidate; without finalists, the candidate with the highest score.
 
     Deviation from Algorithm 1, which answers with the highest score. An evolution goes where the predictor is wrong in its
-    favour, so the best few are trained, together with the best trial of stage 2, and their accuracy decides.
+    favour, so the best few are trained. The answer is the trained candidate with the highest predicted accuracy after that: the
+    highest measured accuracy may be an accident. If the trials of stage 2 were stopped early, finalists alone have complete
+    trainings. Then the best trial is one of them, and the highest measured accuracy decides.
     """
     config, epochs = context.config, trained.epochs
-    feasible = trained.rows[context.constraints.satisfied(trained.rows)]
-    rows = choose_finalists(evolved.index, feasible, max(config.finalists, 1))
+    shortened = epochs < context.base.epochs
+    best, count = feasible(context, trained.rows), max(config.finalists, 1)
+    if shortened or not config.finalists:
+        rows = choose_finalists(evolved.index, best, count)
+    else:
+        # A small space may have nothing new left. Then the best candidates are trained again.
+        new = evolved.index[fresh(context.space, trained.rows, evolved.index)]
+        rows = np.concatenate([new, best])[:count]
     expected = np.stack(predictor.predict(encode(context.space, rows)))
     pairs = [(float(mean), float(std)) for mean, std in expected.T]
     proposal = Proposal(tuple(rows[0].tolist()), pairs[0], epochs, evolved.history)
@@ -109,9 +119,20 @@ def choose(
         for t, pair in zip(trials, pairs, strict=True)
         if t.status != "failed"
     )
-    # Of equally accurate finalists `max` takes the first, which has the higher predicted score.
-    winner = max(finalists, key=lambda finalist: finalist.final)
-    return replace(proposal, candidate=winner.candidate, predicted=winner.predicted, finalists=finalists)
+    if shortened:
+        # Of equally accurate finalists `max` takes the first, which has the higher predicted score.
+        winner = max(finalists, key=lambda finalist: finalist.final)
+        return replace(proposal, candidate=winner.candidate, predicted=winner.predicted, finalists=finalists)
+    rows = feasible(context, fit_trials(context, predictor, [*trained.trials, *trials], epochs))
+    means, stds = predictor.predict(encode(context.space, rows))
+    top = int(means.argmax())
+    answer = (float(means[top]), float(stds[top]))
+    return replace(proposal, candidate=tuple(rows[top].tolist()), predicted=answer, finalists=finalists)
+
+
+def feasible(context: Context, rows: IntMatrix) -> IntMatrix:
+    """Return the index rows that satisfy the constraints. Of a search for another budget some trials may not."""
+    return rows[context.constraints.satisfied(rows)]
 
 
 def choose_finalists(evolved: IntMatrix, best_trials: IntMatrix, count: int) -> IntMatrix:

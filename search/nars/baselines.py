@@ -17,11 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from fbnetv3.errors import InputError
+from fbnetv3.search.nars.acquisition import first_batch
 from fbnetv3.search.nars.batches import Batch, BatchRunner
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.evolve import one_change
 from fbnetv3.search.nars.proposal import Proposal
-from fbnetv3.search.nars.select import first_batch
 from fbnetv3.search.space.space import IntMatrix
 from fbnetv3.search.trial import Trial
 

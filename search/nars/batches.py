@@ -62,8 +62,7 @@ def foreign_trial(config: SearchConfig, space: SearchSpace, method: str) -> Faul
         method: `nars` or `random`. Another method may have up to `config.trainings` rounds of any size.
     """
     # Number of trainings by round.
-    sizes = {REPEATS: config.repeats} | dict.fromkeys(range(1, config.rounds + 1), config.batch)
-    sizes |= {config.rounds + 1: config.finalists}
+    sizes = {REPEATS: config.repeats} | dict(enumerate([*config.batches, config.finalists], 1))
     if method != "nars":
         sizes = dict.fromkeys([1] if method == "random" else range(1, config.trainings + 1), config.trainings)
     values = space.sizes.tolist()

@@ -60,13 +60,17 @@ class SearchConfig:
     recipe: str  # base recipe; the space replaces its searched fields
     constraint: Constraint
     pool: Count  # [n]
-    batch: Count  # [m]
+    batch: Count  # [m]; how many candidates train between two fits of the predictor
     rounds: Count  # [T]
     early_stopping: Annotated[float, Field(gt=0.0, le=1.0)]  # rank correlation that an early epoch must reach
     # The final training has so many times the epochs, with a slower decay (section 4.1).
     final_stretch: Annotated[int, Field(ge=1, le=1000)]
     predictor: PredictorSettings
     evolution: EvolutionSettings
+    first: Count | None = None  # size of the first batch, which is random; None: that of the others
+    # What stage 2 trains next: the candidates with the highest predicted accuracy, as in section 3.3, or those that are
+    # expected to improve most (nars/acquisition.py).
+    acquisition: Literal["expected_improvement", "mean"] = "expected_improvement"
     also: tuple[Constraint, ...] = ()  # more constraints that every candidate satisfies
     latency: LatencyLimit | None = None  # and a latency, from a look-up table
     finalists: Annotated[int, Field(ge=0)] = 5  # candidates trained before the answer is chosen; the paper has 0
@@ -88,7 +92,12 @@ class SearchConfig:
     @property
     def trainings(self) -> int:
         """Number of trainings of a search, without the final training."""
-        return self.batch * self.rounds + self.repeats + self.finalists
+        return sum(self.batches) + self.repeats + self.finalists
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Number of trainings of every round of stage 2."""
+        return (self.first or self.batch, *[self.batch] * (self.rounds - 1))
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field as plain data."""
@@ -107,6 +116,9 @@ class SearchConfig:
         # Versions before `auto` had these defaults, and on the CPU it means them. A search that has begun has no `auto`.
         chosen = {"device": "cpu", "precision": "fp32"}
         settings |= {key: value for key, value in chosen.items() if settings[key] == AUTO}
+        # Versions before these settings knew only these values.
+        earlier = {"first": None, "acquisition": "mean"}
+        settings = {key: value for key, value in settings.items() if key not in earlier or value != earlier[key]}
         contents = settings.pop("contents")
         if contents is not None:
             # What the files hold counts, and not where they are: the folder of a search can be moved.
@@ -124,6 +136,8 @@ def read_config(data: Any, where: str) -> SearchConfig:
         for key, presets in (("evolution", EVOLUTIONS), ("predictor", PREDICTORS)):
             if isinstance(data.get(key), str):
                 data[key] = _preset(presets, data[key], f"{where}: {key}")
+        if "contents" in data:
+            data = {"acquisition": "mean"} | data  # the configuration of a search that an earlier version began
         if isinstance(data.get("also"), list | tuple):
             data["also"] = tuple(read(Constraint, row, f"{where}: also[{i}]") for i, row in enumerate(data["also"]))
     nested = {"constraint": Constraint, "predictor": PredictorSettings, "evolution": EvolutionSettings}
@@ -134,15 +148,15 @@ def read_config(data: Any, where: str) -> SearchConfig:
     config = read(SearchConfig, data, where, **nested)
     if config.schema != SCHEMA:
         raise InputError(f"{where}: schema is {config.schema}; this version reads {SCHEMA}")
-    if config.batch * config.rounds > config.pool:
+    if sum(config.batches) > config.pool:
         raise InputError(f"{where}: a pool of {config.pool} is too small for {config.rounds} batches of {config.batch}")
     if config.warm_start and config.predictor.head == "network":
         raise InputError(
             f"{where}: a predictor whose head is a network (the paper's) cannot start from earlier searches; take the default "
             "predictor, or start from none"
         )
-    if config.repeats > config.batch:
-        raise InputError(f"{where}: repeats is {config.repeats}; at most the {config.batch} of the first batch")
+    if config.repeats > config.batches[0]:
+        raise InputError(f"{where}: repeats is {config.repeats}; at most the {config.batches[0]} of the first batch")
     return config
 
 

@@ -26,7 +26,7 @@ from fbnetv3.search.predictor.network import NetworkHead
 from fbnetv3.search.predictor.settings import PredictorSettings
 from fbnetv3.weight_file import read_tensors, write_tensors
 
-SCHEMA = 1
+SCHEMA = 2
 KIND = "accuracy_predictor"
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -102,7 +102,7 @@ class AccuracyPredictor:
         pairs = [self._check_pairs("start_from", x, y) for x, y in sources]
         self._heads, self._sources = [], []
         # One member is enough: only its mean is used.
-        fitted = [GaussianProcessHead.fit_members(self._groups(x), y, 1, self.seed)[0] for x, y in pairs]
+        fitted = [GaussianProcessHead.fit_members(self._groups(x), y.numpy(), 1, self.seed)[0] for x, y in pairs]
         self._sources = fitted
 
     @plain_defaults()
@@ -110,7 +110,7 @@ class AccuracyPredictor:
         """Return how good each source thinks that candidates are, as standardised numbers [sources, n]."""
         if not self._sources:
             raise InputError("predict_sources needs sources: call start_from first")
-        return self._source_columns(self._own_groups(_check(x, len(self.arch_columns)))).numpy().T
+        return self._source_columns(self._own_groups(_check(x, len(self.arch_columns)))).T
 
     @plain_defaults()
     def predict_labels(self, x_arch: Floats) -> npt.NDArray[np.float64]:
@@ -120,7 +120,7 @@ class AccuracyPredictor:
         return self._proxy.labels(self._check_arch(x_arch)).numpy()
 
     @plain_defaults()
-    def fit(self, x: Floats, y: Floats) -> None:
+    def fit(self, x: Floats, y: Floats, variance: Floats | None = None) -> None:
         """Train the accuracy head (section 3.3).
 
         It starts from the pretrained encoder every time (from none without `pretrain`). So the result depends on the seed and
@@ -129,14 +129,19 @@ class AccuracyPredictor:
         Args:
             x: encoded pairs [n, columns].
             y: accuracies in percentage points [n].
+            variance: known variance of every accuracy, in points squared, besides the noise of a training [n]: for an accuracy
+                that was extrapolated. Only Gaussian processes take it into account.
 
         Raises:
             InputError: shapes that do not fit, or values that are not finite.
         """
         inputs, target = self._check_pairs("fit", x, y)
         if self.settings.head == "kernel":
+            known = None if variance is None else _check(np.reshape(variance, (-1, 1)), 1, np.float64)[:, 0].numpy()
+            if known is not None and len(known) != len(target):
+                raise InputError(f"fit: {len(target)} accuracies but {len(known)} of variance")
             self._heads = GaussianProcessHead.fit_members(
-                self._groups(inputs), target, self.settings.members, self.seed
+                self._groups(inputs), target.numpy(), self.settings.members, self.seed, known
             )
         else:
             arch, recipe = self._split(inputs)
@@ -153,12 +158,30 @@ class AccuracyPredictor:
         The variance is the variance of the members' means, plus, with Gaussian processes, their mean variance.
         """
         means, variances = self._predict(x)
-        return means.mean(0).numpy(), (means.var(0, correction=0) + variances.mean(0)).sqrt().numpy()
+        return means.mean(0), np.sqrt(means.var(0) + variances.mean(0))
 
     @plain_defaults()
     def predict_members(self, x: Floats) -> npt.NDArray[np.float64]:
         """Return the accuracy that every member of the ensemble predicts [members, n]."""
-        return self._predict(x)[0].numpy()
+        return self._predict(x)[0]
+
+    @plain_defaults()
+    def draw(self, x: Floats, n: int, seed: int, noisy: bool = False) -> npt.NDArray[np.float64]:
+        """Return joint draws of the predicted accuracies of rows [n, rows]: what they may be together, given what was learnt.
+
+        Of networks, every draw is the prediction of one member. Gaussian processes draw from the posterior.
+
+        Args:
+            noisy: draw the accuracies of single trainings, with their noise, instead of their expectations. Networks do not
+                know the noise, so they have none.
+        """
+        inputs, rng = _check(x, len(self.arch_columns)), np.random.default_rng(seed)
+        heads = [head for head in self._heads if isinstance(head, GaussianProcessHead)]
+        if not heads:
+            return self.predict_members(x)[np.arange(n) % len(self._heads)]
+        groups = self._groups(inputs)
+        sizes = [len(part) for part in np.array_split(np.arange(n), len(heads))]
+        return np.concatenate([head.draw(groups, size, rng, noisy) for head, size in zip(heads, sizes, strict=True)])
 
     @plain_defaults()
     def save(self, path: str | Path) -> None:
@@ -201,7 +224,8 @@ class AccuracyPredictor:
             raise InputError(f"{path} holds no accuracy predictor; give a file that AccuracyPredictor.save wrote")
         if header.get("schema") != SCHEMA:
             raise InputError(
-                f"{path}: schema is {quote(header.get('schema'))}; this version reads {SCHEMA}: update fbnetv3"
+                f"{path}: schema is {quote(header.get('schema'))}; this version reads {SCHEMA}: fit it again, or load it with "
+                "the version of fbnetv3 that wrote it"
             )
         settings = read(PredictorSettings, header.get("settings"), f"{path}: settings")
         # Copies, because torch aligns their memory as it does after a fit. With another alignment, sums round differently.
@@ -211,8 +235,7 @@ class AccuracyPredictor:
             columns = (int(self.arch_columns.sum()), int((~self.arch_columns).sum()))
             if header["pretrained"]:
                 self._proxy = Proxy.from_tensors(tensors, columns[0], settings)
-            # Versions before this one had no sources.
-            sources = [f"source{i}." for i in range(header.get("sources", 0))]
+            sources = [f"source{i}." for i in range(header["sources"])]
             self._sources = [GaussianProcessHead.from_tensors(tensors, source) for source in sources]
             members = [f"member{i}." for i in range(settings.members)] if header["fitted"] else []
             if settings.head == "kernel":
@@ -227,7 +250,7 @@ class AccuracyPredictor:
             ) from error
         return self
 
-    def _predict(self, x: Floats) -> tuple[Tensor, Tensor]:
+    def _predict(self, x: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the means of the members and the variances around them, each [members, n]."""
         if not self._heads:
             raise InputError("predict needs a fitted predictor: call fit first")
@@ -235,22 +258,23 @@ class AccuracyPredictor:
         if isinstance(self._heads[0], GaussianProcessHead):
             groups = self._groups(inputs)
             pairs = [head.predict(groups) for head in self._heads if isinstance(head, GaussianProcessHead)]
-            return torch.stack([mean for mean, _ in pairs]), torch.stack([variance for _, variance in pairs])
+            return np.stack([mean for mean, _ in pairs]), np.stack([variance for _, variance in pairs])
         arch, recipe = self._split(inputs)
         means = torch.stack([head.predict(arch, recipe) for head in self._heads if isinstance(head, NetworkHead)])
-        return means, torch.zeros_like(means)
+        return means.double().numpy(), np.zeros(means.shape)
 
-    def _groups(self, inputs: Tensor) -> list[Tensor]:
+    def _groups(self, inputs: Tensor) -> list[npt.NDArray[np.float64]]:
         """Return what Gaussian processes see of candidates: their own groups, and what the sources think of them."""
         own = self._own_groups(inputs)
         return own + ([self._source_columns(own)] if self._sources else [])
 
-    def _own_groups(self, inputs: Tensor) -> list[Tensor]:
+    def _own_groups(self, inputs: Tensor) -> list[npt.NDArray[np.float64]]:
         """Return the columns of candidates, and the statistics that the proxy head predicts."""
-        return [inputs] + ([self._proxy.targets(self._split(inputs)[0])] if self._proxy else [])
+        groups = [inputs] + ([self._proxy.targets(self._split(inputs)[0])] if self._proxy else [])
+        return [group.double().numpy() for group in groups]
 
-    def _source_columns(self, own: Sequence[Tensor]) -> Tensor:
-        return torch.stack([source.standing(own) for source in self._sources], dim=1)
+    def _source_columns(self, own: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+        return np.stack([source.standing(own) for source in self._sources], axis=1)
 
     def _split(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         mask = torch.from_numpy(self.arch_columns)

@@ -23,7 +23,8 @@ class PredictorSettings:
     """
 
     head: Literal["kernel", "network"] = "kernel"
-    members: Count = 4  # heads of the ensemble; their spread is part of the predicted std
+    # Heads of the ensemble; their spread is part of the predicted std. Gaussian processes: draws of the hyperparameters.
+    members: Count = 8
     layers: Count = 3  # hidden layers of the encoder
     width: Count = 128
     pretrain: bool = True  # false: a search fits the accuracy head alone, for comparisons

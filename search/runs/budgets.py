@@ -119,7 +119,7 @@ def budget_pairs(
     if train:
         device = machine_of(config, device or config.device, executor).device
     context, trials = search.context_with(data, device), search.trials()
-    done, wanted = sum(1 <= t.round <= config.rounds for t in trials), config.batch * config.rounds
+    done, wanted = sum(1 <= t.round <= config.rounds for t in trials), sum(config.batches)
     if done < wanted:
         raise InputError(
             f"the search in {folder} has made {done} of the {wanted} trainings of stage 2; continue it with "

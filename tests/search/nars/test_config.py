@@ -101,7 +101,16 @@ def test_the_fingerprint_covers_what_trials_depend_on(cfg, change):
 
 def test_the_fingerprint_does_not_change_between_versions():
     """A version that computes another one cannot resume the searches of earlier versions."""
-    assert load_preset("quickstart").fingerprint == "600907a662977c81"
+    earlier = {"acquisition": "mean", "predictor": {"members": 4}}
+    assert load_preset("quickstart").replace(**earlier).fingerprint == "600907a662977c81"
+
+
+def test_a_search_that_an_earlier_version_began_chooses_as_it_began(cfg):
+    data = cfg.to_dict()
+    del data["acquisition"], data["first"]
+    assert read_config(data, "config.yaml").acquisition == "mean"
+    del data["contents"]  # as in a preset
+    assert read_config(data, "mine.yaml").acquisition == "expected_improvement"
 
 
 def test_an_unknown_preset_is_refused_with_the_names():

@@ -279,11 +279,12 @@ def saved(tmp_path_factory):
     fitted(*table(10, 0)).save(path)
     header = {
         "kind": "accuracy_predictor",
-        "schema": 1,
+        "schema": 2,
         "arch_columns": ARCH.tolist(),
         "seed": 0,
         "pretrained": False,
         "fitted": True,
+        "sources": 0,
         "settings": dataclasses.asdict(QUICK),
     }
     return load_file(path), header
@@ -300,7 +301,7 @@ def test_the_file_has_the_described_header(tmp_path, saved):
 @pytest.mark.parametrize(
     ("change", "lost", "words"),
     [
-        ({"schema": 2}, "", "schema is 2; this version reads 1: update fbnetv3"),
+        ({"schema": 1}, "", "schema is 1; this version reads 2: fit it again"),
         ({"kind": "detector"}, "", "holds no accuracy predictor; give a file that AccuracyPredictor.save wrote"),
         ({}, "member1.process0.weights", "damaged: KeyError"),
         ({"settings": {"members": 0}}, "", "members"),
@@ -386,7 +387,8 @@ def test_a_source_that_says_nothing_does_not_hurt():
     predictor.start_from([(table(40, 2)[0], np.random.default_rng(5).normal(70, 5, 40))])
     predictor.fit(x, y)
     errors = [np.abs(p.predict(test_x)[0] - test_y).mean() for p in (predictor, fitted(x, y))]
-    assert errors[0] < 1.1 * errors[1]
+    # The spread of the accuracies is 1.6 points.
+    assert errors[0] < errors[1] + 0.1
 
 
 def test_sources_say_how_good_they_think_candidates_are(pretrained):

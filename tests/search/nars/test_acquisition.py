@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fbnetv3.errors import InputError
-from fbnetv3.search.nars.select import first_batch, promising_batch, warm_batch
+from fbnetv3.search.nars.acquisition import (
+    expected_improvement,
+    first_batch,
+    improving_batch,
+    promising_batch,
+    warm_batch,
+)
 
 MEMBERS = np.array([[9.0, 8, 7, 1, 0], [0.0, 1, 2, 3, 9]])
 
@@ -110,3 +116,30 @@ def test_half_of_a_warm_batch_is_random_and_half_the_favourites_of_the_sources()
     sources = np.stack([np.arange(16.0), -np.arange(16.0)])
     drawn = np.array([7, 15, 3, 5, 6])
     assert warm_batch(drawn, sources, pool).tolist() == [7, 15, 3, 14, 0]  # 15 is in the random half
+
+
+def test_a_batch_improves_by_hand():
+    """Two draws of four candidates. The known one has 1 in both.
+
+    Alone, candidate 0 improves by 2 in half of the draws, as candidates 1 and 2 do by 2 and 1.5. Once 0 is chosen, 1 adds
+    nothing, because it is better in the same draw; 2 adds 0.75 in the mean.
+    """
+    draws = np.array([[3.0, 3.0, 0.0, 1.5], [0.0, 0.0, 2.5, 1.0]])
+    known = np.array([[1.0], [1.0]])
+    assert improving_batch(draws, known, 1).tolist() == [0]
+    assert improving_batch(draws, known, 2).tolist() == [0, 2]
+    # Nothing adds any more: the highest means come next, and no candidate twice.
+    assert improving_batch(draws, known, 4).tolist() == [0, 2, 1, 3]
+
+
+def test_what_is_known_better_in_a_draw_leaves_nothing_to_improve():
+    draws = np.array([[3.0, 0.0], [0.0, 2.0]])
+    assert improving_batch(draws, np.array([[3.0, 0.0], [0.0, 0.0]]), 1).tolist() == [1]
+
+
+def test_expected_improvement_is_that_of_a_normal_distribution():
+    drawn = 2.0 + 0.5 * np.random.default_rng(0).standard_normal(400_000)
+    expected = [np.maximum(drawn - best, 0.0).mean() for best in (1.5, 2.0, 3.0)]
+    found = [expected_improvement(np.array([2.0]), np.array([0.5]), best)[0] for best in (1.5, 2.0, 3.0)]
+    assert found == pytest.approx(expected, abs=2e-3)
+    assert expected_improvement(np.array([2.0, 1.0]), np.zeros(2), 1.5).tolist() == pytest.approx([0.5, 0.0])
