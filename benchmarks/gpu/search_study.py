@@ -155,7 +155,7 @@ class Study:
         # More candidates than the time is enough for, even if their trainings are much shorter than expected.
         count = 2 + int(3 * self.seconds * self.at_once / self.walls[self.at_once])
         config = self.context.config
-        config = config.replace(batch=count, rounds=1, finalists=0, pool=max(count, config.pool))
+        config = config.replace(first=None, batch=count, rounds=1, finalists=0, pool=max(count, config.pool))
         return self._search("random", config, self.seconds)
 
     def retrain(self) -> Values:
@@ -242,7 +242,7 @@ def with_trainings(config: SearchConfig, trainings: int) -> SearchConfig:
     if batch < 2:
         raise InputError(f"there is time for {max(0, trainings)} trainings, which are too few; give more --seconds")
     pool = max(config.pool, ROUNDS * batch)
-    return config.replace(batch=batch, rounds=ROUNDS, finalists=trainings - ROUNDS * batch, pool=pool)
+    return config.replace(first=None, batch=batch, rounds=ROUNDS, finalists=trainings - ROUNDS * batch, pool=pool)
 
 
 def final_epochs(seconds: float, walls: Mapping[int, float], epochs: int, most: int) -> int:

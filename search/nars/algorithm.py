@@ -70,7 +70,7 @@ def stage2(context: Context, predictor: AccuracyPredictor, runner: BatchRunner) 
         else:
             trained = np.array([t.candidate for t in trials])
             rows = propose(context, predictor, trained, trained[:0], size)
-            predicted = np.stack(predictor.predict(encode(context.space, rows)))
+            predicted = np.stack(predictor.predict(encode(context.space, rows), noisy=True))
         trials += runner.run(Batch(round, rows, epochs, predicted))
         if round == 1:
             if config.repeats:
@@ -108,7 +108,7 @@ def choose(
         # A small space may have nothing new left. Then the best candidates are trained again.
         new = evolved.index[fresh(context.space, trained.rows, evolved.index)]
         rows = np.concatenate([new, best])[:count]
-    expected = np.stack(predictor.predict(encode(context.space, rows)))
+    expected = np.stack(predictor.predict(encode(context.space, rows), noisy=True))
     pairs = [(float(mean), float(std)) for mean, std in expected.T]
     proposal = Proposal(tuple(rows[0].tolist()), pairs[0], epochs, evolved.history)
     if not config.finalists:

@@ -69,9 +69,9 @@ class GaussianProcessHead:
             for member in range(members)
         ]
 
-    def predict(self, groups: Sequence[Floats]) -> tuple[Floats, Floats]:
-        """Return mean and variance of the accuracy, each [n]. The variance does not include the noise of a training."""
-        means, variances = np.stack([process.predict(groups) for process in self.processes], axis=1)
+    def predict(self, groups: Sequence[Floats], noisy: bool = False) -> tuple[Floats, Floats]:
+        """Return mean and variance of the accuracy, each [n]; with `noisy`, the variance of a single training."""
+        means, variances = np.stack([process.predict(groups, noisy) for process in self.processes], axis=1)
         mean = self.shares @ means
         return mean, self.shares @ (variances + (means - mean) ** 2)
 
@@ -181,10 +181,13 @@ class GaussianProcess:
         posterior = data.posterior()
         return data.process(posterior.theta(maximum(posterior)[0]))
 
-    def predict(self, groups: Sequence[Floats]) -> tuple[Floats, Floats]:
-        """Return mean and variance of the accuracy, each [n]. Groups that it was not fitted to are ignored."""
+    def predict(self, groups: Sequence[Floats], noisy: bool = False) -> tuple[Floats, Floats]:
+        """Return mean and variance of the accuracy, each [n]; with `noisy`, the variance of a single training.
+
+        Groups that it was not fitted to are ignored.
+        """
         used, n = groups[: len(self.rows)], len(groups[0])
-        parts = [self._predict([group[i : i + CHUNK] for group in used]) for i in range(0, n, CHUNK)]
+        parts = [self._predict([group[i : i + CHUNK] for group in used], noisy) for i in range(0, n, CHUNK)]
         return np.concatenate([mean for mean, _ in parts]), np.concatenate([var for _, var in parts])
 
     def standing(self, groups: Sequence[Floats]) -> Floats:
@@ -223,19 +226,16 @@ class GaussianProcess:
         """Return the variance of -log of a training's distance."""
         return noise(self.theta) * self.labels.spread**2
 
-    def _predict(self, groups: Sequence[Floats]) -> tuple[Floats, Floats]:
+    def _predict(self, groups: Sequence[Floats], noisy: bool) -> tuple[Floats, Floats]:
         rows, centre, solved = self._solved(groups)
         var = np.maximum(variance(rows, self.theta) - (solved**2).sum(0), 0.0) * self.labels.spread**2
         # The distance to the ceiling is log-normal up to `lowest`, where it is cut off. Its mean, and not its median,
         # minimises squared errors.
-        std = np.sqrt(var + 1e-12)
-        cut = (-np.log(self.lowest) - centre) / std
-        below = ndtr(cut)
-        first = self.lowest * below + np.exp(-centre + 0.5 * std**2 + log_ndtr(-cut - std))
-        second = self.lowest**2 * below + np.exp(-2.0 * centre + 2.0 * std**2 + log_ndtr(-cut - 2.0 * std))
-        factor = np.exp(0.5 * min(self._noise(), MAX_NOISE))  # of the mean over trainings
-        scale = self.labels.unit * factor
-        return self.labels.accuracy(first * factor), scale**2 * np.maximum(second - first**2, 0.0)
+        first, second = _cut_moments(centre, np.sqrt(var + (self._noise() if noisy else 0.0) + 1e-12), self.lowest)
+        variance_of_distance = np.maximum(second - first**2, 0.0)
+        # The mean is that of trainings, with their noise.
+        factor = 1.0 if noisy else np.exp(0.5 * min(self._noise(), MAX_NOISE))
+        return self.labels.accuracy(first * factor), (self.labels.unit * factor) ** 2 * variance_of_distance
 
     def to_tensors(self, prefix: str) -> dict[str, Tensor]:
         """Return all tensors by name, to be saved."""
@@ -259,6 +259,15 @@ class GaussianProcess:
         rows, centre = ([own[f"{name}.{i}"] for i in groups] for name in ("rows", "centre"))
         scale = [float(own[f"scale.{i}"]) for i in groups]
         return cls(theta, rows, centre, scale, Scale(*labels), lowest, own["factor"], own["weights"])
+
+
+def _cut_moments(centre: Floats, std: Floats, highest: float) -> tuple[Floats, Floats]:
+    """Return the first two moments of min(exp(-x), highest), where x is normal with a mean `centre`; all are [n]."""
+    cut = (-np.log(highest) - centre) / std
+    below = ndtr(cut)
+    first = highest * below + np.exp(-centre + 0.5 * std**2 + log_ndtr(-cut - std))
+    second = highest**2 * below + np.exp(-2.0 * centre + 2.0 * std**2 + log_ndtr(-cut - 2.0 * std))
+    return first, second
 
 
 def _root(matrix: Floats) -> Floats:

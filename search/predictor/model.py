@@ -152,12 +152,16 @@ class AccuracyPredictor:
             ]
 
     @plain_defaults()
-    def predict(self, x: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def predict(self, x: Floats, noisy: bool = False) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return mean and std of the predicted accuracy in percentage points, each [n].
 
         The variance is the variance of the members' means, plus, with Gaussian processes, their mean variance.
+
+        Args:
+            noisy: return the std of a single training, with its noise, and not that of the expected accuracy. Networks do not
+                know the noise.
         """
-        means, variances = self._predict(x)
+        means, variances = self._predict(x, noisy)
         return means.mean(0), np.sqrt(means.var(0) + variances.mean(0))
 
     @plain_defaults()
@@ -250,14 +254,14 @@ class AccuracyPredictor:
             ) from error
         return self
 
-    def _predict(self, x: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def _predict(self, x: Floats, noisy: bool = False) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the means of the members and the variances around them, each [members, n]."""
         if not self._heads:
             raise InputError("predict needs a fitted predictor: call fit first")
         inputs = _check(x, len(self.arch_columns))
         if isinstance(self._heads[0], GaussianProcessHead):
             groups = self._groups(inputs)
-            pairs = [head.predict(groups) for head in self._heads if isinstance(head, GaussianProcessHead)]
+            pairs = [head.predict(groups, noisy) for head in self._heads if isinstance(head, GaussianProcessHead)]
             return np.stack([mean for mean, _ in pairs]), np.stack([variance for _, variance in pairs])
         arch, recipe = self._split(inputs)
         means = torch.stack([head.predict(arch, recipe) for head in self._heads if isinstance(head, NetworkHead)])

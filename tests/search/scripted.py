@@ -28,7 +28,15 @@ def config(tmp_path, **changes):
     """The quickstart in small: 2 rounds of 2 trainings of 2 epochs in large batches, and 2 finalists."""
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(BASE_RECIPE))
-    small = {"recipe": str(recipe), "pool": 64, "batch": 2, "rounds": 2, "finalists": 2, "final_stretch": 1}
+    small = {
+        "recipe": str(recipe),
+        "pool": 64,
+        "first": None,
+        "batch": 2,
+        "rounds": 2,
+        "finalists": 2,
+        "final_stretch": 1,
+    }
     return load_preset("quickstart").replace(**QUICK | PLAIN | small | changes)
 
 

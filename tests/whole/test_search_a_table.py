@@ -35,6 +35,7 @@ def test_nars_finds_one_of_the_best_rows(tmp_path):
         recipe="none",
         constraint=Constraint("flops", max=150),
         pool=60,
+        first=4,
         batch=4,
         rounds=3,
         finalists=3,

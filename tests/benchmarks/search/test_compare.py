@@ -122,7 +122,7 @@ def test_real_trainings_in_small(tmp_path):
     recipe.write_text(
         yaml.safe_dump({"optimizer": "sgd", "lr": 0.05, "epochs": 2, "batch_size": 500, "ema_decay": 0.8})
     )
-    tiny = {"recipe": str(recipe), "pool": 64, "batch": 2, "rounds": 2, "finalists": 2, "final_stretch": 1}
+    tiny = {"recipe": str(recipe), "pool": 64, "first": 2, "batch": 2, "rounds": 2, "finalists": 2, "final_stretch": 1}
     config = load_preset("quickstart").replace(**tiny)
     values = compare(Comparison({"trainings_6": config}, FOUR, [0]), tmp_path / "out", ONE, silent)
     assert values["accuracies"] == "real"

@@ -31,7 +31,7 @@ from tests.search.tables import whole_grid
 
 needs_optuna = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="needs Optuna")
 both = pytest.mark.parametrize("search", [pytest.param(tpe, marks=needs_optuna), regularised_evolution])
-CONFIG = load_preset("quickstart").replace(pool=128, batch=5, rounds=5, finalists=2)
+CONFIG = load_preset("quickstart").replace(pool=128, first=None, batch=5, rounds=5, finalists=2)
 ORACLE = Oracle(load_space("micro"))
 
 

@@ -83,6 +83,7 @@ def test_a_replaced_value_is_checked_like_a_new_one(cfg):
 
 def test_trainings_are_batches_repeats_and_finalists(cfg):
     assert cfg.replace(batch=4, rounds=3, repeats=2, finalists=5).trainings == 4 * 3 + 2 + 5
+    assert cfg.replace(first=9, batch=4, rounds=3, repeats=2, finalists=5).batches == (9, 4, 4)
 
 
 @pytest.mark.parametrize("change", [{"baseline": True}, {"about": "other words"}, {"readers": 2}], ids=str)
@@ -101,7 +102,7 @@ def test_the_fingerprint_covers_what_trials_depend_on(cfg, change):
 
 def test_the_fingerprint_does_not_change_between_versions():
     """A version that computes another one cannot resume the searches of earlier versions."""
-    earlier = {"acquisition": "mean", "predictor": {"members": 4}}
+    earlier = {"acquisition": "mean", "predictor": {"members": 4}, "first": None, "batch": 9, "rounds": 4}
     assert load_preset("quickstart").replace(**earlier).fingerprint == "600907a662977c81"
 
 
@@ -156,7 +157,7 @@ def test_the_configuration_of_a_search_is_a_preset_of_another_search(cfg, tmp_pa
 def test_every_preset_is_read_and_has_enough_candidates(name):
     preset = load_preset(name)
     assert read_config(preset.to_dict(), "here") == preset
-    Context.of(preset).constraints.sample(preset.batch * preset.rounds, 0)
+    Context.of(preset).constraints.sample(sum(preset.batches), 0)
 
 
 @pytest.mark.parametrize("name", [name for name in list_presets() if name.startswith("imagenet200")])
@@ -172,7 +173,8 @@ def test_presets_for_imagenet_have_the_numbers_of_the_paper(name):
 @pytest.mark.parametrize("name", list_presets())
 def test_the_documentation_has_the_numbers_of_the_presets(name):
     preset = load_preset(name)
-    sizes, epochs = f"{preset.pool:,}, {preset.batch}, {preset.rounds}", Context.of(preset).base.epochs
+    first, *others = preset.batches
+    sizes, epochs = f"{preset.pool:,}, {first} + {len(others)} x {preset.batch}", Context.of(preset).base.epochs
     row = f"| `{name}` | `{preset.space}` | {sizes} | {epochs} |"
     assert row in (ROOT / "docs/search.md").read_text()
 
