@@ -13,7 +13,7 @@ from fbnetv3.benchmarks.search.comparison_cases import (
 )
 from fbnetv3.search.nars.config import load_preset
 
-PRESET = load_preset("quickstart")
+PRESET = load_preset("quickstart").replace(first=None, batch=9, rounds=4)
 
 
 def test_trainings_are_split_into_batches_and_finalists():
@@ -24,6 +24,16 @@ def test_trainings_are_split_into_batches_and_finalists():
     ]
     with pytest.raises(InputError, match="4 trainings are too few for 4 finalists"):
         with_trainings(PRESET, 4)
+
+
+def test_with_a_first_batch_of_its_own_the_others_keep_their_size():
+    small = PRESET.replace(first=8, batch=4)
+    assert [with_trainings(small, n).batches for n in (12, 24)] == [(8,), (8, 4, 4, 4)]
+    assert without_finalists(with_trainings(small, 24)).batches == (8, 4, 4, 4, 4)
+    with pytest.raises(
+        InputError, match="26 trainings are not 8 in a first batch, 4 finalists and .* 4; give 24 or 28"
+    ):
+        with_trainings(small, 26)
 
 
 def test_without_finalists_all_trainings_are_in_stage_2():
