@@ -33,6 +33,8 @@ Natural = Annotated[int, Field(ge=0, lt=2**63)]  # NumPy's integers have no more
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Place = tuple[int, int]  # round and index: identifies a trial within a search
 Fault = Callable[["Trial"], str]
+Stop = Callable[[Sequence[float]], bool]
+"""Tells from the accuracies of a training so far whether it ends here, before its last epoch."""
 
 
 class Candidate(NamedTuple):
@@ -68,14 +70,27 @@ class Evaluator(Protocol):
     """Trains a candidate, or looks its accuracy up. Any callable with this signature will do."""
 
     def __call__(self, candidate: Candidate, epochs: int, seed: int, /) -> Outcome:
-        """Train for the first `epochs` epochs of the candidate's recipe; the same arguments give the same outcome."""
+        """Train for the first `epochs` epochs of the candidate's recipe; the same arguments give the same outcome.
+
+        An evaluator that also has a parameter `stop` is given a `Stop` where a search has one. It calls it after every epoch,
+        and returns with fewer accuracies where the answer is yes. Every other evaluator trains for all epochs.
+        """
         ...
 
 
-def fault_of(status: object, acc1: object, seconds: object, epochs: int) -> str:
+def until_stopped(acc1: Sequence[float], stop: Stop | None) -> tuple[float, ...]:
+    """Return the accuracies of a training up to the epoch where `stop` ends it."""
+    ends = (k for k in range(1, len(acc1)) if stop is not None and stop(acc1[:k]))
+    return tuple(acc1[: next(ends, len(acc1))])
+
+
+def fault_of(status: object, acc1: object, seconds: object, epochs: int, stopped: bool = False) -> str:
     """Return why this cannot be the outcome of a training of `epochs` epochs, or nothing if it can.
 
     The accuracies count only if the status is `ok`.
+
+    Args:
+        stopped: whether the training ended before its last epoch.
     """
     if not isinstance(status, str) or status not in get_args(Status):
         return f"the status is {quote(status)}; allowed: {', '.join(get_args(Status))}"
@@ -85,7 +100,7 @@ def fault_of(status: object, acc1: object, seconds: object, epochs: int) -> str:
         return ""
     if not isinstance(acc1, Sized) or not isinstance(acc1, Iterable) or isinstance(acc1, str | bytes | Mapping):
         return f"the accuracies are {quote(acc1)}; allowed: a tuple with a number for every epoch"
-    if len(acc1) != epochs:
+    if not 1 <= len(acc1) < epochs if stopped else len(acc1) != epochs:
         return f"there are {len(acc1)} accuracies for {epochs} epochs; allowed: one for every epoch"
     for epoch, value in enumerate(acc1, 1):
         if not _is_number(value) or not 0 <= value <= 100:
@@ -114,6 +129,12 @@ class Trial:
     status: Status
     seconds: float  # wall time; equal searches may differ in it
     error: str = ""  # why it failed
+    stopped: bool = False  # ended before its last epoch, because its accuracies were hopeless
+
+    @property
+    def trained(self) -> int:
+        """Number of epochs that it trained for, as far as is known."""
+        return len(self.acc1) or self.epochs
 
     @property
     def place(self) -> Place:
@@ -124,6 +145,11 @@ class Trial:
 def evaluated(trials: Sequence[Trial]) -> list[Trial]:
     """Return the trials that say something about their candidate: all but the failed ones."""
     return [trial for trial in trials if trial.status != "failed"]
+
+
+def completed(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the evaluated trials whose trainings were not stopped early."""
+    return [trial for trial in evaluated(trials) if not trial.stopped]
 
 
 def comparable(trials: Sequence[Trial]) -> list[dict[str, Any]]:
@@ -258,7 +284,9 @@ def _parse(path: Path, content: bytes, fault: Fault | None) -> dict[Place, Trial
 
 def _as_recorded(trial: Trial) -> Trial:
     """Return a trial whose accuracies can be used. One whose outcome is wrong is a failed one, which is trained again."""
-    wrong = fault_of(trial.status, trial.acc1, trial.seconds, trial.epochs)
+    wrong = fault_of(trial.status, trial.acc1, trial.seconds, trial.epochs, trial.stopped)
     if wrong:
-        return dataclasses.replace(trial, status="failed", acc1=[], seconds=0.0, error=f"recorded wrongly: {wrong}")
+        return dataclasses.replace(
+            trial, status="failed", acc1=[], seconds=0.0, error=f"recorded wrongly: {wrong}", stopped=False
+        )
     return trial if trial.status == "ok" else dataclasses.replace(trial, acc1=[])

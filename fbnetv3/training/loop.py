@@ -9,6 +9,7 @@ killed and resumed therefore ends with the same numbers as an uninterrupted one.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def fit(
     *,
     seed: int = 0,
     epochs: int | None = None,
+    stop: Callable[[Sequence[float]], bool] | None = None,
     split: str = "val",
     out: str | Path | None = None,
     resume: bool = False,
@@ -64,6 +66,7 @@ def fit(
         seed: of shuffling, augmentation, mixup, dropout and stochastic depth.
         epochs: stop after so many of the recipe's epochs (the early stopping of section 3.3). The learning rates are those
             of the full recipe.
+        stop: tells from the accuracies so far, in percent after every epoch, whether the training ends here.
         out: folder for `checkpoint.pt`, `best.pt`, `metrics.csv` and `metrics.jsonl`. With a folder, SIGTERM and Ctrl-C end
             the training at its next step, with a checkpoint.
         resume: continue from the checkpoint in `out`, if there is one.
@@ -83,11 +86,17 @@ def fit(
     with machine_settings(engine):
         # Mistakes in the settings show here, before the folder is touched.
         trainer = Trainer.start(model, recipe, data, seed, engine, teacher)
-        return _train(trainer, epochs, split, out, resume, progress)
+        return _train(trainer, epochs, stop, split, out, resume, progress)
 
 
 def _train(
-    trainer: Trainer, epochs: int, split: str, out: str | Path | None, resume: bool, progress: Report | None
+    trainer: Trainer,
+    epochs: int,
+    stop: Callable[[Sequence[float]], bool] | None,
+    split: str,
+    out: str | Path | None,
+    resume: bool,
+    progress: Report | None,
 ) -> Trained:
     """Train what is prepared. The arguments are those of `fit`."""
 
@@ -106,6 +115,9 @@ def _train(
     with open_journal(trainer.state, trainer.identity, trainer.process, trainer.engine, out, resume) as journal:
         trainer.check_position(journal.position)
         for epoch in range(len(journal.metrics), epochs):  # a resumed training has some epochs already
+            # Here and not at the end, so that a training that was stopped is not continued when it is resumed.
+            if stop is not None and epoch and stop(tuple(metrics.acc1 for metrics in journal.metrics)):
+                break
             loss_sum = trainer.train_epoch(epoch, journal.take_position(), after_step)
             try:
                 metrics = trainer.measure_epoch(epoch, loss_sum, split)

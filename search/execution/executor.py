@@ -8,18 +8,19 @@ executor.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import logging
 import time
 import traceback
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 
 from fbnetv3.errors import InputError, quote
 from fbnetv3.search.execution.memory import BrokenDeviceError, breaks_device, free_memory, out_of_memory
-from fbnetv3.search.trial import Candidate, Evaluator, Outcome, fault_of
+from fbnetv3.search.trial import Candidate, Evaluator, Outcome, Stop, fault_of
 from fbnetv3.training.engine import cpu_threads
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Job(NamedTuple):
     candidate: Candidate
     epochs: int
     seed: int
+    stop: Stop | None = None  # for evaluators that take it; it is sent to other processes
 
 
 Jobs = Mapping[Key, Job] | Iterable[tuple[Key, Job]]
@@ -92,8 +94,8 @@ def _attempt(evaluator: Evaluator, job: Job) -> tuple[Outcome, bool]:
     try:
         # Results are equal to the last bit only for the same number of threads.
         with cpu_threads(1):
-            answer = evaluator(*job)
-        return checked(answer, job[1]), False
+            answer = _call(evaluator, job)
+        return checked(answer, job.epochs, job.stop), False
     except InputError:
         raise
     except (Exception, SystemExit) as error:
@@ -108,15 +110,28 @@ def _attempt(evaluator: Evaluator, job: Job) -> tuple[Outcome, bool]:
         return Outcome((), "failed", round(time.monotonic() - start, 3), text), breaks_device(error)
 
 
-def checked(answer: Any, epochs: int) -> Outcome:
-    """Return what an evaluator answered. If that is no outcome of so many epochs, return a failure that quotes it."""
+def _call(evaluator: Evaluator, job: Job) -> Any:
+    candidate, epochs, seed, stop = job
+    if stop is None or "stop" not in inspect.signature(evaluator).parameters:
+        return evaluator(candidate, epochs, seed)
+    return cast(Any, evaluator)(candidate, epochs, seed, stop=stop)
+
+
+def checked(answer: Any, epochs: int, stop: Stop | None = None) -> Outcome:
+    """Return what an evaluator answered. If that is no outcome of so many epochs, return a failure that quotes it.
+
+    Fewer epochs are an outcome if `stop` ends the training after them.
+    """
     try:
         # Any object with these attributes will do.
         acc1, status, seconds, error = answer.acc1, answer.status, answer.seconds, getattr(answer, "error", "")
     except AttributeError:
         return Outcome((), "failed", 0.0, f"the evaluator answered with {quote(answer)}; it must return an Outcome")
     values = list(itertools.islice(acc1, epochs + 1)) if isinstance(acc1, Iterator) else acc1
-    if wrong := fault_of(status, values, seconds, epochs):
+    wrong = fault_of(status, values, seconds, epochs)
+    if wrong and stop is not None and not fault_of(status, values, seconds, epochs, stopped=True) and stop(values):
+        wrong = ""
+    if wrong:
         return Outcome((), "failed", 0.0, _one_line(f"the evaluator answered with {quote(answer)}: {wrong}"))
     measured = tuple(map(float, values)) if status == "ok" else ()
     return Outcome(measured, status, float(seconds), _one_line(str(error)))

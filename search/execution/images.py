@@ -16,7 +16,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.model import build_model
 from fbnetv3.progress import Report
 from fbnetv3.search.execution.memory import out_of_memory
-from fbnetv3.search.trial import Candidate, Outcome
+from fbnetv3.search.trial import Candidate, Outcome, Stop
 from fbnetv3.training.data.device import on_device
 from fbnetv3.training.data.load import image_side, load_data
 from fbnetv3.training.data.protocol import Data
@@ -41,12 +41,12 @@ class ImageEvaluator:
     precision: str = "fp32"
     readers: int = 0
 
-    def __call__(self, candidate: Candidate, epochs: int, seed: int) -> Outcome:
-        """Train for the first `epochs` epochs of the candidate's recipe."""
+    def __call__(self, candidate: Candidate, epochs: int, seed: int, *, stop: Stop | None = None) -> Outcome:
+        """Train for the first `epochs` epochs of the candidate's recipe, or until `stop` ends the training."""
         start = time.monotonic()
         status: Literal["ok", "diverged"] = "ok"
         try:
-            acc1 = self.train(candidate, epochs, seed).acc1
+            acc1 = self.train(candidate, epochs, seed, stop=stop).acc1
         except DivergedError:
             acc1, status = (), "diverged"
         return Outcome(acc1, status, round(time.monotonic() - start, 3))
@@ -65,12 +65,14 @@ class ImageEvaluator:
         *,
         resume: bool = False,
         progress: Report | None = None,
+        stop: Stop | None = None,
     ) -> Trained:
         """Make the same training, and return its network too.
 
         Args:
             out: folder for checkpoints and metrics; none are written without it.
             resume: continue from the checkpoint in `out`.
+            stop: ends the training early.
         """
         device, recipe = _find(self.device), candidate.recipe
         data = _on_device(self.data, image_side(self.data, candidate.arch.resolution), self.readers, device)
@@ -83,7 +85,16 @@ class ImageEvaluator:
                 seed,
             )
             return fit(
-                model, recipe, data, seed=seed, epochs=epochs, out=out, resume=resume, progress=progress, engine=engine
+                model,
+                recipe,
+                data,
+                seed=seed,
+                epochs=epochs,
+                stop=stop,
+                out=out,
+                resume=resume,
+                progress=progress,
+                engine=engine,
             )
 
 

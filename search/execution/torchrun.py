@@ -23,7 +23,7 @@ from fbnetv3.search.execution.cards import device_of, import_path
 from fbnetv3.search.execution.executor import LATE, Job
 from fbnetv3.search.execution.memory import BrokenDeviceError
 from fbnetv3.search.execution.serialise import evaluate_pickled, pickled
-from fbnetv3.search.trial import Candidate, Evaluator, Outcome
+from fbnetv3.search.trial import Candidate, Evaluator, Outcome, Stop
 from fbnetv3.training.distributed import process_group
 
 GRACE = 60.0  # seconds that torchrun has for stopping its processes
@@ -43,7 +43,7 @@ class TorchrunEvaluator:
     processes: int
     limit: float | None = None
 
-    def __call__(self, candidate: Candidate, epochs: int, seed: int) -> Outcome:
+    def __call__(self, candidate: Candidate, epochs: int, seed: int, *, stop: Stop | None = None) -> Outcome:
         """Return the outcome on which all processes agree, or the outcome of the first process that did not succeed.
 
         Raises:
@@ -54,7 +54,7 @@ class TorchrunEvaluator:
         with tempfile.TemporaryDirectory(prefix="fbnetv3-") as name:
             folder = Path(name)
             job = folder / "job"
-            job.write_bytes(pickle.dumps((pickled(self.evaluator), Job(candidate, epochs, seed))))
+            job.write_bytes(pickle.dumps((pickled(self.evaluator), Job(candidate, epochs, seed, stop))))
             code = self._run(job, folder / "log")
             # In the order in which they ended: the first failure is the cause of the others.
             files = [path for rank in range(self.processes) if (path := folder / f"outcome.{rank}").exists()]

@@ -162,4 +162,5 @@ def _trial(batch: Batch, i: int, job: Job, flops: int, params: int, outcome: Out
         status=outcome.status,
         seconds=outcome.seconds,
         error=outcome.error,
+        stopped=outcome.status == "ok" and len(outcome.acc1) < job.epochs,
     )

@@ -19,7 +19,7 @@ from fbnetv3.arch import Arch, Block
 from fbnetv3.complexity import Cost
 from fbnetv3.errors import InputError
 from fbnetv3.search.space.space import Booleans, Floats, IntMatrix, IntVector, Score, SearchSpace
-from fbnetv3.search.trial import Candidate, Evaluator, Outcome
+from fbnetv3.search.trial import Candidate, Evaluator, Outcome, Stop, until_stopped
 from fbnetv3.training.recipe import Recipe
 
 # A candidate needs an architecture, and a table has none.
@@ -204,8 +204,8 @@ class TableEvaluator:
 
     space: TableSpace
 
-    def __call__(self, candidate: Candidate, epochs: int, seed: int) -> Outcome:
-        """Return the accuracies after the first `epochs` epochs of one training.
+    def __call__(self, candidate: Candidate, epochs: int, seed: int, *, stop: Stop | None = None) -> Outcome:
+        """Return the accuracies after the first `epochs` epochs of one training, or until `stop` ends it.
 
         Raises:
             InputError: the table has no such candidate, or that training is shorter.
@@ -216,4 +216,6 @@ class TableEvaluator:
         known = int((~np.isnan(curve)).sum())
         if known and epochs > known:
             raise InputError(f"table {space.name}: {dict(candidate.values)} has {known} epochs, {epochs} are asked for")
-        return Outcome(tuple(curve[:epochs].tolist()), "ok", 0.0) if known else Outcome((), "diverged", 0.0)
+        return (
+            Outcome(until_stopped(curve[:epochs].tolist(), stop), "ok", 0.0) if known else Outcome((), "diverged", 0.0)
+        )

@@ -12,7 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fbnetv3.errors import InputError
-from fbnetv3.search.trial import REPEATS, Ledger, Trial, comparable, evaluated, fault_of, read_ledger
+from fbnetv3.search.trial import (
+    REPEATS,
+    Ledger,
+    Trial,
+    comparable,
+    completed,
+    evaluated,
+    fault_of,
+    read_ledger,
+    until_stopped,
+)
 
 NAN, INF = math.nan, math.inf
 
@@ -119,6 +129,37 @@ def test_an_outcome_is_right_by_hand():
     assert fault_of("ok", (0.0, 100), 0, 2) == ""
     assert fault_of("ok", np.array([1.0, 2.0], np.float32), 1.5, 2) == ""
     assert fault_of("diverged", None, 0.0, 2) == fault_of("failed", (1.0,), 0.0, 2) == ""
+
+
+def test_a_training_that_was_stopped_has_some_of_its_epochs():
+    assert fault_of("ok", (1.0,), 0.0, 3, stopped=True) == fault_of("ok", (1.0, 2.0), 0.0, 3, stopped=True) == ""
+    for wrong in ((), (1.0, 2.0, 3.0)):
+        assert fault_of("ok", wrong, 0.0, 3, stopped=True).startswith(f"there are {len(wrong)} accuracies for 3 epochs")
+
+
+def test_a_rule_is_asked_after_every_epoch_but_the_last():
+    asked = []
+
+    def third(acc1):
+        asked.append(acc1)
+        return len(acc1) == 3
+
+    assert until_stopped([5.0, 6.0, 7.0, 8.0], None) == (5.0, 6.0, 7.0, 8.0)
+    assert until_stopped([5.0, 6.0, 7.0, 8.0], third) == (5.0, 6.0, 7.0)
+    assert asked == [[5.0], [5.0, 6.0], [5.0, 6.0, 7.0]]
+    assert until_stopped([5.0, 6.0, 7.0], third) == (5.0, 6.0, 7.0)
+    assert len(asked) == 5
+
+
+def test_a_stopped_trial_comes_back_from_the_ledger(path):
+    with Ledger.open(path, "config") as ledger:
+        ledger.append(trial(index=3, epochs=3, acc1=[1.0, 2.0], stopped=True))
+        ledger.append(trial(index=4, epochs=3, acc1=[1.0, 2.0, 3.0]))
+    stopped, whole = read_ledger(path)[3:]
+    assert (stopped.status, stopped.stopped, stopped.acc1, stopped.trained) == ("ok", True, [1.0, 2.0], 2)
+    assert completed([stopped, whole]) == [whole]
+    write_line(path, stopped=True)
+    assert read_ledger(path)[1].status == "failed"
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,21 @@ def test_early_stopping_is_the_beginning_of_the_full_training(uninterrupted):
     assert short.metrics == uninterrupted[0].metrics[:2]
 
 
+def test_a_rule_ends_a_training_with_the_same_epochs_and_a_resumed_one_too(uninterrupted, tmp_path):
+    seen = []
+
+    def second(acc1):
+        seen.append(acc1)
+        return len(acc1) == 2
+
+    short = fit(new_model(), RECIPE, DATA, seed=7, out=tmp_path, stop=second)
+    assert short.metrics == uninterrupted[0].metrics[:2]
+    assert seen == [short.acc1[:1], short.acc1]
+    again = fit(new_model(), RECIPE, DATA, seed=7, out=tmp_path, resume=True, stop=second)
+    assert again.metrics == short.metrics
+    assert same(again.model, short.model)
+
+
 @pytest.mark.parametrize("epochs", [0, 4])
 def test_a_number_of_epochs_out_of_range(epochs):
     with pytest.raises(InputError, match=f"epochs is {epochs}; allowed: 1 to the recipe's 3"):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from fbnetv3 import InputError
 from fbnetv3.search.execution.executor import ERROR_LENGTH, InProcess, Job, checked, evaluate
 from fbnetv3.search.execution.memory import GPU_FULL, RAM_FULL, BrokenDeviceError
-from fbnetv3.search.trial import Outcome, fault_of
+from fbnetv3.search.trial import Outcome, fault_of, until_stopped
 from fbnetv3.training.engine import cpu_threads
 from tests.search.execution.contract import (
     check_every_job_runs_once_and_exceptions_are_outcomes,
@@ -56,6 +56,30 @@ def test_an_evaluator_gets_candidate_epochs_and_seed():
     found = []
     evaluate(lambda *arguments: found.append(arguments), Job("candidate", 7, 3))
     assert found == [("candidate", 7, 3)]
+
+
+def below_40(acc1):
+    """A rule that ends a training whose last accuracy is low."""
+    return acc1[-1] < 40
+
+
+def test_an_evaluator_that_takes_a_rule_may_answer_with_the_epochs_that_it_allows():
+    def stoppable(candidate, epochs, seed, *, stop=None):
+        return Outcome(until_stopped([50.0, 30.0, 60.0], stop), "ok", 1.0)
+
+    assert evaluate(stoppable, Job(None, 3, 0)).acc1 == (50.0, 30.0, 60.0)
+    assert evaluate(stoppable, Job(None, 3, 0, below_40)).acc1 == (50.0, 30.0)
+
+
+def test_an_evaluator_that_knows_no_rule_trains_all_epochs():
+    assert evaluate(answering(Outcome((30.0, 60.0), "ok", 1.0)), Job(None, 2, 0, below_40)).acc1 == (30.0, 60.0)
+
+
+@pytest.mark.parametrize("acc1", [(50.0,), (), (30.0, 30.0, 30.0)])
+def test_a_rule_excuses_no_other_number_of_epochs(acc1):
+    outcome = evaluate(answering(Outcome(acc1, "ok", 1.0)), Job(None, 2, 0, below_40))
+    assert outcome.status == "failed"
+    assert f"there are {len(acc1)} accuracies for 2 epochs" in outcome.error
 
 
 def test_the_threads_of_the_caller_come_back():

@@ -70,6 +70,10 @@ def test_fewer_epochs_are_the_first_ones_of_the_recipe(evaluator):
     assert evaluator(CANDIDATE, 1, 5).acc1 == evaluator(CANDIDATE, 2, 5).acc1[:1]
 
 
+def test_a_rule_ends_a_training(evaluator):
+    assert evaluator(CANDIDATE, 2, 5, stop=lambda acc1: True).acc1 == evaluator(CANDIDATE, 2, 5).acc1[:1]
+
+
 def test_equal_arguments_give_equal_networks_and_another_seed_another(evaluator):
     first, again, other = (evaluator.train(CANDIDATE, 1, seed).model for seed in (5, 5, 6))
     assert same(first, again)

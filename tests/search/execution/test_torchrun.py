@@ -80,6 +80,7 @@ def ended(monkeypatch):
     def prepare(results, code=0, log=""):
         def run(evaluator, job, log_file):
             folders.append(job.parent)
+            prepare.job = pickle.loads(job.read_bytes())[1]
             log_file.write_text(log)
             for order, (rank, result) in enumerate(results.items()):
                 path = job.with_name(f"outcome.{rank}")
@@ -91,6 +92,12 @@ def ended(monkeypatch):
         return folders
 
     return prepare
+
+
+def test_the_rule_that_ends_a_training_goes_to_the_processes(ended):
+    ended({0: OK, 1: OK})
+    TorchrunEvaluator(Trains(), 2)(CANDIDATE, 2, 0, stop=any)
+    assert ended.job == Job(CANDIDATE, 2, 0, any)
 
 
 def test_the_outcome_that_all_agree_on_is_the_slowest(ended):

@@ -108,6 +108,12 @@ def test_fewer_epochs_are_the_first_ones(evaluate):
     assert evaluate(EARLY, 1, 0).acc1 == (33.0,)
 
 
+def test_a_rule_ends_a_training(space):
+    candidate = space.candidate(TWICE, space.base_recipe("any"), "x")
+    assert space.evaluator()(candidate, 2, 7, stop=lambda acc1: acc1[-1] < 40).acc1 == (32.0,)
+    assert space.evaluator()(candidate, 2, 7, stop=lambda acc1: acc1[-1] < 30).acc1 == (32.0, 54.0)
+
+
 def test_a_training_without_accuracies_diverged(evaluate):
     assert evaluate(DIVERGED, 2, 0) == Outcome((), "diverged", 0.0)
 
