@@ -95,8 +95,8 @@ def choose(
     """Train the finalists and return the best candidate; without finalists, the candidate with the highest score.
 
     Deviation from Algorithm 1, which answers with the highest score. An evolution goes where the predictor is wrong in its
-    favour, so the best few are trained. The answer is the trained candidate with the highest predicted accuracy after that: the
-    highest measured accuracy may be an accident. If the trials of stage 2 were stopped early, finalists alone have complete
+    favour, so the best few are trained. The answer is the trained candidate with the highest score after that: the highest
+    measured accuracy may be an accident. If the trials of stage 2 were stopped early, finalists alone have complete
     trainings. Then the best trial is one of them, and the highest measured accuracy decides.
     """
     config, epochs = context.config, trained.epochs
@@ -124,10 +124,11 @@ def choose(
         winner = max(finalists, key=lambda finalist: finalist.final)
         return replace(proposal, candidate=winner.candidate, predicted=winner.predicted, finalists=finalists)
     rows = feasible(context, fit_trials(context, predictor, [*trained.trials, *trials], epochs))
-    means, stds = predictor.predict(encode(context.space, rows))
-    top = int(means.argmax())
-    answer = (float(means[top]), float(stds[top]))
-    return replace(proposal, candidate=tuple(rows[top].tolist()), predicted=answer, finalists=finalists)
+    top = rows[cautious_score(context.space, predictor, config.evolution.caution)(rows).argmax()]
+    mean, std = predictor.predict(encode(context.space, top[None]))
+    return replace(
+        proposal, candidate=tuple(top.tolist()), predicted=(float(mean[0]), float(std[0])), finalists=finalists
+    )
 
 
 def feasible(context: Context, rows: IntMatrix) -> IntMatrix:

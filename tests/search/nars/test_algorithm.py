@@ -114,7 +114,7 @@ def test_after_short_trials_the_most_accurate_finalist_is_the_answer(tmp_path, w
     assert tuple(max(trials[:6], key=lambda t: t.acc1[0]).candidate) in [f.candidate for f in proposal.finalists]
 
 
-def test_after_complete_trials_finalists_are_new_and_the_best_prediction_of_all_trials_is_the_answer(tmp_path):
+def test_after_complete_trials_finalists_are_new_and_the_best_score_is_the_answer(tmp_path):
     cfg = config(tmp_path, batch=3, finalists=4)
     proposal, trials, context = run_scripted(cfg, tmp_path / "a.jsonl", evaluator=Deceived(0))
     assert len({tuple(t.candidate) for t in trials}) == 10
@@ -123,9 +123,10 @@ def test_after_complete_trials_finalists_are_new_and_the_best_prediction_of_all_
     assert [t.predicted for t in trials[6:]] == [pytest.approx(list(f.predicted)) for f in proposal.finalists]
     predictor = stage1(context)
     rows = fit_trials(context, predictor, trials, 2)
-    means = predictor.predict(encode(context.space, rows))[0]
-    assert proposal.candidate == tuple(rows[means.argmax()])
-    assert proposal.predicted[0] == pytest.approx(means.max())
+    means, stds = predictor.predict(encode(context.space, rows))
+    best = (means - cfg.evolution.caution * stds).argmax()
+    assert proposal.candidate == tuple(rows[best])
+    assert proposal.predicted == pytest.approx((means[best], stds[best]))
 
 
 def test_a_finalist_is_measured_after_the_epochs_of_the_trials_and_at_the_end(searched):
