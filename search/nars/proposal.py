@@ -9,13 +9,13 @@ from fbnetv3.search.predictor.diagnostics import Statistic
 
 @dataclass(frozen=True)
 class Finalist:
-    """One of the best candidates of stage 3, or the best trial of stage 2, trained to check the predictor.
+    """One of the best candidates of stage 3, or the best trial of stage 2, trained before the answer is chosen.
 
     Attributes:
         candidate: index row.
-        predicted: mean and std in percent, after the epochs of the trials.
+        predicted: mean and std of a training in percent, after the epochs of the trials, as predicted before it.
         measured: validation accuracy in percent after those epochs, or chance if the training diverged.
-        final: the same after all epochs of the recipe. The finalist with the highest value is the answer.
+        final: the same after all epochs of the recipe.
     """
 
     candidate: tuple[int, ...]
@@ -30,7 +30,7 @@ class Proposal:
 
     Attributes:
         candidate: index row.
-        predicted: mean and std of the predicted accuracy in percent; None if no predictor chose the candidate.
+        predicted: mean and std of the predicted accuracy in percent when the candidate was chosen; None if no predictor chose it.
         epochs: number of epochs that the prediction, or the best measurement, is for.
         history: best score of every generation of the evolution.
         finalists: by predicted score, best first; the last one may be the best trial.
