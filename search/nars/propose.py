@@ -15,6 +15,8 @@ from fbnetv3.search.space.encoding import encode
 from fbnetv3.search.space.space import Floats, IntMatrix, IntVector, Score, SearchSpace
 
 DRAWS = 512  # joint draws of the accuracies
+ROUGH = 2  # members of the ensemble that look at all candidates
+SCREENED = 2000  # candidates that all members look at
 DRAWN = 400  # candidates that are drawn jointly: those with the largest expected improvement of their own
 # The evolution of every round is short, because it starts from the best trials.
 EVOLUTION = EvolutionSettings(random=100, population=50, children=4, patience=3, restarts=0, evaluations=4000)
@@ -45,7 +47,9 @@ def propose(
     rows = rows[fresh(space, known, rows)]
     if len(rows) < n:
         raise InputError(f"the pool has {len(rows)} candidates left, a batch needs {n}; give a larger pool")
-    rows = rows[np.argsort(-score(rows), kind="stable")[: max(DRAWN, 4 * n)]]
+    # A rough look at all rows leaves time for a good look at the best of them.
+    for judge, size in ((improvement_score(space, predictor.rougher(ROUGH), known), SCREENED), (score, DRAWN)):
+        rows = rows[np.argsort(-judge(rows), kind="stable")[: max(size, 4 * n)]]
     # Another seed in every round, and the same one when the round is made again.
     draws = predictor.draw(encode(space, np.concatenate([known, rows])), DRAWS, len(known))
     return rows[improving_batch(draws[:, len(known) :], draws[:, : len(known)], n)]

@@ -420,3 +420,11 @@ def test_sources_that_do_not_fit_are_refused():
         AccuracyPredictor(ARCH, seed=0, settings=NETWORK).start_from([(x, y)])
     with pytest.raises(InputError, match="predict_sources needs sources: call start_from first"):
         AccuracyPredictor(ARCH, seed=0).predict_sources(x)
+
+
+def test_a_rougher_predictor_has_the_first_members():
+    x, y = table(12, 0)
+    whole = fitted(x, y)
+    part = whole.rougher(1)
+    assert np.array_equal(part.predict_members(x), whole.predict_members(x)[:1])
+    assert len(whole.predict_members(x)) == QUICK.members > 1
