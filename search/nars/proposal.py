@@ -30,7 +30,7 @@ class Proposal:
 
     Attributes:
         candidate: index row.
-        predicted: mean and std of the predicted accuracy in percent when the candidate was chosen; None if no predictor chose it.
+        predicted: mean and std of the predicted accuracy in percent when it was chosen; None if no predictor chose it.
         epochs: number of epochs that the prediction, or the best measurement, is for.
         history: best score of every generation of the evolution.
         finalists: by predicted score, best first; the last one may be the best trial.
