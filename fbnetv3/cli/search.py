@@ -1,4 +1,4 @@
-"""`fbnetv3 search run | resume | verify | export | budgets`."""
+"""`fbnetv3 search run | resume | verify | export | budgets | importance`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,18 @@ from fbnetv3.cli.trials import (
 from fbnetv3.counts import MAX_SEED, parse_count
 from fbnetv3.errors import InputError, available
 from fbnetv3.files import refuse_to_overwrite
+from fbnetv3.schema import dump_json
 
 BUDGET, TRAININGS = "Budget", "Trainings"
+# What `importance` prints, in this order: the title of every table, and its key.
+IMPORTANCE = {
+    "Shares of the variance of accuracy: of all candidates, and of the better half without noise": "variance",
+    "What small and large networks want of a recipe": "recipes",
+    "Points that networks lose with the best recipe for the other size": "swapped",
+    "Share of pairs of architectures that change places with another good recipe, and with another seed": "flips",
+    "Importance of every coordinate: loss of explained variance if its values are shuffled": "coordinates",
+    "Share of the trainings inside their predicted interval": "calibration",
+}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -273,6 +283,27 @@ def search_budgets(
     print_rows(table_rows(pairs), as_json)
     if not as_json:
         say(f"Pareto front: {plot}, {plot.with_suffix('.json').name}")
+
+
+@app.command("importance")
+def search_importance(folder: Folder, as_json: Json = False) -> None:
+    """Say what the accuracy depends on, and which recipe small and large networks want, as far as the trials tell.
+
+    The search may still run. The report of a finished search shows the same.
+    """
+    from fbnetv3.search.report.findings import as_data, find_in
+    from fbnetv3.search.runs.folder import load_search
+
+    found = as_data(find_in(load_search(folder)))
+    if as_json:
+        print(dump_json(found))
+        return
+    for title, key in IMPORTANCE.items():
+        say(title)
+        if found[key]:
+            print_rows(found[key], as_json)
+        else:
+            say("The trials do not tell: there are too few, or the predictor does not explain them.")
 
 
 def _constraints(

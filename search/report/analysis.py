@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,43 @@ def summary(trials: Sequence[Trial], epochs: int) -> list[str]:
     correlation = agreement(mean, truth).spearman
     cells += ["-" if math.isnan(correlation) else f"{correlation:.2f}"]
     return cells + ([f"{np.abs(mean - truth).mean():.1f}"] if len(pairs) else ["-"])
+
+
+LEVELS = (0.5, 0.8, 0.95)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many trainings came out inside the interval that was predicted for them.
+
+    Attributes:
+        trials: number of trainings with a prediction.
+        inside: share of them inside the interval of every one of `LEVELS`.
+    """
+
+    trials: int
+    inside: tuple[float, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row for each interval."""
+        return [
+            {"interval": level, "inside": round(share, 4), "trials": self.trials}
+            for level, share in zip(LEVELS, self.inside, strict=True)
+        ]
+
+
+def coverage(pairs: Floats) -> Coverage | None:
+    """Return how often the intervals of predictions hold the measured accuracy; None without predictions.
+
+    Args:
+        pairs: what `predictions` returned [n, 3]. The predicted std is that of a single training.
+    """
+    if not len(pairs):
+        return None
+    mean, std, truth = pairs.T
+    distance = np.abs(truth - mean) / np.maximum(std, 1e-9)
+    inside = [float(np.mean(distance <= NormalDist().inv_cdf(0.5 + level / 2))) for level in LEVELS]
+    return Coverage(len(pairs), tuple(inside))
 
 
 def by_round(trials: Iterable[Trial]) -> dict[int, list[Trial]]:

@@ -5,15 +5,11 @@ It is written from the files in the search's folder, so it can be written again 
 
 from __future__ import annotations
 
-import base64
 import html
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from string import Template
 from typing import Any
-
-import numpy as np
 
 from fbnetv3.arch import Arch
 from fbnetv3.files import write_atomically
@@ -21,15 +17,16 @@ from fbnetv3.pair_file import Pair, load_pair
 from fbnetv3.schema import load_json
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.report import template as words
-from fbnetv3.search.report.analysis import accuracies, errors, measured, summary
+from fbnetv3.search.report.analysis import errors, summary
 from fbnetv3.search.report.figures import (
     plot_early_stopping,
     plot_evolution,
-    plot_importance,
     plot_predicted,
     plot_proxy,
 )
-from fbnetv3.search.report.importance import Importance, permutation_importance
+from fbnetv3.search.report.findings import Findings, find
+from fbnetv3.search.report.findings_page import calibration_section, findings_plots, findings_section
+from fbnetv3.search.report.markup import figure, fill, table
 from fbnetv3.search.report.plots import Plot, count, groups, plot_convergence, plot_final, plot_pareto, plot_rounds
 from fbnetv3.search.runs.budgets import FOLDER, FRONT
 from fbnetv3.search.runs.folder import METHODS, SearchResult, load_search
@@ -55,9 +52,10 @@ def write_report(folder: str | Path) -> Path:
     results, space = search.results(), as_networks(search.space)
     front = search.path / BUDGETS
     budgets = load_json(front, "answer to budgets", ("budgets",))["budgets"] if front.is_file() else []
-    plots = _plots(search.config, space, results, budgets)
+    findings = find(search.context, results[0].trials, results[0].proposal.epochs)
+    plots = _plots(search.config, results, budgets) | {"findings": findings_plots(findings)}
     pairs = [(f"budget {row['budget']}", row, load_pair(search.path / row["pair"])) for row in budgets]
-    page = _page(search.config, space, results, plots, pairs)
+    page = _page(search.config, space, results, plots, pairs, findings)
     for plot in (p for part in plots.values() for p in part):
         file = search.path / PLOTS / f"{plot.name}.png"
         if plot.png is not None:
@@ -69,22 +67,18 @@ def write_report(folder: str | Path) -> Path:
     return search.path / REPORT
 
 
-def _plots(
-    config: SearchConfig, space: NetworkSpace, results: list[SearchResult], budgets: list[dict[str, Any]]
-) -> dict[str, list[Plot]]:
+def _plots(config: SearchConfig, results: list[SearchResult], budgets: list[dict[str, Any]]) -> dict[str, list[Plot]]:
     """Return the plots of every part of the page, by the part's name in the template."""
     nars = results[0]
     same_metric = [row for row in budgets if config.constraint.metric in row]
     search = [plot_rounds(results), plot_pareto(config, results, same_metric), plot_convergence(results)]
-    knowledge = [plot_proxy(nars), plot_predicted(nars), plot_early_stopping(config, nars)]
-    knowledge += [plot_importance(_importance(config, space, nars)), plot_evolution(config, nars)]
+    knowledge = [
+        plot_proxy(nars),
+        plot_predicted(nars),
+        plot_early_stopping(config, nars),
+        plot_evolution(config, nars),
+    ]
     return {"search": search, "knowledge": knowledge, "final_plot": [plot_final(results)]}
-
-
-def _importance(config: SearchConfig, space: SearchSpace, nars: SearchResult) -> Importance | None:
-    trials = sorted(measured(nars.trials), key=lambda t: (t.round, t.index))
-    index = np.array([t.candidate for t in trials], np.int64).reshape(-1, len(space.coordinates))
-    return permutation_importance(space, index, np.array(accuracies(trials, nars.proposal.epochs)), config.seed)
 
 
 def _page(
@@ -93,6 +87,7 @@ def _page(
     results: list[SearchResult],
     plots: Mapping[str, list[Plot]],
     budgets: list[tuple[str, dict[str, Any], Pair]],
+    findings: Findings,
 ) -> str:
     nars, *others = results
     pair, sizes, split = nars.pair, _sizes(config), _split(nars)
@@ -103,25 +98,27 @@ def _page(
     rounds = [[name, *summary(trials, nars.proposal.epochs)] for _, name, trials in groups(results)]
     markup = {
         "css": words.CSS,
-        "outcome": _fill(words.OUTCOME[split], text, {}),
-        "apart": _fill(words.APART[split], text, {}),
-        "unbiased": _fill(words.UNBIASED[split], text, {}),
-        "subset": _fill(words.SUBSET, text, {}) if sizes else "",
-        "use": _fill(words.USE if split else words.RETRAIN, {}, {}),
+        "outcome": fill(words.OUTCOME[split], text, {}),
+        "apart": fill(words.APART[split], text, {}),
+        "unbiased": fill(words.UNBIASED[split], text, {}),
+        "subset": fill(words.SUBSET, text, {}) if sizes else "",
+        "use": fill(words.USE if split else words.RETRAIN, {}, {}),
         "versus": "".join(_versus(nars, other, sizes) for other in others if split),
         "facts": "".join(f"<div><dd>{html.escape(v)}</dd><dt>{html.escape(k)}</dt></div>" for k, v in _facts(results)),
-        "arch": _table(("stage", "block", "k", "e", "c", "n", "s", "se"), _arch_rows(pair.arch)),
-        "recipe": _table(("field", "value", "where it comes from"), recipe, "words", searched),
+        "arch": table(("stage", "block", "k", "e", "c", "n", "s", "se"), _arch_rows(pair.arch)),
+        "recipe": table(("field", "value", "where it comes from"), recipe, "words", searched),
         "pairs": _pairs(space, results, budgets),
-        "rounds": _table(words.ROUNDS, rounds),
+        "rounds": table(words.ROUNDS, rounds),
         "repeats": _REPEATS if any(t.round == REPEATS for t in nars.trials) else "",
         "failures": _failures(results),
         "finalists": _finalists(nars) if nars.proposal.finalists else "",
         "lone": words.LONE if config.rounds == 1 else "",
-        "made": _table(("what", "value"), [[k.replace("_", " "), _value(v)] for k, v in made.items()], "words"),
-        **{part: "".join(map(_figure, some)) for part, some in plots.items()},
+        "made": table(("what", "value"), [[k.replace("_", " "), _value(v)] for k, v in made.items()], "words"),
+        "calibration": calibration_section(findings.calibration),
+        **{part: "".join(map(figure, some)) for part, some in plots.items()},
+        "findings": findings_section(findings, plots["findings"], space, config.constraint.metric),
     }
-    return _fill(words.PAGE, text, markup)
+    return fill(words.PAGE, text, markup)
 
 
 _REPEATS = " Repeats are second trainings of candidates of round 1 with another seed. They only measure the noise."
@@ -187,9 +184,10 @@ def _finalists(nars: SearchResult) -> str:
     rows, finalists = [], nars.proposal.finalists
     for i, f in enumerate(finalists, 1):
         mean, std = f.predicted
-        rows.append([str(i), f"{mean:.1f} ± {std:.1f}%", f"{f.measured:.1f}%", f"{f.final:.1f}%"])
+        off = f"{(f.measured - mean) / std:+.1f}" if std else "-"
+        rows.append([str(i), f"{mean:.1f} ± {std:.1f}%", f"{f.measured:.1f}%", off, f"{f.final:.1f}%"])
     chosen = [i for i, f in enumerate(finalists) if f.candidate == nars.proposal.candidate]
-    return words.FINALISTS.substitute(table=_table(words.FINALIST_HEAD, rows, marked=chosen))
+    return words.FINALISTS.substitute(table=table(words.FINALIST_HEAD, rows, marked=chosen))
 
 
 def _versus(nars: SearchResult, other: SearchResult, sizes: Mapping[str, int]) -> str:
@@ -208,7 +206,7 @@ def _versus(nars: SearchResult, other: SearchResult, sizes: Mapping[str, int]) -
     if split in sizes:
         text["images"] = f"{sizes[split]:,}"
         text["error"] = f"{(its * (100 - its) / sizes[split]) ** 0.5:.1f}"
-    return _fill(words.VERSUS, text, {"noise": _fill(words.NOISE if sizes else words.NOISE_UNKNOWN, text, {})})
+    return fill(words.VERSUS, text, {"noise": fill(words.NOISE if sizes else words.NOISE_UNKNOWN, text, {})})
 
 
 def _pairs(space: SearchSpace, results: list[SearchResult], budgets: list[tuple[str, dict[str, Any], Pair]]) -> str:
@@ -227,10 +225,10 @@ def _pairs(space: SearchSpace, results: list[SearchResult], budgets: list[tuple[
     fields = [c.name for c in space.coordinates if not c.arch]
     recipes = [[name, *(_value(pair.recipe.to_dict()[field]) for field in fields)] for name, _, pair in pairs]
     markup = {
-        "table": _table(("pair", "FLOPs", "parameters", "predicted", "measured"), rows),
-        "recipes": _table(("pair", *(field.replace("_", " ") for field in fields)), recipes),
+        "table": table(("pair", "FLOPs", "parameters", "predicted", "measured"), rows),
+        "recipes": table(("pair", *(field.replace("_", " ") for field in fields)), recipes),
     }
-    return _fill(words.PAIRS, {"epochs": count(results[0].proposal.epochs, "epoch")}, markup)
+    return fill(words.PAIRS, {"epochs": count(results[0].proposal.epochs, "epoch")}, markup)
 
 
 def _failures(results: list[SearchResult]) -> str:
@@ -261,34 +259,6 @@ def _recipe_rows(config: SearchConfig, space: NetworkSpace, nars: SearchResult) 
         longer = name in ("epochs", "lr_decay") and stretch > 1
         rows.append([name, _value(value), f"base recipe, stretched {stretch} times" if longer else "base recipe"])
     return rows, searched
-
-
-# Only these three functions, `_failures` and the facts of `_page` turn text into markup. They escape it.
-
-
-def _fill(template: Template, text: Mapping[str, object], markup: Mapping[str, str]) -> str:
-    return template.substitute({name: html.escape(str(value)) for name, value in text.items()} | dict(markup))
-
-
-def _table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "numbers", marked: Collection[int] = ()
-) -> str:
-    lines = [f"<tr>{''.join(f'<th>{html.escape(cell)}</th>' for cell in head)}</tr>"]
-    for i, row in enumerate(rows):
-        start = '<tr class="marked">' if i in marked else "<tr>"
-        lines.append(f"{start}{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>")
-    return f'<div class="scroll"><table class="{kind}">\n' + "\n".join(lines) + "\n</table></div>"
-
-
-def _figure(plot: Plot) -> str:
-    title, caption = html.escape(plot.title), html.escape(plot.caption)
-    if plot.png is None:
-        return f'<p class="note"><b>{title}</b> is left out. {caption}</p>\n'
-    source = base64.b64encode(plot.png).decode()
-    return (
-        f'<figure><h3>{title}</h3>\n<img alt="Plot: {title}" src="data:image/png;base64,{source}">\n'
-        f"<figcaption>{caption}</figcaption></figure>\n"
-    )
 
 
 def _big(n: int) -> str:

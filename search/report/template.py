@@ -4,6 +4,39 @@ from __future__ import annotations
 
 from string import Template
 
+PARTS_HEAD = ("part", "all candidates", "better half", "what it is")
+WISHES_HEAD = ("recipe", "small networks", "large networks", "difference")
+FOUND = Template("""
+<h2>What the search found about the space</h2>
+<p>These are statements of the predictor after it had learnt all trials, about candidates inside the constraint. Intervals hold
+90% of what it believes possible. Without pretraining, it explains $explained of the variance of trials that it has not
+seen.</p>
+<h3>What the accuracy depends on</h3>
+$parts
+<p>$summary</p>
+<p class="note">Shares of the variance of accuracy, over all architectures with all recipes, each equally likely. In the better
+half, a candidate below the median counts as the median, and noise is left out: this is what makes good candidates better.</p>
+$parts_plot
+$joint
+$importance
+""")
+JOINT = Template("""
+<h3>Which recipe small and large networks want</h3>
+<p>Small networks have at most $small $metric, a third of the candidates. Large ones have $large or more, another third.</p>
+$wishes
+<p class="note">The values with the highest predicted accuracy, all else equal, and in how many draws from what the predictor
+believes one of them is the best. A preference or a difference is clear from $sure on.$factor</p>
+$wishes_plot
+<h3>Does an architecture need its own recipe?</h3>
+<ul>
+<li>With the recipe that is best for large networks, small ones lose $swap_small (Table 6). With the best recipe for small
+networks, large ones lose $swap_large.</li>
+<li>Of two random architectures, the other one is better in $flips_recipes of the cases if another good recipe is used (Table 1;
+Kendall&rsquo;s tau $tau). With the same recipe and another seed, the other one is measured to be better in $flips_seeds.</li>
+</ul>
+""")
+FACTOR = Template(" With SGD, the learning rate is $factor times as large.")
+
 ROUNDS = (
     "round",
     "trainings",
@@ -17,13 +50,19 @@ ROUNDS = (
     "mean error",
 )
 
-FINALIST_HEAD = ("finalist", "predicted", "measured, same epochs", "measured, all epochs")
+FINALIST_HEAD = ("finalist", "predicted", "measured, same epochs", "off by", "measured, all epochs")
 FINALISTS = Template("""
 <h2>Finalists</h2>
 <p>An evolution finds candidates for which the predictor is too optimistic, as well as good ones. Therefore the candidates
 with the highest predicted scores and the best trial were trained before one was chosen. The most accurate one after all
 epochs is highlighted. It is the pair of this page.</p>
 $table
+<p class="note">&ldquo;Off by&rdquo; is the distance from the predicted to the measured accuracy after the same epochs, in
+predicted standard deviations.</p>
+""")
+CALIBRATION = Template("""
+<p>Were the predicted intervals right? Of $trials with a prediction, $inside came out inside the interval that should hold
+$levels of them.</p>
 """)
 
 LONE = """
@@ -128,6 +167,7 @@ $recipe
 <p class="note">Highlighted fields were searched. The others come from the base recipe $base.</p>
 
 $pairs
+$findings
 <h2>Round by round</h2>
 $rounds
 <p class="note">All accuracies are validation accuracies after $epochs, so that rows are comparable. The rank correlation
@@ -136,6 +176,7 @@ was not finite; it failed if an error ended it or its worker was lost. Both are 
 $failures
 $lone
 $finalists
+$calibration
 
 <h2>The search</h2>
 $search

@@ -1,4 +1,4 @@
-"""`fbnetv3 search run | resume | verify | export | budgets` as a user meets them."""
+"""`fbnetv3 search run | resume | verify | export | budgets | importance` as a user meets them."""
 
 import contextlib
 import io
@@ -286,3 +286,14 @@ def test_a_search_may_start_from_others(run, searched, copied, tmp_path):
     assert code == 0
     assert out.count("started from quickstart: ") == 2
     assert load_search(tmp_path / "new").config.warm_start[1].endswith("inputs/source/2.json")
+
+
+def test_importance_says_what_the_trials_tell(run, copied):
+    """So few trials tell nothing about the space, but later ones had predictions."""
+    code, out, _ = run("search", "importance", copied, "--json")
+    data = json.loads(out)
+    assert (code, data["variance"], data["recipes"], data["coordinates"]) == (0, [], [], [])
+    assert [row["interval"] for row in data["calibration"]] == [0.5, 0.8, 0.95]
+    out = run("search", "importance", copied)[1]
+    assert "The trials do not tell: there are too few, or the predictor does not explain them." in out
+    assert "Share of the trainings inside their predicted interval" in out

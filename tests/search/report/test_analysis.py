@@ -10,6 +10,7 @@ from fbnetv3.search.report.analysis import (
     accuracies,
     by_round,
     convergence,
+    coverage,
     errors,
     measured,
     predictions,
@@ -121,3 +122,15 @@ def test_a_failure_without_a_text_is_told(trials):
 
 def test_a_diverged_training_is_no_error(trials):
     assert errors([diverged(trials[0])]) == []
+
+
+def test_the_share_of_predictions_inside_their_intervals_by_hand():
+    """The distances are 0, 1, 1.5 and 3 standard deviations; the intervals reach 0.67, 1.28 and 1.96."""
+    pairs = np.array([[60.0, 2.0, 60.0], [60.0, 2.0, 62.0], [60.0, 2.0, 57.0], [60.0, 2.0, 66.0]])
+    found = coverage(pairs)
+    assert (found.trials, found.inside) == (4, (0.25, 0.5, 0.75))
+    assert found.rows()[0] == {"interval": 0.5, "inside": 0.25, "trials": 4}
+
+
+def test_without_predictions_there_is_no_share():
+    assert coverage(np.empty((0, 3))) is None

@@ -169,9 +169,9 @@ def test_finalists_are_listed_with_the_chosen_one_marked(space, tmp_path, drawn)
     )
     result = dataclasses.replace(result, proposal=dataclasses.replace(result.proposal, finalists=finalists))
     text, page = report(tmp_path, config, [result])
-    assert page.after("finalist", "predicted", "measured, same epochs", "measured, all epochs")[:2] == [
-        ["1", "70.0 ± 1.5%", "66.0%", "71.2%"],
-        ["2", "69.0 ± 2.0%", "68.0%", "72.5%"],
+    assert page.after("finalist", "predicted", "measured, same epochs", "off by", "measured, all epochs")[:2] == [
+        ["1", "70.0 ± 1.5%", "66.0%", "-2.7", "71.2%"],
+        ["2", "69.0 ± 2.0%", "68.0%", "-0.5", "72.5%"],
     ]
     assert '<tr class="marked"><td>2</td><td>69.0 ± 2.0%</td>' in text
     assert [row[0] for row in page.after("round")[:4]] == ["1", "2", "3", "finalists"]
