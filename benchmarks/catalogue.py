@@ -45,6 +45,9 @@ CATALOGUE = {
     "predictor": Entry("search.predictor", "The accuracy predictor against its rivals. Draws Figure 4."),
     "evolution": Entry("search.evolution", "The evolutionary search on landscapes whose best candidate is known."),
     "finalists": Entry("search.finalists", "What the training of finalists gains, on known accuracies."),
+    "warm-start": Entry(
+        "search.warm_start", "What a search gains that starts from an earlier one, related or misleading."
+    ),
     "quickstart": Entry("search.quickstart", "The quickstart of this version against that of an earlier version."),
     "latency": Entry("search.latency", "Latencies from the latency table against those of whole networks."),
     "micro-trainings": Entry("search.micro_trainings", "A small table of real trainings from the quickstart's space."),

@@ -165,7 +165,9 @@ def search_run(
     config = load_preset(preset)
     changes: dict[str, Any] = {"baseline": baseline or config.baseline}
     given = {"seed": seed, "data": data, "device": device, "precision": precision, "readers": readers}
-    given |= {"processes": processes, "warm_start": [str(source) for source in sources] if sources else None}
+    given["processes"] = processes
+    if sources:
+        changes["warm_start"] = [str(source) for source in sources]
     changes |= {key: value for key, value in given.items() if value is not None}
     if (max_latency is None) != (latency_table is None):
         raise InputError("--max-latency and --latency-table work only together; give both")

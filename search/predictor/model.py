@@ -111,7 +111,8 @@ class AccuracyPredictor:
         """Return how good each source thinks that candidates are, as standardised numbers [sources, n]."""
         if not self._sources:
             raise InputError("predict_sources needs sources: call start_from first")
-        return self._source_columns(self._own_groups(_check(x, len(self.arch_columns)))).T
+        columns = self._source_columns(self._own_groups(_check(x, len(self.arch_columns))))
+        return np.ascontiguousarray(columns.T)
 
     @plain_defaults()
     def predict_labels(self, x_arch: Floats) -> npt.NDArray[np.float64]:

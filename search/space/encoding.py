@@ -65,4 +65,5 @@ def _foreign_code(coordinate: Coordinate, values: Sequence[Any]) -> Columns:
         # Zero has no logarithm: it is below every positive number, however small.
         scale, given = np.log(scale), np.log(np.maximum(given, np.finfo(float).tiny))
     code = (given - scale.min()) / max(np.ptp(scale), 1e-12)
-    return np.clip(code, -BEYOND, 1.0 + BEYOND).astype(np.float32)[:, None]
+    clipped: Columns = np.clip(code, -BEYOND, 1.0 + BEYOND).astype(np.float32)[:, None]
+    return clipped
