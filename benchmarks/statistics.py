@@ -57,7 +57,7 @@ def fastest(times: Mapping[str, Sequence[float]], names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Interval:
-    """Mean of a paired difference and its two-sided 95% interval."""
+    """Mean of a paired difference and its two-sided interval, see `paired_difference`."""
 
     mean: float
     low: float
@@ -68,11 +68,16 @@ class Interval:
         return {key: round(value, digits) for key, value in dataclasses.asdict(self).items()}
 
 
-def paired_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
-    """Return the mean of `a` minus `b`, pair by pair, with Student's t interval. It needs at least two pairs."""
+def paired_difference(a: Sequence[float], b: Sequence[float], *, comparisons: int = 1) -> Interval:
+    """Return the mean of `a` minus `b`, pair by pair, with Student's t interval. It needs at least two pairs.
+
+    Args:
+        comparisons: number of differences that are looked at together. By Bonferroni's correction, all of their intervals hold
+            at the same time with a probability of at least 95%.
+    """
     # Pairing removes what the seed does to both. The sums over seeds alone would need many more seeds.
     difference = np.subtract(a, b)
-    half = stats.t.ppf(0.975, len(difference) - 1) * stats.sem(difference)
+    half = stats.t.ppf(1 - 0.025 / comparisons, len(difference) - 1) * stats.sem(difference)
     return Interval(float(difference.mean()), float(difference.mean() - half), float(difference.mean() + half))
 
 

@@ -26,7 +26,7 @@ from PIL.PngImagePlugin import PngInfo
 from fbnetv3 import complexity
 from fbnetv3.arch import ARCHS
 from fbnetv3.benchmarks.result import load_result
-from fbnetv3.benchmarks.search.comparison_figure import draw_curves
+from fbnetv3.benchmarks.search.comparison.figure import draw_curves, panels
 from fbnetv3.benchmarks.search.evolution import random_best
 from fbnetv3.benchmarks.search.landscapes import Oracle
 from fbnetv3.benchmarks.search.predictor_figure import draw_errors
@@ -184,12 +184,8 @@ def draw_evolution(data: Mapping[str, list[list[tuple[int, float]]]]) -> Any:
 
 
 def comparison_data(name: str) -> dict[str, Any]:
-    """Return what a comparison's figure shows of its result: curves by case and method, and the best accuracy of a table."""
-    found: dict[str, Any] = {}
-    for key, case in load_result(name).values["cases"].items():
-        curves = {method: {k: row[k] for k in ("curve", "curve_std")} for method, row in case["methods"].items()}
-        found[key] = {"methods": curves} | ({"best": case["best"]} if "best" in case else {})
-    return found
+    """Return what a comparison's figure shows of its result."""
+    return panels(load_result(name).values["cases"])
 
 
 FIGURES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {

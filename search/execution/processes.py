@@ -121,7 +121,7 @@ class ProcessPool:
             if self._pools[place] is None:
                 # Spawn, because a fork of a process that has run torch's threads may hang.
                 context = multiprocessing.get_context("spawn")
-                self._pools[place] = ProcessPoolExecutor(1, context, _start_worker)
+                self._pools[place] = ProcessPoolExecutor(1, context, start_worker)
             with contextlib.suppress(BrokenProcessPool):
                 return self._call(place, os.getpid)
         raise InputError(
@@ -171,8 +171,11 @@ class ProcessPool:
                 pool.shutdown()
 
 
-def _start_worker() -> None:
-    """Let the driver alone handle Ctrl-C, and die with the driver: a killed driver must not leave workers behind."""
+def start_worker() -> None:
+    """Let the driver alone handle Ctrl-C, and die with the driver: a killed driver must not leave workers behind.
+
+    It is called in a new process.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 

@@ -71,6 +71,8 @@ class SearchConfig:
     # What stage 2 trains next: the candidates with the highest predicted accuracy, as in section 3.3, or those that are
     # expected to improve most (nars/acquisition.py).
     acquisition: Literal["expected_improvement", "mean"] = "expected_improvement"
+    # Whether the candidates for `expected_improvement` are also what an evolution finds outside the pool.
+    beyond_pool: bool = True
     also: tuple[Constraint, ...] = ()  # more constraints that every candidate satisfies
     latency: LatencyLimit | None = None  # and a latency, from a look-up table
     finalists: Annotated[int, Field(ge=0)] = 5  # candidates trained before the answer is chosen; the paper has 0
@@ -117,7 +119,7 @@ class SearchConfig:
         chosen = {"device": "cpu", "precision": "fp32"}
         settings |= {key: value for key, value in chosen.items() if settings[key] == AUTO}
         # Versions before these settings knew only these values.
-        earlier = {"first": None, "acquisition": "mean"}
+        earlier = {"first": None, "acquisition": "mean", "beyond_pool": True}
         settings = {key: value for key, value in settings.items() if key not in earlier or value != earlier[key]}
         contents = settings.pop("contents")
         if contents is not None:

@@ -34,17 +34,20 @@ class Context:
     sources: tuple[Source, ...] = ()  # trainings of earlier searches
 
     @classmethod
-    def of(cls, config: SearchConfig, sources: Sequence[Source] | None = None) -> Context:
+    def of(
+        cls, config: SearchConfig, sources: Sequence[Source] | None = None, space: SearchSpace | None = None
+    ) -> Context:
         """Load what a configuration names.
 
         Args:
             sources: by default those in the files that `config.warm_start` names.
+            space: the space of the configuration, where it was loaded before.
 
         Raises:
             InputError: no such space or recipe, a damaged one, a recipe that cannot be stretched for the final training, or a
                 source of a space with other coordinates.
         """
-        space = load_space(config.space)
+        space = space or load_space(config.space)
         base = space.base_recipe(config.recipe)
         base.stretched(config.final_stretch)  # a stretch that no recipe allows must not show after all trainings
         if sources is None:

@@ -43,7 +43,9 @@ def propose(
         left[fresh(space, known, pool)] = True
         return pool[promising_batch(predictor.predict_members(encode(space, pool)), ~left, n, pool)]
     score = improvement_score(space, predictor, known)
-    rows = np.concatenate([pool, evolved_rows(context, predictor, known, score)])
+    rows = pool
+    if context.config.beyond_pool:
+        rows = np.concatenate([pool, evolved_rows(context, predictor, known, score)])
     rows = rows[fresh(space, known, rows)]
     if len(rows) < n:
         raise InputError(f"the pool has {len(rows)} candidates left, a batch needs {n}; give a larger pool")

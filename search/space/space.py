@@ -9,6 +9,7 @@ There are two kinds of spaces: `NetworkSpace` (network_space.py), whose candidat
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -60,6 +61,10 @@ class Coordinate:
     def first(self) -> IntVector:
         """For every index, the smallest index that has the same value."""
         return np.array([self.values.index(value) for value in self.values])
+
+    def only(self, i: int) -> Coordinate:
+        """Return the coordinate with the value of index `i` alone."""
+        return dataclasses.replace(self, values=(self.values[i],), nominal=(self.nominal[i],))
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,17 @@ class SearchSpace(ABC):
             seen: candidate (an index row) and seed of every training that the search saw. See `TableSpace.held_out`.
         """
         return self.accuracy
+
+    def fixed(self, row: Sequence[int], free: Booleans) -> SearchSpace:
+        """Return the candidates that equal an index row [d] in all coordinates but the free ones [d].
+
+        A fixed coordinate has one value left, and a free one keeps all of its values. So `np.where(free, index, row)` makes
+        index rows of the new space those of this one.
+
+        Raises:
+            InputError: the accuracies are not known. The rows of a space of networks share values, which cannot be fixed alone.
+        """
+        raise InputError(f"space {self.name} is no table: its coordinates cannot be fixed one by one")
 
     @property
     def listed(self) -> IntMatrix | None:

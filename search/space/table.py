@@ -154,6 +154,19 @@ class TableSpace(SearchSpace):
             return math.nan
         return float(np.sqrt(np.mean(np.var(self.final[rows], axis=1, ddof=1, where=self._exists(rows)))))
 
+    def fixed(self, row: Sequence[int], free: Booleans) -> TableSpace:
+        """Return the rows of the table that equal `row` in all coordinates but the free ones; see `SearchSpace.fixed`."""
+        kept = (self.table == row)[:, ~free].all(axis=1)
+        choices = zip(self.coordinates, row, free.tolist(), strict=True)
+        return dataclasses.replace(
+            self,
+            coordinates=tuple(c if is_free else c.only(i) for c, i, is_free in choices),
+            table=np.where(free, self.table[kept], 0),
+            labels={name: values[kept] for name, values in self.labels.items()},
+            acc1=self.acc1[kept],
+            trainings=self.trainings[kept],
+        )
+
     def _exists(self, position: IntVector) -> Booleans:
         """Tell which trainings exist: rows have different numbers of them, and the array is as wide as the largest."""
         return np.asarray(np.arange(self.acc1.shape[1]) < self.trainings[position][:, None])

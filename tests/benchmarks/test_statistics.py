@@ -42,6 +42,12 @@ def test_a_paired_difference_by_hand():
     assert found.rounded(2) == {"mean": 2.0, "low": -0.48, "high": 4.48}
 
 
+def test_intervals_that_hold_together_are_wider():
+    # Of five intervals each has 99%: t(0.995, 2) = 9.92484
+    found = paired_difference([81.0, 82.0, 83.0], [80.0, 80.0, 80.0], comparisons=5)
+    assert found.high - found.mean == pytest.approx(9.92484 / 3**0.5, rel=1e-5)
+
+
 def test_accuracies_over_seeds_by_hand():
     assert over_seeds({0: 80.0, 1: 82.0, 2: 84.0}) == {
         "seeds": {"0": 80.0, "1": 82.0, "2": 84.0},

@@ -13,7 +13,7 @@ from fbnetv3.benchmarks.experiments.config import list_experiments
 from fbnetv3.benchmarks.experiments.experiment_tables import verdict as sign
 from fbnetv3.benchmarks.paper.numbers import load_paper
 from fbnetv3.benchmarks.result import load_result
-from fbnetv3.benchmarks.search.compare import verdict
+from fbnetv3.benchmarks.search.comparison.summary import verdict
 from fbnetv3.benchmarks.search.evolution import LANDSCAPES, paper_gaps
 from fbnetv3.benchmarks.search.finalists import SEARCH, cases
 from fbnetv3.benchmarks.speed.executors import case_values

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fbnetv3.benchmarks.search.comparison_cases import plan_cases, with_predictor
+from fbnetv3.benchmarks.search.comparison.cases import plan_cases, with_predictor
 from tests.search.space.test_table import whole_grid
 
 
@@ -21,7 +21,7 @@ def small():
 
     def cases(path, trainings=(16,), flops=(None,)):
         found = {}
-        for name, config in plan_cases(path, trainings, flops).items():
+        for name, config in plan_cases([path], trainings, flops).items():
             evolution = dataclasses.replace(config.evolution, evaluations=400, restarts=0)
             found[name] = with_predictor(config.replace(evolution=evolution), pretrain_epochs=5, members=2)
         return found

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,13 +22,9 @@ from fbnetv3.benchmarks.search.compare import (
     compare,
     parse_budgets,
     parse_trainings,
-    result_rows,
-    summary,
-    tables,
-    verdict,
 )
-from fbnetv3.benchmarks.search.comparison import METHODS, Comparison
-from fbnetv3.benchmarks.search.comparison_cases import plan_cases, with_predictor
+from fbnetv3.benchmarks.search.comparison.cases import LowestShare, plan_cases, with_predictor
+from fbnetv3.benchmarks.search.comparison.methods import METHODS, Comparison
 from fbnetv3.files import lock_folder
 from fbnetv3.progress import silent
 from fbnetv3.search.execution.settings import ExecutorSettings
@@ -36,11 +34,12 @@ from tests.places import ROOT
 
 pytest.importorskip("optuna")
 ONE = ExecutorSettings(workers=1)
+JOINT = [name for name, method in METHODS.items() if method.family != "order"]
 FOUR = ("nars", "random", "tpe", "evolution")
 
 
 def test_all_methods_on_a_table(table, small, tmp_path):
-    values = compare(Comparison(small(table, (16,), (150.0,)), list(METHODS), range(2)), tmp_path, ONE, silent)
+    values = compare(Comparison(small(table, (16,), (150.0,)), JOINT, range(2)), tmp_path, ONE, silent)
     assert values["accuracies"] == "table"
     [(name, case)] = values["cases"].items()
     assert name == "trainings_16_flops_0.00015M"
@@ -61,6 +60,24 @@ def test_a_folder_in_use_is_refused(table, small, tmp_path):
         compare(Comparison(small(table), ["random"], [0]), tmp_path, ONE, silent)
 
 
+def untimed(values):
+    """Return the values without the times of proposals, which differ from run to run."""
+    text = json.dumps(values, sort_keys=True)
+    return re.sub(r'"proposal_seconds": {[^}]*}', "", text)
+
+
+def test_several_tables_in_one_folder(table, small, tmp_path):
+    shutil.copy(table, tmp_path / "other.csv")
+    cases = {f"{path.stem}/trainings_16": small(path)["trainings_16"] for path in (table, tmp_path / "other.csv")}
+    comparison = Comparison(cases, ["random", "architecture_then_recipe_random"], range(2))
+    found = compare(comparison, tmp_path / "out", ONE, silent)
+    assert list(found["overall"]["trainings_16"]["regret_over_best_rival"]) == ["grid", "other"]
+    first, second = found["cases"].values()
+    assert untimed(first | {"table": ""}) == untimed(second | {"table": ""})
+    # A finished search is only read.
+    assert compare(comparison, tmp_path / "out", ONE, silent) == found
+
+
 def test_a_second_call_only_adds(table, small, tmp_path):
     def run(seeds, trainings=(16,)):
         found = compare(Comparison(small(table, trainings), FOUR, range(seeds)), tmp_path, ONE, silent)
@@ -79,7 +96,7 @@ def test_a_second_call_only_adds(table, small, tmp_path):
 
 def test_a_run_writes_result_and_plot(table, tmp_path):
     result = BENCHMARK.run(
-        table=table, methods="random", seeds=2, trainings="16", max_flops="150", out=tmp_path / "out"
+        table=(table,), methods="random", seeds=2, trainings="16", max_flops="150", out=tmp_path / "out"
     )
     assert load_result("compare", tmp_path / "out") == result
     assert (tmp_path / "out" / "compare.png").read_bytes()[:4] == b"\x89PNG"
@@ -92,7 +109,8 @@ def test_a_run_writes_result_and_plot(table, tmp_path):
 @pytest.mark.slow
 def test_killed_and_resumed_it_ends_the_same(table, tmp_path):
     command = [sys.executable, "-m", "fbnetv3", "search", "compare", "--table", str(table)]
-    command += ["--methods", "tpe,evolution,random", "--seeds", "3", "--out", str(tmp_path / "cut")]
+    command += ["--methods", "tpe,evolution,random,recipe_then_architecture_random", "--seeds", "3", "--processes", "2"]
+    command += ["--out", str(tmp_path / "cut")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     for _ in range(1200):
@@ -103,14 +121,16 @@ def test_killed_and_resumed_it_ends_the_same(table, tmp_path):
     process.wait()
     assert not (tmp_path / "cut" / "compare.json").exists()
     subprocess.run(command, env=environment, check=True, capture_output=True)
+    # The number of processes changes no result.
+    command[command.index("--processes") + 1] = "1"
     subprocess.run([*command[:-1], str(tmp_path / "whole")], env=environment, check=True, capture_output=True)
     cut, whole = (load_result("compare", tmp_path / name) for name in ("cut", "whole"))
-    assert cut.values == whole.values
+    assert untimed(cut.values) == untimed(whole.values)
 
 
 def test_rich_labels_lead_to_other_trainings_on_made_up_accuracies(tmp_path):
     config = with_predictor(load_preset("quickstart").replace(pool=200), pretrain_epochs=5, members=1)
-    comparison = Comparison(plan_cases(config, [12], [None]), ["nars", "nars_paper_labels"], [0], invented=True)
+    comparison = Comparison(plan_cases([config], [12], [None]), ["nars", "nars_paper_labels"], [0], invented=True)
     assert compare(comparison, tmp_path, ONE, silent)["accuracies"] == "invented"
     rich, paper = (tmp_path / "trainings_12" / name / "seed0" / "ledger.jsonl" for name in comparison.methods)
     assert read_ledger(rich) != read_ledger(paper)
@@ -133,35 +153,15 @@ def test_real_trainings_in_small(tmp_path):
         assert row["seconds"] > 0
 
 
-def answers(*accuracies):
-    return [{"acc1": a, "epochs": 16, "seconds": 1.0, "curve": [a - 1, a]} for a in accuracies]
-
-
-def test_the_summary_by_hand(table, small):
-    comparison = Comparison(small(table), ["nars", "random"], [0, 1, 2])
-    found = summary(comparison, "trainings_16", {"nars": answers(61, 62, 63), "random": answers(60, 62, 60)})
-    assert found["pairs"] == 125
-    assert found["methods"]["nars"]["acc1"] == 62.0
-    assert found["methods"]["nars"]["acc1_std"] == 1.0
-    assert found["methods"]["nars"]["curve"] == [61.0, 62.0]
-    assert found["methods"]["random"]["regret"] == pytest.approx(found["best"] - 182 / 3, abs=1e-3)
-    assert found["nars_minus"]["random"]["mean"] == pytest.approx(4 / 3, abs=1e-4)
-    assert found["nars_minus"]["random"]["share_better"] == pytest.approx(2.5 / 3, abs=1e-3)
-
-
-def test_one_seed_gives_no_interval(table, small):
-    comparison = Comparison(small(table), ["nars", "random"], [0])
-    found = summary(comparison, "trainings_16", {"nars": answers(61), "random": answers(60)})
-    assert "nars_minus" not in found
-    assert found["methods"]["nars"]["acc1_std"] == 0.0
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({}, "give one of --preset and --table"),
-        ({"preset": "quickstart", "table": "x.csv"}, "give one of --preset and --table"),
-        ({"table": "x.csv", "invented": True}, "--invented needs --preset"),
+        ({"preset": "quickstart", "table": ("x.csv",)}, "give one of --preset and --table"),
+        ({"table": ("x.csv",), "invented": True}, "--invented needs --preset"),
+        ({"preset": "quickstart", "processes": 2}, "--processes is for tables .*; give --workers for real trainings"),
+        ({"preset": "quickstart", "max_flops": "101%"}, "a share of a table's pairs is at most 100%"),
+        ({"preset": "quickstart", "max_flops": "30%"}, "a budget of 30% of the pairs needs a table"),
         ({"preset": "quickstart", "trainings": "40 many"}, "--trainings is '40 many'; give whole numbers"),
         ({"preset": "quickstart", "max_flops": "all 50X"}, "--max-flops is '50X'; give a count"),
         ({"preset": "quickstart", "methods": "nars,annealing"}, "unknown annealing"),
@@ -176,7 +176,7 @@ def test_mistakes_are_named_before_anything_runs(tmp_path, options, words):
 def test_options_are_read():
     assert parse_trainings(None) is None
     assert parse_trainings("40 144") == [40, 144]
-    assert parse_budgets("all 50M") == [None, 50e6]
+    assert parse_budgets("all 50M 30%") == [None, 50e6, LowestShare(0.3)]
 
 
 COMMITTED = {"compare_nas_bench_macro": 20, "compare_invented": 20, "compare_quickstart": 3}
@@ -185,8 +185,9 @@ COMMITTED = {"compare_nas_bench_macro": 20, "compare_invented": 20, "compare_qui
 @pytest.mark.parametrize("name", COMMITTED)
 def test_the_committed_files_are_complete(name):
     result = load_result(name)
-    truth, curve = TRUTHS[result.values["accuracies"]]
-    assert result.method == METHOD.format(truth=truth, curve=curve)
+    if "left_out" in next(iter(result.values["cases"].values())):  # files of earlier versions say what they measured
+        truth, curve = TRUTHS[result.values["accuracies"]]
+        assert result.method == METHOD.format(truth=truth, curve=curve)
     assert result.command.startswith("fbnetv3 search compare ")
     for case in result.values["cases"].values():
         assert len(case["seeds"]) >= COMMITTED[name]
@@ -194,24 +195,3 @@ def test_the_committed_files_are_complete(name):
         for row in case["methods"].values():
             assert len(row["by_seed"]) == len(case["seeds"])
             assert row["acc1"] == pytest.approx(np.mean(row["by_seed"]), abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "words"), [(0.1, 2.0, "better"), (-0.1, 2.0, "no difference"), (-2.0, -0.1, "worse")]
-)
-def test_a_verdict_is_what_the_interval_says(low, high, words):
-    assert verdict({"mean": 0.0, "low": low, "high": high}) == words
-
-
-def test_table_and_rows_of_a_result():
-    result = load_result("compare_quickstart")
-    (table,) = tables(result).values()
-    case = result.values["cases"]["trainings_40"]
-    assert table.columns == ("method", "trainings 40")
-    assert table.rows[0] == ("`nars`", f"{case['methods']['nars']['acc1']:.2f}")
-    gain = case["nars_minus"]["random"]
-    assert f"({gain['mean']:+.2f} [{gain['low']:+.2f}, {gain['high']:+.2f}])" in table.rows[1][1]
-    rows = result_rows(result)
-    assert [row["method"] for row in rows] == list(case["methods"])
-    assert rows[0]["nars minus it"] is None
-    assert rows[1]["nars minus it"] == f"{gain['mean']:+.3f}"

@@ -19,9 +19,9 @@ from fbnetv3.search.execution.processes import (
     RETRIES,
     ProcessPool,
     _descendants,
-    _start_worker,
     available_workers,
     evaluate_within,
+    start_worker,
 )
 from fbnetv3.search.execution.serialise import pickled
 from fbnetv3.search.trial import Outcome
@@ -219,7 +219,7 @@ def worker(monkeypatch):
     monkeypatch.setattr(processes, "signal", handled)
     monkeypatch.setattr(processes, "os", SimpleNamespace(_exit=seen.order.append))
     monkeypatch.setattr(processes, "multiprocessing", SimpleNamespace(parent_process=lambda: driver))
-    _start_worker()
+    start_worker()
     return seen
 
 

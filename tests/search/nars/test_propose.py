@@ -42,6 +42,14 @@ def test_they_are_better_than_the_pool_and_go_beyond_it(setting):
     assert len(fresh(context.space, context.pool(), rows)) > 0
 
 
+def test_without_the_evolution_they_are_of_the_pool(setting):
+    context, predictor, known = setting
+    alone = Context.of(context.config.replace(beyond_pool=False))
+    rows = propose(alone, predictor, known, known[:0], 4)
+    assert not len(fresh(context.space, context.pool(), rows))
+    assert len(fresh(context.space, known, rows)) == 4
+
+
 def test_the_same_arguments_give_the_same_rows(setting):
     context, predictor, known = setting
     first, again = (propose(context, predictor, known, known[:0], 3) for _ in range(2))

@@ -1,17 +1,23 @@
 """The configurations of a comparison: how trainings are split, budgets, and tables that are too small."""
 
+import shutil
+
 import pytest
 
 from fbnetv3 import InputError
-from fbnetv3.benchmarks.search.comparison_cases import (
+from fbnetv3.benchmarks.search.comparison.cases import (
+    LowestShare,
+    find_tables,
     plan_cases,
     table_config,
     with_budget,
+    with_part_of_trainings,
     with_predictor,
     with_trainings,
     without_finalists,
 )
 from fbnetv3.search.nars.config import load_preset
+from fbnetv3.search.space.reader import load_space
 
 PRESET = load_preset("quickstart").replace(first=None, batch=9, rounds=4)
 
@@ -40,14 +46,14 @@ def test_without_finalists_all_trainings_are_in_stage_2():
 
 
 def test_a_smaller_budget_has_a_window_of_the_same_proportions():
-    [(name, narrow)] = plan_cases(PRESET, None, [200e3]).items()
+    [(name, narrow)] = plan_cases([PRESET], None, [200e3]).items()
     assert name == "trainings_40_flops_0.2M"
     assert (narrow.constraint.min, narrow.constraint.max) == (75e3, 200e3)
     assert with_budget(PRESET, None) is PRESET
 
 
 def test_cases_are_numbers_of_trainings_times_budgets(table):
-    cases = plan_cases(table, [16, 20], [None, 150.0])
+    cases = plan_cases([table], [16, 20], [None, 150.0])
     assert list(cases) == [
         "trainings_16",
         "trainings_20",
@@ -55,7 +61,7 @@ def test_cases_are_numbers_of_trainings_times_budgets(table):
         "trainings_20_flops_0.00015M",
     ]
     assert [config.trainings for config in cases.values()] == [16, 20, 16, 20]
-    assert list(plan_cases(table, None, [None])) == ["trainings_40"]
+    assert list(plan_cases([table], None, [None])) == ["trainings_40"]
 
 
 def test_the_pool_of_a_table_is_its_feasible_rows(table):
@@ -75,3 +81,45 @@ def test_settings_of_the_predictor_are_changed():
     changed = with_predictor(PRESET, pretrain=False, members=1)
     assert (changed.predictor.pretrain, changed.predictor.members) == (False, 1)
     assert changed.replace(predictor=PRESET.predictor) == PRESET
+
+
+def test_a_relative_budget_is_what_the_cheapest_pairs_have(table):
+    # FLOPs are 100 + 10 a + 5 b, and c is the recipe: 125 pairs, of which 5 have 100, 5 have 105 and 10 have 110.
+    for share, flops in ((0.04, 100.0), (0.041, 105.0), (0.16, 110.0), (1.0, 160.0)):
+        assert LowestShare(share).of(load_space(str(table))) == flops
+    [(name, config)] = plan_cases([table], [16], [LowestShare(0.5)]).items()
+    assert (name, config.constraint.max, config.pool) == ("trainings_16_flops_50%", 130.0, 70)
+    with pytest.raises(InputError, match="a budget of 30% of the pairs needs a table; give FLOPs"):
+        plan_cases([PRESET], None, [LowestShare(0.3)])
+
+
+def test_cases_of_several_tables_have_their_names(table, tmp_path):
+    shutil.copy(table, tmp_path / "other.csv")
+    cases = plan_cases([table, tmp_path / "other.csv"], [16], [None])
+    assert list(cases) == ["grid/trainings_16", "other/trainings_16"]
+    assert [config.recipe for config in cases.values()] == ["grid", "other"]
+
+
+def test_tables_are_found_in_folders(table, tmp_path):
+    for name in ("b.csv", "a.csv", "notes.txt"):
+        (tmp_path / name).write_text("")
+    assert [path.name for path in find_tables([table, tmp_path])] == ["grid.csv", "a.csv", "b.csv"]
+    with pytest.raises(InputError, match=r"two tables have the name a; .* rename one"):
+        find_tables([tmp_path, tmp_path / "a.csv"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty has no table \(.csv, .json, .npz\)"):
+        find_tables([tmp_path / "empty"])
+
+
+def test_a_part_of_the_trainings_has_a_smaller_first_batch(table):
+    whole = with_trainings(table_config(table, None), 48)
+    found = [with_part_of_trainings(whole, n) for n in (48, 24, 27, 6)]
+    assert [config.trainings for config in found] == [48, 24, 27, 6]
+    assert [(config.first, config.rounds, config.finalists) for config in found] == [
+        (8, 10, 4),
+        (4, 5, 4),
+        (7, 5, 4),
+        (2, 1, 4),
+    ]
+    with pytest.raises(InputError, match="4 trainings are"):
+        with_part_of_trainings(whole, 4)

@@ -1,116 +1,41 @@
-"""The methods that a comparison runs, and one search of one method in its folder."""
+"""One search of one method in its folder: what it is made from, its answer, and how good the answer truly is."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fbnetv3.benchmarks.harness import Values
-from fbnetv3.benchmarks.search.comparison_cases import with_predictor, without_finalists
+from fbnetv3.benchmarks.search.comparison.methods import Comparison, Method
+from fbnetv3.benchmarks.search.comparison.search import Found, Place, find
 from fbnetv3.benchmarks.search.landscapes import Oracle
-from fbnetv3.errors import InputError, available
+from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 from fbnetv3.progress import Report
 from fbnetv3.schema import load_json, load_yaml
 from fbnetv3.search.execution.settings import ExecutorSettings
-from fbnetv3.search.nars import baselines
-from fbnetv3.search.nars.algorithm import nars
-from fbnetv3.search.nars.batches import BatchRunner, foreign_trial
 from fbnetv3.search.nars.config import SearchConfig, save_config
 from fbnetv3.search.nars.context import Context, image_id
 from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.runs.final import final_candidate, train_final
-from fbnetv3.search.runs.inputs import INPUTS, check_costs, input_paths, locate_inputs, take_inputs, with_paths
-from fbnetv3.search.space.reader import load_space
-from fbnetv3.search.space.space import Floats, IntMatrix
-from fbnetv3.search.trial import Candidate, Evaluator, Ledger, Outcome, Trial, evaluated
+from fbnetv3.search.runs.inputs import INPUTS, input_paths, locate_inputs, take_inputs, with_paths
+from fbnetv3.search.space.reader import load_space, space_path
+from fbnetv3.search.space.space import Floats, IntMatrix, SearchSpace
+from fbnetv3.search.trial import Candidate, Evaluator, Outcome, Trial
 from fbnetv3.training.engine import cpu_threads
 
-CONFIG, ANSWER, LEDGER = "config.yaml", "answer.json", "ledger.jsonl"  # files of a search's folder
+CONFIG, ANSWER = "config.yaml", "answer.json"  # files of a search's folder, besides its ledger
 NOISE = 0.5  # std of a made-up training, in points
-Search = Callable[[Context, BatchRunner], Proposal]
 Truth = Callable[[IntMatrix], Floats]
 """The true accuracies [n] of index rows [n, d]."""
-
-
-def stage_two_alone(context: Context, runner: BatchRunner) -> Proposal:
-    """Run NARS, and answer with the best trial of stage 2 (Table 7 asks what stage 3 adds)."""
-    nars(context, runner)
-    trials = runner.ledger.trials
-    # The first batch trained longer than the trials that stopped early. Only accuracies after equally many epochs compare.
-    epoch = min(t.epochs for t in trials)
-    best = max(evaluated(trials), key=lambda t: (context.label(t, epoch), -t.round, -t.index))
-    return Proposal(tuple(best.candidate), None, best.epochs)
-
-
-@dataclass(frozen=True)
-class Method:
-    """A search, what it changes in the configuration, and whose rounds its ledger has (see `foreign_trial`)."""
-
-    search: Search
-    change: Callable[[SearchConfig], SearchConfig] = lambda config: config
-    rounds: str = "nars"
-
-
-# The order is that of the tables and the plot. `_sequential` baselines see every result before they propose again, which needs
-# a run without parallel workers: they show what batches cost a baseline. The last three are ablations of NARS.
-METHODS = {
-    "nars": Method(nars),
-    "random": Method(baselines.random_search, rounds="random"),
-    "tpe": Method(baselines.tpe, rounds="other"),
-    "evolution": Method(baselines.regularised_evolution, rounds="other"),
-    "tpe_sequential": Method(partial(baselines.tpe, settings=baselines.TpeSettings(batch=1)), rounds="other"),
-    "evolution_sequential": Method(
-        partial(baselines.regularised_evolution, settings=baselines.RegularisedEvolutionSettings(batch=1)),
-        rounds="other",
-    ),
-    "nars_scratch": Method(nars, partial(with_predictor, pretrain=False)),
-    "nars_paper_labels": Method(nars, partial(with_predictor, rich_labels=False)),
-    "nars_no_stage3": Method(stage_two_alone, without_finalists),
-}
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What is compared.
-
-    Attributes:
-        cases: configurations by name.
-        methods: names of `METHODS`.
-        seeds: seeds of every method.
-        invented: whether the accuracies are made up.
-
-    Raises:
-        InputError: a method is unknown, or there is none.
-    """
-
-    cases: Mapping[str, SearchConfig]
-    methods: Sequence[str]
-    seeds: Sequence[int]
-    invented: bool = False
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.methods if name not in METHODS]
-        if unknown or not self.methods:
-            raise InputError(
-                f"methods: unknown {', '.join(unknown) or 'none'}; {available(''.join(unknown[:1]), METHODS)}"
-            )
-
-    @cached_property
-    def kind(self) -> str:
-        """Where the accuracies come from: `table`, `table, held out` (see `TableSpace.held_out`), `invented` or `real`."""
-        space = load_space(next(iter(self.cases.values())).space)
-        if not space.trainable:
-            return "table, held out" if space.held_out else "table"
-        return "invented" if self.invented else "real"
 
 
 @dataclass(frozen=True)
@@ -129,21 +54,29 @@ class InventedEvaluator:
         return Outcome(tuple(top - 10.0 * (last - epoch) / last for epoch in range(1, epochs + 1)), "ok", 0.0)
 
 
-def keep_inputs(comparison: Comparison, out: Path) -> SearchConfig:
-    """Write copies of the files that all searches are made from into `out`; return a configuration that names them.
+def keep_inputs(comparison: Comparison, out: Path) -> dict[str, SearchConfig]:
+    """Write copies of the files that all searches are made from into `out`.
+
+    Returns:
+        For every space of the comparison a configuration that names the copies.
 
     Raises:
         InputError: `out` has the copies of another comparison.
     """
-    context = Context.of(next(iter(comparison.cases.values())))
-    kept, files = take_inputs(context, image_id(context) if comparison.kind == "real" else None)
+    kept: dict[str, SearchConfig] = {}
+    files: dict[str, bytes] = {}
+    for config in comparison.cases.values():
+        if config.space not in kept:
+            context = _context(config)
+            kept[config.space], new = take_inputs(context, image_id(context) if comparison.kind == "real" else None)
+            files |= new
     for path in (out / INPUTS).rglob("*"):
         name = path.relative_to(out).as_posix()
         if path.is_file() and path.read_bytes() != files.pop(name, None):
             raise InputError(f"{out} holds a comparison with another {name}; give another --out")
     for name, content in files.items():
         write_atomically(out / name, content)
-    return locate_inputs(kept, out)
+    return {space: locate_inputs(config, out) for space, config in kept.items()}
 
 
 def run_one(
@@ -175,39 +108,49 @@ def run_one(
     context, evaluator, truth = make_context(config, invented)
     # The configuration is kept for a reader of the folder. `fingerprint` in the answer is what is compared.
     save_config(_with_copies(config, kept, folder), folder / CONFIG)
-    foreign = foreign_trial(config, context.space, method.rounds)
-    with (
-        cpu_threads(1),
-        Ledger.open(folder / LEDGER, config.fingerprint, foreign) as ledger,
-        settings.start(evaluator, config.processes) as executor,
-    ):
-        check_costs(context, ledger.trials, ledger.path)
-        proposal = method.search(context, BatchRunner(context, ledger, executor, report))
-        # The ledger is in the order in which trainings ended, which depends on the workers.
-        trials = sorted(ledger.trials, key=lambda t: (t.round, t.index))
+    with cpu_threads(1), settings.start(evaluator, config.processes) as executor:
+        found = find(method, context, Place(folder, executor, report))
     if not (invented or context.space.trainable):
-        truth = context.space.judge([(t.candidate, t.seed) for t in trials])
+        truth = context.space.judge([(t.candidate, t.seed) for t in (*found.before, *found.trials)])
     # One thread here too: with another number of threads, the final training would have another accuracy.
     with cpu_threads(1):
-        measured = true_accuracy(context, truth, proposal, folder, report)
-    acc1 = measured["acc1"]
-    answer = {
-        "config": config.fingerprint,
-        "candidate": list(proposal.candidate),
-        **measured,
-        "trainings": len(trials),
-        "epochs": sum(t.epochs for t in trials),  # of all trainings before the final one
-        "seconds": round(sum(t.seconds for t in trials), 1),
-        "curve": [round(value, 4) for value in curve(context, truth, trials, acc1)],
-    }
+        measured = true_accuracy(context, truth, found.proposal, folder, report)
+    answer = {"config": config.fingerprint, "candidate": list(found.proposal.candidate), **measured}
+    answer |= _of_trainings(context, truth, found, measured["acc1"])
     # The answer is written last: a folder without it is a search that was stopped.
     write_atomically(folder / ANSWER, json.dumps(answer) + "\n")
     return answer
 
 
+def _of_trainings(context: Context, truth: Truth | None, found: Found, acc1: float) -> Values:
+    """Return what an answer says of the trainings and of the time between them."""
+    values = [round(value, 4) for value in curve(context, truth, found.trials, acc1)]
+    first, *later = found.seconds
+    return {
+        "trainings": len(found.trials),
+        "epochs": sum(t.epochs for t in found.trials),  # of all trainings before the final one
+        "seconds": round(sum(t.seconds for t in found.trials), 1),
+        # A part of a table may have fewer candidates than the search has trainings: then its answer stays.
+        "curve": values + values[-1:] * (context.config.trainings - len(values)),
+        # They differ from run to run, and nothing depends on them.
+        "proposal_seconds": {"first": round(first, 3), "round": round(float(np.mean(later)), 3)},
+    }
+
+
+def _context(config: SearchConfig) -> Context:
+    """Return the context of a search. A table is read once, and not once for each of hundreds of searches."""
+    path = space_path(config.space)
+    return Context.of(config, space=_read(config.space, path.stat().st_mtime_ns) if path.is_file() else None)
+
+
+@functools.lru_cache(maxsize=2)
+def _read(space: str, modified: int) -> SearchSpace:
+    return load_space(space)
+
+
 def make_context(config: SearchConfig, invented: bool) -> tuple[Context, Evaluator, Truth | None]:
     """Return the context of a search, its evaluator, and the true accuracies where they are known."""
-    context = Context.of(config)
+    context = _context(config)
     if not context.space.trainable:
         return context, context.evaluator(), context.space.accuracy
     if invented:

@@ -3,45 +3,102 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fbnetv3.errors import InputError
 from fbnetv3.search.nars.config import SearchConfig, read_config
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.space.reader import load_space
+from fbnetv3.search.space.space import SearchSpace
+from fbnetv3.search.space.table_file import SUFFIXES
 
 FINALISTS = 4  # of NARS on a table; the quickstart has as many
 POOL = 4000  # largest pool of NARS on a table
 FEWEST = 40  # feasible candidates that a table must have
 
 
+class LowestShare(float):
+    """A budget that so large a share of a table's pairs satisfies: those of the fewest FLOPs."""
+
+    def of(self, space: SearchSpace) -> float:
+        """Return the budget in FLOPs.
+
+        Raises:
+            InputError: the space is no table. How many FLOPs its candidates have depends on how they are drawn.
+        """
+        if space.trainable:
+            raise InputError(f"a budget of {self:.0%} of the pairs needs a table; give FLOPs, such as 50M")
+        counts = np.sort(space.figure("flops", "published", space.known()))
+        return float(counts[max(math.ceil(self * len(counts)) - 1, 0)])
+
+
+Budget = float | LowestShare | None
+
+
+def find_tables(paths: Sequence[Path]) -> list[Path]:
+    """Return the files of tables: those that are given, and all that given folders hold.
+
+    Raises:
+        InputError: a folder has no table, or two tables have the same name.
+    """
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES) if path.is_dir() else [path]
+        if not inside:
+            raise InputError(f"{path} has no table ({', '.join(SUFFIXES)}); give a folder that has some")
+        found += inside
+    names = [path.stem for path in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(
+            f"two tables have the name {twice[0]}; a comparison names its tables by their files: rename one"
+        )
+    return found
+
+
 def plan_cases(
-    source: SearchConfig | Path, trainings: Sequence[int] | None, max_flops: Sequence[float | None]
+    sources: Sequence[SearchConfig | Path], trainings: Sequence[int] | None, max_flops: Sequence[Budget]
 ) -> dict[str, SearchConfig]:
-    """Return the configurations by name: every number of trainings under every budget.
+    """Return the configurations by name: every number of trainings under every budget, for every source.
 
     Args:
-        source: a preset, or the file of a table.
+        sources: a preset, or the files of tables. With several tables, the names begin with that of the table.
         trainings: numbers of trainings; by default those of the preset, or 40 for a table.
         max_flops: budgets; None means the preset's budget, and no budget for a table.
     """
     cases = {}
-    for flops in max_flops:
+    for source, flops in itertools.product(sources, max_flops):
         limited = table_config(source, flops) if isinstance(source, Path) else with_budget(source, flops)
+        table = ""
+        if isinstance(source, Path) and len(sources) > 1:
+            # The recipe of a table only says how many epochs it knows. Its name lets every table have a copy of its own.
+            table, limited = f"{source.stem}/", limited.replace(recipe=source.stem)
         for total in trainings or [limited.trainings]:
-            name = f"trainings_{total}" + ("" if flops is None else f"_flops_{flops / 1e6:g}M")
             # The preset's own split of its trainings stays, even if `with_trainings` would split them in another way.
-            cases[name] = limited if total == limited.trainings else with_trainings(limited, total)
+            config = limited if total == limited.trainings else with_trainings(limited, total)
+            cases[f"{table}trainings_{total}{_budget_name(flops)}"] = config
     return cases
 
 
-def with_budget(config: SearchConfig, flops: float | None) -> SearchConfig:
+def _budget_name(flops: Budget) -> str:
+    """Return the end of the name of a case with this budget."""
+    if flops is None:
+        return ""
+    return f"_flops_{flops * 100:g}%" if isinstance(flops, LowestShare) else f"_flops_{flops / 1e6:g}M"
+
+
+def with_budget(config: SearchConfig, flops: Budget) -> SearchConfig:
     """Return the configuration with another budget. The window below it keeps its proportion to the budget."""
     before = config.constraint
     if flops is None:
         return config
+    if isinstance(flops, LowestShare):
+        flops = flops.of(load_space(config.space))
     return config.replace(
         constraint=dataclasses.replace(before, metric="flops", max=flops, min=before.min / before.max * flops)
     )
@@ -69,6 +126,21 @@ def with_trainings(config: SearchConfig, total: int) -> SearchConfig:
     return config.replace(rounds=fitting[0], batch=left // fitting[0])
 
 
+def with_part_of_trainings(config: SearchConfig, total: int) -> SearchConfig:
+    """Return the configuration with `total` of its trainings. The first batch shrinks as the trainings do.
+
+    Raises:
+        InputError: nothing is left for batches.
+    """
+    left = total - config.finalists
+    if not config.first or left <= 0:
+        return with_trainings(config, total)
+    first = min(max(config.first * total // config.trainings, config.batch), left)
+    # What is too few for another batch is random too.
+    rounds, rest = divmod(left - first, config.batch)
+    return config.replace(first=first + rest, rounds=rounds + 1)
+
+
 def without_finalists(config: SearchConfig) -> SearchConfig:
     """Return the configuration with all trainings in stage 2, in about as many rounds as before."""
     total = config.trainings
@@ -84,7 +156,7 @@ def with_predictor(config: SearchConfig, **changes: Any) -> SearchConfig:
     return config.replace(predictor=dataclasses.replace(config.predictor, **changes))
 
 
-def table_config(path: Path, flops: float | None) -> SearchConfig:
+def table_config(path: Path, flops: Budget) -> SearchConfig:
     """Return the configuration of a search on a table. Its pool is all feasible rows, or `POOL` of them.
 
     Raises:
@@ -93,6 +165,7 @@ def table_config(path: Path, flops: float | None) -> SearchConfig:
     space = load_space(str(path))
     if space.trainable:
         raise InputError(f"{path} is no table; give a .csv, .json or .npz file, or a preset")
+    flops = flops.of(space) if isinstance(flops, LowestShare) else flops
     counts = space.figure("flops", "published", space.known())
     constraint = Constraint("flops", max=flops or float(counts.max()))
     feasible = int(constraint.satisfied(counts).sum())

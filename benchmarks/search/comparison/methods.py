@@ -1,0 +1,170 @@
+"""The methods that a comparison runs, and one search of one method in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Literal
+
+from fbnetv3.benchmarks.search.comparison.cases import with_predictor, without_finalists
+from fbnetv3.errors import InputError, available
+from fbnetv3.search.nars import baselines
+from fbnetv3.search.nars.algorithm import feasible, nars, stage1, stage2
+from fbnetv3.search.nars.batches import BatchRunner
+from fbnetv3.search.nars.config import SearchConfig
+from fbnetv3.search.nars.context import Context
+from fbnetv3.search.nars.evolve import cautious_score
+from fbnetv3.search.nars.proposal import Proposal
+from fbnetv3.search.space.reader import load_space
+from fbnetv3.search.space.space import SearchSpace
+
+LEDGER = "ledger.jsonl"
+Search = Callable[[Context, BatchRunner], Proposal]
+Family = Literal["rival", "ablation", "order"]
+
+
+def stage_two_alone(context: Context, runner: BatchRunner) -> Proposal:
+    """Run stages 1 and 2 of NARS, and answer with the best trained candidate as NARS does (Table 7 asks what stage 3 adds)."""
+    predictor = stage1(context)
+    trained = stage2(context, predictor, runner)
+    rows = feasible(context, trained.rows)
+    score = cautious_score(context.space, predictor, context.config.evolution.caution)
+    return Proposal(tuple(rows[score(rows).argmax()].tolist()), None, trained.epochs)
+
+
+def _without_stage3(config: SearchConfig) -> SearchConfig:
+    """Return the configuration without finalists, and without the evolution in every round of stage 2."""
+    return without_finalists(config.replace(beyond_pool=False))
+
+
+def _without_uncertainty(config: SearchConfig) -> SearchConfig:
+    """Return the configuration that trains the highest predicted accuracies, however uncertain the others are."""
+    return config.replace(acquisition="mean")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of search.
+
+    Attributes:
+        search: searches pairs, or one part of them.
+        change: what the method changes in the configuration.
+        rounds: whose rounds its ledger has, see `foreign_trial`.
+        family: `rival` of NARS, `ablation` of NARS, or `order` in which architecture and recipe are searched. The intervals of
+            a family are corrected together.
+        parts: what is searched one after the other, `architecture` or `recipe`, while the other part stays.
+        unfit: returns why the method cannot search a space, or nothing if it can.
+    """
+
+    search: Search
+    change: Callable[[SearchConfig], SearchConfig] = lambda config: config
+    rounds: str = "nars"
+    family: Family = "rival"
+    parts: tuple[str, ...] = ()
+    unfit: Callable[[SearchSpace], str] = lambda space: ""
+
+
+def _lacks_a_part(space: SearchSpace) -> str:
+    """Return why architecture and recipe cannot be searched one by one in a space, or nothing if they can."""
+    if space.trainable:
+        return "it needs a table"
+    missing = [name for name, arch in (("architecture", True), ("recipe", False)) if not _choices(space, arch)]
+    return f"the table has no choice of the {missing[0]}" if missing else ""
+
+
+def _choices(space: SearchSpace, arch: bool) -> int:
+    return sum(len(c.values) > 1 for c in space.coordinates if c.arch == arch)
+
+
+def _orders(suffix: str, search: Search, rounds: str) -> dict[str, Method]:
+    """Return the methods that do not search architecture and recipe jointly, with one searcher."""
+    names = {
+        "architecture_only": ("architecture",),
+        "recipe_only": ("recipe",),
+        "architecture_then_recipe": ("architecture", "recipe"),
+        "recipe_then_architecture": ("recipe", "architecture"),
+    }
+    return {
+        f"{name}{suffix}": Method(search, rounds=rounds, family="order", parts=parts, unfit=_lacks_a_part)
+        for name, parts in names.items()
+    }
+
+
+# The order is that of the tables and the plot. `_sequential` baselines see every result before they propose again, which needs
+# a run without parallel workers: they show what batches cost a baseline.
+METHODS = {
+    "nars": Method(nars),
+    "random": Method(baselines.random_search, rounds="random"),
+    "tpe": Method(baselines.tpe, rounds="other"),
+    "evolution": Method(baselines.regularised_evolution, rounds="other"),
+    "tpe_sequential": Method(partial(baselines.tpe, settings=baselines.TpeSettings(batch=1)), rounds="other"),
+    "evolution_sequential": Method(
+        partial(baselines.regularised_evolution, settings=baselines.RegularisedEvolutionSettings(batch=1)),
+        rounds="other",
+    ),
+    "nars_scratch": Method(nars, partial(with_predictor, pretrain=False), family="ablation"),
+    "nars_paper_labels": Method(nars, partial(with_predictor, rich_labels=False), family="ablation"),
+    "nars_no_stage3": Method(stage_two_alone, _without_stage3, family="ablation"),
+    "nars_no_uncertainty": Method(nars, _without_uncertainty, family="ablation"),
+    **_orders("", nars, "nars"),
+    **_orders("_random", baselines.random_search, "random"),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared.
+
+    Attributes:
+        cases: configurations by name.
+        methods: names of `METHODS`.
+        seeds: seeds of every method.
+        invented: whether the accuracies are made up.
+
+    Raises:
+        InputError: a method is unknown, or there is none.
+    """
+
+    cases: Mapping[str, SearchConfig]
+    methods: Sequence[str]
+    seeds: Sequence[int]
+    invented: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.methods if name not in METHODS]
+        if unknown or not self.methods:
+            raise InputError(
+                f"methods: unknown {', '.join(unknown) or 'none'}; {available(''.join(unknown[:1]), METHODS)}"
+            )
+
+    @cached_property
+    def kind(self) -> str:
+        """Where the accuracies come from: `table`, `table, held out` (see `TableSpace.held_out`), `invented` or `real`.
+
+        Raises:
+            InputError: the tables are of both kinds.
+        """
+        kinds = {self._kind(space) for space in self.spaces.values()}
+        if len(kinds) > 1:
+            raise InputError(
+                "some of the tables keep the trainings of a candidate apart, and others do not; convert all of them with "
+                "fbnetv3 search table convert"
+            )
+        return kinds.pop()
+
+    def _kind(self, space: SearchSpace) -> str:
+        if not space.trainable:
+            return "table, held out" if space.held_out else "table"
+        return "invented" if self.invented else "real"
+
+    @cached_property
+    def spaces(self) -> dict[str, SearchSpace]:
+        """The spaces by what the configurations name them."""
+        return {name: load_space(name) for name in {config.space for config in self.cases.values()}}
+
+    def left_out(self, case: str) -> dict[str, str]:
+        """Return the methods that cannot search the space of a case, with the reason."""
+        space = self.spaces[self.cases[case].space]
+        reasons = {name: METHODS[name].unfit(space) for name in self.methods}
+        return {name: reason for name, reason in reasons.items() if reason}

@@ -1,0 +1,59 @@
+"""The methods of a comparison: names, kinds of accuracies, methods that cannot search a table."""
+
+import pytest
+
+from fbnetv3 import InputError
+from fbnetv3.benchmarks.search.comparison.methods import METHODS, Comparison
+from fbnetv3.search.nars.config import load_preset
+from fbnetv3.search.space.reader import load_space
+from fbnetv3.search.space.table_archive import write_archive
+
+
+def test_ablations_change_one_thing(table, small):
+    config = small(table)["trainings_16"]
+    changed = {name: METHODS[name].change(config) for name in ("nars_no_stage3", "nars_no_uncertainty")}
+    assert {changed.trainings for changed in changed.values()} == {16}
+    assert (changed["nars_no_stage3"].finalists, changed["nars_no_stage3"].beyond_pool) == (0, False)
+    assert changed["nars_no_uncertainty"].replace(acquisition="expected_improvement") == config
+
+
+def test_unknown_methods_are_named(table, small):
+    with pytest.raises(InputError, match=r"unknown annealing; available: nars, random, tpe, .*"):
+        Comparison(small(table), ["annealing"], [0])
+    with pytest.raises(InputError, match=r"unknown evolutoin; did you mean .evolution."):
+        Comparison(small(table), ["evolutoin"], [0])
+    with pytest.raises(InputError, match="unknown none"):
+        Comparison(small(table), [], [0])
+
+
+def test_the_kind_of_accuracies(table, small):
+    preset = {"x": load_preset("quickstart")}
+    assert Comparison(small(table), ["nars"], [0]).kind == "table"
+    assert Comparison(preset, ["nars"], [0], invented=True).kind == "invented"
+    assert Comparison(preset, ["nars"], [0]).kind == "real"
+
+
+def test_tables_of_both_kinds_are_refused(table, small, tmp_path):
+    write_archive(load_space(str(table)), tmp_path / "other.npz")
+    cases = small(table) | {"other": small(tmp_path / "other.npz")["trainings_16"]}
+    with pytest.raises(InputError, match="others do not; convert all of them"):
+        _ = Comparison(cases, ["nars"], [0]).kind
+
+
+def test_a_method_that_cannot_search_a_table_is_left_out_with_the_reason(table, small, tmp_path):
+    names = ["nars", "recipe_only", "architecture_then_recipe_random"]
+    assert Comparison(small(table), names, [0]).left_out("trainings_16") == {}
+    header, *lines = table.read_text().replace("recipe.c", "arch.c").splitlines()
+    (tmp_path / "alone.csv").write_text("\n".join([header, *lines]))
+    comparison = Comparison(small(tmp_path / "alone.csv"), names, [0])
+    assert comparison.left_out("trainings_16") == dict.fromkeys(names[1:], "the table has no choice of the recipe")
+
+
+def test_families():
+    assert {name for name, method in METHODS.items() if method.family == "order"} == {
+        name + end
+        for name in ("architecture_only", "recipe_only", "architecture_then_recipe", "recipe_then_architecture")
+        for end in ("", "_random")
+    }
+    assert {METHODS[name].family for name in ("random", "tpe", "evolution")} == {"rival"}
+    assert METHODS["nars_scratch"].family == "ablation"
