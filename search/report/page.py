@@ -121,7 +121,7 @@ def _page(
     return fill(words.PAGE, text, markup)
 
 
-_REPEATS = " Repeats are second trainings of candidates of round 1 with another seed. They only measure the noise."
+_REPEATS = " Repeats are second trainings of candidates of round 1 with another seed. They say how noisy trainings are."
 
 
 def _split(results: SearchResult) -> str:
@@ -187,7 +187,8 @@ def _finalists(nars: SearchResult) -> str:
         off = f"{(f.measured - mean) / std:+.1f}" if std else "-"
         rows.append([str(i), f"{mean:.1f} ± {std:.1f}%", f"{f.measured:.1f}%", off, f"{f.final:.1f}%"])
     chosen = [i for i, f in enumerate(finalists) if f.candidate == nars.proposal.candidate]
-    return words.FINALISTS.substitute(table=table(words.FINALIST_HEAD, rows, marked=chosen))
+    marked = table(words.FINALIST_HEAD, rows, marked=chosen)
+    return words.FINALISTS.substitute(table=marked, chosen=words.CHOSEN[bool(chosen)])
 
 
 def _versus(nars: SearchResult, other: SearchResult, sizes: Mapping[str, int]) -> str:

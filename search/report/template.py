@@ -50,12 +50,15 @@ ROUNDS = (
     "mean error",
 )
 
+CHOSEN = {
+    True: "The highlighted one is the pair of this page.",
+    False: "None of them is the pair of this page: after these trainings, another trial has the highest predicted score.",
+}
 FINALIST_HEAD = ("finalist", "predicted", "measured, same epochs", "off by", "measured, all epochs")
 FINALISTS = Template("""
 <h2>Finalists</h2>
 <p>An evolution finds candidates for which the predictor is too optimistic, as well as good ones. Therefore the candidates
-with the highest predicted scores and the best trial were trained before one was chosen. The most accurate one after all
-epochs is highlighted. It is the pair of this page.</p>
+with the highest predicted scores were trained before the pair was chosen. $chosen</p>
 $table
 <p class="note">&ldquo;Off by&rdquo; is the distance from the predicted to the measured accuracy after the same epochs, in
 predicted standard deviations.</p>
