@@ -20,7 +20,7 @@ import typer
 
 from fbnetv3.benchmarks.harness import Benchmark, Measured, Target, Values
 from fbnetv3.benchmarks.result import Result
-from fbnetv3.benchmarks.search.comparison_cases import table_config, with_trainings
+from fbnetv3.benchmarks.search.comparison.cases import table_config, with_trainings
 from fbnetv3.benchmarks.statistics import paired_difference
 from fbnetv3.benchmarks.tables import Format, Table, difference
 from fbnetv3.errors import InputError
