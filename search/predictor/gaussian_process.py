@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.linalg import lapack, solve_triangular
+from scipy.linalg import cho_solve, lapack, solve_triangular
 from scipy.special import log_ndtr, ndtr
 from torch import Tensor
 
@@ -145,8 +145,8 @@ class Data:
         warped = scale.warped(self.y)
         known = self.known / (scale.unit * scale.distance(self.y) * scale.spread) ** 2
         matrix = covariance(self.rows, self.rows, theta) + np.diag(noise(theta) + known)
-        factor = np.linalg.cholesky(matrix)
-        weights = solve_triangular(factor, solve_triangular(factor, warped, lower=True), lower=True, trans=1)
+        factor = np.asarray(np.linalg.cholesky(matrix), np.float64)
+        weights = np.asarray(cho_solve((factor, True), warped), np.float64)
         lowest = float(scale.distance(self.y.min())) + BELOW
         return GaussianProcess(dict(theta), self.rows, self.centre, self.scale, scale, lowest, factor, weights)
 

@@ -43,9 +43,9 @@ class Preference:
         if not self.ordered:
             order = np.argsort(-shares, kind="stable")
             return tuple(sorted(order[: 1 + int(np.searchsorted(shares[order].cumsum(), SURE - 1e-9))].tolist()))
-        spans = [range(i, j) for i in range(len(shares)) for j in range(i + 1, len(shares) + 1)]
-        spans = [span for span in spans if shares[span.start : span.stop].sum() >= SURE - 1e-9]
-        return tuple(min(spans, key=lambda span: (len(span), -shares[span.start : span.stop].sum())))
+        ends = [(i, j) for i in range(len(shares)) for j in range(i + 1, len(shares) + 1)]
+        sure = [(j - i, -shares[i:j].sum(), i, j) for i, j in ends if shares[i:j].sum() >= SURE - 1e-9]
+        return tuple(range(*min(sure)[2:]))
 
     @property
     def shift(self) -> tuple[float, float]:

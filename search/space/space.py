@@ -146,7 +146,7 @@ class SearchSpace(ABC):
         """
         return self.accuracy
 
-    def fixed(self, row: Sequence[int], free: Booleans) -> SearchSpace:
+    def subspace(self, row: Sequence[int], free: Booleans) -> SearchSpace:
         """Return the candidates that equal an index row [d] in all coordinates but the free ones [d].
 
         A fixed coordinate has one value left, and a free one keeps all of its values. So `np.where(free, index, row)` makes

@@ -154,8 +154,8 @@ class TableSpace(SearchSpace):
             return math.nan
         return float(np.sqrt(np.mean(np.var(self.final[rows], axis=1, ddof=1, where=self._exists(rows)))))
 
-    def fixed(self, row: Sequence[int], free: Booleans) -> TableSpace:
-        """Return the rows of the table that equal `row` in all coordinates but the free ones; see `SearchSpace.fixed`."""
+    def subspace(self, row: Sequence[int], free: Booleans) -> TableSpace:
+        """Return the rows of the table that equal `row` in all coordinates but the free ones; see `SearchSpace.subspace`."""
         kept = (self.table == row)[:, ~free].all(axis=1)
         choices = zip(self.coordinates, row, free.tolist(), strict=True)
         return dataclasses.replace(

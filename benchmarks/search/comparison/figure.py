@@ -46,7 +46,7 @@ def panels(cases: Mapping[str, Mapping[str, Any]], family: str = "rival", budget
         before = chosen.get(place)
         if budget in (None, place[-1]) and (before is None or before[1]["trainings"] < case["trainings"]):
             chosen[place] = (name if budget is None else case["table"], case)
-    shown = {
+    shown: dict[str, Values] = {
         title.replace("_", " "): {
             "best": case.get("best"),
             "methods": {

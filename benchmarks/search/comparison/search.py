@@ -138,7 +138,7 @@ def _part_context(
     context: Context, part: str, free: Booleans, row: Sequence[int], trainings: int
 ) -> tuple[Context, bool]:
     """Return the context of a search of one part, and whether there are so few candidates that all of them are trained."""
-    space = context.space.fixed(row, free)
+    space = context.space.subspace(row, free)
     known = space.known()
     count = int(ConstraintSet(space, context.constraints.constraints).satisfied(known).sum())
     config = context.config.replace(name=f"{context.config.name}, the {part} of {list(row)}")

@@ -141,3 +141,8 @@ def test_a_space_without_networks_is_refused():
         InputError, match="counting is a table, whose candidates are no networks; give a space of networks"
     ):
         as_networks(Counting.make())
+
+
+def test_coordinates_of_a_space_of_networks_cannot_be_fixed():
+    with pytest.raises(InputError, match="space micro is no table: its coordinates cannot be fixed"):
+        MICRO.subspace(row(), np.ones(len(NAMES), bool))

@@ -188,7 +188,7 @@ def test_the_noise_is_the_std_of_candidates_with_several_trainings(space):
 def test_candidates_that_share_a_part_are_a_space_of_their_own(tmp_path):
     space = load_space(whole_grid(tmp_path / "grid.csv", (3, 4, 5)))
     free = np.array([False, False, True])
-    part = space.fixed([2, 1, 4], free)
+    part = space.subspace([2, 1, 4], free)
     assert part.sizes.tolist() == [1, 1, 5]
     assert part.listed is None  # complete: it is sampled and has neighbours as every other space
     assert part.values([0, 0, 3]) == {"a": 2, "b": 1, "c": 3}
@@ -198,7 +198,7 @@ def test_candidates_that_share_a_part_are_a_space_of_their_own(tmp_path):
 
 
 def test_of_a_table_with_gaps_a_part_has_the_rows_that_are_there(space):
-    part = space.fixed(TWICE, np.array([True, True, False]))
+    part = space.subspace(TWICE, np.array([True, True, False]))
     assert part.table.tolist() == [[1, 0, 0], [0, 0, 0], [0, 1, 0]]
     assert part.accuracy(part.table).tolist() == [60.0, 52.0, 33.0]
     assert part.trainings.tolist() == [1, 2, 1]
