@@ -56,12 +56,11 @@ class SideBySide:
         taken = dict(in_order(jobs))
 
         def work(key: Any) -> Outcome:
-            candidate, epochs, seed = taken[key]
+            job = taken[key]
             if time.monotonic() >= self.stop:
                 return Outcome((), "failed", 0.0, OVER)
-            return train(
-                self.pool, Training(candidate.arch, candidate.recipe, None, EVERY, VAL_EVERY), epochs, seed, self.end
-            )
+            training = Training(job.candidate.arch, job.candidate.recipe, None, EVERY, VAL_EVERY)
+            return train(self.pool, training, job.epochs, job.seed, self.end)
 
         return side_by_side(taken, work, self.at_once)
 

@@ -28,7 +28,7 @@ from fbnetv3.recipes import load_recipe, read_recipe_file
 from fbnetv3.schema import parse_scalar
 from fbnetv3.search.nars import config
 from fbnetv3.search.nars.config import load_preset
-from fbnetv3.search.predictor.model import KIND, AccuracyPredictor
+from fbnetv3.search.predictor.model import KIND, SCHEMA, AccuracyPredictor
 from fbnetv3.search.predictor.settings import PredictorSettings
 from fbnetv3.search.runs import zoo
 from fbnetv3.search.runs.zoo import load_zoo
@@ -251,12 +251,13 @@ KINDS = {
         "predictor.safetensors",
         {
             "kind": KIND,
-            "schema": 1,
+            "schema": SCHEMA,
             "arch_columns": [True, False],
             "seed": 0,
             "settings": dataclasses.asdict(PredictorSettings()),
             "pretrained": False,
             "fitted": False,
+            "sources": 0,
         },
         as_safetensors,
         (AccuracyPredictor.load,),

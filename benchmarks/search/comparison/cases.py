@@ -112,11 +112,16 @@ def with_trainings(config: SearchConfig, total: int) -> SearchConfig:
     """
     left = total - config.finalists
     if config.first:
+        parts = f"{config.first} in a first batch and {config.finalists} finalists"
         rounds, rest = divmod(left - config.first, config.batch)
-        if rounds < 0 or rest:
+        if rounds < 0:
             raise InputError(
-                f"{total} trainings are not {config.first} in a first batch, {config.finalists} finalists and batches of "
-                f"{config.batch}; give {total - rest} or {total - rest + config.batch}"
+                f"{total} trainings are too few for {parts}; give {config.first + config.finalists} or more"
+            )
+        if rest:
+            raise InputError(
+                f"{total} trainings are not {parts}, and batches of {config.batch}; "
+                f"give {total - rest} or {total - rest + config.batch}"
             )
         return config.replace(rounds=rounds + 1)
     # Section 4.1 has 4 batches and section 4.2 has 5. The nearest number that divides the trainings is taken.

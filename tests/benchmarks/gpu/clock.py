@@ -32,7 +32,8 @@ class Pool:
         self.card, self.name = card, name
 
     def run(self, jobs):
-        for key, (training, epochs, _) in jobs.items():
+        for key, job in jobs.items():
+            training, epochs = job.candidate, job.epochs
             with self.card.lock:
                 card = self.card
                 seconds = card.fixed + epochs * card.epochs[self.name] / training.every

@@ -44,7 +44,8 @@ class Card:
         self.clock, self.seconds, self.full, self.trained, self.at_once = clock, seconds, full, [], 1
 
     def run(self, jobs):
-        ((key, (training, epochs, seed)),) = jobs.items()
+        ((key, job),) = jobs.items()
+        training, epochs, seed = job.candidate, job.epochs, job.seed
         self.trained.append(training)
         whole = self.seconds * epochs / 5 * EVERY / training.every
         self.clock.now += whole / min(self.at_once, self.full)

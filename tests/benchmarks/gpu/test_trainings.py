@@ -11,7 +11,7 @@ from fbnetv3.benchmarks.experiments.cifar10_networks import cifar_arch
 from fbnetv3.benchmarks.gpu import trainings
 from fbnetv3.benchmarks.gpu.images import MADE_UP, decode, find_images, keep, load_kept
 from fbnetv3.benchmarks.gpu.trainings import Training, TrainingEvaluator, open_device, side_by_side, train
-from fbnetv3.search.execution.executor import Job
+from fbnetv3.search.execution.executor import Job, evaluate
 from fbnetv3.search.trial import Outcome
 from fbnetv3.training.accuracy import Accuracy
 from fbnetv3.training.loop import Trained
@@ -80,7 +80,7 @@ def test_every_process_opens_the_device(evaluator):
         def run(self, jobs):
             for key, job in jobs.items():
                 opened.append(key)
-                yield key, evaluator(*job)
+                yield key, evaluate(evaluator, job)
 
     opened = []
     open_device(Pool(), 3)

@@ -236,5 +236,5 @@ def test_the_evolution_starts_from_the_best_trials_and_scores_with_caution(cfg):
     evolved = stage3(context, predictor, Stage2Result([], rows, 1))
     score = cautious_score(context.space, predictor, context.config.evolution.caution)
     assert evolved.scores == pytest.approx(score(evolved.index))
-    assert evolved.scores[0] >= score(rows[:2]).max()
+    assert evolved.scores[0] >= score(rows[:2]).max() - 1e-6  # the last digits depend on the rows scored together
     assert context.constraints.satisfied(evolved.index).all()

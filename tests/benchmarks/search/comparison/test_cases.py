@@ -36,8 +36,12 @@ def test_with_a_first_batch_of_its_own_the_others_keep_their_size():
     small = PRESET.replace(first=8, batch=4)
     assert [with_trainings(small, n).batches for n in (12, 24)] == [(8,), (8, 4, 4, 4)]
     assert without_finalists(with_trainings(small, 24)).batches == (8, 4, 4, 4, 4)
-    with pytest.raises(InputError, match="26 trainings are not 8 in a first batch, 4 finalists"):
+    with pytest.raises(InputError, match=r"26 trainings are not 8 in a first batch and 4 finalists, .* give 24 or 28"):
         with_trainings(small, 26)
+    with pytest.raises(
+        InputError, match="8 trainings are too few for 8 in a first batch and 4 finalists; give 12 or more"
+    ):
+        with_trainings(small, 8)
 
 
 def test_without_finalists_all_trainings_are_in_stage_2():
