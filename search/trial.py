@@ -28,11 +28,12 @@ from fbnetv3.training.recipe import Recipe
 
 SCHEMA = 2
 REPEATS = 0  # number of the round that trains some candidates of round 1 a second time, with another seed
+PLANNED = "planned"  # key of a ledger's line with a training that had not started when it was written
 Status = Literal["ok", "diverged", "failed"]
 Natural = Annotated[int, Field(ge=0, lt=2**63)]  # NumPy's integers have no more
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Place = tuple[int, int]  # round and index: identifies a trial within a search
-Fault = Callable[["Trial"], str]
+Fault = Callable[["Planned"], str]
 Stop = Callable[[Sequence[float]], bool]
 """Tells from the accuracies of a training so far whether it ends here, before its last epoch."""
 
@@ -113,8 +114,8 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Trial:
-    """One training of one candidate: why it was made, and what it gave."""
+class Planned:
+    """One training of one candidate, before it is made: its place in the search, and why it is made."""
 
     round: Natural  # from 1; `REPEATS` for a second training of a candidate of round 1
     index: Natural  # place in the round, from 0
@@ -125,6 +126,17 @@ class Trial:
     params: Natural
     # Mean and std when it was chosen; None where no predictor chose it.
     predicted: Annotated[list[Finite], Field(min_length=2, max_length=2)] | None
+
+    @property
+    def place(self) -> Place:
+        """Round and index, which no other training of the search has."""
+        return self.round, self.index
+
+
+@dataclass(frozen=True, config=STRICT)
+class Trial(Planned):
+    """One training of one candidate: why it was made, and what it gave."""
+
     acc1: list[float]  # validation accuracy in percent after every epoch; empty unless ok
     status: Status
     seconds: float  # wall time; equal searches may differ in it
@@ -135,11 +147,6 @@ class Trial:
     def trained(self) -> int:
         """Number of epochs that it trained for, as far as is known."""
         return len(self.acc1) or self.epochs
-
-    @property
-    def place(self) -> Place:
-        """Round and index, which no other trial of the search has."""
-        return self.round, self.index
 
 
 def evaluated(trials: Sequence[Trial]) -> list[Trial]:
@@ -159,17 +166,25 @@ def comparable(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
 
 class Ledger:
-    """An append-only file with all trials of one search. Open it with `Ledger.open`."""
+    """An append-only file with all trials of one search. Open it with `Ledger.open`.
 
-    def __init__(self, path: Path, trials: dict[Place, Trial], file: BinaryIO) -> None:
+    An asynchronous search also writes every training before it starts, because the next proposals depend on what is training.
+    """
+
+    def __init__(self, path: Path, lines: _Lines, file: BinaryIO) -> None:
         self.path = path
-        self._trials = trials
+        self._trials, self._planned = lines
         self._file = file
 
     @property
     def trials(self) -> list[Trial]:
         """All trials in the order in which they were first written. A failed trial that was repeated appears once."""
         return list(self._trials.values())
+
+    @property
+    def planned(self) -> list[Planned]:
+        """The trainings that were written before they started, in this order. Those without a trial have not ended."""
+        return list(self._planned.values())
 
     @classmethod
     @contextlib.contextmanager
@@ -215,11 +230,23 @@ class Ledger:
         Raises:
             InputError: the disk is full or gone; the ledger keeps all earlier trials.
         """
+        self._write(dataclasses.asdict(trial))
+        self._trials[trial.place] = trial
+
+    def plan(self, planned: Planned) -> None:
+        """Add a training that is about to start. It is on the disk when this returns.
+
+        Raises:
+            InputError: as in `append`.
+        """
+        self._write({PLANNED: dataclasses.asdict(planned)})
+        self._planned[planned.place] = planned
+
+    def _write(self, line: Mapping[str, Any]) -> None:
         try:
-            _append(self._file, json.dumps(dataclasses.asdict(trial)) + "\n")
+            _append(self._file, json.dumps(line) + "\n")
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {error.strerror}; free some space and resume") from error
-        self._trials[trial.place] = trial
 
 
 def read_ledger(path: str | Path, fault: Fault | None = None, config: str | None = None) -> list[Trial]:
@@ -242,7 +269,7 @@ def read_ledger(path: str | Path, fault: Fault | None = None, config: str | None
     found = complete.split(b"\n", 1)[0].decode(errors="replace")
     if complete and not (found.startswith(f'{{"ledger": {SCHEMA}, ') if config is None else found == _header(config)):
         raise InputError(_wrong_header(path, found))
-    return list(_parse(path, complete, fault).values())
+    return list(_parse(path, complete, fault).trials.values())
 
 
 def _header(config: str) -> str:
@@ -265,21 +292,30 @@ def _wrong_header(path: Path, found: str) -> str:
     return f"{path} belongs to another configuration, or is damaged; restore it or the configuration, or give another folder"
 
 
-def _parse(path: Path, content: bytes, fault: Fault | None) -> dict[Place, Trial]:
-    trials: dict[Place, Trial] = {}
+class _Lines(NamedTuple):
+    trials: dict[Place, Trial]
+    planned: dict[Place, Planned]
+
+
+def _parse(path: Path, content: bytes, fault: Fault | None) -> _Lines:
+    trials, planned = _Lines({}, {})
     for number, line in enumerate(content.splitlines()[1:], 2):
         where, advice = f"{path}: line {number}", "restore the file, or start in another folder"
         # Earlier versions wrote the NaN of a custom evaluator.
         row = parse_json(line, f"{where} is damaged; {advice}", nan=True)
-        trial = _as_recorded(read(Trial, row, where))
-        if fault and (text := fault(trial)):
+        ahead = isinstance(row, dict) and list(row) == [PLANNED]
+        entry = read(Planned, row[PLANNED], where) if ahead else _as_recorded(read(Trial, row, where))
+        if fault and (text := fault(entry)):
             raise InputError(f"{where}: {text}; {advice}")
-        before = trials.setdefault(trial.place, trial)
         # Only a failed training may be repeated; any other second line for a place means that two files were mixed.
-        if before is not trial and before.status != "failed":
-            raise InputError(f"{where} repeats trial {trial.index} of round {trial.round}; {advice}")
-        trials[trial.place] = trial
-    return trials
+        before = trials.get(entry.place) if isinstance(entry, Trial) else planned.get(entry.place)
+        if before and getattr(before, "status", "") != "failed":
+            raise InputError(f"{where} repeats trial {entry.index} of round {entry.round}; {advice}")
+        if isinstance(entry, Trial):
+            trials[entry.place] = entry
+        else:
+            planned[entry.place] = entry
+    return _Lines(trials, planned)
 
 
 def _as_recorded(trial: Trial) -> Trial:

@@ -5,7 +5,8 @@ A resumed search makes the same calls again. Trials that the ledger holds are no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fbnetv3.errors import InputError, quote
@@ -14,7 +15,7 @@ from fbnetv3.search.execution.executor import Executor, Job
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.nars.context import Context, trial_seed
 from fbnetv3.search.space.space import Floats, IntMatrix, SearchSpace
-from fbnetv3.search.trial import REPEATS, Fault, Ledger, Outcome, Trial, evaluated
+from fbnetv3.search.trial import REPEATS, Fault, Ledger, Outcome, Planned, Trial, evaluated
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class Batch:
     predicted: Floats | None = None
 
 
-def recorded(batch: Batch, trials: Sequence[Trial], ledger: str) -> dict[int, Trial]:
+def recorded(batch: Batch, trials: Sequence[Trial], ledger: str, planned: Sequence[Planned] = ()) -> dict[int, Trial]:
     """Return the trials of a batch that the ledger has, by index.
 
     A failed trial counts as missing, so that it is repeated, as long as no later round depends on it.
@@ -42,15 +43,20 @@ def recorded(batch: Batch, trials: Sequence[Trial], ledger: str) -> dict[int, Tr
     Raises:
         InputError: a trial at this place is of another candidate or another length; the message names `ledger`.
     """
-    final = any(trial.round > batch.round for trial in trials)
+    final = any(known.round > batch.round for known in (*trials, *planned))
     found = {t.index: t for t in trials if t.round == batch.round and (final or t.status != "failed")}
     for i, row in enumerate(batch.rows.tolist()):
         if i in found and (found[i].candidate, found[i].epochs) != (row, batch.epochs):
-            raise InputError(
-                f"{ledger}: trial {i} of round {batch.round} is not the one that this search makes; it was made with other "
-                "versions of fbnetv3, torch or numpy, or the file was edited: start in another folder"
-            )
+            raise other_trial(ledger, found[i])
     return found
+
+
+def other_trial(ledger: str, trial: Trial) -> InputError:
+    """Return the error for a recorded trial that is not the one which the search makes at its place."""
+    return InputError(
+        f"{ledger}: trial {trial.index} of round {trial.round} is not the one that this search makes; it was made with "
+        "other versions of fbnetv3, torch or numpy, or the file was edited: start in another folder"
+    )
 
 
 def foreign_trial(config: SearchConfig, space: SearchSpace, method: str) -> Fault:
@@ -67,7 +73,7 @@ def foreign_trial(config: SearchConfig, space: SearchSpace, method: str) -> Faul
         sizes = dict.fromkeys([1] if method == "random" else range(1, config.trainings + 1), config.trainings)
     values = space.sizes.tolist()
 
-    def fault(trial: Trial) -> str:
+    def fault(trial: Planned) -> str:
         what = f"trial {trial.index} of round {trial.round}"
         if trial.index >= sizes.get(trial.round, 0):
             return f"{what} is none of this search, which has {sizes.get(trial.round, 0)} in this round"
@@ -88,17 +94,46 @@ def _reserved(round: int) -> int:
     return 2 if round == REPEATS else 0
 
 
-def missing_jobs(context: Context, batch: Batch, found: Mapping[int, Trial]) -> dict[int, Job]:
-    """Return the trainings of a batch that are not among the `found` trials, by index."""
-    return {
-        i: Job(
-            context.space.candidate(row, context.base, "candidate"),
-            batch.epochs,
-            context.trial_seed(batch.round, i + _reserved(batch.round)),
+def plan(context: Context, batch: Batch, first: int = 0) -> list[Planned]:
+    """Return the trainings of a batch.
+
+    Args:
+        first: index in the round of its first row.
+    """
+    costs, convention = context.space.cost(batch.rows), context.config.constraint.convention
+    flops, params = costs.flops(convention).tolist(), costs.params().tolist()
+    predicted = [None] * len(batch.rows) if batch.predicted is None else batch.predicted.T.tolist()
+    return [
+        Planned(
+            round=batch.round,
+            index=first + i,
+            candidate=row,
+            seed=context.trial_seed(batch.round, first + i + _reserved(batch.round)),
+            epochs=batch.epochs,
+            flops=flops[i],
+            params=params[i],
+            predicted=predicted[i],
         )
         for i, row in enumerate(batch.rows.tolist())
-        if i not in found
-    }
+    ]
+
+
+def job_of(context: Context, planned: Planned) -> Job:
+    """Return what the executor is given for a training."""
+    candidate = context.space.candidate(planned.candidate, context.base, "candidate")
+    return Job(candidate, planned.epochs, planned.seed)
+
+
+def trial_of(planned: Planned, outcome: Outcome) -> Trial:
+    """Return the trial of a training that has ended."""
+    return Trial(
+        **dataclasses.asdict(planned),
+        acc1=list(outcome.acc1),
+        status=outcome.status,
+        seconds=outcome.seconds,
+        error=outcome.error,
+        stopped=outcome.status == "ok" and len(outcome.acc1) < planned.epochs,
+    )
 
 
 @dataclass(frozen=True)
@@ -122,16 +157,15 @@ class BatchRunner:
         Raises:
             InputError: the ledger belongs to another search, or all trainings of the batch failed.
         """
-        trials = recorded(batch, self.ledger.trials, str(self.ledger.path))
-        jobs = missing_jobs(self.context, batch, trials)
-        costs = self.context.space.cost(batch.rows)
-        convention = self.context.config.constraint.convention
-        flops, params = costs.flops(convention), costs.params(convention)
-        self._report(batch, len(trials))
+        trials, trainings = self._recorded(batch), plan(self.context, batch)
+        name = f"round {batch.round}" if batch.round <= self.context.config.rounds else "finalists"
+        name = "repeats" if batch.round == REPEATS else name
+        self.report(name, len(trials), len(trainings))
+        jobs = {i: job_of(self.context, training) for i, training in enumerate(trainings) if i not in trials}
         for i, outcome in self.executor.run(jobs):
-            trials[i] = _trial(batch, i, jobs[i], int(flops[i]), int(params[i]), outcome)
+            trials[i] = trial_of(trainings[i], outcome)
             self.ledger.append(trials[i])
-            self._report(batch, len(trials))
+            self.report(name, len(trials), len(trainings))
         # Repeats only measure the noise, so the search can do without them.
         if batch.round != REPEATS and not evaluated(list(trials.values())):
             raise InputError(
@@ -139,28 +173,12 @@ class BatchRunner:
             )
         return [trials[i] for i in range(len(batch.rows))]
 
-    def _report(self, batch: Batch, done: int) -> None:
-        config, trials = self.context.config, self.ledger.trials
+    def _recorded(self, batch: Batch) -> dict[int, Trial]:
+        return recorded(batch, self.ledger.trials, str(self.ledger.path), self.ledger.planned)
+
+    def report(self, name: str, done: int, total: int) -> None:
+        """Say how many of the candidates of a round, or of another part of the search, were trained."""
+        trials = self.ledger.trials
         accuracies = [self.context.label(t, t.epochs) for t in evaluated(trials)]
         best = f", best so far {max(accuracies):.1f}%" if accuracies else ""
-        name = f"round {batch.round}" if batch.round <= config.rounds else "finalists"
-        name = "repeats" if batch.round == REPEATS else name
-        self.progress(len(trials), config.trainings, f"{name}: {done} of {len(batch.rows)} candidates trained{best}")
-
-
-def _trial(batch: Batch, i: int, job: Job, flops: int, params: int, outcome: Outcome) -> Trial:
-    return Trial(
-        round=batch.round,
-        index=i,
-        candidate=batch.rows[i].tolist(),
-        seed=job.seed,
-        epochs=job.epochs,
-        flops=flops,
-        params=params,
-        predicted=None if batch.predicted is None else batch.predicted[:, i].tolist(),
-        acc1=list(outcome.acc1),
-        status=outcome.status,
-        seconds=outcome.seconds,
-        error=outcome.error,
-        stopped=outcome.status == "ok" and len(outcome.acc1) < job.epochs,
-    )
+        self.progress(len(trials), self.context.config.trainings, f"{name}: {done} of {total} candidates trained{best}")

@@ -15,6 +15,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.search.trial import (
     REPEATS,
     Ledger,
+    Planned,
     Trial,
     comparable,
     completed,
@@ -160,6 +161,55 @@ def test_a_stopped_trial_comes_back_from_the_ledger(path):
     assert completed([stopped, whole]) == [whole]
     write_line(path, stopped=True)
     assert read_ledger(path)[1].status == "failed"
+
+
+def planned(index, **changes):
+    """The training of `trial(2, index)` before it is made."""
+    names = [field.name for field in dataclasses.fields(Planned)]
+    return Planned(**{name: getattr(trial(2, index), name) for name in names} | changes)
+
+
+def test_a_training_that_was_planned_comes_back_before_and_after_it_has_ended(path):
+    before = path.read_bytes()
+    with Ledger.open(path, "config") as ledger:
+        ledger.plan(planned(0, predicted=[80.0, 1.0]))
+        ledger.plan(planned(1))
+        ledger.append(trial(2, 1))
+        assert ledger.planned == [planned(0, predicted=[80.0, 1.0]), planned(1)]
+    assert read_ledger(path) == [*(trial(index=i) for i in range(3)), trial(2, 1)]
+    with Ledger.open(path, "config") as ledger:
+        assert ledger.planned == [planned(0, predicted=[80.0, 1.0]), planned(1)]
+        assert ledger.trials == read_ledger(path)
+    assert path.read_bytes().startswith(before)  # trials are written as before
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (planned(0), "line 6 repeats trial 0 of round 2"),
+        (planned(1, candidate=[9, 9]), r"line 6: candidate \[9, 9\] is unknown"),
+    ],
+)
+def test_a_second_plan_for_a_place_and_a_plan_of_another_search_are_refused(path, second, words):
+    with Ledger.open(path, "config") as ledger:
+        ledger.plan(planned(0))
+        ledger.plan(second)
+
+    def fault(one):
+        return "candidate [9, 9] is unknown" if one.candidate == [9, 9] else ""
+
+    with pytest.raises(InputError, match=words), Ledger.open(path, "config", fault):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [(5, "line 5"), ({"round": 2}, "line 5: missing key 'index'"), ({"speed": 1}, "line 5: unknown key 'speed'")],
+)
+def test_a_damaged_plan_is_refused_with_its_line(path, plan, words):
+    path.write_text(path.read_text() + json.dumps({"planned": plan}) + "\n")
+    with pytest.raises(InputError, match=words):
+        read_ledger(path)
 
 
 @pytest.mark.parametrize(

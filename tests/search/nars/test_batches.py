@@ -11,7 +11,7 @@ from fbnetv3 import InputError
 from fbnetv3.search.execution.executor import InProcess
 from fbnetv3.search.nars.algorithm import nars
 from fbnetv3.search.nars.baselines import random_search
-from fbnetv3.search.nars.batches import Batch, BatchRunner, foreign_trial, missing_jobs, recorded
+from fbnetv3.search.nars.batches import Batch, BatchRunner, foreign_trial, job_of, plan, recorded
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.trial import REPEATS, Ledger, Outcome, Trial, read_ledger
 from tests.search.scripted import Failing, Scripted, config, run_scripted
@@ -152,17 +152,31 @@ def test_the_trials_of_a_search_are_its_own(tmp_path):
         assert not any(foreign(t) for t in trials)
 
 
-def test_missing_jobs_are_those_that_were_not_found(context):
-    batch = batch_of(context)
-    jobs = missing_jobs(context, batch, {1: trial(batch, 1)})
-    assert list(jobs) == [0, 2]
-    for i, job in jobs.items():
-        assert job.candidate == context.space.candidate(batch.rows[i].tolist(), context.base, "candidate")
-        assert (job.epochs, job.seed) == (2, context.trial_seed(1, i))
+def test_a_training_is_planned_with_its_place_its_seed_and_its_costs(context):
+    predicted = np.array([[61.0, 62.0, 63.0], [1.0, 2.0, 3.0]])
+    batch = batch_of(context, 2, predicted=predicted)
+    planned, costs = plan(context, batch, first=4), context.space.cost(batch.rows)
+    assert [p.place for p in planned] == [(2, 4), (2, 5), (2, 6)]
+    assert [p.seed for p in planned] == [context.trial_seed(2, i) for i in (4, 5, 6)]
+    assert [p.candidate for p in planned] == batch.rows.tolist()
+    assert [(p.flops, p.params) for p in planned] == list(zip(costs.flops(), costs.params(), strict=True))
+    assert [p.predicted for p in planned] == [[61.0, 1.0], [62.0, 2.0], [63.0, 3.0]]
+    assert {p.epochs for p in planned} == {2}
+
+
+def test_a_job_has_the_candidate_the_epochs_and_the_seed_of_its_training(context):
+    planned = plan(context, batch_of(context))[1]
+    candidate = context.space.candidate(planned.candidate, context.base, "candidate")
+    assert job_of(context, planned) == (candidate, 2, context.trial_seed(1, 1), None)
+
+
+def test_a_failed_trial_counts_once_a_later_training_was_planned(context):
+    batch, later = batch_of(context), plan(context, batch_of(context, 2))
+    assert recorded(batch, [trial(batch, 0, "failed")], "ledger", later[:1]) == {0: trial(batch, 0, "failed")}
 
 
 def test_repeats_leave_the_seeds_of_the_final_training_and_of_random_search_alone(context):
-    seeds = [job.seed for job in missing_jobs(context, batch_of(context, REPEATS), {}).values()]
+    seeds = [planned.seed for planned in plan(context, batch_of(context, REPEATS))]
     assert seeds == [context.trial_seed(REPEATS, i) for i in (2, 3, 4)]
 
 
