@@ -1,8 +1,8 @@
 """NARS, the paper's joint search of an architecture and its training recipe.
 
 Its rooms, in the order in which they build on each other: `space` (what can be searched and what it costs), `predictor`,
-`execution` (where trainings run), `nars` (Algorithm 1 in three stages), `runs` (a search in a folder), `report`. The names
-below are the public ones. They are imported on first use.
+`execution` (where trainings run), `nars` (Algorithm 1 in three stages), `rivals` (what it is compared with), `runs` (a search
+in a folder), `report`. The names below are the public ones. They are imported on first use.
 """
 
 from typing import TYPE_CHECKING

@@ -35,7 +35,8 @@ METHOD = (
     "Every method makes `trainings` trainings a seed, of different pairs inside the constraint, and answers with one pair "
     "(NARS's finalists are among its trainings). Others than NARS train all for the recipe's epochs, NARS from its second "
     "batch on for those that its rule of early stopping leaves. Others propose in batches of the size of NARS's, "
-    "`_sequential` one at a time, which one worker would need. Proposals outside the constraint cost no training. `acc1` "
+    "`_sequential` one at a time, which one worker would need. `tpe`, `gp` (Gaussian process) and `cmaes` are those of Optuna, "
+    "`evolution` is regularised evolution. Proposals outside the constraint cost no training. `acc1` "
     "is the true accuracy of the answer, mean and std over seeds: {truth}. `regret` is what the best pair inside the "
     "constraint has more. `curve`: true accuracy of the best measured pair so far, by trainings, the last one that of the "
     "answer; {curve}. `nars_minus`: accuracy paired by seed, mean and interval of Student's t. The intervals of a family "
@@ -75,7 +76,7 @@ def measure(
         bool, typer.Option("--invented", help="With --preset: made-up accuracies, which take seconds.")
     ] = False,
     methods: Annotated[
-        str, typer.Option(help="Methods, separated by commas. `all` has the ablations of NARS too.")
+        str, typer.Option(help="Methods, separated by commas. `all` has all rivals, ablations and orders.")
     ] = "nars,random,tpe,evolution",
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, which begin at --first-seed.")] = 5,
     first_seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The first seed.")] = 0,
@@ -229,7 +230,7 @@ def result_file(settings: Mapping[str, Any]) -> Path:
 BENCHMARK = Benchmark(
     "compare",
     METHOD,
-    ("torch", "numpy", "scipy", "optuna"),
+    ("torch", "numpy", "scipy", "optuna", "cmaes"),
     measure,
     tables=tables,
     as_json=result_rows,

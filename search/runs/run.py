@@ -21,11 +21,11 @@ from fbnetv3.search.execution.machine import Machine
 from fbnetv3.search.execution.memory import free_memory
 from fbnetv3.search.execution.settings import THIS_MACHINE, ExecutorSettings
 from fbnetv3.search.nars.algorithm import nars
-from fbnetv3.search.nars.baselines import random_search
 from fbnetv3.search.nars.batches import BatchRunner, foreign_trial
 from fbnetv3.search.nars.config import SearchConfig, save_config
 from fbnetv3.search.nars.context import Context, image_evaluator, image_id
 from fbnetv3.search.nars.proposal import Proposal
+from fbnetv3.search.rivals.search import random_search
 from fbnetv3.search.runs.devices import announce, choose, machine_of, record, record_change
 from fbnetv3.search.runs.final import environment, final_candidate, pair_of_proposal, train_final
 from fbnetv3.search.runs.folder import (

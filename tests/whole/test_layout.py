@@ -27,7 +27,8 @@ CORE = {"fbnetv3"}
 TRAINING = CORE | {"fbnetv3.training"}
 SPACE = TRAINING | {"fbnetv3.inference", "fbnetv3.recipes", "fbnetv3.search.trial"}
 NARS = SPACE | {"fbnetv3.search.space", "fbnetv3.search.predictor", "fbnetv3.search.execution"}
-RUNS = NARS | {"fbnetv3.search.nars", "fbnetv3.pair_file"}
+RIVALS = NARS | {"fbnetv3.search.nars"}
+RUNS = RIVALS | {"fbnetv3.search.rivals", "fbnetv3.pair_file"}
 REPORT = RUNS | {"fbnetv3.search.runs"}
 SEARCH = REPORT | {"fbnetv3.search.report", "fbnetv3.search.sessions", "fbnetv3.search.real_tables"}
 ALL_BUT_CLI = SEARCH | {"fbnetv3.detection", "fbnetv3.hub", "fbnetv3.benchmarks", "fbnetv3.search"}
@@ -46,6 +47,7 @@ MAY_IMPORT = {
     "fbnetv3.search.predictor": SPACE | {"fbnetv3.search.space"},
     "fbnetv3.search.execution": SPACE | {"fbnetv3.search.space"},
     "fbnetv3.search.nars": NARS,
+    "fbnetv3.search.rivals": RIVALS,
     "fbnetv3.search.runs": RUNS,
     "fbnetv3.search.report": REPORT,
     "fbnetv3.search.sessions": REPORT | {"fbnetv3.search.report"},

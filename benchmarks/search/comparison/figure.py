@@ -15,6 +15,16 @@ FAMILIES = {"rival": "", "order": "_orders", "ablation": "_ablations"}  # the en
 LOSS, ACCURACY = "points of accuracy below the best pair", "best validation accuracy so far (%)"
 FONT = 8.5  # points
 GREYS, DASHES = ("#4d4d4d", "#8c8c8c"), ("-", "--", ":", "-.")
+LABELS = {  # of methods whose names a stranger would not understand
+    "nars": "NARS",
+    "tpe": "TPE",
+    "gp": "Gaussian process",
+    "cmaes": "CMA-ES",
+    "nars_scratch": "no pretraining",
+    "nars_paper_labels": "FLOPs and parameters alone",
+    "nars_no_stage3": "no stage 3",
+    "nars_no_uncertainty": "no uncertainty",
+}
 DECADES = 1000.0  # the largest regret of a panel divided by the smallest one that is shown
 
 
@@ -121,7 +131,7 @@ def _label_ends(axes: Any) -> None:
     for line, end, height in zip(axes.lines, heights, spread(heights, FONT * 1.15 / 72 / 2.6), strict=True):
         ours = line.get_label() == "nars"
         axes.annotate(
-            "NARS" if ours else line.get_label().replace("_", " "),
+            label(line.get_label()),
             xy=(1, end),
             xytext=(1.06, height),
             xycoords="axes fraction",
@@ -133,6 +143,12 @@ def _label_ends(axes: Any) -> None:
             arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": line.get_color(), "linewidth": 0.5}
             | {"shrinkA": 0, "shrinkB": 0},
         )
+
+
+def label(method: str) -> str:
+    """Return the name of a method as a figure has it."""
+    batches, sequential, _ = method.partition("_sequential")
+    return LABELS.get(batches, batches.replace("_", " ")) + (", one by one" if sequential else "")
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:

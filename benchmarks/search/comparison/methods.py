@@ -9,13 +9,15 @@ from typing import Literal
 
 from fbnetv3.benchmarks.search.comparison.cases import with_predictor, without_finalists
 from fbnetv3.errors import InputError, available
-from fbnetv3.search.nars import baselines
 from fbnetv3.search.nars.algorithm import feasible, nars, stage1, stage2
 from fbnetv3.search.nars.batches import BatchRunner
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.evolve import cautious_score
 from fbnetv3.search.nars.proposal import Proposal
+from fbnetv3.search.rivals.catalogue import RIVALS
+from fbnetv3.search.rivals.packages import load_package
+from fbnetv3.search.rivals.search import random_search
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.space.space import SearchSpace
 
@@ -53,6 +55,7 @@ class Method:
         rounds: whose rounds its ledger has, see `foreign_trial`.
         family: `rival` of NARS, `ablation` of NARS, or `order` in which architecture and recipe are searched. The intervals of
             a family are corrected together.
+        packages: that it needs and that are extras.
         parts: what is searched one after the other, `architecture` or `recipe`, while the other part stays.
         unfit: returns why the method cannot search a space, or nothing if it can.
     """
@@ -61,6 +64,7 @@ class Method:
     change: Callable[[SearchConfig], SearchConfig] = lambda config: config
     rounds: str = "nars"
     family: Family = "rival"
+    packages: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     unfit: Callable[[SearchSpace], str] = lambda space: ""
 
@@ -91,24 +95,31 @@ def _orders(suffix: str, search: Search, rounds: str) -> dict[str, Method]:
     }
 
 
-# The order is that of the tables and the plot. `_sequential` baselines see every result before they propose again, which needs
-# a run without parallel workers: they show what batches cost a baseline.
+def _rivals() -> dict[str, Method]:
+    """Return the rivals that learn: in batches of the size of NARS's, and `_sequential`.
+
+    The latter see every result before they propose again, which needs a run without parallel workers: they show what batches
+    cost a rival.
+    """
+    found = {}
+    for end, batch in (("", 0), ("_sequential", 1)):
+        for name, entry in RIVALS.items():
+            search = partial(entry.search, batch=batch)
+            found[name + end] = Method(search, rounds="other", packages=entry.packages, unfit=entry.unfit)
+    return found
+
+
+# The order is that of the tables and the plot.
 METHODS = {
     "nars": Method(nars),
-    "random": Method(baselines.random_search, rounds="random"),
-    "tpe": Method(baselines.tpe, rounds="other"),
-    "evolution": Method(baselines.regularised_evolution, rounds="other"),
-    "tpe_sequential": Method(partial(baselines.tpe, settings=baselines.TpeSettings(batch=1)), rounds="other"),
-    "evolution_sequential": Method(
-        partial(baselines.regularised_evolution, settings=baselines.RegularisedEvolutionSettings(batch=1)),
-        rounds="other",
-    ),
+    "random": Method(random_search, rounds="random"),
+    **_rivals(),
     "nars_scratch": Method(nars, partial(with_predictor, pretrain=False), family="ablation"),
     "nars_paper_labels": Method(nars, partial(with_predictor, rich_labels=False), family="ablation"),
     "nars_no_stage3": Method(stage_two_alone, _without_stage3, family="ablation"),
     "nars_no_uncertainty": Method(nars, _without_uncertainty, family="ablation"),
     **_orders("", nars, "nars"),
-    **_orders("_random", baselines.random_search, "random"),
+    **_orders("_random", random_search, "random"),
 }
 
 
@@ -123,7 +134,7 @@ class Comparison:
         invented: whether the accuracies are made up.
 
     Raises:
-        InputError: a method is unknown, or there is none.
+        InputError: a method is unknown or needs a package that is missing, or there is no method.
     """
 
     cases: Mapping[str, SearchConfig]
@@ -137,6 +148,8 @@ class Comparison:
             raise InputError(
                 f"methods: unknown {', '.join(unknown) or 'none'}; {available(''.join(unknown[:1]), METHODS)}"
             )
+        for name in dict.fromkeys(package for method in self.methods for package in METHODS[method].packages):
+            load_package(name)
 
     @cached_property
     def kind(self) -> str:

@@ -20,10 +20,10 @@ from fbnetv3.benchmarks.search.comparison.methods import LEDGER, Method, Search
 from fbnetv3.progress import Report
 from fbnetv3.search.execution.executor import Executor
 from fbnetv3.search.nars.acquisition import first_batch
-from fbnetv3.search.nars.baselines import random_search
 from fbnetv3.search.nars.batches import Batch, BatchRunner, foreign_trial
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.proposal import Proposal
+from fbnetv3.search.rivals.search import random_search
 from fbnetv3.search.runs.inputs import check_costs
 from fbnetv3.search.space.constraints import ConstraintSet
 from fbnetv3.search.space.space import Booleans

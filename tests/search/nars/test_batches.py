@@ -10,9 +10,9 @@ import pytest
 from fbnetv3 import InputError
 from fbnetv3.search.execution.executor import InProcess
 from fbnetv3.search.nars.algorithm import nars
-from fbnetv3.search.nars.baselines import random_search
 from fbnetv3.search.nars.batches import Batch, BatchRunner, foreign_trial, job_of, plan, recorded
 from fbnetv3.search.nars.context import Context
+from fbnetv3.search.rivals.search import random_search
 from fbnetv3.search.trial import REPEATS, Ledger, Outcome, Trial, read_ledger
 from tests.search.scripted import Failing, Scripted, config, run_scripted
 

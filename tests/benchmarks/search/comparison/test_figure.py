@@ -8,7 +8,17 @@ import pytest
 from PIL import Image
 
 from fbnetv3.benchmarks.result import load_result
-from fbnetv3.benchmarks.search.comparison.figure import ACCURACY, LOSS, draw_curves, panels, plots, spread
+from fbnetv3.benchmarks.search.comparison.figure import (
+    ACCURACY,
+    LABELS,
+    LOSS,
+    draw_curves,
+    label,
+    panels,
+    plots,
+    spread,
+)
+from fbnetv3.benchmarks.search.comparison.methods import METHODS
 
 pytest.importorskip("matplotlib")
 CURVES = {"nars": [70.0, 74.0, 75.0, 76.0], "random": [70.0, 71.0, 72.0, 73.0], "tpe": [70.0, 70.0, 70.0, 73.01]}
@@ -73,10 +83,21 @@ def test_names_are_at_the_ends_of_lines_and_do_not_overlap():
     figure.draw_without_rendering()
     Text = pytest.importorskip("matplotlib.text").Text  # noqa: N806
     (axes,) = figure.axes
-    assert [text.get_text() for text in axes.texts] == ["random", "tpe", "gp", "NARS"]
+    assert [text.get_text() for text in axes.texts] == ["random", "TPE", "Gaussian process", "NARS"]
     # Of the text alone: that of an annotation has its line too.
     boxes = sorted((Text.get_window_extent(text) for text in axes.texts), key=lambda box: box.y0)
     assert all(low.y1 <= high.y0 + 1 for low, high in itertools.pairwise(boxes))
+
+
+def test_labels_are_words():
+    assert [label(name) for name in ("tpe_sequential", "cmaes", "nars_no_stage3", "architecture_only_random")] == [
+        "TPE, one by one",
+        "CMA-ES",
+        "no stage 3",
+        "architecture only random",
+    ]
+    assert {label(name) for name in LABELS} == set(LABELS.values())
+    assert set(LABELS) <= set(METHODS)
 
 
 def test_heights_are_spread_as_little_as_necessary():

@@ -1,12 +1,17 @@
 """The methods of a comparison: names, kinds of accuracies, methods that cannot search a table."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from fbnetv3 import InputError
 from fbnetv3.benchmarks.search.comparison.methods import METHODS, Comparison
 from fbnetv3.search.nars.config import load_preset
+from fbnetv3.search.rivals.catalogue import RIVALS
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.space.table_archive import write_archive
+from tests.search.tables import whole_grid
 
 
 def test_ablations_change_one_thing(table, small):
@@ -47,6 +52,27 @@ def test_a_method_that_cannot_search_a_table_is_left_out_with_the_reason(table, 
     (tmp_path / "alone.csv").write_text("\n".join([header, *lines]))
     comparison = Comparison(small(tmp_path / "alone.csv"), names, [0])
     assert comparison.left_out("trainings_16") == dict.fromkeys(names[1:], "the table has no choice of the recipe")
+
+
+def test_rivals_that_change_candidates_are_left_out_of_a_sparse_table(small, tmp_path):
+    table = whole_grid(tmp_path / "sparse.csv", (9, 9, 9), keep=0.075)
+    case = small(Path(table))
+    names = ["nars", "random", "evolution", "evolution_sequential"]
+    reasons = Comparison(case, names, [0]).left_out("trainings_16")
+    assert list(reasons) == names[2:]
+    assert all("at least 10% are needed to propose changed ones" in reason for reason in reasons.values())
+
+
+def test_rivals_are_there_in_batches_and_sequential():
+    rivals = [name for name, method in METHODS.items() if method.family == "rival"]
+    assert rivals == ["nars", "random", *RIVALS, *(f"{name}_sequential" for name in RIVALS)]
+
+
+def test_a_missing_package_is_named_before_anything_runs(table, small, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(InputError, match=r"the package optuna is missing: pip install 'fbnetv3\[compare\]'"):
+        Comparison(small(table), ["nars", "gp_sequential"], [0])
+    Comparison(small(table), ["nars", "evolution"], [0])
 
 
 def test_families():
