@@ -17,6 +17,7 @@ from fbnetv3.search.nars.batches import Batch, BatchRunner
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.early_stopping import trial_epochs
 from fbnetv3.search.nars.evolve import Evolved, cautious_score, evolve
+from fbnetv3.search.nars.hopeless import hopeless
 from fbnetv3.search.nars.pretrain import pretrained_predictor, proxy_statistics
 from fbnetv3.search.nars.proposal import Finalist, Proposal
 from fbnetv3.search.nars.propose import fresh, propose
@@ -45,7 +46,13 @@ def stage1(context: Context) -> AccuracyPredictor:
 
 @dataclass(frozen=True, eq=False)
 class Stage2Result:
-    """What stage 2 leaves: its trials, their index rows, best first, and the epochs after which they were compared."""
+    """What stage 2 leaves.
+
+    Attributes:
+        trials: all of them.
+        rows: index rows of those that were not stopped, best first.
+        epochs: after which the trials were compared.
+    """
 
     trials: Sequence[Trial]
     rows: IntMatrix
@@ -55,13 +62,14 @@ class Stage2Result:
 def stage2(context: Context, predictor: AccuracyPredictor, runner: BatchRunner) -> Stage2Result:
     """Constrained iterative optimisation: train the most promising candidates of the pool, and fit the predictor to all trials.
 
-    The first batch is random, and trains for all epochs of the recipe. It decides how long later batches train (section 3.3).
+    The first batch is random, and trains for all epochs of the recipe. It decides how long later batches train (section 3.3),
+    or it is the first to teach the model that ends hopeless trainings.
     """
     config, pool = context.config, context.pool()
     trials: list[Trial] = []
     epochs = context.base.epochs
     for round, size in enumerate(config.batches, 1):
-        predicted = None
+        predicted = stop = None
         if round == 1:
             chosen = first_batch(len(pool), size, config.seed)
             if context.sources:
@@ -71,12 +79,14 @@ def stage2(context: Context, predictor: AccuracyPredictor, runner: BatchRunner) 
             trained = np.array([t.candidate for t in trials])
             rows = propose(context, predictor, trained, trained[:0], size)
             predicted = np.stack(predictor.predict(encode(context.space, rows), noisy=True))
-        trials += runner.run(Batch(round, rows, epochs, predicted))
+            if config.stopping == "model":
+                stop = hopeless(trials, epochs, config.hopeless, config.seed)
+        trials += runner.run(Batch(round, rows, epochs, predicted, stop))
         if round == 1:
             if config.repeats:
                 # The same candidates with other seeds: how noisy trainings are, and how far rankings can agree (Figure 5).
                 trials += runner.run(Batch(REPEATS, rows[: config.repeats], epochs))
-            epochs = trial_epochs([*trials, *runner.known], config.rounds, config.early_stopping, epochs)
+            epochs = trial_epochs([*trials, *runner.known], config, epochs)
             logger.info("candidates train %d of %d epochs from round 2 on", epochs, context.base.epochs)
         best = fit_trials(context, predictor, trials, epochs)
     return Stage2Result(trials, best, epochs)
@@ -106,7 +116,8 @@ def choose(
         rows = choose_finalists(evolved.index, best, count)
     else:
         # A small space may have nothing new left. Then the best candidates are trained again.
-        new = evolved.index[fresh(context.space, trained.rows, evolved.index)]
+        known = np.array([trial.candidate for trial in evaluated(trained.trials)])
+        new = evolved.index[fresh(context.space, known, evolved.index)]
         rows = np.concatenate([new, best])[:count]
     expected = np.stack(predictor.predict(encode(context.space, rows), noisy=True))
     pairs = [(float(mean), float(std)) for mean, std in expected.T]
@@ -147,8 +158,14 @@ def choose_finalists(evolved: IntMatrix, best_trials: IntMatrix, count: int) -> 
 
 
 def fit_trials(context: Context, predictor: AccuracyPredictor, trials: Sequence[Trial], epochs: int) -> IntMatrix:
-    """Fit the predictor to the accuracies of trials after `epochs` epochs; return their index rows, best first."""
-    rows = np.array([t.candidate for t in evaluated(trials)])
-    labels = np.array([context.label(t, epochs) for t in evaluated(trials)])
-    predictor.fit(encode(context.space, rows), labels)
-    return rows[np.argsort(-labels, kind="stable")]
+    """Fit the predictor to the accuracies of trials after `epochs` epochs.
+
+    Returns:
+        The index rows of the trials that were not stopped, best first.
+    """
+    used, accuracies, variance = context.labels(trials, epochs)
+    rows = np.array([trial.candidate for trial in used])
+    predictor.fit(encode(context.space, rows), accuracies, variance)
+    # A stopped training has no final accuracy, so it is no answer.
+    whole = np.flatnonzero([not trial.stopped for trial in used])
+    return rows[whole[np.argsort(-accuracies[whole], kind="stable")]]

@@ -15,7 +15,7 @@ from fbnetv3.search.execution.executor import Executor, Job
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.nars.context import Context, trial_seed
 from fbnetv3.search.space.space import Floats, IntMatrix, SearchSpace
-from fbnetv3.search.trial import REPEATS, Fault, Ledger, Outcome, Planned, Trial, evaluated
+from fbnetv3.search.trial import REPEATS, Fault, Ledger, Outcome, Planned, Stop, Trial, completed, evaluated
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +27,14 @@ class Batch:
         rows: their index rows [n, d].
         epochs: length of their trainings.
         predicted: mean and std of their predicted accuracy [2, n]; None where no predictor chose them.
+        stop: ends trainings early; None: all of them train for all epochs.
     """
 
     round: int
     rows: IntMatrix
     epochs: int
     predicted: Floats | None = None
+    stop: Stop | None = None
 
 
 def recorded(batch: Batch, trials: Sequence[Trial], ledger: str, planned: Sequence[Planned] = ()) -> dict[int, Trial]:
@@ -118,10 +120,10 @@ def plan(context: Context, batch: Batch, first: int = 0) -> list[Planned]:
     ]
 
 
-def job_of(context: Context, planned: Planned) -> Job:
-    """Return what the executor is given for a training."""
+def job_of(context: Context, planned: Planned, stop: Stop | None = None) -> Job:
+    """Return what the executor is given for a training; see `Batch.stop`."""
     candidate = context.space.candidate(planned.candidate, context.base, "candidate")
-    return Job(candidate, planned.epochs, planned.seed)
+    return Job(candidate, planned.epochs, planned.seed, stop)
 
 
 def trial_of(planned: Planned, outcome: Outcome) -> Trial:
@@ -161,7 +163,9 @@ class BatchRunner:
         name = f"round {batch.round}" if batch.round <= self.context.config.rounds else "finalists"
         name = "repeats" if batch.round == REPEATS else name
         self.report(name, len(trials), len(trainings))
-        jobs = {i: job_of(self.context, training) for i, training in enumerate(trainings) if i not in trials}
+        jobs = {
+            i: job_of(self.context, training, batch.stop) for i, training in enumerate(trainings) if i not in trials
+        }
         for i, outcome in self.executor.run(jobs):
             trials[i] = trial_of(trainings[i], outcome)
             self.ledger.append(trials[i])
@@ -179,6 +183,6 @@ class BatchRunner:
     def report(self, name: str, done: int, total: int) -> None:
         """Say how many of the candidates of a round, or of another part of the search, were trained."""
         trials = self.ledger.trials
-        accuracies = [self.context.label(t, t.epochs) for t in evaluated(trials)]
+        accuracies = [self.context.label(t, t.epochs) for t in completed(trials)]
         best = f", best so far {max(accuracies):.1f}%" if accuracies else ""
         self.progress(len(trials), self.context.config.trainings, f"{name}: {done} of {total} candidates trained{best}")

@@ -62,7 +62,9 @@ class SearchConfig:
     pool: Count  # [n]
     batch: Count  # [m]; how many candidates train between two fits of the predictor
     rounds: Count  # [T]
-    early_stopping: Annotated[float, Field(gt=0.0, le=1.0)]  # rank correlation that an early epoch must reach
+    early_stopping: Annotated[
+        float, Field(gt=0.0, le=1.0)
+    ]  # rank correlation that an early epoch must reach, for `rule`
     # The final training has so many times the epochs, with a slower decay (section 4.1).
     final_stretch: Annotated[int, Field(ge=1, le=1000)]
     predictor: PredictorSettings
@@ -73,6 +75,11 @@ class SearchConfig:
     acquisition: Literal["expected_improvement", "mean"] = "expected_improvement"
     # Whether the candidates for `expected_improvement` are also what an evolution finds outside the pool.
     beyond_pool: bool = True
+    # How trainings after the first batch end early: all at the epoch from which on the first batch ranks as at its end, as in
+    # section 3.3 (nars/early_stopping.py), or each when a model of learning curves finds it hopeless (nars/hopeless.py).
+    stopping: Literal["rule", "model"] = "rule"
+    # For `model`: a training ends if it becomes the best one with a smaller probability.
+    hopeless: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
     also: tuple[Constraint, ...] = ()  # more constraints that every candidate satisfies
     latency: LatencyLimit | None = None  # and a latency, from a look-up table
     finalists: Annotated[int, Field(ge=0)] = 5  # candidates trained before the answer is chosen; the paper has 0
@@ -119,7 +126,7 @@ class SearchConfig:
         chosen = {"device": "cpu", "precision": "fp32"}
         settings |= {key: value for key, value in chosen.items() if settings[key] == AUTO}
         # Versions before these settings knew only these values.
-        earlier = {"first": None, "acquisition": "mean", "beyond_pool": True}
+        earlier = {"first": None, "acquisition": "mean", "beyond_pool": True, "stopping": "rule", "hopeless": 0.05}
         settings = {key: value for key, value in settings.items() if key not in earlier or value != earlier[key]}
         contents = settings.pop("contents")
         if contents is not None:
@@ -156,6 +163,11 @@ def read_config(data: Any, where: str) -> SearchConfig:
         raise InputError(
             f"{where}: a predictor whose head is a network (the paper's) cannot start from earlier searches; take the default "
             "predictor, or start from none"
+        )
+    if config.stopping == "model" and config.predictor.head == "network":
+        raise InputError(
+            f"{where}: stopping is model, but a predictor whose head is a network (the paper's) cannot learn from trainings "
+            "that were stopped; take the default predictor, or stopping: rule"
         )
     if config.repeats > config.batches[0]:
         raise InputError(f"{where}: repeats is {config.repeats}; at most the {config.batches[0]} of the first batch")

@@ -12,11 +12,12 @@ import numpy as np
 from fbnetv3.errors import QUOTED_PATH, InputError, quote
 from fbnetv3.search.execution.images import ImageEvaluator
 from fbnetv3.search.nars.config import SearchConfig
+from fbnetv3.search.nars.hopeless import Labels, labels_of
 from fbnetv3.search.nars.sources import Source, check_source, read_source
 from fbnetv3.search.space.constraints import ConstraintSet
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.space.space import IntMatrix, SearchSpace
-from fbnetv3.search.trial import Evaluator, Trial, evaluated
+from fbnetv3.search.trial import Evaluator, Trial, completed
 from fbnetv3.training.data.protocol import search_images
 from fbnetv3.training.data.spec import content_id
 from fbnetv3.training.recipe import Recipe
@@ -92,31 +93,35 @@ class Context:
         return trial_seed(self.config.seed, round, index)
 
     def label(self, trial: Trial, epoch: int) -> float:
-        """Return the accuracy that the predictor learns: after `epoch` epochs, or chance for a training that diverged."""
+        """Return the accuracy of a trial after `epoch` epochs, or chance for a training that diverged."""
         return trial.acc1[epoch - 1] if trial.status == "ok" else self.chance
+
+    def labels(self, trials: Sequence[Trial], epochs: int) -> Labels:
+        """Return what the predictor learns from trials; see `labels_of`."""
+        return labels_of(trials, epochs, self.chance, self.config.seed)
 
     def source(self, trials: Sequence[Trial], epochs: int) -> Source:
         """Return what other searches can learn from trials of this one.
 
         Args:
             epochs: after which the trials are compared. A trial that was shorter counts with its last accuracy: it was stopped
-                because it was worse.
+                because it was worse. One that a model of learning curves stopped counts with what the model expects of it.
 
         Raises:
             InputError: all trials failed.
         """
-        used = evaluated(trials)
+        used, accuracies, _ = self.labels(trials, epochs)
         if not used:
             raise InputError(f"all trainings of {self.config.name} failed: no search can start from it")
-        accuracies = [self.label(trial, min(epochs, trial.epochs)) for trial in used]
-        return Source.of(self.config.name, self.space, self.config.data, [t.candidate for t in used], accuracies)
+        candidates = [trial.candidate for trial in used]
+        return Source.of(self.config.name, self.space, self.config.data, candidates, accuracies.tolist())
 
     def best_trial(self, trials: Sequence[Trial]) -> Trial:
-        """Return the most accurate trial. Of equally accurate ones it is the earliest.
+        """Return the most accurate trial that was not stopped. Of equally accurate ones it is the earliest.
 
         A failed trial is returned only if all of them failed.
         """
-        return max(evaluated(trials) or trials, key=lambda t: (self.label(t, t.epochs), -t.round, -t.index))
+        return max(completed(trials) or trials, key=lambda t: (self.label(t, t.epochs), -t.round, -t.index))
 
     @property
     def chance(self) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau, spearmanr
 
+from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.trial import Trial
 
 
@@ -120,17 +121,19 @@ def early_stopping_epoch(curves: Sequence[Sequence[float]], threshold: float, ep
     return chosen
 
 
-def trial_epochs(trials: Sequence[Trial], rounds: int, threshold: float, epochs: int) -> int:
-    """Return how long the candidates of a search train from round 2 on.
+def trial_epochs(trials: Sequence[Trial], config: SearchConfig, epochs: int) -> int:
+    """Return how long the candidates of a search train from round 2 on, and after how many epochs trials are compared.
 
-    Earlier versions took the first epoch whose correlation reached the threshold. A search that they began continues with it.
+    With a model of learning curves, both are all epochs: stopped trainings are extrapolated. Earlier versions took the first
+    epoch whose correlation reached the threshold. A search that they began continues with it.
 
     Args:
         trials: those of round 1, and all later ones that were made already.
-        rounds: number of rounds, without that of the finalists.
-        threshold: as in `early_stopping_epoch`.
         epochs: length of the trainings of round 1.
     """
+    if config.stopping == "model":
+        return epochs
+    rounds, threshold = config.rounds, config.early_stopping
     curves = [trial.acc1 for trial in trials if trial.round == 1]
     lengths = {trial.epochs for trial in trials if 1 < trial.round <= rounds}
     correlations = rank_correlations([curve for curve in curves if len(curve) == epochs])

@@ -20,8 +20,8 @@ from fbnetv3.search.trial import REPEATS, Trial
 
 
 def measured(trials: Iterable[Trial]) -> list[Trial]:
-    """Return the trials that have an accuracy: neither diverged nor failed."""
-    return [t for t in trials if t.status == "ok" and t.acc1]
+    """Return the trials whose accuracies can be compared: neither diverged, nor failed, nor stopped as hopeless."""
+    return [t for t in trials if t.status == "ok" and t.acc1 and not t.stopped]
 
 
 def accuracies(trials: Iterable[Trial], epochs: int) -> list[float]:

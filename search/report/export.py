@@ -83,6 +83,7 @@ def _line(space: SearchSpace, trial: Trial, epochs: int) -> dict[str, Any]:
         "predicted": mean,
         "deviation": std,
         "seconds": trial.seconds,
+        "stopped": trial.stopped,
     }
     return (
         {f"arch.{name}": value for name, value in arch.items()}
@@ -97,7 +98,7 @@ def _write_json(space: SearchSpace, trials: Sequence[Trial], out: Path) -> None:
     rows = []
     for t in trials:
         arch, recipe = coordinates(space, t)
-        kept = ("round", "index", "status", "error", "seed", "epochs", "flops", "params", "acc1", "seconds")
+        kept = ("round", "index", "status", "error", "seed", "epochs", "flops", "params", "acc1", "seconds", "stopped")
         predicted = None if t.predicted is None else dict(zip(("mean", "std"), t.predicted, strict=True))
         rows.append(
             {"arch": arch, "recipe": recipe, "predicted": predicted, "split": "val"}
@@ -122,13 +123,13 @@ def _write_events(space: SearchSpace, trials: Sequence[Trial], out: Path) -> Non
         folder = Path(temporary) / "events"
         with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
             for step, t in enumerate(trials):
-                values = {"accuracy": t.acc1[epochs - 1] if t.acc1 else math.nan, "best": best[step]}
+                values = {"accuracy": t.acc1[epochs - 1] if measured([t]) else math.nan, "best": best[step]}
                 if t.predicted is not None:
                     values["predicted"] = t.predicted[0]
                 for name, value in values.items():
                     if not math.isnan(value):
                         writer.add_scalar(f"trials/{name}", float(value), step)  # type: ignore[no-untyped-call]
-                if t.acc1:
+                if measured([t]):
                     arch, recipe = coordinates(space, t)
                     metrics = {
                         "hparam/accuracy": t.acc1[epochs - 1],

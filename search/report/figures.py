@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from fbnetv3.search.report.plots import (
     round_name,
 )
 from fbnetv3.search.runs.folder import SearchResult
+from fbnetv3.search.trial import Trial
 
 PURPLE = "#aa4499"
 CYAN = "#00a5c8"  # the colour of the threshold in the paper
@@ -104,22 +106,38 @@ def plot_early_stopping(config: SearchConfig, nars: SearchResult) -> Plot:
             epochs[:-1], low[:-1], color=COLORS["nars"], linestyle=":", linewidth=1, label="its lower end", **kinds
         )
     axes.plot(epochs, [c.kendall for c in found], color=PURPLE, label="Kendall", **kinds)
-    axes.axhline(
-        config.early_stopping, color=CYAN, linestyle="--", label=f"threshold {config.early_stopping:g} (Spearman)"
-    )
+    by_rule = config.stopping == "rule"
+    if by_rule:
+        label = f"threshold {config.early_stopping:g} (Spearman)"
+        axes.axhline(config.early_stopping, color=CYAN, linestyle="--", label=label)
+        axes.axvline(nars.proposal.epochs, color=GREEN, linewidth=1, label="length of later trainings")
     ceiling = noise_ceiling(repeated := repeated_accuracies(nars.trials))
     if not math.isnan(ceiling.spearman):
         axes.axhline(ceiling.spearman, color=COLORS["nars"], linestyle=":", label="seed to seed, Spearman")
         axes.axhline(ceiling.kendall, color=PURPLE, linestyle=":", label="seed to seed, Kendall")
-    axes.axvline(nars.proposal.epochs, color=GREEN, linewidth=1, label="length of later trainings")
     caption = " ".join(
         (
             f"From the {count(n, 'training')} of the first batch that succeeded.",
-            _stopping_words(config.early_stopping, found, nars.proposal.epochs, n),
+            _stopping_words(config.early_stopping, found, nars.proposal.epochs, n)
+            if by_rule
+            else _ended_words(nars.trials),
             _ceiling_words(ceiling, repeated.shape[-1]),
         )
     )
     return finish("early_stopping", title, caption, axes, integer=True, below_axes=True)
+
+
+def _ended_words(trials: Sequence[Trial]) -> str:
+    """Say how many trainings a model of learning curves ended early, and what that saved."""
+    stopped = [t for t in trials if t.stopped]
+    if not stopped:
+        return "A model of learning curves looked at the later trainings, and ended none of them early."
+    planned = sum(t.epochs for t in trials)
+    saved = sum(t.epochs - t.trained for t in stopped)
+    return (
+        f"A model of learning curves ended {count(len(stopped), 'later training')} early: hardly one of them would have become "
+        f"the best. That saved {saved / planned:.0%} of all epochs. No stopped training is compared with a complete one."
+    )
 
 
 def _stopping_words(threshold: float, found: list[Agreement], chosen: int, candidates: int) -> str:

@@ -73,7 +73,7 @@ def find_in(search: SearchFolder) -> Findings:
         InputError: no ledger, or a damaged one.
     """
     context, config, trials = search.context, search.config, search.trials()
-    epochs = trial_epochs(trials, config.rounds, config.early_stopping, context.base.epochs)
+    epochs = trial_epochs(trials, config, context.base.epochs)
     return find(context, trials, epochs)
 
 

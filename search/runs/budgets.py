@@ -71,7 +71,7 @@ def answer_budgets(context: Context, trials: Sequence[Trial], constraints: Seque
     config, space = context.config, context.space
     if not trials:
         raise InputError("the ledger holds no trials to learn from; finish the search first")
-    epochs = trial_epochs(trials, config.rounds, config.early_stopping, context.base.epochs)
+    epochs = trial_epochs(trials, config, context.base.epochs)
     if short := [t for t in evaluated(trials) if t.epochs < epochs]:
         raise InputError(
             f"trial {short[0].index} of round {short[0].round} has {short[0].epochs} of {epochs} epochs, so it is none of this "

@@ -27,7 +27,7 @@ from fbnetv3.search.nars.context import Context, image_evaluator
 from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.runs.folder import FINAL, WEIGHTS
 from fbnetv3.search.space.constraints import Constraint
-from fbnetv3.search.trial import Candidate, Outcome, Trial, evaluated
+from fbnetv3.search.trial import Candidate, Outcome, Trial, completed
 from fbnetv3.training.accuracy import final_split, measure
 from fbnetv3.training.loop import Trained
 from fbnetv3.version import __version__
@@ -145,7 +145,7 @@ def pair_of_proposal(
         measured: what the final training gave; empty without one.
     """
     # A method without a predictor is certain of what it measured.
-    best = max(context.label(t, t.epochs) for t in evaluated(trials))
+    best = max(context.label(t, t.epochs) for t in completed(trials))
     predicted = proposal.predicted or (best, 0.0)
     final = final_candidate(context, proposal.candidate)
     return make_pair(context, final, context.config.constraint, predicted, proposal.epochs, method, measured)

@@ -24,7 +24,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.pair_file import Pair, load_pair
 from fbnetv3.progress import Report
 from fbnetv3.schema import load_yaml
-from fbnetv3.search.execution.executor import Jobs, Key, in_order
+from fbnetv3.search.execution.executor import Job, Jobs, Key, checked, in_order
 from fbnetv3.search.nars.batches import BatchRunner
 from fbnetv3.search.nars.context import Context, image_evaluator
 from fbnetv3.search.nars.proposal import Proposal
@@ -68,15 +68,20 @@ class Recorded:
         Raises:
             InputError: no other job is recorded.
         """
-        pairs, running = in_order(jobs), dict[int, Key]()  # by seed
+        pairs, running = in_order(jobs), dict[int, tuple[Key, Job]]()  # by seed
         while True:
-            running |= {job.seed: key for key, job in itertools.islice(pairs, at_once and at_once - len(running))}
+            running |= {
+                job.seed: (key, job) for key, job in itertools.islice(pairs, at_once and at_once - len(running))
+            }
             if not running:
                 return
             trial = next((trial for trial in self.trials if trial.seed in running), None)
             if trial is None:
                 raise _MissingError(f"no trial of the ledger has one of the seeds {list(running)}")
-            yield running.pop(trial.seed), Outcome(tuple(trial.acc1), trial.status, trial.seconds, trial.error)
+            key, job = running.pop(trial.seed)
+            outcome = Outcome(tuple(trial.acc1), trial.status, trial.seconds, trial.error)
+            # A failure, if nothing ends the training where it was stopped.
+            yield key, checked(outcome, job.epochs, job.stop) if trial.stopped else outcome
 
 
 def verify(
@@ -222,7 +227,7 @@ def _train_again(
         trial = made[position]
         progress(n, len(positions), f"training trial {trial.index} of round {trial.round} again")
         candidate = context.space.candidate(trial.candidate, context.base, "candidate")
-        outcome = evaluator(candidate, trial.epochs, trial.seed)
+        outcome = evaluator(candidate, trial.trained, trial.seed)
         same = (list(outcome.acc1), outcome.status) == (trial.acc1, trial.status)
         note = "" if same else f"{_last(outcome.acc1)}, recorded {_last(trial.acc1)}"
         what = f"{method}: training of trial {trial.index} of round {trial.round}"

@@ -11,7 +11,7 @@ from fbnetv3.search.nars.algorithm import nars
 from fbnetv3.search.nars.batches import BatchRunner
 from fbnetv3.search.nars.config import load_preset
 from fbnetv3.search.nars.context import Context
-from fbnetv3.search.trial import Ledger, Outcome
+from fbnetv3.search.trial import Ledger, Outcome, until_stopped
 from fbnetv3.training.engine import cpu_threads
 
 BASE_RECIPE = {"optimizer": "sgd", "lr": 0.05, "epochs": 2, "batch_size": 500, "ema_decay": 0.8}
@@ -52,6 +52,14 @@ class Scripted:
             return Outcome((), "diverged", 0.0)
         top = 80 - 20 * candidate.recipe.mixup + cost(candidate.arch, 10, 1).flops() / 2e5
         return Outcome(tuple(top - 10 / (e + 1) for e in range(epochs)), "ok", 0.0)
+
+
+class Stoppable(Scripted):
+    """The same trainings, which end early where a rule says so."""
+
+    def __call__(self, candidate, epochs, seed, *, stop=None):
+        outcome = super().__call__(candidate, epochs, seed)
+        return Outcome(until_stopped(outcome.acc1, stop), outcome.status, 0.0)
 
 
 class Failing(Scripted):

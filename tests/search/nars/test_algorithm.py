@@ -8,9 +8,10 @@ from fbnetv3.search.nars import algorithm
 from fbnetv3.search.nars.algorithm import Stage2Result, choose_finalists, fit_trials, stage1, stage3
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.evolve import cautious_score
+from fbnetv3.search.nars.hopeless import labels_of
 from fbnetv3.search.space.encoding import encode
 from fbnetv3.search.trial import Outcome, comparable
-from tests.search.scripted import Failing, Scripted, config, run_scripted
+from tests.search.scripted import Failing, Scripted, Stoppable, config, run_scripted
 
 
 @pytest.fixture(scope="module")
@@ -198,8 +199,9 @@ def test_failed_trainings_are_recorded(tmp_path):
 class Spy:
     """A predictor that remembers what it was fitted to."""
 
-    def fit(self, x, y):
+    def fit(self, x, y, variance=None):
         self.rows, self.labels = len(x), list(y)
+        self.variance = None if variance is None else list(variance)
 
 
 def test_the_predictor_does_not_learn_from_failed_trainings(tmp_path):
@@ -238,3 +240,58 @@ def test_the_evolution_starts_from_the_best_trials_and_scores_with_caution(cfg):
     assert evolved.scores == pytest.approx(score(evolved.index))
     assert evolved.scores[0] >= score(rows[:2]).max() - 1e-6  # the last digits depend on the rows scored together
     assert context.constraints.satisfied(evolved.index).all()
+
+
+@pytest.fixture(scope="module")
+def stopping(tmp_path_factory):
+    """Configuration, proposal, trials, context and ledger of a search that a model of learning curves makes shorter."""
+    folder = tmp_path_factory.mktemp("stopping")
+    cfg = config(folder, pool=256, first=12, batch=4, rounds=4, stopping="model")
+    return cfg, *run_scripted(cfg, folder / "ledger.jsonl", evaluator=Stoppable()), folder / "ledger.jsonl"
+
+
+def test_hopeless_trainings_of_later_rounds_end_early(stopping):
+    _, proposal, trials, context, _ = stopping
+    stopped = [t for t in trials if t.stopped]
+    assert {t.round for t in stopped} <= {2, 3, 4}
+    assert {(t.epochs, t.trained) for t in stopped} == {(2, 1)}
+    # Accuracy rises by 5 from the first to the second epoch, so the model knows the end nearly exactly.
+    best = max(context.label(t, 2) for t in trials if t.round == 1)
+    assert all(t.acc1[0] + 5 < best for t in stopped if t.round == 2)
+    assert {t.epochs for t in trials} == {proposal.epochs} == {2}
+
+
+def test_no_stopped_training_is_the_answer_or_a_finalist(stopping):
+    _, proposal, trials, context, _ = stopping
+    stopped = {tuple(t.candidate) for t in trials if t.stopped}
+    assert proposal.candidate not in stopped
+    assert not {f.candidate for f in proposal.finalists} & stopped
+    best = fit_trials(context, stage1(context), trials, 2)
+    assert not {tuple(row) for row in best.tolist()} & stopped
+    assert tuple(context.best_trial(trials).candidate) not in stopped
+
+
+def test_the_predictor_learns_from_stopped_trainings_what_the_model_expects_of_them(stopping):
+    _, _, trials, context, _ = stopping
+    spy = Spy()
+    fit_trials(context, spy, trials, 2)
+    labels = labels_of(trials, 2, context.chance, context.config.seed)
+    assert (spy.labels, spy.variance) == (list(labels.accuracies), list(labels.variance))
+    assert max(spy.variance) > 0
+
+
+def test_an_evaluator_that_cannot_stop_trains_to_the_end(stopping, tmp_path):
+    trials = run_scripted(stopping[0], tmp_path / "ledger.jsonl")[1]
+    assert not any(t.stopped for t in trials)
+    assert {len(t.acc1) for t in trials if t.status == "ok"} == {2}
+
+
+def test_a_search_with_stopped_trainings_is_continued_with_the_same_end(stopping, tmp_path):
+    cfg, proposal, trials, _, ledger = stopping
+    lines = ledger.read_text().splitlines(keepends=True)
+    for kept in (1, 10, 15, 20, len(lines)):
+        path = tmp_path / f"{kept}.jsonl"
+        path.write_text("".join(lines[:kept]))
+        again = run_scripted(cfg, path, evaluator=Stoppable())
+        assert again[:2] == (proposal, trials)
+        assert path.read_text() == ledger.read_text()

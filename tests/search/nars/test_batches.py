@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from fbnetv3 import InputError
+from fbnetv3.progress import silent
 from fbnetv3.search.execution.executor import InProcess
 from fbnetv3.search.nars.algorithm import nars
 from fbnetv3.search.nars.batches import Batch, BatchRunner, foreign_trial, job_of, plan, recorded
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.rivals.search import random_search
 from fbnetv3.search.trial import REPEATS, Ledger, Outcome, Trial, read_ledger
-from tests.search.scripted import Failing, Scripted, config, run_scripted
+from tests.search.scripted import Failing, Scripted, Stoppable, config, run_scripted
 
 
 @pytest.fixture
@@ -52,6 +53,15 @@ def test_recorded_trials_are_found_by_their_place(context):
 def test_trials_of_other_rounds_are_not_those_of_this_batch(context):
     batch = batch_of(context, round=2)
     assert recorded(batch, [trial(batch, 0, round=1)], "ledger") == {}
+
+
+def test_every_training_of_a_batch_is_given_its_rule(context, tmp_path):
+    batch = batch_of(context)
+    ended = dataclasses.replace(batch, round=2, stop=lambda acc1: True)
+    with Ledger.open(tmp_path / "ledger.jsonl", "config") as ledger, InProcess(Stoppable()) as executor:
+        runner = BatchRunner(context, ledger, executor, silent)
+        assert {(t.trained, t.stopped) for t in runner.run(batch) if t.status == "ok"} == {(2, False)}
+        assert {(t.trained, t.stopped) for t in runner.run(ended) if t.status == "ok"} == {(1, True)}
 
 
 def test_a_failed_trial_counts_as_missing(context):

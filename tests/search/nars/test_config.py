@@ -36,6 +36,8 @@ WRONG = [
     ({"seed": 2**64}, "here: seed is 18446744073709551616; .* less than or equal to 18446744073709551615"),
     ({"seed": -1}, "here: seed is -1"),
     ({"early_stopping": 1.5}, "here: early_stopping is 1.5"),
+    ({"stopping": "guess"}, "here: stopping is 'guess'; .*'rule' or 'model'"),
+    ({"hopeless": 0.5}, "here: hopeless is 0.5; .*less than 0.5"),
 ]
 
 
@@ -93,7 +95,10 @@ def test_the_fingerprint_ignores_what_trials_do_not_depend_on(cfg, change):
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"pool": 65}, {"early_stopping": 0.9}, {"predictor": {"width": 8}}, {"evolution": {"random": 9}}],
+    [
+        *({"seed": 1}, {"pool": 65}, {"early_stopping": 0.9}, {"stopping": "model"}, {"hopeless": 0.1}),
+        *({"predictor": {"width": 8}}, {"evolution": {"random": 9}}),
+    ],
     ids=str,
 )
 def test_the_fingerprint_covers_what_trials_depend_on(cfg, change):
@@ -192,6 +197,11 @@ def test_a_start_from_other_searches_changes_the_fingerprint_and_its_absence_doe
     assert read_config(yaml.safe_load((tmp_path / "config.yaml").read_text()), "here") == begun
     (tmp_path / "inputs").mkdir()
     assert load_preset(str(tmp_path / "config.yaml")).warm_start == (str(tmp_path / "inputs" / "source" / "1.json"),)
+
+
+def test_the_network_of_the_paper_cannot_learn_from_stopped_trainings(cfg):
+    with pytest.raises(InputError, match=r"stopping is model, but a predictor whose head is a network .* cannot learn"):
+        cfg.replace(predictor="paper", stopping="model")
 
 
 def test_the_network_of_the_paper_cannot_start_from_other_searches(cfg):

@@ -106,6 +106,12 @@ def test_a_failed_trial_is_the_best_only_if_all_failed(context):
     assert context.best_trial([bad]) is bad
 
 
+def test_a_stopped_trial_is_never_the_best(context):
+    stopped = dataclasses.replace(trial(1, 0, [99.0]), epochs=2, stopped=True)
+    good = trial(1, 1, [1.0, 2.0])
+    assert context.best_trial([stopped, good]) is good
+
+
 def test_candidates_of_networks_are_trained_on_the_data(context):
     evaluator = context.evaluator()
     assert isinstance(evaluator, ImageEvaluator)
@@ -162,3 +168,11 @@ def test_trials_become_a_source_for_other_searches(context):
     assert context.source(trials, epochs=1).accuracies == [50.0, 55.0, 10.0]
     with pytest.raises(InputError, match="all trainings of quickstart failed: no search can start from it"):
         context.source(trials[3:], 2)
+
+
+def test_a_stopped_trial_is_handed_on_with_what_was_expected_of_it(context):
+    whole = [trial(1, k, [k, 10.0 + k]) for k in range(12)]
+    stopped = dataclasses.replace(trial(2, 0, [5.5]), epochs=2, stopped=True)
+    rows = context.pool()[:13].tolist()
+    trials = [dataclasses.replace(t, candidate=row) for t, row in zip([*whole, stopped], rows, strict=True)]
+    assert context.source(trials, epochs=2).accuracies[12] == pytest.approx(15.5, abs=0.1)

@@ -14,6 +14,7 @@ from fbnetv3.search.nars.early_stopping import (
     trial_epochs,
 )
 from fbnetv3.search.trial import Trial
+from tests.search.scripted import config
 
 NAN = math.nan
 RANKS = range(9)  # nine candidates, as many as the quickstart has in a batch
@@ -91,8 +92,14 @@ def trials(curves, *later):
         pytest.param(CLEAR[:6], [(2, 1)], 1, id="an earlier version with few candidates"),
     ],
 )
-def test_a_search_goes_on_with_the_epochs_that_it_began_with(curves, later, expected):
-    assert trial_epochs(trials(curves, *later), 3, 0.92, 3) == expected
+def test_a_search_goes_on_with_the_epochs_that_it_began_with(tmp_path, curves, later, expected):
+    assert trial_epochs(trials(curves, *later), config(tmp_path, rounds=3, early_stopping=0.92), 3) == expected
+
+
+def test_with_a_model_of_curves_all_epochs_are_planned(tmp_path):
+    """The rule would stop after the first one."""
+    assert trial_epochs(trials(CLEAR), config(tmp_path, early_stopping=0.92), 3) == 1
+    assert trial_epochs(trials(CLEAR), config(tmp_path, early_stopping=0.92, stopping="model"), 3) == 3
 
 
 def test_agreement_by_hand():

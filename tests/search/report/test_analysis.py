@@ -30,6 +30,15 @@ def test_only_trials_with_an_accuracy_are_measured(trials):
     assert measured([trials[0], diverged(trials[1]), failed(trials[2], "gone"), trials[3]]) == [trials[0], trials[3]]
 
 
+def test_a_stopped_training_is_not_compared_but_costs_its_epochs(trials):
+    trials[0] = dataclasses.replace(trials[0], acc1=[99.0], stopped=True)
+    assert measured(trials[:2]) == [trials[1]]
+    assert accuracies(trials[:2], EPOCHS) == [MEASURED[1]]
+    curve = convergence(trials[:2], EPOCHS)
+    assert curve.epochs.tolist() == [1, 4]
+    assert np.array_equal(curve.best, [math.nan, MEASURED[1]], equal_nan=True)
+
+
 def test_trials_are_compared_after_the_same_number_of_epochs(trials):
     assert accuracies(trials[:5], EPOCHS) == list(MEASURED)
     assert accuracies(trials[:5], 3) == [90.0, 91.0, 92.0, 93.0, 94.0]

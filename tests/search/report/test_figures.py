@@ -148,6 +148,18 @@ def test_too_few_candidates_save_nothing(result, drawn, threshold, words):
     assert "Nothing is saved, and all trainings run to the end." in caption
 
 
+def test_trainings_that_a_model_ended_are_counted_with_the_epochs_that_they_saved(result, trials, drawn):
+    """5 trainings of 3 epochs and 10 of 2, three of which end after the first one: 3 of 35 epochs."""
+    config = make_config(stopping="model")
+    stopped = [dataclasses.replace(t, acc1=t.acc1[:1], stopped=True) for t in trials[-3:]]
+    assert [t.epochs for t in trials] == [3] * 5 + [2] * 10
+    plot = plot_early_stopping(config, with_trials(result, [*trials[:-3], *stopped]))
+    assert "A model of learning curves ended 3 later trainings early" in plot.caption
+    assert "That saved 9% of all epochs" in plot.caption
+    assert not [label for label in lines(drawn[0].axes[0]) if "threshold" in label or "length" in label]
+    assert "ended none of them early" in plot_early_stopping(config, result).caption
+
+
 @pytest.mark.parametrize("kept", [2, 0], ids=["two trainings", "none"])
 def test_without_a_ranking_there_is_no_early_stopping(config, result, trials, drawn, kept):
     plot = plot_early_stopping(config, with_trials(result, [*trials[:kept], *map(diverged, trials[kept:5])]))

@@ -17,7 +17,7 @@ from fbnetv3.search.nars.context import Context
 from fbnetv3.search.runs.verify import Recorded, replay, verify
 from fbnetv3.search.trial import Outcome, Trial, comparable, read_ledger
 from fbnetv3.training.engine import cpu_threads
-from tests.search.scripted import config, run_scripted
+from tests.search.scripted import Stoppable, config, run_scripted
 
 KEPT = ("pair.yaml", "final/metrics.csv", "config.yaml", "ledger.jsonl")
 PROPOSALS, ANSWER, WEIGHTS = (
@@ -231,6 +231,31 @@ def test_a_search_of_an_earlier_version_is_replayed_with_its_epochs(tmp_path, mo
         again, proposal = replay(context, "nars", Recorded(trials), silent)
     assert {t.epochs for t in again if t.round == 2} == {1}
     assert (comparable(again), proposal) == (comparable(trials), expected)
+
+
+@pytest.fixture
+def stopping(tmp_path):
+    """Answer, trials and context of a search in which a model of learning curves ends trainings early."""
+    cfg = config(tmp_path, first=12, batch=4, rounds=3, stopping="model")
+    return run_scripted(cfg, tmp_path / "ledger.jsonl", evaluator=Stoppable())
+
+
+def test_stopped_trainings_are_replayed(stopping):
+    proposal, trials, context = stopping
+    assert any(t.stopped for t in trials)
+    with cpu_threads(1):
+        again, found = replay(context, "nars", Recorded(trials), silent)
+    assert (comparable(again), found) == (comparable(trials), proposal)
+
+
+def test_a_training_that_was_stopped_without_a_reason_is_told(stopping):
+    _, trials, context = stopping
+    best = next(t for t in trials if t.round == 2 and not t.stopped and t.status == "ok")
+    changed = [dataclasses.replace(t, acc1=t.acc1[:1], stopped=True) if t is best else t for t in trials]
+    with cpu_threads(1):
+        again, _ = replay(context, "nars", Recorded(changed), silent)
+    [found] = [t for t in again if t.place == best.place]
+    assert found.status == "failed"
 
 
 def recorded(index, seed):

@@ -1,0 +1,104 @@
+"""Early stopping by a model of learning curves: which trainings end early, and what the predictor learns from those.
+
+Deviation from section 3.3, where all trainings stop at one epoch and are compared there (`early_stopping.py`). Here a training
+ends as soon as it will hardly become the best one. All others train to the end. So the answer is never chosen by the accuracy
+of an early epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from fbnetv3.search.predictor.learning_curve import LearningCurves
+from fbnetv3.search.space.space import Floats
+from fbnetv3.search.trial import Trial, completed, evaluated
+
+
+@dataclass(frozen=True, eq=False)
+class Hopeless:
+    """Ends a training that will hardly be better than the best one: what a job is given as its `stop`.
+
+    Attributes:
+        curves: the complete curves of earlier rounds.
+        best: the highest final accuracy among them, in percent.
+        chance: a training ends if it exceeds `best` with a smaller probability.
+    """
+
+    curves: LearningCurves
+    best: float
+    chance: float
+
+    def __call__(self, acc1: Sequence[float]) -> bool:
+        """Tell whether a training with these accuracies in percent, one for every epoch so far, ends here."""
+        final = self.curves.final(acc1) if len(acc1) in self.curves.checks else None
+        return final is not None and NormalDist(final.mean, final.std).cdf(self.best) > 1 - self.chance
+
+
+def hopeless(trials: Sequence[Trial], epochs: int, chance: float, seed: int) -> Hopeless | None:
+    """Return the rule for the next trainings, or None if no trial has a complete curve.
+
+    Args:
+        trials: all trials so far.
+        epochs: length of a complete training.
+        chance: as in `Hopeless`.
+        seed: as in `LearningCurves`.
+    """
+    curves = complete_curves(trials, epochs, seed)
+    return Hopeless(curves, float(curves.curves[:, -1].max()), chance) if len(curves.curves) else None
+
+
+def complete_curves(trials: Sequence[Trial], epochs: int, seed: int) -> LearningCurves:
+    """Return the model of the complete trainings among trials."""
+    return LearningCurves.of([trial.acc1 for trial in completed(trials)], epochs, seed)
+
+
+class Labels(NamedTuple):
+    """What the predictor learns from trials.
+
+    Attributes:
+        trials: those that say something about their candidate.
+        accuracies: in percent [n].
+        variance: of extrapolated accuracies, in points squared, and 0 for measured ones [n]; None if all are measured.
+    """
+
+    trials: list[Trial]
+    accuracies: Floats
+    variance: Floats | None
+
+
+def labels_of(trials: Sequence[Trial], epochs: int, guessing: float, seed: int) -> Labels:
+    """Return what the predictor learns from trials that did not fail.
+
+    A stopped training counts with the accuracy that the model expects of it, and with its variance. One of which the model
+    cannot tell anything is left out.
+
+    Args:
+        epochs: after which trials are compared. One that was planned to be shorter counts with its last accuracy.
+        guessing: accuracy of a training that diverged, in percent.
+        seed: as in `LearningCurves`.
+    """
+    used = evaluated(trials)
+    if not any(trial.stopped for trial in used):
+        return Labels(used, np.array([_measured(trial, epochs, guessing) for trial in used]), None)
+    curves = complete_curves(trials, epochs, seed)
+    kept, rows = list[Trial](), list[tuple[float, float]]()
+    for trial in used:
+        final = curves.final(trial.acc1) if trial.stopped else None
+        if final is not None:
+            rows.append((final.mean, final.std_of_mean**2))
+        elif not trial.stopped:
+            rows.append((_measured(trial, epochs, guessing), 0.0))
+        else:
+            continue
+        kept.append(trial)
+    accuracies, variance = np.array(rows).T
+    return Labels(kept, accuracies, variance)
+
+
+def _measured(trial: Trial, epochs: int, guessing: float) -> float:
+    return trial.acc1[min(epochs, trial.epochs) - 1] if trial.status == "ok" else guessing
