@@ -25,6 +25,7 @@ from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import SearchConfig, save_config
 from fbnetv3.search.nars.context import Context, image_id
 from fbnetv3.search.nars.proposal import Proposal
+from fbnetv3.search.report.analysis import predictions
 from fbnetv3.search.runs.final import final_candidate, train_final
 from fbnetv3.search.runs.inputs import INPUTS, input_paths, locate_inputs, take_inputs, with_paths
 from fbnetv3.search.space.reader import load_space, space_path
@@ -132,6 +133,8 @@ def _of_trainings(context: Context, truth: Truth | None, found: Found, acc1: flo
         "seconds": round(sum(t.seconds for t in found.trials), 1),
         # A part of a table may have fewer candidates than the search has trainings: then its answer stays.
         "curve": values + values[-1:] * (context.config.trainings - len(values)),
+        # Predicted mean and std, and the measured accuracy, of the trainings that a predictor chose.
+        "predicted": predictions(found.trials, min(t.epochs for t in found.trials)).round(4).tolist(),
         # They differ from run to run, and nothing depends on them.
         "proposal_seconds": {"first": round(first, 3), "round": round(float(np.mean(later)), 3)},
     }

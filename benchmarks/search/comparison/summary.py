@@ -10,6 +10,7 @@ import numpy as np
 from fbnetv3.benchmarks.harness import Values
 from fbnetv3.benchmarks.search.comparison.methods import METHODS, Comparison
 from fbnetv3.benchmarks.statistics import paired_difference
+from fbnetv3.search.report.analysis import LEVELS, coverage
 from fbnetv3.search.space.constraints import ConstraintSet
 
 Case = Mapping[str, Any]
@@ -61,6 +62,7 @@ def _describe(rows: Sequence[Values], best: float | None) -> Values:
     found: Values = {"acc1": round(float(acc1.mean()), 4), "acc1_std": round(float(std), 4)}
     if best is not None:
         found["regret"] = round(best - float(acc1.mean()), 4)
+    found |= _calibration(rows)
     # Earlier versions did not measure the time of proposals.
     times = [row["proposal_seconds"] for row in rows if "proposal_seconds" in row]
     if times:
@@ -73,6 +75,18 @@ def _describe(rows: Sequence[Values], best: float | None) -> Values:
         "curve": curves.mean(axis=0).round(3).tolist(),
         "curve_std": (curves.std(axis=0, ddof=1) if len(curves) > 1 else 0.0 * curves[0]).round(3).tolist(),
     }
+
+
+def _calibration(rows: Sequence[Values]) -> Values:
+    """Return how far predictions missed the trainings they chose, and how often the intervals held them, over all seeds."""
+    # Earlier versions did not keep the predictions.
+    pairs = np.array([pair for row in rows for pair in row.get("predicted", [])], float).reshape(-1, 3)
+    found = coverage(pairs)
+    if found is None:
+        return {}
+    inside = {f"{level:.0%}": round(share, 4) for level, share in zip(LEVELS, found.inside, strict=True)}
+    error = float(np.abs(pairs[:, 0] - pairs[:, 2]).mean())
+    return {"calibration": {"trainings": found.trials, "error": round(error, 4), "inside": inside}}
 
 
 def of_family(methods: Mapping[str, Values], family: str) -> list[str]:

@@ -8,13 +8,16 @@ from typing import Any
 from fbnetv3.benchmarks.result import Result
 from fbnetv3.benchmarks.search.comparison.summary import VERDICTS, Case, by_setting
 from fbnetv3.benchmarks.tables import Table
+from fbnetv3.search.report.analysis import LEVELS
 
 EACH = "[95% interval]"  # of result files of earlier versions, which corrected nothing
+INTERVALS = " / ".join(f"{level:.0%}" for level in LEVELS)
 TOGETHER = "[95% intervals that hold together]"
 
 
 def tables(result: Result) -> dict[str, Table]:
-    """Return the regret and NARS minus every other method, the trainings needed for a regret, and the time of proposals.
+    """Return the regret and NARS minus every other method, the trainings needed for a regret, the calibration of predictions,
+    and the time of proposals.
 
     With one table, a column is a number of trainings with a budget. With several, they have tables of their own, and a column
     is a table.
@@ -41,9 +44,12 @@ def _tables(columns: Mapping[str, Case], prefix: str) -> dict[str, Table]:
         named = {_with_regrets(name, case): case for name, case in columns.items()}
         title = f"{prefix}trainings needed for the regret at the end of random / of the best rival / half of that"
         found[title] = _by_method(named, _needed)
+    if any("calibration" in row for row in case["methods"].values()):
+        title = f"{prefix}mean error of the predictions, and shares of the trainings inside their {INTERVALS} intervals"
+        found[title] = _by_method(columns, _calibration, "calibration")
     if any("proposal_seconds" in row for row in case["methods"].values()):
         title = f"{prefix}processor seconds of proposals, before the first batch + a later round"
-        found[title] = _by_method(columns, _seconds)
+        found[title] = _by_method(columns, _seconds, "proposal_seconds")
     return found
 
 
@@ -56,9 +62,10 @@ def _left_out(cases: Mapping[str, Case]) -> dict[str, Table]:
     return {"left out": Table(columns, tuple(dict.fromkeys(rows)))} if rows else {}
 
 
-def _by_method(columns: Mapping[str, Case], cell: Callable[[Case, str], str]) -> Table:
-    """Return the table with a row for every method that some case has."""
-    methods = list(dict.fromkeys(method for case in columns.values() for method in case["methods"]))
+def _by_method(columns: Mapping[str, Case], cell: Callable[[Case, str], str], key: str = "acc1") -> Table:
+    """Return the table with a row for every method for which some case has a value of this key."""
+    found = [(method, row) for case in columns.values() for method, row in case["methods"].items()]
+    methods = list(dict.fromkeys(method for method, row in found if key in row))
     rows = (
         (f"`{method}`", *(cell(case, method) if method in case["methods"] else "-" for case in columns.values()))
         for method in methods
@@ -80,6 +87,13 @@ def _with_regrets(name: str, case: Case) -> str:
 def _needed(case: Case, method: str) -> str:
     found = case["needed"]["trainings"][method]
     return " / ".join("not reached" if n is None else str(n) for n in found)
+
+
+def _calibration(case: Case, method: str) -> str:
+    found = case["methods"][method].get("calibration")
+    return (
+        f"{found['error']:.2f} ({' / '.join(f'{share:.0%}' for share in found['inside'].values())})" if found else "-"
+    )
 
 
 def _seconds(case: Case, method: str) -> str:

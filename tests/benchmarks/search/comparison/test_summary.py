@@ -22,6 +22,17 @@ def test_the_summary_by_hand(table, small):
     assert found["nars_minus"]["random"]["share_better"] == pytest.approx(2.5 / 3, abs=1e-3)
 
 
+def test_calibration_by_hand(table, small):
+    predicted = [[50.0, 1.0, 50.5], [50.0, 1.0, 51.0]], [[50.0, 1.0, 48.5], [50.0, 1.0, 55.0]]
+    nars = [row | {"predicted": pairs} for row, pairs in zip(answers(60.0, 60.0), predicted, strict=True)]
+    comparison = Comparison(small(table), ["nars", "random"], [0, 1])
+    methods = summary(comparison, "trainings_16", {"nars": nars, "random": answers(60.0, 60.0)})["methods"]
+    # Of distances of .5, 1, 1.5 and 5 std, one is within .67, two within 1.28, three within 1.96.
+    inside = {"50%": 0.25, "80%": 0.5, "95%": 0.75}
+    assert methods["nars"]["calibration"] == {"trainings": 4, "error": 2.0, "inside": inside}
+    assert "calibration" not in methods["random"]
+
+
 def test_one_seed_gives_no_interval(table, small):
     comparison = Comparison(small(table), ["nars", "random"], [0])
     found = summary(comparison, "trainings_16", {"nars": answers(61), "random": answers(60)})

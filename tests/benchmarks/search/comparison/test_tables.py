@@ -24,7 +24,12 @@ CASE = {
     "table": "a",
     "setting": "trainings_2",
     "methods": {
-        "nars": {"acc1": 9.8, "regret": 0.2, "proposal_seconds": {"first": 2.5, "round": 0.25}},
+        "nars": {
+            "acc1": 9.8,
+            "regret": 0.2,
+            "calibration": {"trainings": 8, "error": 0.25, "inside": {"50%": 0.5, "80%": 0.75, "95%": 1.0}},
+            "proposal_seconds": {"first": 2.5, "round": 0.25},
+        },
         "random": {"acc1": 9.0, "regret": 1.0},
     },
     "nars_minus": {"random": {"mean": 0.8, "low": 0.3, "high": 1.3, "verdict": "better"}},
@@ -38,12 +43,13 @@ def test_several_tables_have_a_column_each():
     counts = {"random": {"better": 2, "no difference": 0, "worse": 0}}
     together = {"trainings_2": {"median_regret_over_best_rival": 0.2, "tables": counts}}
     result = dataclasses.replace(load_result("compare_quickstart"), values={"cases": cases, "overall": together})
-    verdicts, regret, needed, seconds, left_out = tables(result).values()
+    verdicts, regret, needed, calibration, seconds, left_out = tables(result).values()
     assert verdicts.rows[0] == ("`random`", "2 / 0 / 0")
     assert verdicts.rows[1][1] == "0.20"
     assert regret.columns == ("method", "a", "b")
     assert regret.rows[1][1:] == ("1.00 (+0.80 [+0.30, +1.30])",) * 2
     assert needed.columns[1] == "a (1.00 / 0.50)"
     assert [row[1] for row in needed.rows] == ["1 / 2", "2 / not reached"]
-    assert [row[1] for row in seconds.rows] == ["2.50 + 0.25", "-"]
+    assert calibration.rows == (("`nars`", "0.25 (50% / 75% / 100%)", "0.25 (50% / 75% / 100%)"),)
+    assert seconds.rows == (("`nars`", "2.50 + 0.25", "2.50 + 0.25"),)
     assert left_out.rows == (("`recipe_only`", "a", "no recipe"),)
