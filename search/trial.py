@@ -159,7 +159,7 @@ def completed(trials: Sequence[Trial]) -> list[Trial]:
     return [trial for trial in evaluated(trials) if not trial.stopped]
 
 
-def comparable(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+def comparable(trials: Sequence[Planned]) -> list[dict[str, Any]]:
     """Return what two equal searches agree on, ordered by (round, index): everything but wall times and error texts."""
     ordered = sorted(trials, key=lambda trial: trial.place)
     return [{k: v for k, v in dataclasses.asdict(t).items() if k not in ("seconds", "error")} for t in ordered]
@@ -183,8 +183,13 @@ class Ledger:
 
     @property
     def planned(self) -> list[Planned]:
-        """The trainings that were written before they started, in this order. Those without a trial have not ended."""
+        """The trainings that were written before they started, in this order."""
         return list(self._planned.values())
+
+    @property
+    def pending(self) -> list[Planned]:
+        """Those of them that have not ended."""
+        return [planned for planned in self.planned if planned.place not in self._trials]
 
     @classmethod
     @contextlib.contextmanager

@@ -148,6 +148,16 @@ def search_run(
             rich_help_panel=TRAININGS,
         ),
     ] = None,
+    asynchronous: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Keep N trainings running in stage 2: when one ends, the next candidate is proposed. 0 trains in batches. The "
+            "default is the preset's. The result depends on the order in which trainings end; the ledger keeps it.",
+            rich_help_panel=TRAININGS,
+        ),
+    ] = None,
     workers: Workers = None,
     executor: ExecutorKind = "processes",
     ray_address: RayAddress = None,
@@ -165,7 +175,7 @@ def search_run(
     config = load_preset(preset)
     changes: dict[str, Any] = {"baseline": baseline or config.baseline}
     given = {"seed": seed, "data": data, "device": device, "precision": precision, "readers": readers}
-    given["processes"] = processes
+    given |= {"processes": processes, "asynchronous": asynchronous}
     if sources:
         changes["warm_start"] = [str(source) for source in sources]
     changes |= {key: value for key, value in given.items() if value is not None}

@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from fbnetv3.search.nars.acquisition import first_batch, warm_batch
+from fbnetv3.search.nars.asynchronous import run_asynchronously
 from fbnetv3.search.nars.batches import Batch, BatchRunner
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.early_stopping import trial_epochs
@@ -24,7 +26,7 @@ from fbnetv3.search.nars.propose import fresh, propose
 from fbnetv3.search.predictor.model import AccuracyPredictor
 from fbnetv3.search.space.encoding import encode
 from fbnetv3.search.space.space import IntMatrix
-from fbnetv3.search.trial import REPEATS, Trial, evaluated
+from fbnetv3.search.trial import REPEATS, Stop, Trial, evaluated
 
 logger = logging.getLogger(__name__)
 
@@ -63,33 +65,40 @@ def stage2(context: Context, predictor: AccuracyPredictor, runner: BatchRunner) 
     """Constrained iterative optimisation: train the most promising candidates of the pool, and fit the predictor to all trials.
 
     The first batch is random, and trains for all epochs of the recipe. It decides how long later batches train (section 3.3),
-    or it is the first to teach the model that ends hopeless trainings.
+    or it is the first to teach the model that ends hopeless trainings. An asynchronous search has no batches after it.
     """
-    config, pool = context.config, context.pool()
-    trials: list[Trial] = []
-    epochs = context.base.epochs
-    for round, size in enumerate(config.batches, 1):
-        predicted = stop = None
-        if round == 1:
-            chosen = first_batch(len(pool), size, config.seed)
-            if context.sources:
-                chosen = warm_batch(chosen, predictor.predict_sources(encode(context.space, pool)), pool)
-            rows = pool[chosen]
-        else:
-            trained = np.array([t.candidate for t in trials])
-            rows = propose(context, predictor, trained, trained[:0], size)
-            predicted = np.stack(predictor.predict(encode(context.space, rows), noisy=True))
-            if config.stopping == "model":
-                stop = hopeless(trials, epochs, config.hopeless, config.seed)
-        trials += runner.run(Batch(round, rows, epochs, predicted, stop))
-        if round == 1:
-            if config.repeats:
-                # The same candidates with other seeds: how noisy trainings are, and how far rankings can agree (Figure 5).
-                trials += runner.run(Batch(REPEATS, rows[: config.repeats], epochs))
-            epochs = trial_epochs([*trials, *runner.known], config, epochs)
-            logger.info("candidates train %d of %d epochs from round 2 on", epochs, context.base.epochs)
-        best = fit_trials(context, predictor, trials, epochs)
-    return Stage2Result(trials, best, epochs)
+    config = context.config
+    trials, epochs = first_round(context, predictor, runner)
+    fit = partial(fit_trials, context, predictor, epochs=epochs)
+
+    def stop(trials: Sequence[Trial]) -> Stop | None:
+        return hopeless(trials, epochs, config.hopeless, config.seed) if config.stopping == "model" else None
+
+    if config.asynchronous:
+        trials += run_asynchronously(runner, predictor, trials, epochs, fit, stop)
+        return Stage2Result(trials, fit(trials), epochs)
+    for round, size in enumerate(config.batches[1:], 2):
+        fit(trials)
+        trained = np.array([t.candidate for t in trials])
+        rows = propose(context, predictor, trained, trained[:0], size)
+        predicted = np.stack(predictor.predict(encode(context.space, rows), noisy=True))
+        trials += runner.run(Batch(round, rows, epochs, predicted, stop(trials)))
+    return Stage2Result(trials, fit(trials), epochs)
+
+
+def first_round(context: Context, predictor: AccuracyPredictor, runner: BatchRunner) -> tuple[list[Trial], int]:
+    """Train the first batch and its repeats; return the trials, and how many epochs later candidates train."""
+    config, pool, epochs = context.config, context.pool(), context.base.epochs
+    chosen = first_batch(len(pool), config.batches[0], config.seed)
+    if context.sources:
+        chosen = warm_batch(chosen, predictor.predict_sources(encode(context.space, pool)), pool)
+    trials = runner.run(Batch(1, pool[chosen], epochs))
+    if config.repeats:
+        # The same candidates with other seeds: how noisy trainings are, and how far rankings can agree (Figure 5).
+        trials += runner.run(Batch(REPEATS, pool[chosen][: config.repeats], epochs))
+    later = trial_epochs([*trials, *runner.known], config, epochs)
+    logger.info("candidates train %d of %d epochs from round 2 on", later, epochs)
+    return trials, later
 
 
 def stage3(context: Context, predictor: AccuracyPredictor, trained: Stage2Result) -> Evolved:

@@ -80,6 +80,9 @@ class SearchConfig:
     stopping: Literal["rule", "model"] = "rule"
     # For `model`: a training ends if it becomes the best one with a smaller probability.
     hopeless: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
+    # Number of trainings of stage 2 that run at a time; when one ends, the next candidate is proposed (nars/asynchronous.py).
+    # 0: rounds, where all trainings of a batch end before the next batch is proposed.
+    asynchronous: Annotated[int, Field(ge=0)] = 0
     also: tuple[Constraint, ...] = ()  # more constraints that every candidate satisfies
     latency: LatencyLimit | None = None  # and a latency, from a look-up table
     finalists: Annotated[int, Field(ge=0)] = 5  # candidates trained before the answer is chosen; the paper has 0
@@ -127,6 +130,7 @@ class SearchConfig:
         settings |= {key: value for key, value in chosen.items() if settings[key] == AUTO}
         # Versions before these settings knew only these values.
         earlier = {"first": None, "acquisition": "mean", "beyond_pool": True, "stopping": "rule", "hopeless": 0.05}
+        earlier |= {"asynchronous": 0}
         settings = {key: value for key, value in settings.items() if key not in earlier or value != earlier[key]}
         contents = settings.pop("contents")
         if contents is not None:
@@ -169,9 +173,24 @@ def read_config(data: Any, where: str) -> SearchConfig:
             f"{where}: stopping is model, but a predictor whose head is a network (the paper's) cannot learn from trainings "
             "that were stopped; take the default predictor, or stopping: rule"
         )
+    if config.asynchronous:
+        _check_asynchronous(config, where)
     if config.repeats > config.batches[0]:
         raise InputError(f"{where}: repeats is {config.repeats}; at most the {config.batches[0]} of the first batch")
     return config
+
+
+def _check_asynchronous(config: SearchConfig, where: str) -> None:
+    if config.acquisition == "mean":
+        raise InputError(
+            f"{where}: asynchronous is {config.asynchronous} and acquisition is mean, the rule of Algorithm 1, which proposes "
+            "batches and does not know what is training; take acquisition: expected_improvement, or asynchronous: 0"
+        )
+    if config.asynchronous > (later := sum(config.batches[1:])):
+        raise InputError(
+            f"{where}: asynchronous is {config.asynchronous}, but stage 2 has {later} trainings after the first batch; "
+            f"allowed: 0 to {later}"
+        )
 
 
 def _preset(presets: Mapping[str, Any], name: str, where: str) -> Any:

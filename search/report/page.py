@@ -110,6 +110,7 @@ def _page(
         "pairs": _pairs(space, results, budgets),
         "rounds": table(words.ROUNDS, rounds),
         "repeats": _REPEATS if any(t.round == REPEATS for t in nars.trials) else "",
+        "asynchronous": fill(words.ASYNCHRONOUS, text, {}) if config.asynchronous else "",
         "failures": _failures(results),
         "finalists": _finalists(nars) if nars.proposal.finalists else "",
         "lone": words.LONE if config.rounds == 1 else "",
@@ -154,6 +155,7 @@ def _words(config: SearchConfig, space: NetworkSpace, nars: SearchResult) -> dic
         "epochs": count(nars.proposal.epochs, "epoch"),
         "resolution": pair.arch.resolution,
         "base": recipe_name(config),
+        "at_once": count(config.asynchronous, "candidate"),
     }
 
 

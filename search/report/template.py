@@ -73,6 +73,12 @@ LONE = """
 pair was still chosen by prediction.</p>
 """
 
+ASYNCHRONOUS = Template("""
+<p>This search was asynchronous: after round 1 it trained $at_once at a time and proposed the next one whenever a training
+ended, from the trainings that had ended until then. So a later round is no batch here. It has the next proposals in their
+order.</p>
+""")
+
 FAILURES = Template("""
 <h3>Errors</h3>
 <p>The different errors of failed trainings, the first of each kind:</p>
@@ -176,6 +182,7 @@ $rounds
 <p class="note">All accuracies are validation accuracies after $epochs, so that rows are comparable. The rank correlation
 (Spearman) and the mean absolute error, in points, compare predicted with measured accuracy. A training diverged if its loss
 was not finite; it failed if an error ended it or its worker was lost. Both are only counted.$repeats</p>
+$asynchronous
 $failures
 $lone
 $finalists

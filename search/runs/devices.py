@@ -76,8 +76,17 @@ def machine_of(config: SearchConfig, device: str, executor: ExecutorSettings) ->
 
 
 def announce(config: SearchConfig, machine: Machine, executor: ExecutorSettings, evaluator: Evaluator) -> None:
-    """Say what a search trains on and how many trials run at the same time. On the CPU nothing is said."""
+    """Say what a search trains on and how many trials run at the same time. On the CPU nothing is said of that.
+
+    Also say if this is another number than an asynchronous search keeps running.
+    """
     device = device_of(evaluator)
+    if config.asynchronous and executor.kind != "ray":
+        here = executor.at_once(device, config.processes)
+        if here != config.asynchronous:
+            advice = f"give --workers {config.asynchronous}, or start a search with --asynchronous {here}"
+            text = f"asynchronous is {config.asynchronous}, but the number of workers is {here}; {advice}"
+            warnings.warn(text, Note, stacklevel=2)
     if device != CPU:
         parts = [machine.words, machine.precision, *([f"{config.readers} readers each"] if config.readers else [])]
         text = f"trainings on {', '.join(parts)}; {executor.words(device, config.processes)}"

@@ -27,7 +27,7 @@ from fbnetv3.schema import dump_yaml
 from fbnetv3.search.nars.config import SUFFIXES, Contents, SearchConfig
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.space.reader import space_path
-from fbnetv3.search.trial import Trial
+from fbnetv3.search.trial import Planned
 from fbnetv3.training.data.spec import absolute_spec
 
 INPUTS, SOURCE = "inputs", "source"
@@ -105,7 +105,7 @@ def check_paths(config: SearchConfig, folder: Path) -> None:
         )
 
 
-def check_costs(context: Context, trials: Sequence[Trial], ledger: Path) -> None:
+def check_costs(context: Context, trials: Sequence[Planned], ledger: Path) -> None:
     """Check that the space still gives every trial the costs that it was recorded with.
 
     Trials whose candidates the space does not have are left out; `foreign_trial` finds them.

@@ -172,7 +172,7 @@ def _run(
         for method in ["nars", "random"] if config.baseline else ["nars"]:
             foreign = foreign_trial(config, context.space, method)
             with Ledger.open(folder.ledger(method), config.fingerprint, foreign) as ledger:
-                check_costs(context, ledger.trials, ledger.path)
+                check_costs(context, [*ledger.trials, *ledger.pending], ledger.path)
                 with settings.start(evaluator, config.processes) as executor:
                     proposal = SEARCHES[method](context, BatchRunner(context, ledger, executor, progress))
                 trials = tuple(ledger.trials)

@@ -33,7 +33,7 @@ from fbnetv3.search.runs.final import environment, pair_of_proposal
 from fbnetv3.search.runs.folder import ENVIRONMENT, LEDGER, WEIGHTS, SearchFolder, load_search
 from fbnetv3.search.runs.inputs import check_costs
 from fbnetv3.search.runs.run import SEARCHES
-from fbnetv3.search.trial import Ledger, Outcome, Trial, comparable, evaluated
+from fbnetv3.search.trial import Ledger, Outcome, Planned, Trial, comparable, evaluated
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.engine import cpu_threads
 from fbnetv3.weight_file import read_weight_file
@@ -107,10 +107,12 @@ def verify(
     return checks
 
 
-def replay(context: Context, method: str, executor: Recorded, progress: Report) -> tuple[list[Trial], Proposal | None]:
-    """Return the trials that a search proposes if its trainings end as recorded.
+def replay(
+    context: Context, method: str, executor: Recorded, progress: Report
+) -> tuple[list[Trial], list[Planned], Proposal | None]:
+    """Return the trials that a search proposes if its trainings end as recorded, what it trains then, and its answer.
 
-    The proposal is None if a training is not recorded.
+    The answer is None if a training is not recorded. Only an asynchronous search says what it trains.
     """
     with (
         tempfile.TemporaryDirectory() as temporary,
@@ -118,10 +120,10 @@ def replay(context: Context, method: str, executor: Recorded, progress: Report) 
     ):
         try:
             runner = BatchRunner(context, ledger, executor, progress, executor.trials)
-            proposal = SEARCHES[method](context, runner)
+            proposal: Proposal | None = SEARCHES[method](context, runner)
         except _MissingError:
-            return ledger.trials, None
-        return ledger.trials, proposal
+            proposal = None
+        return ledger.trials, ledger.pending, proposal
 
 
 def _versions(folder: Path) -> Check:
@@ -137,20 +139,22 @@ def _verify_method(
 ) -> Iterator[Check]:
     # Opened as a search does, so that a running search is not verified half-way.
     with Ledger.open(search.ledger(method), search.config.fingerprint) as ledger:
-        trials = ledger.trials
+        trials, pending = ledger.trials, ledger.pending
     if not context.config.contents:  # with copies, the space is the one that the search began with
         try:
-            check_costs(context, trials, search.ledger(method))
+            check_costs(context, [*trials, *pending], search.ledger(method))
         except InputError as error:  # with another space, nothing else could be compared
             yield Check(f"{method}: costs of the ledger", "differs", str(error))
             return
-    again, proposal = replay(context, method, Recorded(trials), progress)
-    yield _compare(method, trials, again)
+    again, training, proposal = replay(context, method, Recorded(trials), progress)
+    yield _compare(method, [*trials, *pending], [*again, *training])
     path = search.pair(method)
     # On a GPU, numbers that are computed again need not be equal to the last bit.
     exact = all(device == CPU for device in (context.device, *recorded(search.path, search.config)))
     if proposal is None:
-        yield Check(f"{method}: answer", "not checked", f"the search has not ended; it has made {len(trials)} trials")
+        more = f", and {len(pending)} trainings had not ended" if pending else ""
+        note = f"the search has not ended; it has made {len(trials)} trials{more}"
+        yield Check(f"{method}: answer", "not checked", note)
     elif path.is_file():
         pair = load_pair(path)
         expected = pair_of_proposal(context, method, proposal, again, pair.measured)
@@ -164,7 +168,7 @@ def _verify_method(
     yield from _train_again(context, method, mine, retrain, progress, exact)
 
 
-def _compare(method: str, recorded: Sequence[Trial], again: Sequence[Trial]) -> Check:
+def _compare(method: str, recorded: Sequence[Planned], again: Sequence[Planned]) -> Check:
     """Name the first trial that is not what the search proposes."""
     what = f"{method}: {len(recorded)} proposals of the ledger"
     ours, theirs = ({(row["round"], row["index"]): row for row in comparable(t)} for t in (again, recorded))

@@ -288,6 +288,19 @@ def test_a_search_may_start_from_others(run, searched, copied, tmp_path):
     assert load_search(tmp_path / "new").config.warm_start[1].endswith("inputs/source/2.json")
 
 
+def test_a_search_may_be_asynchronous(run, searched, copied, tmp_path):
+    """`copied` keeps new plots from being drawn."""
+    preset = str(searched[0].parent / "preset.yaml")
+    given = ["--preset", preset, "--asynchronous", 2, "--out", tmp_path / "new", "--workers", 1]
+    code, _, err = run("search", "run", *given)
+    assert code == 0
+    assert "asynchronous is 2, but the number of workers is 1; give --workers 2" in err
+    assert load_search(tmp_path / "new").config.asynchronous == 2
+    checks = json.loads(run("search", "verify", tmp_path / "new", "--json")[1])
+    assert {check["status"] for check in checks} == {"same"}
+    one_line(run("search", "run", *given[:3], 4, *given[4:]), "stage 2 has 3 trainings after the first batch")
+
+
 def test_importance_says_what_the_trials_tell(run, copied):
     """So few trials tell nothing about the space, but later ones had predictions."""
     code, out, _ = run("search", "importance", copied, "--json")

@@ -179,6 +179,7 @@ def test_a_training_that_was_planned_comes_back_before_and_after_it_has_ended(pa
     assert read_ledger(path) == [*(trial(index=i) for i in range(3)), trial(2, 1)]
     with Ledger.open(path, "config") as ledger:
         assert ledger.planned == [planned(0, predicted=[80.0, 1.0]), planned(1)]
+        assert ledger.pending == [planned(0, predicted=[80.0, 1.0])]
         assert ledger.trials == read_ledger(path)
     assert path.read_bytes().startswith(before)  # trials are written as before
 

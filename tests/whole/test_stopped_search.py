@@ -9,8 +9,10 @@ import time
 
 import pytest
 
+from fbnetv3.progress import silent
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import save_config
+from fbnetv3.search.runs.verify import verify
 from fbnetv3.search.sessions import run_search
 from fbnetv3.search.trial import comparable, read_ledger
 from tests.places import ROOT
@@ -18,9 +20,10 @@ from tests.search.images import fashion_config
 from tests.search.scripted import Scripted, config, run_scripted
 
 
+@pytest.mark.parametrize("at_once", [0, 2], ids=["in rounds", "asynchronous"])
 @pytest.mark.parametrize("cut", [False, True], ids=["between two lines", "in a line"])
-def test_a_crash_after_every_write_changes_nothing(tmp_path, cut):
-    cfg = config(tmp_path, batch=3)
+def test_a_crash_after_every_write_changes_nothing(tmp_path, cut, at_once):
+    cfg = config(tmp_path, batch=3, asynchronous=at_once)
     proposal, _, _ = run_scripted(cfg, tmp_path / "whole.jsonl")
     whole = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
     for lines in range(len(whole)):
@@ -30,7 +33,8 @@ def test_a_crash_after_every_write_changes_nothing(tmp_path, cut):
         again, trials, _ = run_scripted(cfg, path, evaluator=evaluator)
         assert again == proposal
         assert path.read_bytes() == b"".join(whole)
-        assert len(evaluator.calls) == 8 - max(lines - 1, 0)  # nothing in the ledger is trained again
+        made = sum(b'"planned"' not in line for line in whole[1:lines])
+        assert len(evaluator.calls) == 8 - made  # nothing in the ledger is trained again
     assert len(trials) == 8
 
 
@@ -48,12 +52,32 @@ def uninterrupted(tmp_path_factory):
 def test_a_search_that_is_killed_again_and_again_ends_the_same(uninterrupted, tmp_path, workers):
     """SIGKILL ends the real command soon after each line of its ledger. No worker process may be left behind."""
     cfg, folder = uninterrupted
-    run, rng, kills = tmp_path / "run", random.Random(0), 0
-    save_config(cfg, tmp_path / "preset.yaml")
-    arguments = ["run", "--preset", str(tmp_path / "preset.yaml"), "--out", str(run)]
     whole = count_lines(folder / "ledger.jsonl")
+    run, kills = killed_again_and_again(cfg, tmp_path, workers, whole)
+    assert kills >= whole // 2
+    assert comparable(read_ledger(run / "ledger.jsonl")) == comparable(read_ledger(folder / "ledger.jsonl"))
+    assert (run / "pair.yaml").read_bytes() == (folder / "pair.yaml").read_bytes()
+    assert (run / "final" / "metrics.csv").read_bytes() == (folder / "final" / "metrics.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_an_asynchronous_search_that_is_killed_again_and_again_is_the_one_that_its_ledger_leads_to(tmp_path):
+    """Two workers: what was running starts again, so the order of the ends is known only afterwards."""
+    cfg = fashion_config(tmp_path, batch=4, asynchronous=2)
+    whole = 1 + cfg.trainings + 4  # the header, the trials, and the plans of the second batch
+    run, kills = killed_again_and_again(cfg, tmp_path, "2", whole)
+    assert kills >= whole // 2
+    assert count_lines(run / "ledger.jsonl") == whole
+    assert {check.status for check in verify(run, 2, silent)} == {"same"}
+
+
+def killed_again_and_again(cfg, folder, workers, whole):
+    """Return the folder of a search that was killed soon after each line of its ledger, and how often it was killed."""
+    run, rng, kills = folder / "run", random.Random(0), 0
+    save_config(cfg, folder / "preset.yaml")
+    arguments = ["run", "--preset", str(folder / "preset.yaml"), "--out", str(run)]
     for lines in [*range(whole), None]:  # the last one is not killed, however fast the machine is
-        process = begin(tmp_path, *arguments, "--workers", workers)
+        process = begin(folder, *arguments, "--workers", workers)
         while lines is not None and process.poll() is None and count_lines(run / "ledger.jsonl") < lines:
             time.sleep(0.01)
         if lines is not None:
@@ -67,10 +91,7 @@ def test_a_search_that_is_killed_again_and_again_ends_the_same(uninterrupted, tm
         wait_for_no_workers(process.pid)
         if (run / "config.yaml").exists():
             arguments = ["resume", str(run)]
-    assert kills >= whole // 2
-    assert comparable(read_ledger(run / "ledger.jsonl")) == comparable(read_ledger(folder / "ledger.jsonl"))
-    assert (run / "pair.yaml").read_bytes() == (folder / "pair.yaml").read_bytes()
-    assert (run / "final" / "metrics.csv").read_bytes() == (folder / "final" / "metrics.csv").read_bytes()
+    return run, kills
 
 
 def begin(folder, *arguments):

@@ -70,7 +70,16 @@ def plan_cases(
         sources: a preset, or the files of tables. With several tables, the names begin with that of the table.
         trainings: numbers of trainings; by default those of the preset, or 40 for a table.
         max_flops: budgets; None means the preset's budget, and no budget for a table.
+
+    Raises:
+        InputError: an asynchronous preset, or trainings or budgets that do not fit.
     """
+    for source in sources:
+        if isinstance(source, SearchConfig) and source.asynchronous:
+            raise InputError(
+                f"{source.name} has asynchronous: {source.asynchronous}, but the methods of a comparison propose in batches; "
+                "take asynchronous: 0"
+            )
     cases = {}
     for source, flops in itertools.product(sources, max_flops):
         limited = table_config(source, flops) if isinstance(source, Path) else with_budget(source, flops)

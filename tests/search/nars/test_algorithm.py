@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from fbnetv3.complexity import cost
+from fbnetv3.progress import silent
 from fbnetv3.search.nars import algorithm
 from fbnetv3.search.nars.algorithm import Stage2Result, choose_finalists, fit_trials, stage1, stage3
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.evolve import cautious_score
 from fbnetv3.search.nars.hopeless import labels_of
+from fbnetv3.search.runs.verify import Recorded, replay
 from fbnetv3.search.space.encoding import encode
 from fbnetv3.search.trial import Outcome, comparable
 from tests.search.scripted import Failing, Scripted, Stoppable, config, run_scripted
@@ -295,3 +297,44 @@ def test_a_search_with_stopped_trainings_is_continued_with_the_same_end(stopping
         again = run_scripted(cfg, path, evaluator=Stoppable())
         assert again[:2] == (proposal, trials)
         assert path.read_text() == ledger.read_text()
+
+
+@pytest.fixture(scope="module")
+def asynchronous(cfg):
+    return cfg.replace(asynchronous=3, rounds=3, batch=4)
+
+
+def test_an_asynchronous_search_with_stopped_trainings_is_continued_and_made_again_with_the_same_end(
+    stopping, tmp_path
+):
+    cfg, whole = stopping[0].replace(asynchronous=3), tmp_path / "whole.jsonl"
+    proposal, trials, context = run_scripted(cfg, whole, evaluator=Stoppable())
+    assert any(t.stopped for t in trials)
+    again, pending, answer = replay(context, "nars", Recorded(trials), silent)
+    assert (again, pending, answer) == (trials, [], proposal)
+    lines = whole.read_text().splitlines(keepends=True)
+    for kept in (15, 20, 27):
+        path = tmp_path / f"{kept}.jsonl"
+        path.write_text("".join(lines[:kept]))
+        assert run_scripted(cfg, path, evaluator=Stoppable())[:2] == (proposal, trials)
+        assert path.read_text() == whole.read_text()
+
+
+def test_an_asynchronous_search_has_the_stages_and_the_trainings_of_one_in_rounds(asynchronous, tmp_path):
+    proposal, trials, _ = run_scripted(asynchronous, tmp_path / "a.jsonl")
+    assert [t.place for t in trials] == [(r, i) for r in (1, 2, 3) for i in range(4)] + [(4, 0), (4, 1)]
+    assert len({tuple(t.candidate) for t in trials[:12]}) == 12
+    assert [t.predicted is None for t in trials] == [True] * 4 + [False] * 10
+    assert [list(f.candidate) for f in proposal.finalists] == [t.candidate for t in trials[12:]]
+    assert proposal.candidate in [tuple(t.candidate) for t in trials]
+    rounds = run_scripted(asynchronous.replace(asynchronous=0), tmp_path / "b.jsonl")[1]
+    assert comparable(rounds[:4]) == comparable(trials[:4])  # the first batch is the same
+
+
+def test_one_training_at_a_time_is_a_search_in_rounds_of_one(asynchronous, tmp_path):
+    """Without other trainings there is nothing to draw, and a proposal knows all trainings before it."""
+    one = run_scripted(asynchronous.replace(asynchronous=1), tmp_path / "a.jsonl")
+    rounds = asynchronous.replace(asynchronous=0, first=4, batch=1, rounds=9)
+    alone = run_scripted(rounds, tmp_path / "b.jsonl")
+    assert [t.candidate for t in one[1]] == [t.candidate for t in alone[1]]
+    assert one[0] == alone[0]

@@ -38,6 +38,11 @@ WRONG = [
     ({"early_stopping": 1.5}, "here: early_stopping is 1.5"),
     ({"stopping": "guess"}, "here: stopping is 'guess'; .*'rule' or 'model'"),
     ({"hopeless": 0.5}, "here: hopeless is 0.5; .*less than 0.5"),
+    ({"asynchronous": -1}, "here: asynchronous is -1"),
+    (
+        {"asynchronous": 3},
+        "here: asynchronous is 3, but stage 2 has 2 trainings after the first batch; allowed: 0 to 2",
+    ),
 ]
 
 
@@ -207,3 +212,20 @@ def test_the_network_of_the_paper_cannot_learn_from_stopped_trainings(cfg):
 def test_the_network_of_the_paper_cannot_start_from_other_searches(cfg):
     with pytest.raises(InputError, match=r"head is a network .* cannot start from earlier searches; take the default"):
         cfg.replace(predictor="paper", warm_start=["DIR"])
+
+
+def test_algorithm_1_as_written_proposes_in_batches(cfg):
+    words = (
+        "asynchronous is 2 and acquisition is mean, the rule of Algorithm 1, .* take acquisition: expected_improvement"
+    )
+    with pytest.raises(InputError, match=words):
+        cfg.replace(asynchronous=2, acquisition="mean")
+    with pytest.raises(InputError, match="asynchronous is 8 and acquisition is mean"):
+        load_preset("imagenet200_paper").replace(asynchronous=8)
+
+
+def test_an_asynchronous_search_is_another_search_with_as_many_trainings(cfg):
+    found = cfg.replace(asynchronous=2)
+    assert (found.trainings, found.batches) == (cfg.trainings, cfg.batches)
+    assert len({c.fingerprint for c in (cfg, found, cfg.replace(asynchronous=1))}) == 3
+    assert cfg.replace(asynchronous=0).fingerprint == cfg.fingerprint

@@ -255,6 +255,13 @@ def test_repeats_are_counted_as_a_round_of_their_own(space, tmp_path, drawn):
     assert [row[0] for row in page.after("round")[:4]] == ["1", "repeats", "2", "3"]
 
 
+def test_an_asynchronous_search_says_that_its_rounds_are_no_batches(space, tmp_path, drawn):
+    results = [make_result(make_config(), space, make_trials(make_config(), space, 3))]
+    words = "after round 1 it trained 2 candidates at a time and proposed the next one whenever a training ended"
+    assert words in report(tmp_path / "a", make_config(asynchronous=2), results)[1].words
+    assert "asynchronous" not in report(tmp_path / "b", make_config(), results)[1].words
+
+
 def test_a_plot_without_data_says_why_and_its_old_file_goes(space, tmp_path, drawn):
     config = make_config()
     trials = make_trials(config, space, 3)

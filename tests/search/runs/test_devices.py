@@ -97,6 +97,19 @@ def test_on_the_cpu_nothing_is_said(tmp_path):
         announce(config(tmp_path), CPU, ExecutorSettings(), lambda candidate, epochs, seed: None)
 
 
+def test_an_asynchronous_search_with_another_number_of_workers_says_so(tmp_path):
+    cfg = config(tmp_path, asynchronous=2)
+    with pytest.warns(Note) as said:
+        announce(cfg, CPU, ExecutorSettings(workers=3), lambda candidate, epochs, seed: None)
+    assert [str(note.message) for note in said] == [
+        "asynchronous is 2, but the number of workers is 3; give --workers 2, or start a search with --asynchronous 3"
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for executor in (ExecutorSettings(workers=2), ExecutorSettings("ray", workers=3)):
+            announce(cfg, CPU, executor, lambda candidate, epochs, seed: None)
+
+
 def test_every_device_of_a_search_is_recorded(tmp_path, caplog):
     cfg = config(tmp_path)
     record(tmp_path, {"torch": "2.0"}, CPU, cfg)

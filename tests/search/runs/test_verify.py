@@ -1,5 +1,6 @@
 """Verification finds a search as it was made, and tells what was changed."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -12,12 +13,15 @@ from fbnetv3 import InputError
 from fbnetv3.pair_file import load_pair, save_pair
 from fbnetv3.progress import silent
 from fbnetv3.search.execution.executor import Job
+from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import read_config, save_config
 from fbnetv3.search.nars.context import Context
+from fbnetv3.search.runs.run import start
 from fbnetv3.search.runs.verify import Recorded, replay, verify
 from fbnetv3.search.trial import Outcome, Trial, comparable, read_ledger
 from fbnetv3.training.engine import cpu_threads
-from tests.search.scripted import Stoppable, config, run_scripted
+from tests.search.clock import Clock
+from tests.search.scripted import Scripted, Stoppable, config, run_scripted
 
 KEPT = ("pair.yaml", "final/metrics.csv", "config.yaml", "ledger.jsonl")
 PROPOSALS, ANSWER, WEIGHTS = (
@@ -207,7 +211,7 @@ def test_a_search_is_replayed_with_its_recorded_accuracies(scripted_search):
     cfg, folder, results = scripted_search
     trials = read_ledger(folder / "ledger.jsonl")
     with cpu_threads(1):
-        again, proposal = replay(Context.of(cfg), "nars", Recorded(trials), silent)
+        again, _, proposal = replay(Context.of(cfg), "nars", Recorded(trials), silent)
     assert comparable(again) == comparable(trials)
     assert proposal == results[0].proposal
 
@@ -216,7 +220,7 @@ def test_a_replay_ends_at_the_first_training_that_is_not_recorded(scripted_searc
     cfg, folder, _ = scripted_search
     trials = read_ledger(folder / "ledger.jsonl")[:4]
     with cpu_threads(1):
-        again, proposal = replay(Context.of(cfg), "nars", Recorded(trials), silent)
+        again, _, proposal = replay(Context.of(cfg), "nars", Recorded(trials), silent)
     assert comparable(again) == comparable(trials)
     assert proposal is None
 
@@ -228,7 +232,7 @@ def test_a_search_of_an_earlier_version_is_replayed_with_its_epochs(tmp_path, mo
         patch.setattr("fbnetv3.search.nars.algorithm.trial_epochs", lambda *_: 1)
         expected, trials, context = run_scripted(cfg, tmp_path / "ledger.jsonl")
     with cpu_threads(1):
-        again, proposal = replay(context, "nars", Recorded(trials), silent)
+        again, _, proposal = replay(context, "nars", Recorded(trials), silent)
     assert {t.epochs for t in again if t.round == 2} == {1}
     assert (comparable(again), proposal) == (comparable(trials), expected)
 
@@ -244,7 +248,7 @@ def test_stopped_trainings_are_replayed(stopping):
     proposal, trials, context = stopping
     assert any(t.stopped for t in trials)
     with cpu_threads(1):
-        again, found = replay(context, "nars", Recorded(trials), silent)
+        again, _, found = replay(context, "nars", Recorded(trials), silent)
     assert (comparable(again), found) == (comparable(trials), proposal)
 
 
@@ -253,7 +257,7 @@ def test_a_training_that_was_stopped_without_a_reason_is_told(stopping):
     best = next(t for t in trials if t.round == 2 and not t.stopped and t.status == "ok")
     changed = [dataclasses.replace(t, acc1=t.acc1[:1], stopped=True) if t is best else t for t in trials]
     with cpu_threads(1):
-        again, _ = replay(context, "nars", Recorded(changed), silent)
+        again, *_ = replay(context, "nars", Recorded(changed), silent)
     [found] = [t for t in again if t.place == best.place]
     assert found.status == "failed"
 
@@ -278,9 +282,66 @@ def test_trainings_of_an_unfinished_batch_are_replayed_although_one_of_them_is_m
     cfg, folder, _ = scripted_search
     _, *trials = read_ledger(folder / "ledger.jsonl")[:2]
     with cpu_threads(1):
-        again, proposal = replay(Context.of(cfg), "nars", Recorded(trials), silent)
+        again, _, proposal = replay(Context.of(cfg), "nars", Recorded(trials), silent)
     assert comparable(again) == comparable(trials)
     assert proposal is None
+
+
+@pytest.fixture(scope="module")
+def asynchronous_search(tmp_path_factory):
+    """The folder of an asynchronous search, three trainings at a time, whose trainings end in a wild order."""
+    folder = tmp_path_factory.mktemp("asynchronous")
+    cfg = config(folder, batch=3, rounds=3, asynchronous=3, final_training=False)
+    clock = Clock(Scripted(), 3, lambda job: 1 + job.seed % 11)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ExecutorSettings, "start", lambda *_: contextlib.nullcontext(clock))
+        start(cfg, folder / "run", silent, ExecutorSettings(workers=3), Scripted())
+    return folder / "run"
+
+
+@pytest.fixture
+def wild(asynchronous_search, tmp_path):
+    """A copy of it, to be changed."""
+    return shutil.copytree(asynchronous_search, tmp_path / "wild")
+
+
+def cut(folder, lines):
+    """Leave the header of a ledger and this many lines more."""
+    path = folder / "ledger.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[: lines + 1]))
+
+
+def test_an_asynchronous_search_is_replayed_in_the_order_of_its_ledger(wild):
+    places = [t.place for t in read_ledger(wild / "ledger.jsonl")][3:9]
+    assert places != sorted(places)
+    checks = by_name(verify(wild, 0, silent))
+    assert checks["nars: 11 proposals of the ledger"].status == checks[ANSWER].status == "same"
+
+
+def test_trainings_in_another_order_do_not_lead_to_its_proposals(wild):
+    header, *lines = (wild / "ledger.jsonl").read_text().splitlines(keepends=True)
+    ends = [i for i, line in enumerate(lines) if i >= 3 and '"planned"' not in line]
+    lines[ends[0]], lines[ends[1]] = lines[ends[1]], lines[ends[0]]
+    (wild / "ledger.jsonl").write_text("".join([header, *lines]))
+    assert by_name(verify(wild, 0, silent))["nars: 11 proposals of the ledger"].status == "differs"
+
+
+@pytest.mark.parametrize("more", [0, 1], ids=["before a plan", "after a plan"])
+def test_trainings_that_had_not_ended_are_verified(wild, more):
+    cut(wild, 3 + 3 + 3 + more)  # round 1, the first plans, an end, a plan, and an end
+    checks = by_name(verify(wild, 0, silent))
+    assert checks[f"nars: {7 + more} proposals of the ledger"].status == "same"
+    note = f"the search has not ended; it has made 5 trials, and {2 + more} trainings had not ended"
+    assert checks["nars: answer"].note == note
+    header, *lines = (wild / "ledger.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    ended = {(row["round"], row["index"]) for row in rows if "planned" not in row}
+    pending = next(row["planned"] for row in rows if "planned" in row and (2, row["planned"]["index"]) not in ended)
+    pending["predicted"][0] += 1.0
+    (wild / "ledger.jsonl").write_text("\n".join([header, *map(json.dumps, rows), ""]))
+    check = by_name(verify(wild, 0, silent))[f"nars: {7 + more} proposals of the ledger"]
+    assert check.status == "differs"
+    assert "predicted is" in check.note
 
 
 def trained_on(folder, *words):

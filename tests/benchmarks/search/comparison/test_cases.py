@@ -56,6 +56,11 @@ def test_a_smaller_budget_has_a_window_of_the_same_proportions():
     assert with_budget(PRESET, None) is PRESET
 
 
+def test_an_asynchronous_preset_is_refused():
+    with pytest.raises(InputError, match=r"quickstart has asynchronous: 4, but .* in batches; take asynchronous: 0"):
+        plan_cases([PRESET.replace(asynchronous=4)], None, [None])
+
+
 def test_cases_are_numbers_of_trainings_times_budgets(table):
     cases = plan_cases([table], [16, 20], [None, 150.0])
     assert list(cases) == [
