@@ -48,6 +48,10 @@ CATALOGUE = {
     "warm-start": Entry(
         "search.warm_start", "What a search gains that starts from an earlier one, related or misleading."
     ),
+    "early-stopping": Entry(
+        "search.early_stopping",
+        "Epochs that a search needs for a regret, by its early stopping, against Optuna's pruners.",
+    ),
     "quickstart": Entry("search.quickstart", "The quickstart of this version against that of an earlier version."),
     "latency": Entry("search.latency", "Latencies from the latency table against those of whole networks."),
     "micro-trainings": Entry("search.micro_trainings", "A small table of real trainings from the quickstart's space."),

@@ -7,6 +7,7 @@ of an early epoch.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -54,7 +55,13 @@ def hopeless(trials: Sequence[Trial], epochs: int, chance: float, seed: int) -> 
 
 def complete_curves(trials: Sequence[Trial], epochs: int, seed: int) -> LearningCurves:
     """Return the model of the complete trainings among trials."""
-    return LearningCurves.of([trial.acc1 for trial in completed(trials)], epochs, seed)
+    return _model(tuple(tuple(trial.acc1) for trial in completed(trials)), epochs, seed)
+
+
+# The labels of a round and the rule of the next one have the same curves, and need the same fits.
+@functools.lru_cache(maxsize=1)
+def _model(curves: tuple[tuple[float, ...], ...], epochs: int, seed: int) -> LearningCurves:
+    return LearningCurves.of(curves, epochs, seed)
 
 
 class Labels(NamedTuple):
