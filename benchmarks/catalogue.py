@@ -52,6 +52,7 @@ CATALOGUE = {
         "search.early_stopping",
         "Epochs that a search needs for a regret, by its early stopping, against Optuna's pruners.",
     ),
+    "asynchronous": Entry("search.asynchronous", "Time and regret of an asynchronous search, on a simulated clock."),
     "quickstart": Entry("search.quickstart", "The quickstart of this version against that of an earlier version."),
     "latency": Entry("search.latency", "Latencies from the latency table against those of whole networks."),
     "micro-trainings": Entry("search.micro_trainings", "A small table of real trainings from the quickstart's space."),

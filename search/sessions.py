@@ -62,6 +62,8 @@ def resume_search(
 ) -> list[SearchResult]:
     """Continue a search that was stopped or killed. The result is the same as that of an uninterrupted search.
 
+    That of an asynchronous search is the same if its trainings end in the same order.
+
     Args:
         evaluator: the one that the search was started with.
         data: where the images of the search are now, if they were moved.

@@ -204,7 +204,10 @@ def search_resume(
     trial_timeout: TrialTimeout = None,
     trials_per_gpu: TrialsPerGpu = 1,
 ) -> None:
-    """Continue a search that was stopped or killed. The result is the same as that of an uninterrupted search."""
+    """Continue a search that was stopped or killed. The result is the same as that of an uninterrupted search.
+
+    That of an asynchronous search is the same if its trainings end in the same order.
+    """
     from fbnetv3.search.execution.settings import ExecutorSettings
     from fbnetv3.search.sessions import resume_search
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fbnetv3 import InputError
+from fbnetv3.benchmarks.search.clock import Clock
 from fbnetv3.progress import silent
 from fbnetv3.search.execution.executor import InProcess
 from fbnetv3.search.nars import asynchronous
@@ -15,7 +16,6 @@ from fbnetv3.search.nars.batches import Batch, BatchRunner
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.runs.verify import Recorded
 from fbnetv3.search.trial import Ledger, Outcome, comparable, read_ledger
-from tests.search.clock import Clock
 from tests.search.scripted import config
 
 AT_ONCE, TRAININGS = 3, 12

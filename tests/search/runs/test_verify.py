@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from fbnetv3 import InputError
+from fbnetv3.benchmarks.search.clock import Clock
 from fbnetv3.pair_file import load_pair, save_pair
 from fbnetv3.progress import silent
 from fbnetv3.search.execution.executor import Job
@@ -20,7 +21,6 @@ from fbnetv3.search.runs.run import start
 from fbnetv3.search.runs.verify import Recorded, replay, verify
 from fbnetv3.search.trial import Outcome, Trial, comparable, read_ledger
 from fbnetv3.training.engine import cpu_threads
-from tests.search.clock import Clock
 from tests.search.scripted import Scripted, Stoppable, config, run_scripted
 
 KEPT = ("pair.yaml", "final/metrics.csv", "config.yaml", "ledger.jsonl")
