@@ -36,7 +36,7 @@ METHOD = (
     "(NARS's finalists are among its trainings). Others than NARS train all for the recipe's epochs, NARS from its second "
     "batch on for those that its rule of early stopping leaves. Others propose in batches of the size of NARS's, "
     "`_sequential` one at a time, which one worker would need. `tpe`, `gp` (Gaussian process) and `cmaes` are those of Optuna, "
-    "`evolution` is regularised evolution. Proposals outside the constraint cost no training. `acc1` "
+    "`smac` is SMAC3, `evolution` is regularised evolution. Proposals outside the constraint cost no training. `acc1` "
     "is the true accuracy of the answer, mean and std over seeds: {truth}. `regret` is what the best pair inside the "
     "constraint has more. `curve`: true accuracy of the best measured pair so far, by trainings, the last one that of the "
     "answer; {curve}. `nars_minus`: accuracy paired by seed, mean and interval of Student's t. The intervals of a family "
@@ -230,7 +230,7 @@ def result_file(settings: Mapping[str, Any]) -> Path:
 BENCHMARK = Benchmark(
     "compare",
     METHOD,
-    ("torch", "numpy", "scipy", "optuna", "cmaes"),
+    ("torch", "numpy", "scipy", "optuna", "cmaes", "smac"),
     measure,
     tables=tables,
     as_json=result_rows,

@@ -14,6 +14,7 @@ from fbnetv3.search.rivals.optuna_rivals import cma_es, not_numeric, tpe
 from fbnetv3.search.rivals.rival import Rival
 from fbnetv3.search.rivals.search import search_with
 from fbnetv3.search.rivals.settings import EVOLUTION, EVOLUTION_SEQUENTIAL
+from fbnetv3.search.rivals.smac_rival import Smac
 from fbnetv3.search.rivals.untried import cannot_propose
 from fbnetv3.search.space.space import SearchSpace
 
@@ -58,5 +59,8 @@ RIVALS = {
     "gp": RivalEntry(lambda context, _: GaussianProcess(context.constraints, context.trial_seed(0, 5)), ("optuna",)),
     "cmaes": RivalEntry(
         lambda context, _: cma_es(context.constraints, context.trial_seed(0, 6)), ("optuna", "cmaes"), _without_order
+    ),
+    "smac": RivalEntry(
+        lambda context, batch: Smac(context.constraints, context.trial_seed(0, 7), batch), ("smac", "ConfigSpace")
     ),
 }

@@ -7,9 +7,11 @@ from types import ModuleType
 
 from fbnetv3.errors import InputError
 
+EXTRAS = {"optuna": "compare", "cmaes": "compare", "smac": "smac", "ConfigSpace": "smac"}
+
 
 def load_package(name: str) -> ModuleType:
-    """Return a package that a rival needs.
+    """Return a package that a rival needs, one of `EXTRAS`, or a module of it.
 
     Raises:
         InputError: it is missing; the message says how it is installed.
@@ -17,4 +19,7 @@ def load_package(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise InputError(f"the package {name} is missing: pip install 'fbnetv3[compare]'") from None
+        package = name.split(".")[0]
+        raise InputError(
+            f"the package {package} is missing: pip install 'fbnetv3[{EXTRAS[package]}]', or leave out what needs it"
+        ) from None

@@ -27,3 +27,4 @@ EVOLUTION = EvolutionSettings(population=0.25, sample=1.0)
 EVOLUTION_SEQUENTIAL = EvolutionSettings(population=0.5, sample=1.0)
 STARTUP = 10  # random candidates of TPE, the Gaussian process and SMAC; 10 to 16 were equally good
 ASKS = 50  # proposals of TPE and CMA-ES for one training, at most, before the last one is moved to a new feasible candidate
+SMAC_CHALLENGERS = 1000  # candidates that SMAC ranks for a proposal; its 10,000 take seconds

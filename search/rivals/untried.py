@@ -9,7 +9,7 @@ import numpy as np
 from fbnetv3.errors import InputError
 from fbnetv3.search.nars.evolve import one_change
 from fbnetv3.search.space.constraints import ConstraintSet
-from fbnetv3.search.space.space import IntMatrix, IntVector, SearchSpace
+from fbnetv3.search.space.space import Booleans, IntMatrix, IntVector, SearchSpace
 
 WALKS = 200  # at most, from one row to a new candidate
 FEWEST_NEIGHBOURS = 0.1  # share of the changes of one coordinate that must lead to another row of a table
@@ -33,13 +33,16 @@ class Untried:
 
     def has(self, row: Sequence[int]) -> bool:
         """Tell whether an index row is feasible and was not taken."""
-        return tuple(row) not in self._taken and bool(self.constraints.satisfied(np.array([row]))[0])
+        return bool(self.have(np.array([row]))[0])
+
+    def have(self, rows: IntMatrix) -> Booleans:
+        """Tell of every index row [n, d] whether it is feasible and was not taken."""
+        new = np.array([tuple(row) not in self._taken for row in rows.tolist()], bool)
+        return np.asarray(new & self.constraints.satisfied(rows))
 
     def among(self, rows: IntMatrix) -> IntMatrix:
         """Return those of many index rows [n, d] that are feasible and were not taken, each once and in ascending order."""
-        rows = np.unique(rows[self.constraints.satisfied(rows)], axis=0)
-        new = np.array([tuple(row) not in self._taken for row in rows.tolist()], bool)
-        return np.asarray(rows[new])
+        return np.unique(rows[self.have(rows)], axis=0)
 
     def near(self, row: Sequence[int]) -> list[int]:
         """Return an untried candidate that differs from an index row in one coordinate.

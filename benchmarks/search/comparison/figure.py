@@ -20,6 +20,7 @@ LABELS = {  # of methods whose names a stranger would not understand
     "tpe": "TPE",
     "gp": "Gaussian process",
     "cmaes": "CMA-ES",
+    "smac": "SMAC3",
     "nars_scratch": "no pretraining",
     "nars_paper_labels": "FLOPs and parameters alone",
     "nars_no_stage3": "no stage 3",
