@@ -120,7 +120,7 @@ def summary(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> Values:
 def tables(result: Result) -> dict[str, Table]:
     """Return both versions, and the difference of the later one."""
     values = result.values
-    versions = {"before": f"commit {result.versions['before']}", "after": "this version"}
+    versions = {"before": f"commit {result.versions['before']}", "after": f"the version of {result.date}"}
     rows = (
         {
             "version": version,
