@@ -78,6 +78,7 @@ PAGES = {
         "space": _block("space-sizes"),
         "costs": _block("cost-speed"),
         "predictor": _block("predictor"),
+        "asynchronous": _block("asynchronous"),
         "evolution": _block("evolution"),
         "finalists": _block("finalists"),
         "latency": _block("latency"),

@@ -436,3 +436,17 @@ def test_cifar10():
         f"{training['epochs']} epochs, 2 seeds.",
         f"would take: {values['full_run']['hours']:.0f} hours for all networks together.",
     )
+
+
+def test_an_asynchronous_search_takes_less_time_and_may_have_the_same_regret():
+    values = load_result("asynchronous").values
+    ways = values["ways"]
+    batches, own = ways["batches"]["time"]["mean"], ways["asynchronous"]["time"]["mean"]
+    assert ways["asynchronous"]["time"]["gain"]["low"] > 0
+    assert ways["asynchronous"]["regret"]["gain"]["low"] < 0 < ways["asynchronous"]["regret"]["gain"]["high"]
+    assert (values["table"], values["workers"], values["spread"]) == ("fcnet_protein_structure", 4, 0.5)
+    claimed(
+        "docs/search.md",
+        f"a search of {values['trainings']} trainings takes {own:.1f} mean lengths of a training instead of {batches:.1f}, "
+        f"which is {1 - own / batches:.0%} less. The interval of the difference in regret includes zero.",
+    )

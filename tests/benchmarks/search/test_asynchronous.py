@@ -65,3 +65,10 @@ def test_a_run_writes_a_complete_result_and_is_continued(quick, tmp_path, monkey
     (tmp_path / "other.npz").write_bytes((tmp_path / "grid.npz").read_bytes())
     with pytest.raises(InputError, match="is of another configuration; give another --out"):
         run(table=tmp_path / "other.npz")
+
+
+def test_the_committed_file_is_of_this_benchmark():
+    values = load_result("asynchronous").values
+    assert (values["workers"], values["spread"]) == (benchmark.WORKERS, benchmark.SPREAD)
+    assert list(values["ways"]) == list(benchmark.WAYS)
+    assert values["seeds"] >= 10
