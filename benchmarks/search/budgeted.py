@@ -19,9 +19,13 @@ from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.early_stopping import trial_epochs
 from fbnetv3.search.rivals.optuna_rivals import make_sampler
 from fbnetv3.search.rivals.packages import load_package
-from fbnetv3.search.rivals.settings import ASKS, STARTUP
+from fbnetv3.search.rivals.settings import STARTUP
 from fbnetv3.search.rivals.untried import Untried
 from fbnetv3.search.trial import Ledger, Trial, evaluated
+
+# Proposals for one training, at most, before the last one is moved to a new candidate near it. With hundreds of trainings, TPE
+# mostly proposes what was tried.
+ASKS = 10
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,8 @@ class OptunaSearch:
     def __call__(self, context: Context, epochs: int) -> list[Ended]:
         """Train until so many epochs are used up; return the trainings in their order.
 
-        The pruner sees the accuracy after every epoch. No candidate is trained twice.
+        The pruner sees the accuracies of the epochs where its rungs may be: multiples of `min_resource`. No candidate is
+        trained twice.
 
         Raises:
             InputError: Optuna is missing.
@@ -110,21 +115,25 @@ class OptunaSearch:
         study = optuna.create_study(
             study_name=f"early stopping {config.seed}",  # Hyperband draws its brackets by the name
             direction="maximize",
-            sampler=make_sampler("TPESampler", config.seed, **tpe) if self.guided else None,
+            sampler=make_sampler(
+                "TPESampler" if self.guided else "RandomSampler", config.seed, **(tpe if self.guided else {})
+            ),
             pruner=getattr(optuna.pruners, self.pruner)(**self.settings),
         )
         ended: list[Ended] = []
         for row, trial in _asked(context, study, self.guided):
-            ended.append(_trained(context, study, row, trial, len(ended)))
+            ended.append(_trained(context, study, row, trial, len(ended), self.settings.get("min_resource", 1)))
             if sum(training.epochs for training in ended) >= epochs:
                 break
         return ended
 
 
-def _trained(context: Context, study: Any, row: list[int], trial: Any, number: int) -> Ended:
-    """Make a training, which the study's pruner may end, and tell the study how it ended."""
+def _trained(context: Context, study: Any, row: list[int], trial: Any, number: int, step: int) -> Ended:
+    """Make a training, which the study's pruner may end every `step` epochs, and tell the study how it ended."""
 
     def stop(acc1: Sequence[float]) -> bool:
+        if len(acc1) % step:
+            return False
         trial.report(acc1[-1], len(acc1))
         return bool(trial.should_prune())
 

@@ -78,7 +78,7 @@ class SearchConfig:
     # How trainings after the first batch end early: all at the epoch from which on the first batch ranks as at its end, as in
     # section 3.3 (nars/early_stopping.py), or each when a model of learning curves finds it hopeless (nars/hopeless.py).
     stopping: Literal["rule", "model"] = "rule"
-    # For `model`: a training ends if it becomes the best one with a smaller probability.
+    # For `model`: a training ends if it becomes one of the best three with a smaller probability.
     hopeless: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
     # Number of trainings of stage 2 that run at a time; when one ends, the next candidate is proposed (nars/asynchronous.py).
     # 0: rounds, where all trainings of a batch end before the next batch is proposed.

@@ -1,8 +1,8 @@
 """Early stopping by a model of learning curves: which trainings end early, and what the predictor learns from those.
 
 Deviation from section 3.3, where all trainings stop at one epoch and are compared there (`early_stopping.py`). Here a training
-ends as soon as it will hardly become the best one. All others train to the end. So the answer is never chosen by the accuracy
-of an early epoch.
+ends as soon as it will hardly become one of the best few. All others train to the end. So the answer is never chosen by the
+accuracy of an early epoch.
 """
 
 from __future__ import annotations
@@ -19,25 +19,28 @@ from fbnetv3.search.predictor.learning_curve import LearningCurves
 from fbnetv3.search.space.space import Floats
 from fbnetv3.search.trial import Trial, completed, evaluated
 
+# The highest final accuracy may be luck. And only trainings that reach their end teach the model: more of the good ones do.
+BEST_FEW = 3
+
 
 @dataclass(frozen=True, eq=False)
 class Hopeless:
-    """Ends a training that will hardly be better than the best one: what a job is given as its `stop`.
+    """Ends a training that will hardly become one of the best few: what a job is given as its `stop`.
 
     Attributes:
-        curves: the complete curves of earlier rounds.
-        best: the highest final accuracy among them, in percent.
-        chance: a training ends if it exceeds `best` with a smaller probability.
+        curves: the complete curves of earlier trainings.
+        limit: the lowest final accuracy of the best `BEST_FEW` among them, in percent.
+        chance: a training ends if it exceeds the limit with a smaller probability.
     """
 
     curves: LearningCurves
-    best: float
+    limit: float
     chance: float
 
     def __call__(self, acc1: Sequence[float]) -> bool:
         """Tell whether a training with these accuracies in percent, one for every epoch so far, ends here."""
         final = self.curves.final(acc1) if len(acc1) in self.curves.checks else None
-        return final is not None and NormalDist(final.mean, final.std).cdf(self.best) > 1 - self.chance
+        return final is not None and NormalDist(final.mean, final.std).cdf(self.limit) > 1 - self.chance
 
 
 def hopeless(trials: Sequence[Trial], epochs: int, chance: float, seed: int) -> Hopeless | None:
@@ -50,7 +53,8 @@ def hopeless(trials: Sequence[Trial], epochs: int, chance: float, seed: int) -> 
         seed: as in `LearningCurves`.
     """
     curves = complete_curves(trials, epochs, seed)
-    return Hopeless(curves, float(curves.curves[:, -1].max()), chance) if len(curves.curves) else None
+    best = np.sort(curves.curves[:, -1])[-BEST_FEW:]
+    return Hopeless(curves, float(best[0]), chance) if len(best) else None
 
 
 def complete_curves(trials: Sequence[Trial], epochs: int, seed: int) -> LearningCurves:

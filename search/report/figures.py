@@ -136,7 +136,7 @@ def _ended_words(trials: Sequence[Trial]) -> str:
     saved = sum(t.epochs - t.trained for t in stopped)
     return (
         f"A model of learning curves ended {count(len(stopped), 'later training')} early: hardly one of them would have become "
-        f"the best. That saved {saved / planned:.0%} of all epochs. No stopped training is compared with a complete one."
+        f"one of the best. That saved {saved / planned:.0%} of all epochs. No stopped training is compared with a complete one."
     )
 
 

@@ -87,9 +87,9 @@ def test_a_run_writes_a_complete_result_and_is_continued(scripted, table, tmp_pa
     result = run(seeds=2, trainings=12)
     assert load_result("early_stopping", tmp_path) == result
     assert "2 seeds" in result.method
-    (tmp_path / "out" / "tpe_1.json").unlink()
+    (tmp_path / "out" / "tpe_1001.json").unlink()
     assert run(seeds=2, trainings=12).values == result.values
-    with pytest.raises(InputError, match=r"nars_model_0\.json is of another configuration; give another --out"):
+    with pytest.raises(InputError, match=r"nars_model_1000\.json is of another configuration; give another --out"):
         run(seeds=2, trainings=11)
     assert BENCHMARK.all_tables(result)["time to a regret"].markdown().count("\n") == len(METHODS) + 1
     assert BENCHMARK.plot(result)[:4] == b"\x89PNG"

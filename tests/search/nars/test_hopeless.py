@@ -30,9 +30,11 @@ def rule(curves, chance=0.05):
 @pytest.mark.parametrize(
     ("acc1", "ends"),
     [
-        pytest.param([15.0], True, id="it will reach 25, and the best has 42"),
+        pytest.param([15.0], True, id="it will reach 25, and the best three have 38 to 42"),
         pytest.param([15.0, 20.0], True, id="the same, one epoch later"),
         pytest.param([34.0], False, id="it will reach 44"),
+        pytest.param([30.0], False, id="it will reach 40, as the second best did"),
+        pytest.param([26.0], True, id="it will reach 36, as the fourth best did"),
         pytest.param([15.0, 20.0, 25.0], False, id="it has ended anyway"),
     ],
 )
@@ -42,7 +44,7 @@ def test_a_hopeless_training_ends_and_a_good_one_does_not(acc1, ends):
 
 def test_a_late_bloomer_does_not_end():
     stop = rule(FAST + LATE)
-    assert stop.best == 56
+    assert stop.limit == 54
     late, fast = [2.8, 14.5], [20.0, 25.0]  # the late one is behind, and will be better than the best
     assert not stop(late)
     assert stop(fast)
@@ -65,7 +67,7 @@ def test_a_training_ends_if_its_chance_is_smaller_than_asked_for():
 def test_stopped_and_shorter_trainings_teach_no_curve():
     made = [*trials(FAST), trial([90.0, 95.0], 20, stopped=True), trial([90.0], 21, epochs=1)]
     stop = hopeless(made, EPOCHS, 0.05, 0)
-    assert (len(stop.curves.curves), stop.best) == (12, 42)
+    assert (len(stop.curves.curves), stop.limit) == (12, 38)
 
 
 def test_a_rule_is_sent_to_other_processes():
