@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from fbnetv3.counts import LEAST_SEED, check_seed
@@ -124,7 +125,7 @@ def _deterministic() -> Iterator[None]:
 
 @contextlib.contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads inside the block.
+    """Let torch, and the linear algebra of NumPy and SciPy, use `count` threads inside the block.
 
     Two runs can be equal to the last bit only if they use the same number of threads, because sums over several threads are
     added in another order.
@@ -132,7 +133,9 @@ def cpu_threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
-        yield
+        # NumPy and SciPy have threads of their own. On the small matrices of a predictor, more than one makes them slower.
+        with threadpool_limits(count, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)
 

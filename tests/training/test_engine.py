@@ -4,7 +4,9 @@ import contextlib
 import os
 
 import pytest
+import scipy.linalg  # noqa: F401  (it has a library of its own)
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from fbnetv3 import InputError
 from fbnetv3.training.engine import DEFAULT_ENGINE, Engine, cpu_threads, fetch_steps, machine_settings, seeded
@@ -45,6 +47,17 @@ def test_the_number_of_threads_is_restored_even_after_an_error():
         raise ZeroDivisionError
     assert seen == [before + 1]
     assert torch.get_num_threads() == before
+
+
+def test_the_linear_algebra_of_numpy_and_scipy_uses_the_same_number_of_threads():
+    def counts():
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    with threadpool_limits(3, user_api="blas"), cpu_threads(2):
+        assert counts() == {2}
+        with cpu_threads(1):
+            assert counts() == {1}
+        assert counts() == {2}
 
 
 def test_a_seed_decides_the_weights_and_leaves_the_generator_alone():
