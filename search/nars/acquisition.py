@@ -76,7 +76,7 @@ def promising_batch(
         left[chosen[-1]] = False
         if index is not None:
             distance = np.minimum(distance, (index != index[chosen[-1]]).sum(axis=1))
-    return np.array(chosen)
+    return np.array(chosen, np.int64)
 
 
 def improving_batch(candidates: Floats, known: Floats, m: int) -> IntVector:

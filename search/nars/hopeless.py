@@ -40,7 +40,8 @@ class Hopeless:
     def __call__(self, acc1: Sequence[float]) -> bool:
         """Tell whether a training with these accuracies in percent, one for every epoch so far, ends here."""
         final = self.curves.final(acc1) if len(acc1) in self.curves.checks else None
-        return final is not None and NormalDist(final.mean, final.std).cdf(self.limit) > 1 - self.chance
+        # Far below all curves, the std may be 0, and `NormalDist` takes none of 0.
+        return final is not None and NormalDist(final.mean, max(final.std, 1e-9)).cdf(self.limit) > 1 - self.chance
 
 
 def hopeless(trials: Sequence[Trial], epochs: int, chance: float, seed: int) -> Hopeless | None:

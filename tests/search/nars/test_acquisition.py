@@ -118,6 +118,11 @@ def test_half_of_a_warm_batch_is_random_and_half_the_favourites_of_the_sources()
     assert warm_batch(drawn, sources, pool).tolist() == [7, 15, 3, 14, 0]  # 15 is in the random half
 
 
+def test_a_warm_batch_of_one_is_random():
+    batch = warm_batch(np.array([3]), np.ones((1, 16)), np.zeros((16, 2), int))
+    assert np.arange(16)[batch].tolist() == [3]
+
+
 def test_a_batch_improves_by_hand():
     """Two draws of four candidates. The known one has 1 in both.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import pickle
 
+import numpy as np
 import pytest
 
 from fbnetv3.search.nars.hopeless import hopeless, labels_of
@@ -40,6 +41,14 @@ def rule(curves, chance=0.05):
 )
 def test_a_hopeless_training_ends_and_a_good_one_does_not(acc1, ends):
     assert rule(FAST)(acc1) is ends
+
+
+def test_a_training_far_below_all_others_ends():
+    """No curve comes near it, so the expected accuracy is the lowest one that is predicted, without any doubt."""
+    end = np.linspace(40, 90, 20)[:, None]
+    stop = hopeless(trials((end * [0.5, 0.8, 1.0]).tolist()), EPOCHS, 0.05, 0)
+    assert stop.curves.final([0.5]).std < 1e-9
+    assert stop([0.5])
 
 
 def test_a_late_bloomer_does_not_end():
