@@ -24,7 +24,7 @@ def tables(result: Result) -> dict[str, Table]:
     """
     cases = result.values["cases"]
     if "overall" not in result.values:
-        return _tables({name.replace("_", " "): case for name, case in cases.items()}, "")
+        return _tables({name.replace("_", " "): case for name, case in cases.items()}, "") | _left_out(cases)
     found = {"all tables: better, no difference, worse": _verdicts(result.values["overall"])}
     for setting, columns in by_setting(cases).items():
         found |= _tables(columns, f"{setting.replace('_', ' ')}: ")
@@ -56,7 +56,9 @@ def _tables(columns: Mapping[str, Case], prefix: str) -> dict[str, Table]:
 def _left_out(cases: Mapping[str, Case]) -> dict[str, Table]:
     """Return a table of the methods that cannot search a table, if there are any."""
     rows = [
-        (f"`{method}`", case["table"], reason) for case in cases.values() for method, reason in case["left_out"].items()
+        (f"`{method}`", case["table"] or "the table", reason)
+        for case in cases.values()
+        for method, reason in case.get("left_out", {}).items()  # files of earlier versions have none
     ]
     columns = ("method", "table", "why it cannot search there")
     return {"left out": Table(columns, tuple(dict.fromkeys(rows)))} if rows else {}

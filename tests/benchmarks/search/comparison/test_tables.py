@@ -38,6 +38,11 @@ CASE = {
 }
 
 
+def test_of_one_table_too_it_is_said_which_methods_are_left_out():
+    result = dataclasses.replace(load_result("compare_quickstart"), values={"cases": {"x": CASE | {"table": ""}}})
+    assert tables(result)["left out"].rows == (("`recipe_only`", "the table", "no recipe"),)
+
+
 def test_several_tables_have_a_column_each():
     cases = {"a": CASE, "b": CASE | {"table": "b", "left_out": {}}}
     counts = {"random": {"better": 2, "no difference": 0, "worse": 0}}
