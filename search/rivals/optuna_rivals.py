@@ -85,7 +85,7 @@ def tpe(constraints: ConstraintSet, seed: int) -> OptunaRival:
 
 
 def cma_es(constraints: ConstraintSet, seed: int) -> OptunaRival:
-    """Return CMA-ES with margin, which keeps ranges of few values from collapsing to one of them.
+    """Return CMA-ES.
 
     It begins in the middle of the ranges, and knows nothing of other candidates than its own, so one random one is enough.
 
@@ -96,7 +96,7 @@ def cma_es(constraints: ConstraintSet, seed: int) -> OptunaRival:
     if reason := not_numeric(constraints.space):
         raise InputError(f"space {constraints.space.name}: {reason}; search it with another method")
     load_package("cmaes")
-    return OptunaRival(constraints, seed, 1, make_sampler("CmaEsSampler", seed, with_margin=True), ASKS)
+    return OptunaRival(constraints, seed, 1, make_sampler("CmaEsSampler", seed), ASKS)
 
 
 def not_numeric(space: SearchSpace) -> str:
@@ -114,7 +114,7 @@ def make_sampler(name: str, seed: int, **settings: Any) -> Any:
     optuna = load_package("optuna")
     optuna.logging.set_verbosity(logging.WARNING)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of `group` and `with_margin`
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of `group`
         return getattr(optuna.samplers, name)(seed=seed, **settings)
 
 

@@ -1,7 +1,7 @@
 """Settings of the rivals, in one place.
 
-They are the best of those that were tried on the development tables, as those of NARS are: NAS-Bench-Macro, NAS-Bench-201,
-`fcnet_protein_structure`, and five sets of the MLPs (docs/search.md names them). No other table had a say.
+They are the best of those that were tried on the development tables (docs/search.md names them), as those of NARS are. No
+other table had a say. What a library decides by default, and is not named here, was left as it is.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ class EvolutionSettings:
 # With a sample of the whole population the best one alive is always the parent.
 EVOLUTION = EvolutionSettings(population=0.25, sample=1.0)
 EVOLUTION_SEQUENTIAL = EvolutionSettings(population=0.5, sample=1.0)
-STARTUP = 10  # random candidates of TPE, the Gaussian process and SMAC; 10 to 16 were equally good
+STARTUP = (
+    10  # random candidates of TPE, the Gaussian process and SMAC; with other numbers up to 16 they were not better
+)
 ASKS = 50  # proposals of TPE and CMA-ES for one training, at most, before the last one is moved to a new feasible candidate
-SMAC_CHALLENGERS = 1000  # candidates that SMAC ranks for a proposal; its 10,000 take seconds
+SMAC_CHALLENGERS = 1000  # random candidates from the best of which SMAC climbs; its own 10,000 take seconds

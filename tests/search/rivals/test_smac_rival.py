@@ -63,6 +63,17 @@ def test_where_smac_has_no_more_proposals_a_near_candidate_is_taken(tmp_path, mo
     assert (row != last).sum() == 1
 
 
+def test_its_local_search_starts_in_one_order(tmp_path):
+    """SMAC has these configurations in a set of texts, whose order is another one in another process."""
+    rival = Smac(grid_context(tmp_path).constraints, 0, 4)
+    starts = rival.space.sample_configuration(20)
+    orders = []
+    for rival._starts in (lambda: starts, lambda: starts[::-1]):
+        orders.append(list(map(rival._row, rival.facade._acquisition_maximizer._local_search._get_initial_points())))
+    assert orders[0] == orders[1]
+    assert orders[0] != list(map(rival._row, starts))
+
+
 def test_a_failed_training_is_no_result(tmp_path):
     context = grid_context(tmp_path)
     rival = Smac(context.constraints, 0, 4)
