@@ -25,8 +25,7 @@ class EvolutionSettings:
 # With a sample of the whole population the best one alive is always the parent.
 EVOLUTION = EvolutionSettings(population=0.25, sample=1.0)
 EVOLUTION_SEQUENTIAL = EvolutionSettings(population=0.5, sample=1.0)
-STARTUP = (
-    10  # random candidates of TPE, the Gaussian process and SMAC; with other numbers up to 16 they were not better
-)
+# Random candidates of TPE, the Gaussian process and SMAC. With other numbers up to 16 they were not better.
+STARTUP = 10
 ASKS = 50  # proposals of TPE and CMA-ES for one training, at most, before the last one is moved to a new feasible candidate
 SMAC_CHALLENGERS = 1000  # random candidates from the best of which SMAC climbs; its own 10,000 take seconds

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,8 @@ class Smac(Guided):
         self.space.add([_parameter(self._config_space, j, c) for j, c in enumerate(constraints.space.coordinates)])
         self._ranges = np.array([_is_range(c) for c in constraints.space.coordinates])
         # SMAC wants to keep files. Nobody reads them here, and they are gone with this object.
-        self._folder = tempfile.TemporaryDirectory(prefix="smac_")
+        self._folder = Path(tempfile.mkdtemp(prefix="smac_"))
+        weakref.finalize(self, shutil.rmtree, self._folder)
         self.facade = self._make_facade(load_package("smac"), batch)
         self._last = [0] * len(constraints.space.coordinates)
 
@@ -50,7 +53,7 @@ class Smac(Guided):
         facade = smac.HyperparameterOptimizationFacade
         # The number of trials is only a limit. The search stops before.
         scenario = smac.Scenario(
-            self.space, output_directory=Path(self._folder.name), deterministic=True, n_trials=10**6, seed=self.seed
+            self.space, output_directory=self._folder, deterministic=True, n_trials=10**6, seed=self.seed
         )
         acquisition = facade.get_acquisition_function(scenario)
         self._improvement, acquisition._compute = acquisition._compute, self._feasible_improvement

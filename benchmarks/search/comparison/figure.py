@@ -25,6 +25,7 @@ LABELS = {  # of methods whose names a stranger would not understand
     "nars_paper_labels": "FLOPs and parameters alone",
     "nars_no_stage3": "no stage 3",
     "nars_no_uncertainty": "no uncertainty",
+    "nars_no_early_stopping": "no early stopping",
 }
 DECADES = 1000.0  # the largest regret of a panel divided by the smallest one that is shown
 

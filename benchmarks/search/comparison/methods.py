@@ -45,6 +45,11 @@ def _without_uncertainty(config: SearchConfig) -> SearchConfig:
     return config.replace(acquisition="mean")
 
 
+def _without_early_stopping(config: SearchConfig) -> SearchConfig:
+    """Return the configuration whose trainings all have the recipe's epochs: no ranking surely correlates by 1."""
+    return config.replace(stopping="rule", early_stopping=1.0)
+
+
 @dataclass(frozen=True)
 class Method:
     """A method of search.
@@ -75,6 +80,12 @@ def _lacks_a_part(space: SearchSpace) -> str:
         return "it needs a table"
     missing = [name for name, arch in (("architecture", True), ("recipe", False)) if not _choices(space, arch)]
     return f"the table has no choice of the {missing[0]}" if missing else ""
+
+
+def _has_one_epoch(space: SearchSpace) -> str:
+    """Return why nothing can stop early in a space, or nothing if it can."""
+    one = not space.trainable and space.base_recipe("table").epochs == 1
+    return "its trainings have one epoch, so that none stops early" if one else ""
 
 
 def _choices(space: SearchSpace, arch: bool) -> int:
@@ -118,6 +129,7 @@ METHODS = {
     "nars_paper_labels": Method(nars, partial(with_predictor, rich_labels=False), family="ablation"),
     "nars_no_stage3": Method(stage_two_alone, _without_stage3, family="ablation"),
     "nars_no_uncertainty": Method(nars, _without_uncertainty, family="ablation"),
+    "nars_no_early_stopping": Method(nars, _without_early_stopping, family="ablation", unfit=_has_one_epoch),
     **_orders("", nars, "nars"),
     **_orders("_random", random_search, "random"),
 }

@@ -1,5 +1,7 @@
 """SMAC3: what it is told, and that its files are gone."""
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -84,7 +86,9 @@ def test_a_failed_training_is_no_result(tmp_path):
 
 def test_its_files_are_gone_with_it(tmp_path):
     rival = Smac(grid_context(tmp_path).constraints, 0, 4)
-    folder = rival.facade.scenario.output_directory
-    assert folder.is_relative_to(rival._folder.name)
-    rival._folder.cleanup()
+    folder = rival._folder
+    assert rival.facade.scenario.output_directory.is_relative_to(folder)
+    assert folder.is_dir()
+    del rival
+    gc.collect()
     assert not folder.exists()

@@ -16,10 +16,19 @@ from tests.search.tables import whole_grid
 
 def test_ablations_change_one_thing(table, small):
     config = small(table)["trainings_16"]
-    changed = {name: METHODS[name].change(config) for name in ("nars_no_stage3", "nars_no_uncertainty")}
+    names = ("nars_no_stage3", "nars_no_uncertainty", "nars_no_early_stopping")
+    changed = {name: METHODS[name].change(config) for name in names}
     assert {changed.trainings for changed in changed.values()} == {16}
     assert (changed["nars_no_stage3"].finalists, changed["nars_no_stage3"].beyond_pool) == (0, False)
     assert changed["nars_no_uncertainty"].replace(acquisition="expected_improvement") == config
+    assert config.early_stopping < 1.0
+    assert changed["nars_no_early_stopping"].replace(early_stopping=config.early_stopping) == config
+
+
+def test_where_trainings_have_one_epoch_none_stops_early(table, small):
+    reasons = Comparison(small(table), ["nars", "nars_no_early_stopping"], [0]).left_out("trainings_16")
+    assert reasons == {"nars_no_early_stopping": "its trainings have one epoch, so that none stops early"}
+    assert METHODS["nars_no_early_stopping"].unfit(load_space("micro")) == ""
 
 
 def test_unknown_methods_are_named(table, small):
