@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -148,10 +149,15 @@ def parse_budgets(text: str) -> list[Budget]:
 def _parse_budget(word: str) -> Budget:
     if not word.endswith("%"):
         return parse_count(word, "--max-flops")
-    share = parse_count(word.removesuffix("%"), "--max-flops") / 100
-    if share > 1:
-        raise InputError(f"--max-flops is {word}; a share of a table's pairs is at most 100%")
-    return LowestShare(share)
+    try:
+        share = float(word.removesuffix("%"))
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 100:
+        raise InputError(
+            f"--max-flops is {quote(word)}; a share of a table's pairs is above 0% and at most 100%, such as 30%"
+        )
+    return LowestShare(share / 100)
 
 
 def compare(

@@ -317,6 +317,8 @@ def search_importance(folder: Folder, as_json: Json = False) -> None:
         say(title)
         if found[key]:
             print_rows(found[key], as_json)
+        elif key == "calibration":
+            say("No training has a prediction yet: the first batch is random.")
         else:
             say("The trials do not tell: there are too few, or the predictor does not explain them.")
 

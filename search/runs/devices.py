@@ -84,8 +84,9 @@ def announce(config: SearchConfig, machine: Machine, executor: ExecutorSettings,
     if config.asynchronous and executor.kind != "ray":
         here = executor.at_once(device, config.processes)
         if here != config.asynchronous:
+            loss = "proposed trainings wait for a worker" if here < config.asynchronous else "some workers are idle"
             advice = f"give --workers {config.asynchronous}, or start a search with --asynchronous {here}"
-            text = f"asynchronous is {config.asynchronous}, but the number of workers is {here}; {advice}"
+            text = f"asynchronous is {config.asynchronous}, but the number of workers is {here}, so {loss}; {advice}"
             warnings.warn(text, Note, stacklevel=2)
     if device != CPU:
         parts = [machine.words, machine.precision, *([f"{config.readers} readers each"] if config.readers else [])]

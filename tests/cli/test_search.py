@@ -294,7 +294,7 @@ def test_a_search_may_be_asynchronous(run, searched, copied, tmp_path):
     given = ["--preset", preset, "--asynchronous", 2, "--out", tmp_path / "new", "--workers", 1]
     code, _, err = run("search", "run", *given)
     assert code == 0
-    assert "asynchronous is 2, but the number of workers is 1; give --workers 2" in err
+    assert "the number of workers is 1, so proposed trainings wait for a worker; give --workers 2" in err
     assert load_search(tmp_path / "new").config.asynchronous == 2
     checks = json.loads(run("search", "verify", tmp_path / "new", "--json")[1])
     assert {check["status"] for check in checks} == {"same"}
@@ -310,3 +310,8 @@ def test_importance_says_what_the_trials_tell(run, copied):
     out = run("search", "importance", copied)[1]
     assert "The trials do not tell: there are too few, or the predictor does not explain them." in out
     assert "Share of the trainings inside their predicted interval" in out
+    # Of the first batch alone, nothing was predicted.
+    ledger = copied / "ledger.jsonl"
+    header, *rows = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text(header + "".join(row for row in rows if json.loads(row)["round"] == 1))
+    assert "No training has a prediction yet: the first batch is random." in run("search", "importance", copied)[1]

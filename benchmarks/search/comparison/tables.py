@@ -37,12 +37,14 @@ def _tables(columns: Mapping[str, Case], prefix: str) -> dict[str, Table]:
     corrected = any("verdict" in row for row in case.get("nars_minus", {}).values())
     # Result files of earlier versions, and real trainings, show accuracies.
     value = "regret" if "needed" in case else "acc1"
-    name = "regret" if value == "regret" else "accuracy"
-    title = f"{prefix}{name}, and NARS minus the method {TOGETHER if corrected else EACH}"
+    title = f"{prefix}{'regret' if value == 'regret' else 'accuracy'}"
+    if any("nars_minus" in case for case in columns.values()):
+        title += f" (by how many points NARS is more accurate {TOGETHER if corrected else EACH})"
     found = {title: _by_method(columns, lambda case, method: _compared(case, method, value))}
     if "needed" in case:
         named = {_with_regrets(name, case): case for name, case in columns.items()}
-        title = f"{prefix}trainings needed for the regret at the end of random / of the best rival / half of that"
+        ends = (["of random"] if "random" in case["methods"] else []) + ["of the best rival", "half of that"]
+        title = f"{prefix}trainings needed for the regret at the end {' / '.join(ends)}"
         found[title] = _by_method(named, _needed)
     if any("calibration" in row for row in case["methods"].values()):
         title = f"{prefix}mean error of the predictions, and shares of the trainings inside their {INTERVALS} intervals"

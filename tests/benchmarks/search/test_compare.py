@@ -160,7 +160,12 @@ def test_real_trainings_in_small(tmp_path):
         ({"preset": "quickstart", "table": ("x.csv",)}, "give one of --preset and --table"),
         ({"table": ("x.csv",), "invented": True}, "--invented needs --preset"),
         ({"preset": "quickstart", "processes": 2}, "--processes is for tables .*; give --workers for real trainings"),
-        ({"preset": "quickstart", "max_flops": "101%"}, "a share of a table's pairs is at most 100%"),
+        (
+            {"preset": "quickstart", "max_flops": "101%"},
+            "'101%'; a share of a table's pairs is above 0% and at most 100%",
+        ),
+        ({"preset": "quickstart", "max_flops": "0%"}, "'0%'; a share of a table's pairs is above 0%"),
+        ({"preset": "quickstart", "max_flops": "some%"}, "'some%'; a share of a table's pairs is above 0%"),
         ({"preset": "quickstart", "max_flops": "30%"}, "a budget of 30% of the pairs needs a table"),
         ({"preset": "quickstart", "trainings": "40 many"}, "--trainings is '40 many'; give whole numbers"),
         ({"preset": "quickstart", "max_flops": "all 50X"}, "--max-flops is '50X'; give a count"),

@@ -97,12 +97,16 @@ def test_on_the_cpu_nothing_is_said(tmp_path):
         announce(config(tmp_path), CPU, ExecutorSettings(), lambda candidate, epochs, seed: None)
 
 
-def test_an_asynchronous_search_with_another_number_of_workers_says_so(tmp_path):
+@pytest.mark.parametrize(
+    ("workers", "loss"), [(3, "some workers are idle"), (1, "proposed trainings wait for a worker")]
+)
+def test_an_asynchronous_search_with_another_number_of_workers_says_so(tmp_path, workers, loss):
     cfg = config(tmp_path, asynchronous=2)
     with pytest.warns(Note) as said:
-        announce(cfg, CPU, ExecutorSettings(workers=3), lambda candidate, epochs, seed: None)
+        announce(cfg, CPU, ExecutorSettings(workers=workers), lambda candidate, epochs, seed: None)
     assert [str(note.message) for note in said] == [
-        "asynchronous is 2, but the number of workers is 3; give --workers 2, or start a search with --asynchronous 3"
+        f"asynchronous is 2, but the number of workers is {workers}, so {loss}; give --workers 2, or start a search with "
+        f"--asynchronous {workers}"
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

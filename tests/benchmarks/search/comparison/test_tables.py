@@ -58,3 +58,15 @@ def test_several_tables_have_a_column_each():
     assert calibration.rows == (("`nars`", "0.25 (50% / 75% / 100%)", "0.25 (50% / 75% / 100%)"),)
     assert seconds.rows == (("`nars`", "2.50 + 0.25", "2.50 + 0.25"),)
     assert left_out.rows == (("`recipe_only`", "a", "no recipe"),)
+
+
+def test_titles_name_what_the_cells_have():
+    result = load_result("compare_quickstart")
+    titles = list(tables(dataclasses.replace(result, values={"cases": {"trainings_2": CASE}})))
+    assert titles[0] == "regret (by how many points NARS is more accurate [95% intervals that hold together])"
+    assert titles[1].endswith("at the end of random / of the best rival / half of that")
+    methods = {"tpe": CASE["methods"]["random"]}
+    alone = {key: value for key, value in CASE.items() if key != "nars_minus"} | {"methods": methods}
+    alone["needed"] = {"regrets": {"x": 1.0, "y": 0.5}, "trainings": {"tpe": [2, None]}}
+    titles = list(tables(dataclasses.replace(result, values={"cases": {"trainings_2": alone}})))
+    assert titles == ["regret", "trainings needed for the regret at the end of the best rival / half of that"]
