@@ -1,9 +1,10 @@
-"""Draws the figures of docs/search.md: the space, the costs, the predictor, the evolution and two comparisons.
+"""Draws the figures of docs/search.md: the space, the costs, the predictor, early stopping, the evolution and two comparisons.
 
     python -m fbnetv3.benchmarks.docs.figures --out docs/figures
 
-It takes a minute. Costs, predictor and comparisons are drawn from their result files. The space, and the evolution on the
-made-up landscape of landscapes.py, are computed here from fixed seeds. The same data and versions give the same bytes.
+It takes a minute. Costs, predictor, early stopping and comparisons are drawn from their result files. The space, and the
+evolution on the made-up landscape of landscapes.py, are computed here from fixed seeds. The same data and versions give the
+same bytes.
 Every figure has a fingerprint of its data in its description, so that a test finds the figures that are out of date.
 """
 
@@ -27,6 +28,8 @@ from fbnetv3 import complexity
 from fbnetv3.arch import ARCHS
 from fbnetv3.benchmarks.result import load_result
 from fbnetv3.benchmarks.search.comparison.figure import draw_curves, panels
+from fbnetv3.benchmarks.search.early_stopping import curves_of
+from fbnetv3.benchmarks.search.early_stopping import draw as draw_early_stopping
 from fbnetv3.benchmarks.search.evolution import random_best
 from fbnetv3.benchmarks.search.landscapes import Oracle
 from fbnetv3.benchmarks.search.predictor_figure import draw_errors
@@ -188,11 +191,17 @@ def comparison_data(name: str) -> dict[str, Any]:
     return panels(load_result(name).values["cases"])
 
 
+def early_stopping_data() -> dict[str, list[float]]:
+    """Return the mean regret by epochs of every method."""
+    return curves_of(load_result("early_stopping").values)
+
+
 FIGURES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "space": (space_data, draw_space),
     "costs": (costs_data, draw_costs),
     "predictor": (predictor_data, draw_predictor),
     "evolution": (evolution_data, draw_evolution),
+    "early_stopping": (early_stopping_data, draw_early_stopping),
     **{name: (partial(comparison_data, name), draw_curves) for name in COMPARISONS},
 }
 

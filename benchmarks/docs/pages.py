@@ -80,6 +80,7 @@ PAGES = {
         "predictor": _block("predictor"),
         "asynchronous": _block("asynchronous"),
         "evolution": _block("evolution"),
+        "early_stopping": _block("early-stopping"),
         "finalists": _block("finalists"),
         "latency": _block("latency"),
         "parallel": _block("parallel", "parallel efficiency with two workers"),

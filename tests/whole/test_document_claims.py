@@ -13,6 +13,7 @@ from fbnetv3.benchmarks.experiments.config import list_experiments
 from fbnetv3.benchmarks.experiments.experiment_tables import verdict as sign
 from fbnetv3.benchmarks.paper.numbers import load_paper
 from fbnetv3.benchmarks.result import load_result
+from fbnetv3.benchmarks.search import early_stopping
 from fbnetv3.benchmarks.search.comparison.summary import verdict
 from fbnetv3.benchmarks.search.evolution import LANDSCAPES, paper_gaps
 from fbnetv3.benchmarks.search.finalists import SEARCH, cases
@@ -435,6 +436,29 @@ def test_cifar10():
         f"{data['train']:,} training images and {data['test']:,} test images of CIFAR-10 stored as JPEG, "
         f"{training['epochs']} epochs, 2 seeds.",
         f"would take: {values['full_run']['hours']:.0f} hours for all networks together.",
+    )
+
+
+def test_early_stopping_by_a_model_saves_time_and_ends_the_same():
+    values = load_result("early_stopping").values
+    methods, seeds = values["methods"], values["seeds"]
+    ours, without, rule = (methods[name] for name in ("nars_model", "nars", "nars_rule"))
+    rivals = {
+        name: row["time"]["0.5"] for name, row in methods.items() if not name.startswith("nars") and row["time"]["0.5"]
+    }
+    fastest = min(rivals, key=rivals.get)
+    clear = [name for name, row in methods.items() if name != "nars_model" and row["difference"]["low"] > 0]
+    assert ours["time"]["0.5"] < without["time"]["0.5"]
+    assert missed(load_result("early_stopping")) == ["time_share_of_best_rival"]
+    assert ours["begun"] > rule["begun"] > without["begun"]
+    claimed(
+        "docs/search.md",
+        f"NARS with the model needs the epochs of {ours['time']['0.5']} complete trainings, NARS without early stopping "
+        f"{without['time']['0.5']}, and the fastest search of Optuna, {early_stopping.METHODS[fastest].words}, "
+        f"{rivals[fastest]}.",
+        f"the regret is {ours['regret']:.2f} with the model and {without['regret']:.2f} without early stopping",
+        f"Of {len(methods) - 1} intervals of a difference, {len(clear)} exclude zero, so {seeds} seeds",
+        f"it ends with a regret of {rule['regret']:.2f}.",
     )
 
 
