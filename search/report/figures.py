@@ -83,7 +83,7 @@ def plot_predicted(nars: SearchResult) -> Plot:
         "favoured these candidates, so where they are below the dashed line, its predictions were too high."
     )
     if low := sum(value < floor for value in values):
-        caption += f" {count(low, 'training')} below {floor:.1f}% are drawn at that height."
+        caption += f" At the height of {floor:.1f}%: {count(low, 'training')} with less."
     return finish("predicted_vs_measured", title, caption, axes, below_axes=True)
 
 
@@ -95,7 +95,7 @@ def plot_early_stopping(config: SearchConfig, nars: SearchResult) -> Plot:
     if len(found) < 2 or math.isnan(found[-1].spearman):
         why = "There is no ranking to compare: one epoch only, or fewer than three trainings of the first batch succeeded."
         return Plot("early_stopping", title, why, None)
-    axes = plot_axes("epoch", "rank correlation with the last epoch")
+    axes = plot_axes("epoch", "correlation with the final ranking")
     epochs, kinds = range(1, len(found) + 1), {"marker": "o", "markersize": 4 if len(found) < 40 else 0}
     n = sum(len(t.acc1) == len(found) for t in measured(batch))
     axes.plot(epochs, [c.spearman for c in found], color=COLORS["nars"], label="Spearman", **kinds)

@@ -128,7 +128,8 @@ def as_data(findings: Findings) -> dict[str, Any]:
             {"networks": size, "limit": recipes.limits[i], **_named(recipes.swapped[:, i])}
             for i, size in enumerate(SIZES)
         ],
-        "coordinates": [] if importance is None else _coordinates(importance),
+        # What explains nothing has no important coordinates, only noise.
+        "coordinates": _coordinates(importance) if importance and importance.explained.mean() > 0 else [],
         "explained": None if importance is None else float(importance.explained.mean()),
         "calibration": [] if findings.calibration is None else findings.calibration.rows(),
     }

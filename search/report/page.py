@@ -156,6 +156,7 @@ def _words(config: SearchConfig, space: NetworkSpace, nars: SearchResult) -> dic
         "resolution": pair.arch.resolution,
         "base": recipe_name(config),
         "at_once": count(config.asynchronous, "candidate"),
+        "unless": ", if the trainings end in the same order" if config.asynchronous else "",
     }
 
 

@@ -202,7 +202,7 @@ $final_plot
 trainings.</li>
 $subset
 <li>One search is one sample: another seed may find a better or a worse pair. The same seed and the same versions on the
-same kind of machine find this pair again.</li>
+same kind of machine find this pair again$unless.</li>
 </ul>
 <h3>Use the pair</h3>
 $use

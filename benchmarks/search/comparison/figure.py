@@ -57,7 +57,8 @@ def panels(cases: Mapping[str, Mapping[str, Any]], family: str = "rival", budget
         place = (case["table"], _budget(case)) if "table" in case else (name,)
         before = chosen.get(place)
         if budget in (None, place[-1]) and (before is None or before[1]["trainings"] < case["trainings"]):
-            chosen[place] = (name if budget is None else case["table"], case)
+            inside = f", flops {budget}" if budget else ""
+            chosen[place] = (name if budget is None else case["table"] + inside, case)
     shown: dict[str, Values] = {
         title.replace("_", " "): {
             "best": case.get("best"),

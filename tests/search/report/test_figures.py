@@ -78,7 +78,7 @@ def test_predictions_are_drawn_round_by_round(result, drawn):
 def test_predictions_below_the_floor_are_drawn_on_it_and_counted(result, trials, drawn):
     trials[7] = dataclasses.replace(trials[7], acc1=[5.0, 10.0])
     plot = plot_predicted(with_trials(result, trials))
-    assert "1 training below " in plot.caption
+    assert plot.caption.endswith("%: 1 training with less.")
     (axes,) = drawn[0].axes
     drawn_values = np.asarray(axes.containers[0].lines[0].get_data())[1]
     assert drawn_values.min() > 10.0

@@ -101,6 +101,7 @@ def test_nothing_is_said_about_a_space_that_is_not_explained(space, monkeypatch,
     found = find(Context.of(config), make_trials(config, space, 3), 2)
     assert found.importance is importance
     assert all((part is None) == (skill < 0) for part in (found.parts, found.flips, found.recipes))
+    assert bool(as_data(found)["coordinates"]) == (skill > 0)
     assert found.calibration.trials == 10
 
 

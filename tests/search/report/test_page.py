@@ -259,6 +259,9 @@ def test_an_asynchronous_search_says_that_its_rounds_are_no_batches(space, tmp_p
     results = [make_result(make_config(), space, make_trials(make_config(), space, 3))]
     words = "after round 1 it trained 2 candidates at a time and proposed the next one whenever a training ended"
     assert words in report(tmp_path / "a", make_config(asynchronous=2), results)[1].words
+    assert (
+        "find this pair again, if the trainings end in the same order." in (tmp_path / "a" / "report.html").read_text()
+    )
     assert "asynchronous" not in report(tmp_path / "b", make_config(), results)[1].words
 
 

@@ -40,6 +40,7 @@ CASES = {
 
 def test_a_panel_is_the_case_of_a_table_with_the_most_trainings():
     assert list(panels(CASES, budget="")) == ["a b", "c"]
+    assert list(panels(CASES, budget="30%")) == ["a b, flops 30%"]
     assert list(panels(CASES)) == ["a/48", "a/48%", "c/48"]
     assert list(panels(CASES, budget="")["c"]["methods"]) == ["nars", "random", "tpe"]
     [(title, panel)] = panels(CASES, "order", "").items()
