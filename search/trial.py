@@ -154,6 +154,14 @@ def evaluated(trials: Sequence[Trial]) -> list[Trial]:
     return [trial for trial in trials if trial.status != "failed"]
 
 
+def in_rounds(trials: Iterable[Trial]) -> list[Trial]:
+    """Return trials in the order of a search: by round and index, the repeats after round 1, whose candidates they repeat.
+
+    A ledger has them in the order in which they ended, which depends on the workers.
+    """
+    return sorted(trials, key=lambda trial: (trial.round or 1, trial.round == REPEATS, trial.index))
+
+
 def completed(trials: Sequence[Trial]) -> list[Trial]:
     """Return the evaluated trials whose trainings were not stopped early."""
     return [trial for trial in evaluated(trials) if not trial.stopped]

@@ -17,7 +17,7 @@ import numpy as np
 
 from fbnetv3.search.predictor.learning_curve import LearningCurves
 from fbnetv3.search.space.space import Floats
-from fbnetv3.search.trial import Trial, completed, evaluated
+from fbnetv3.search.trial import Trial, completed, evaluated, in_rounds
 
 # The highest final accuracy may be luck. And only trainings that reach their end teach the model: more of the good ones do.
 BEST_FEW = 3
@@ -84,7 +84,7 @@ class Labels(NamedTuple):
 
 
 def labels_of(trials: Sequence[Trial], epochs: int, guessing: float, seed: int) -> Labels:
-    """Return what the predictor learns from trials that did not fail.
+    """Return what the predictor learns from trials that did not fail. Their order makes no difference: sums are rounded alike.
 
     A stopped training counts with the accuracy that the model expects of it, and with its variance. One of which the model
     cannot tell anything is left out.
@@ -94,10 +94,10 @@ def labels_of(trials: Sequence[Trial], epochs: int, guessing: float, seed: int) 
         guessing: accuracy of a training that diverged, in percent.
         seed: as in `LearningCurves`.
     """
-    used = evaluated(trials)
+    used = in_rounds(evaluated(trials))
     if not any(trial.stopped for trial in used):
         return Labels(used, np.array([_measured(trial, epochs, guessing) for trial in used]), None)
-    curves = complete_curves(trials, epochs, seed)
+    curves = complete_curves(used, epochs, seed)
     kept, rows = list[Trial](), list[tuple[float, float]]()
     for trial in used:
         final = curves.final(trial.acc1) if trial.stopped else None

@@ -16,7 +16,7 @@ import numpy as np
 
 from fbnetv3.search.nars.early_stopping import agreement
 from fbnetv3.search.space.space import Floats, IntVector
-from fbnetv3.search.trial import REPEATS, Trial
+from fbnetv3.search.trial import REPEATS, Trial, in_rounds
 
 
 def measured(trials: Iterable[Trial]) -> list[Trial]:
@@ -91,7 +91,7 @@ def coverage(pairs: Floats) -> Coverage | None:
 def by_round(trials: Iterable[Trial]) -> dict[int, list[Trial]]:
     """Return the trials of every round in order. The repeats come after the first batch, whose candidates they repeat."""
     rounds: dict[int, list[Trial]] = {}
-    for trial in sorted(trials, key=lambda t: (t.round or 1, t.round == REPEATS, t.index)):
+    for trial in in_rounds(trials):
         rounds.setdefault(trial.round, []).append(trial)
     return rounds
 
@@ -125,7 +125,7 @@ class Convergence:
 
 def convergence(trials: Iterable[Trial], epochs: int) -> Convergence:
     """Return the convergence in the order of rounds. Repeats cost epochs, but they are no new candidates."""
-    ordered = [t for batch in by_round(trials).values() for t in batch]
+    ordered = in_rounds(trials)
     values = [accuracies([t], epochs) if t.round != REPEATS else [] for t in ordered]
     best = np.fmax.accumulate(np.array([value[0] if value else math.nan for value in values], float))
     # Nobody knows at which epoch a training diverged, so all of its epochs count.

@@ -21,6 +21,7 @@ from fbnetv3.search.trial import (
     completed,
     evaluated,
     fault_of,
+    in_rounds,
     read_ledger,
     until_stopped,
 )
@@ -62,6 +63,12 @@ def test_a_trial_is_identified_by_round_and_index():
 def test_failed_trials_say_nothing_about_their_candidate():
     trials = [trial(status="ok"), trial(status="failed", acc1=[]), trial(status="diverged", acc1=[])]
     assert evaluated(trials) == [trials[0], trials[2]]
+
+
+def test_the_order_of_a_search_has_repeats_after_the_first_round():
+    places = [(1, 0), (1, 1), (0, 0), (0, 1), (2, 0), (10, 0)]
+    trials = [dataclasses.replace(trial(), round=round, index=index) for round, index in places]
+    assert in_rounds([trials[i] for i in (5, 2, 4, 1, 3, 0)]) == trials
 
 
 def test_equal_searches_may_differ_in_order_times_and_error_texts():

@@ -90,6 +90,11 @@ def plan_cases(
         for total in trainings or [limited.trainings]:
             # The preset's own split of its trainings stays, even if `with_trainings` would split them in another way.
             config = limited if total == limited.trainings else with_trainings(limited, total)
+            if isinstance(source, Path) and total > config.pool:
+                raise InputError(
+                    f"{source} has {config.pool} pairs inside the constraint, which are too few for {total} trainings; give "
+                    "fewer trainings, or a larger budget"
+                )
             cases[f"{table}trainings_{total}{_budget_name(flops)}"] = config
     return cases
 
@@ -114,19 +119,19 @@ def with_budget(config: SearchConfig, flops: Budget) -> SearchConfig:
 
 
 def with_trainings(config: SearchConfig, total: int) -> SearchConfig:
-    """Return the configuration with another number of trainings: the finalists, and equal batches after the first one.
+    """Return the configuration with another number of trainings: repeats and finalists, and equal batches after the first one.
 
     Raises:
         InputError: nothing is left for batches, or batches of this size do not make the number.
     """
-    left = total - config.finalists
+    kept = config.repeats + config.finalists
+    named = f"{config.finalists} finalists" + (f" and {config.repeats} repeats" if config.repeats else "")
+    left = total - kept
     if config.first:
-        parts = f"{config.first} in a first batch and {config.finalists} finalists"
+        parts = f"{config.first} in a first batch and {named}"
         rounds, rest = divmod(left - config.first, config.batch)
         if rounds < 0:
-            raise InputError(
-                f"{total} trainings are too few for {parts}; give {config.first + config.finalists} or more"
-            )
+            raise InputError(f"{total} trainings are too few for {parts}; give {config.first + kept} or more")
         if rest:
             raise InputError(
                 f"{total} trainings are not {parts}, and batches of {config.batch}; "
@@ -136,7 +141,7 @@ def with_trainings(config: SearchConfig, total: int) -> SearchConfig:
     # Section 4.1 has 4 batches and section 4.2 has 5. The nearest number that divides the trainings is taken.
     fitting = [rounds for rounds in (5, 4, 6, 3, 2, 1) if left > 0 and left % rounds == 0]
     if not fitting:
-        raise InputError(f"{total} trainings are too few for {config.finalists} finalists; give more")
+        raise InputError(f"{total} trainings are too few for {named}; give more")
     return config.replace(rounds=fitting[0], batch=left // fitting[0])
 
 
@@ -146,20 +151,23 @@ def with_part_of_trainings(config: SearchConfig, total: int) -> SearchConfig:
     Raises:
         InputError: nothing is left for batches.
     """
-    left = total - config.finalists
+    left = total - config.repeats - config.finalists
     if not config.first or left <= 0:
         return with_trainings(config, total)
-    first = min(max(config.first * total // config.trainings, config.batch), left)
-    # What is too few for another batch is random too.
-    rounds, rest = divmod(left - first, config.batch)
+    return _with_stage2(config, left, min(max(config.first * total // config.trainings, config.batch), left))
+
+
+def _with_stage2(config: SearchConfig, total: int, first: int) -> SearchConfig:
+    """Return the configuration with so many trainings in stage 2. What is too few for another batch is random too."""
+    rounds, rest = divmod(total - first, config.batch)
     return config.replace(first=first + rest, rounds=rounds + 1)
 
 
 def without_finalists(config: SearchConfig) -> SearchConfig:
     """Return the configuration with all trainings in stage 2, in about as many rounds as before."""
-    total = config.trainings
+    total = config.trainings - config.repeats
     if config.first:
-        return with_trainings(config.replace(finalists=0), total)
+        return _with_stage2(config.replace(finalists=0), total, config.first)
     # Near the old number of rounds the batches stay about as large, so that only the finalists are missing.
     rounds = min((r for r in range(1, total + 1) if total % r == 0), key=lambda r: abs(r - config.rounds))
     return config.replace(finalists=0, rounds=rounds, batch=total // rounds)

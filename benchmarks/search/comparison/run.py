@@ -129,7 +129,7 @@ def _of_trainings(context: Context, truth: Truth | None, found: Found, acc1: flo
     first, *later = found.seconds
     return {
         "trainings": len(found.trials),
-        "epochs": sum(t.epochs for t in found.trials),  # of all trainings before the final one
+        "epochs": sum(t.trained for t in found.trials),  # of all trainings before the final one
         "seconds": round(sum(t.seconds for t in found.trials), 1),
         # A part of a table may have fewer candidates than the search has trainings: then its answer stays.
         "curve": values + values[-1:] * (context.config.trainings - len(values)),
@@ -193,9 +193,12 @@ def curve(context: Context, truth: Truth | None, trials: Sequence[Trial], acc1: 
     Args:
         acc1: true accuracy of the answer.
     """
-    # Trials of NARS may stop early. All of them have the epochs of the shortest one, so these can be compared.
+    # Trials of NARS may be shorter. All of them have the epochs of the shortest one, so these can be compared. One that was
+    # stopped because it was hopeless is never the best.
     epoch = min(t.epochs for t in trials)
-    measured = np.array([context.label(t, t.epochs if truth is None else epoch) for t in trials])
+    measured = np.array(
+        [-np.inf if t.stopped else context.label(t, t.epochs if truth is None else epoch) for t in trials]
+    )
     best = [int(measured[: i + 1].argmax()) for i in range(len(trials))]
     if truth is None:
         return [float(value) for value in measured[best]]

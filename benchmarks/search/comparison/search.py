@@ -27,7 +27,7 @@ from fbnetv3.search.rivals.search import random_search
 from fbnetv3.search.runs.inputs import check_costs
 from fbnetv3.search.space.constraints import ConstraintSet
 from fbnetv3.search.space.space import Booleans
-from fbnetv3.search.trial import Ledger, Trial, evaluated
+from fbnetv3.search.trial import Ledger, Trial, evaluated, in_rounds
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Found:
 
     Attributes:
         proposal: its answer.
-        trials: its trainings, by (round, index); of a second part after those of the first one.
+        trials: its trainings, by (round, index), repeats after round 1; of a second part after those of the first one.
         seconds: processor time of every proposal: before the first batch, before each of the others, and of the answer. It
             differs from run to run, so nothing may depend on it.
         before: trainings that were made before the search, and that the answer may depend on.
@@ -97,8 +97,7 @@ def _search(context: Context, search: Search, rounds: str, place: Place) -> Foun
         runner = TimedRunner(context, ledger, place.executor, place.report)
         proposal = search(context, runner)
         marks = [*runner.marks, time.process_time()]
-        # The ledger is in the order in which trainings ended, which depends on the workers.
-        trials = sorted(ledger.trials, key=lambda t: (t.round, t.index))
+        trials = in_rounds(ledger.trials)
     return Found(proposal, trials, np.diff(marks)[::2].tolist())
 
 

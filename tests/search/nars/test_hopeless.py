@@ -109,6 +109,14 @@ def test_a_stopped_training_counts_with_what_is_expected_of_it():
     assert [*labels.variance[:12], labels.variance[13]] == [0.0] * 13
 
 
+def test_the_order_in_which_trainings_ended_makes_no_difference():
+    made = [*trials(FAST), trial([35.0], 0, round=2, stopped=True), trial([15.0], 1, round=2, stopped=True)]
+    labels, again = labels_of(made, EPOCHS, 1.0, 0), labels_of(made[::-1], EPOCHS, 1.0, 0)
+    assert again.trials == labels.trials == made
+    assert again.accuracies.tolist() == labels.accuracies.tolist()
+    assert again.variance.tolist() == labels.variance.tolist()
+
+
 def test_a_stopped_training_of_which_nothing_can_be_told_teaches_nothing():
     made = [*trials(FAST[:7]), trial([5.0], 20, stopped=True)]
     labels = labels_of(made, EPOCHS, 1.0, 0)

@@ -44,6 +44,29 @@ def test_with_a_first_batch_of_its_own_the_others_keep_their_size():
         with_trainings(small, 8)
 
 
+def test_repeats_are_among_the_trainings():
+    noisy = load_preset("cifar10")
+    assert (noisy.repeats, noisy.finalists, noisy.first, noisy.batch) == (8, 8, 16, 8)
+    assert with_trainings(noisy, 96).trainings == without_finalists(with_trainings(noisy, 96)).trainings == 96
+    equal = PRESET.replace(repeats=2)
+    assert with_trainings(equal, 46).trainings == without_finalists(with_trainings(equal, 46)).trainings == 46
+    with pytest.raises(InputError, match="33 trainings are not 16 in a first batch and 8 finalists and 8 repeats, and"):
+        with_trainings(noisy, 33)
+    with pytest.raises(InputError, match="6 trainings are too few for 4 finalists and 2 repeats; give more"):
+        with_trainings(equal, 6)
+
+
+def test_what_finalists_leave_that_makes_no_batch_is_random():
+    alone = without_finalists(PRESET.replace(first=8, batch=4, finalists=3))
+    assert (alone.batches, alone.finalists, alone.trainings) == ((11, 4, 4, 4), 0, 23)
+
+
+def test_a_table_with_fewer_pairs_than_trainings_is_refused(table):
+    # 42 trainings in rounds, and 4 finalists: only the finalists and other methods would have too few candidates.
+    with pytest.raises(InputError, match=r"grid\.csv has 45 pairs inside the constraint, .* too few for 48 trainings"):
+        plan_cases([table], [44, 48], [120.0])
+
+
 def test_without_finalists_all_trainings_are_in_stage_2():
     alone = without_finalists(with_trainings(PRESET, 144))
     assert (alone.rounds, alone.batch, alone.finalists, alone.trainings) == (4, 36, 0, 144)

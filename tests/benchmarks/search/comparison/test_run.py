@@ -21,8 +21,10 @@ from fbnetv3.progress import silent
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset
 from fbnetv3.search.space.reader import load_space
+from fbnetv3.search.space.table import TableEvaluator, TableSpace
 from fbnetv3.search.space.table_archive import write_archive
-from fbnetv3.search.trial import Trial, read_ledger
+from fbnetv3.search.trial import Outcome, Trial, read_ledger, until_stopped
+from fbnetv3.training.recipe import Recipe
 from tests.search.scripted import change_first
 
 ONE = ExecutorSettings(workers=1)
@@ -84,6 +86,35 @@ def test_the_curve_compares_trials_after_as_many_epochs(table, small):
     context, _, truth = make_context(small(table)["trainings_16"], False)
     long, short = trial(1, [0, 0, 0], [30.0, 60.0]), trial(2, [4, 4, 4], [40.0])
     assert curve(context, truth, [long, short, long], 1.0)[1] == truth(np.array([[4, 4, 4]]))[0]
+
+
+def test_a_stopped_training_has_fewer_epochs_and_is_never_the_best(table, small):
+    context, _, truth = make_context(small(table)["trainings_16"], False)
+    first = trial(1, [0, 0, 0], [30.0, 60.0])
+    stopped = dataclasses.replace(trial(2, [4, 4, 4], [99.0]), epochs=2, stopped=True)
+    assert curve(context, None, [first, stopped], 0.0) == [60.0, 60.0]
+    best = truth(np.array([[0, 0, 0]]))[0]
+    assert curve(context, truth, [first, stopped, stopped], 7.0) == [best, best, 7.0]
+
+
+class Hopeful(TableEvaluator):
+    """A table whose trainings have three epochs."""
+
+    def __call__(self, candidate, epochs, seed, *, stop=None):
+        [end] = super().__call__(candidate, 1, seed).acc1
+        return Outcome(until_stopped((end / 3, end / 2, end), stop), "ok", 0.0)
+
+
+def test_the_answer_says_how_many_epochs_were_trained(table, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(TableSpace, "base_recipe", lambda self, name: Recipe("sgd", 0.1, epochs=3, batch_size=2))
+    monkeypatch.setattr(TableSpace, "evaluator", lambda self: Hopeful(self))
+    [config] = small(table, (28,)).values()
+    config = config.replace(first=12, rounds=4, stopping="model", hopeless=0.4)
+    answer = run_one(METHODS["nars"], config, False, tmp_path, ONE, silent)
+    trials = read_ledger(tmp_path / "ledger.jsonl")
+    assert any(t.stopped for t in trials)
+    assert answer["epochs"] == sum(len(t.acc1) for t in trials)
+    assert len(answer["curve"]) == answer["trainings"] == 28
 
 
 def test_a_made_up_training_ends_near_the_true_accuracy():

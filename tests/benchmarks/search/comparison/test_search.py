@@ -47,6 +47,13 @@ def test_the_other_part_stays_that_of_the_start(found, searcher):
     assert start["round"] == 1
 
 
+def test_repeats_follow_the_first_batch(table, small, tmp_path):
+    context, evaluator, _ = make_context(small(table)["trainings_16"].replace(repeats=2), False)
+    with ONE.start(evaluator) as executor:
+        trials = find(METHODS["nars"], context, Place(tmp_path, executor, silent)).trials
+    assert [t.round for t in trials] == [1] * 8 + [0] * 2 + [2] * 4 + [3] * 4
+
+
 def test_the_start_is_in_the_better_half_of_the_first_batch_of_nars(found):
     recipe, _ = found("recipe_only")
     ordered = sorted(recipe.before, key=lambda trial: -trial.acc1[-1])
