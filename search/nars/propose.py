@@ -64,11 +64,14 @@ def fresh(space: SearchSpace, known: IntMatrix, rows: IntMatrix) -> IntVector:
 
 
 def improvement_score(space: SearchSpace, predictor: AccuracyPredictor, known: IntMatrix) -> Score:
-    """Return the expected improvement of single candidates on the best known one."""
+    """Return the expected improvement of single candidates on the best known one; where it is 0, how far below they are."""
     best = float(predictor.predict(encode(space, known))[0].max())
 
     def score(index: IntMatrix) -> Floats:
-        return expected_improvement(*predictor.predict(encode(space, index)), best)
+        mean, std = predictor.predict(encode(space, index))
+        gain = expected_improvement(mean, std, best)
+        # A single network has no doubts: then most candidates improve by 0, and their means decide.
+        return np.where(gain > 0.0, gain, mean - best)
 
     return score
 

@@ -191,7 +191,9 @@ def written_config(folder: Path) -> SearchConfig:
     Raises:
         InputError: there is none, or it is damaged.
     """
-    return read_config(load_yaml(folder / CONFIG, "search configuration"), str(folder / CONFIG))
+    # Versions that did not write the acquisition had this one alone.
+    data = {"acquisition": "mean"} | load_yaml(folder / CONFIG, "search configuration")
+    return read_config(data, str(folder / CONFIG))
 
 
 def write_results(results: list[SearchResult], folder: Path) -> None:

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from fbnetv3.errors import InputError
+from fbnetv3.search.nars import propose as proposing
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.propose import fresh, propose
 from fbnetv3.search.predictor.model import AccuracyPredictor
+from fbnetv3.search.predictor.settings import PredictorSettings
 from fbnetv3.search.space.encoding import arch_mask, encode
 from tests.search.scripted import config
 
@@ -40,6 +42,22 @@ def test_they_are_better_than_the_pool_and_go_beyond_it(setting):
     rows = propose(context, predictor, known, known[:0], 4)
     assert truth(rows).mean() > np.quantile(truth(context.pool()), 0.9)
     assert len(fresh(context.space, context.pool(), rows)) > 0
+
+
+def test_of_a_predictor_without_doubts_they_have_the_highest_predictions(setting, monkeypatch):
+    """Its members agree, so most candidates cannot improve on the best trial."""
+    monkeypatch.setattr(proposing, "SCREENED", 40)
+    monkeypatch.setattr(proposing, "DRAWN", 20)
+    context, _, known = setting
+    sure = AccuracyPredictor(arch_mask(context.space), seed=0, settings=PredictorSettings.preset("paper"))
+    sure.fit(encode(context.space, known), truth(known))
+    pool = context.pool()[12:]
+    worse = pool[sure.predict(encode(context.space, pool))[0] < sure.predict(encode(context.space, known))[0].max()]
+    alone = Context.of(context.config.replace(beyond_pool=False))
+    alone.__dict__["_pool"] = worse
+    rows = propose(alone, sure, known, known[:0], 3)
+    means = sure.predict(encode(context.space, worse))[0]
+    assert rows.tolist() == worse[np.argsort(-means, kind="stable")[:3]].tolist()
 
 
 def test_without_the_evolution_they_are_of_the_pool(setting):

@@ -145,6 +145,16 @@ def test_a_folder_of_the_version_before_is_read_and_continued(copied, tmp_path, 
     assert len(budget_pairs("moved", [300e3], silent)) == 1
 
 
+def test_a_folder_without_copies_chooses_as_it_began(copied):
+    path = copied / "config.yaml"
+    data = yaml.safe_load(path.read_text())
+    earlier = {key: value for key, value in data.items() if key not in ("contents", "acquisition")}
+    path.write_text(yaml.safe_dump(earlier))
+    assert load_search(copied).config.acquisition == "mean"
+    path.write_text(yaml.safe_dump(data))
+    assert load_search(copied).config.acquisition == "expected_improvement"
+
+
 def test_a_folder_of_the_version_before_says_where_it_can_be_read(copied, tmp_path, monkeypatch):
     before(copied)
     monkeypatch.chdir(copied)
