@@ -170,6 +170,7 @@ def summary(found: Mapping[str, Sequence[Values]]) -> Values:
         values[name] = {
             "regret": round(float(curve[-1]), 3),
             "over_time": round(float(np.mean(over_time)), 3),
+            "by_seed": np.round(over_time, 3).tolist(),
             "curve": curve.round(3).tolist(),
             "time": {f"{level:g}": reached(curve, level) for level in LEVELS},
             "begun": round(float(np.mean([row["begun"] for row in rows])), 1),

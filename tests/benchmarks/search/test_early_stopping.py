@@ -57,6 +57,7 @@ def test_what_searches_say_together_by_hand(whole):
     ours, tpe = values["methods"][OURS], values["methods"]["tpe"]
     assert (ours["curve"], ours["regret"], ours["over_time"]) == ([3.0, 0.5], 0.5, 1.75)
     assert ours["time"] == {"1": 2, "0.5": 2, "0.25": None}
+    assert ours["by_seed"] == [2.5, 1.0]
     assert "difference" not in ours
     assert tpe["difference"]["mean"] == pytest.approx(0.5)  # 3 - 2.5 and 1.5 - 1
     assert values["methods"]["nars"]["difference"]["mean"] == pytest.approx(1.25)
