@@ -34,7 +34,7 @@ class Entry:
 
 
 # The commands of `fbnetv3 benchmark`, and the one benchmark that is a command of `fbnetv3 search`.
-COMPARE = Entry("search.compare", "Compare NARS with random search, TPE and evolution at equal numbers of trainings.")
+COMPARE = Entry("search.compare", "Compare NARS with other methods of search at equal numbers of trainings.")
 CATALOGUE = {
     "zoo-cost": Entry("paper.zoo_cost", "FLOPs and parameters of FBNetV3-A to G, counted on the built networks."),
     "space-sizes": Entry("paper.space_sizes", "Number of architectures and recipes in every search space."),

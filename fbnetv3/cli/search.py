@@ -349,7 +349,7 @@ def _print_results(results: list[Any], folder: Path) -> None:
     search = load_search(folder)
     for r in results:
         measured = r.pair.measured
-        result = f"predicted {r.pair.predicted['mean']:.2f}%, not trained"
+        result = f"predicted {r.pair.predicted['mean']:.2f}% after {r.proposal.epochs} epochs, without a final training"
         if measured:
             result = f"{measured['acc1']:.2f}% on the {measured['split']} images after {measured['epochs']} epochs"
         out.print(f"[bold]{METHODS[r.method]}[/]: ", end="")

@@ -62,7 +62,7 @@ class Stage2Result:
 
 
 def stage2(context: Context, predictor: AccuracyPredictor, runner: BatchRunner) -> Stage2Result:
-    """Constrained iterative optimisation: train the most promising candidates of the pool, and fit the predictor to all trials.
+    """Constrained iterative optimisation: train the candidates that `propose` chooses, and fit the predictor to all trials.
 
     The first batch is random, and trains for all epochs of the recipe. It decides how long later batches train (section 3.3),
     or it is the first to teach the model that ends hopeless trainings. An asynchronous search has no batches after it.
