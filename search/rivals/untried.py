@@ -12,6 +12,7 @@ from fbnetv3.search.space.constraints import ConstraintSet
 from fbnetv3.search.space.space import Booleans, IntMatrix, IntVector, SearchSpace
 
 WALKS = 200  # at most, from one row to a new candidate
+DRAWN = 2048  # random candidates, where no walk finds one
 FEWEST_NEIGHBOURS = 0.1  # share of the changes of one coordinate that must lead to another row of a table
 LOOKED_AT = 200  # rows of a table whose neighbours are counted
 
@@ -48,7 +49,8 @@ class Untried:
         """Return an untried candidate that differs from an index row in one coordinate.
 
         The coordinate is drawn first and its value second, so that coordinates with many values do not change more often. If
-        there is none, random changes of one coordinate lead away from the row, until one is found.
+        there is none, random changes of one coordinate lead away from the row, until one is found. If that fails, because the
+        constraints are tight and the row is far outside, it is the nearest of many random candidates.
 
         Raises:
             InputError: none was found.
@@ -64,6 +66,10 @@ class Untried:
                     found: list[int] = chosen[self.rng.integers(len(chosen))].tolist()
                     return found
                 place = neighbours[self.rng.integers(len(neighbours))]
+        drawn = self.among(self.constraints.draw(DRAWN, self.rng))
+        if len(drawn):
+            nearest: list[int] = drawn[(drawn != row).sum(axis=1).argmin()].tolist()
+            return nearest
         raise InputError(
             f"no new feasible candidate was found in {WALKS} random walks; give fewer trainings or wider constraints"
         )

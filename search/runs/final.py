@@ -184,11 +184,7 @@ def make_pair(
             "num_classes": context.space.num_classes,
             "in_chans": context.space.in_chans,
             "search": method,
-            **(
-                {"started_from": [source.about for source in context.sources]}
-                if context.sources and method != "random"
-                else {}
-            ),
+            **_started_from(context, method),
             "config": config.fingerprint,
             "predicted_after_epochs": epochs,
             "training_seed": final_seed(context),

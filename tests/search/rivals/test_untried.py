@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fbnetv3 import InputError
+from fbnetv3.search.rivals import untried as module
 from fbnetv3.search.rivals.untried import Untried, cannot_propose
 from tests.search.rivals.made_up import grid_context
 
@@ -53,6 +54,13 @@ def test_where_all_neighbours_were_taken_it_goes_further(tmp_path):
 
 def test_an_infeasible_row_leads_to_a_feasible_one(untried):
     assert untried.has(untried.near(OUTSIDE))
+
+
+def test_where_no_walk_finds_one_it_is_the_nearest_candidate(untried, monkeypatch):
+    monkeypatch.setattr(module, "WALKS", 0)
+    found = untried.near(OUTSIDE)
+    assert untried.has(found)
+    assert (np.array(found) != OUTSIDE).sum() == 1  # 100 + 10 a + 5 b FLOPs: of OUTSIDE, a may become 0 or 1
 
 
 @pytest.mark.parametrize(("keep", "reason"), [(1.0, ""), (0.5, ""), (0.04, "the table has")])
