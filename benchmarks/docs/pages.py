@@ -81,6 +81,7 @@ PAGES = {
         "asynchronous": _block("asynchronous"),
         "evolution": _block("evolution"),
         "early_stopping": _block("early-stopping"),
+        "warm_start": _block("warm-start"),
         "finalists": _block("finalists"),
         "latency": _block("latency"),
         "parallel": _block("parallel", "parallel efficiency with two workers"),

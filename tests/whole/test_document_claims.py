@@ -201,17 +201,18 @@ def test_the_finalists():
         f"Stage 2 alone, the trained finalists and random search made {finalists} trainings more than the other methods.",
     )
     for row in found.values():
-        assert all(row[name]["regret"] >= row[SEARCH]["regret"] for name in ("stage2", "paper", "lone", "ensemble"))
-        assert row["ensemble"]["regret"] >= row["lone"]["regret"]
+        assert all(row[name]["regret"] >= row[SEARCH]["regret"] for name in ("paper", "lone", "ensemble"))
+        assert row["stage2"]["regret"] >= row[SEARCH]["regret"] - 0.01
     claimed(
         "docs/search.md",
-        "No stage 3 without trained finalists, and no stage 2 alone, has a lower regret than the trained finalists in any "
-        "case.",
-        "Without trained finalists, the ensemble has in no case a lower regret than a predictor with a single member",
+        "No stage 3 without trained finalists has a lower regret than the trained finalists in any case, and stage 2 alone in "
+        "none by more than 0.01 points.",
+        "Without trained finalists, the ensemble and a predictor with a single member differ by at most "
+        f"{max(abs(row['ensemble']['regret'] - row['lone']['regret']) for row in found.values()):.2f} points",
     )
     beaten = [name for name, row in found.items() if row["random"]["regret"] < row[SEARCH]["regret"]]
-    assert beaten == ["240 (10 seeds), 50% of the networks"]
-    claimed("docs/search.md", "lower regret in one case: 240 trainings, and a budget that half of the networks keep.")
+    assert beaten == [name for name in found if "50%" in name]
+    claimed("docs/search.md", "Random search has a lower regret under the budget that half of the networks keep")
     gains = {name: row["gain_over_stage2"]["low"] > 0 for name, row in found.items()}
     assert gains == {name: "50%" in name for name in found}
     assert all(row["stage2"]["regret"] < 0.1 for name, row in found.items() if "all networks" in name)
@@ -227,6 +228,23 @@ def test_the_finalists():
     added = sorted(acc1[f"fbnetv3_{x}.acc1"] - acc1[f"stage2_{x}.acc1"] for x in "be")
     claimed("docs/search.md", f"The paper reports that stage 3 adds {added[0]:.1f} to {drop} points.")
     assert round(added[1], 1) == float(drop)
+
+
+def test_the_starts_from_earlier_searches():
+    found = load_result("warm_start").values["cases"]
+    gains = {
+        (name, trainings, start): row["gain"]
+        for name, case in found.items()
+        for trainings, starts in case["regret"].items()
+        for start, row in starts.items()
+        if "gain" in row
+    }
+    assert max(gains, key=lambda case: gains[case]["mean"]) == ("networks", "24", "related")
+    assert all(gain["high"] >= 0 for gain in gains.values())
+    claimed(
+        "docs/search.md",
+        f"gains most with networks, {gains['networks', '24', 'related']['mean']:.2f} points. No interval lies below zero",
+    )
 
 
 def test_the_latency():
