@@ -78,7 +78,7 @@ def measure(
         bool, typer.Option("--invented", help="With --preset: made-up accuracies, which take seconds.")
     ] = False,
     methods: Annotated[
-        str, typer.Option(help="Methods, separated by commas. `all` has all rivals, ablations and orders.")
+        str, typer.Option(help="Methods, separated by commas or spaces. `all` has all rivals, ablations and orders.")
     ] = "nars,random,tpe,evolution",
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, which begin at --first-seed.")] = 5,
     first_seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The first seed.")] = 0,
@@ -113,7 +113,7 @@ def measure(
     sources: Sequence[SearchConfig | Path] = find_tables(table) if preset is None else [load_preset(preset)]
     if isinstance(sources[0], SearchConfig) and not invented:
         sources = [choose(sources[0], settings)[0]]  # the device and precision are a part of what is compared
-    names = list(METHODS) if methods == "all" else methods.split(",")
+    names = list(METHODS) if methods == "all" else methods.replace(",", " ").split()
     # Everything is checked before the first search: a comparison of real trainings takes hours.
     cases = plan_cases(sources, parse_trainings(trainings), parse_budgets(max_flops))
     comparison = Comparison(cases, names, range(first_seed, first_seed + seeds), invented)

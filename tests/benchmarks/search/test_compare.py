@@ -170,6 +170,7 @@ def test_real_trainings_in_small(tmp_path):
         ({"preset": "quickstart", "trainings": "40 many"}, "--trainings is '40 many'; give whole numbers"),
         ({"preset": "quickstart", "max_flops": "all 50X"}, "--max-flops is '50X'; give a count"),
         ({"preset": "quickstart", "methods": "nars,annealing"}, "unknown annealing"),
+        ({"preset": "quickstart", "methods": "nars, random tpe, annealing"}, "unknown annealing; "),
     ],
 )
 def test_mistakes_are_named_before_anything_runs(tmp_path, options, words):
