@@ -67,6 +67,7 @@ def test_titles_name_what_the_cells_have():
     assert titles[1].endswith("at the end of random / of the best rival / half of that")
     methods = {"tpe": CASE["methods"]["random"]}
     alone = {key: value for key, value in CASE.items() if key != "nars_minus"} | {"methods": methods}
+    alone["left_out"] = {}
     alone["needed"] = {"regrets": {"x": 1.0, "y": 0.5}, "trainings": {"tpe": [2, None]}}
     titles = list(tables(dataclasses.replace(result, values={"cases": {"trainings_2": alone}})))
     assert titles == ["regret", "trainings needed for the regret at the end of the best rival / half of that"]
