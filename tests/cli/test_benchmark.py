@@ -147,7 +147,8 @@ def test_a_committed_result_is_shown(run):
     assert code == 0
     assert "finalists --table nas-bench-macro_cifar10.json" in out
     assert "240 (10 " in out
-    assert "+1.12 (+0.65" in out
+    gain = load_result("finalists").values["trials_36"]["budget_0.5"]["gain_over_stage2"]
+    assert f"{gain['mean']:+.2f} ({gain['low']:+.2f}" in out
     code, out, _ = run("benchmark", "experiment", "table6", "--show", "--json")
     assert json.loads(out)["experiment"] == "table6"
     code, out, _ = run("search", "compare", "--show", "--out", RESULTS.parent)
