@@ -68,7 +68,11 @@ def _experiment(name: str) -> Block:
 PAGES = {
     "README.md": {
         "zoo": _block("zoo-cost"),
-        "comparison": Block(COMPARE, "compare_nas_bench_macro"),
+        "comparison": Block(
+            COMPARE,
+            "compare_nas_bench_macro",
+            ("regret (by how many points NARS is more accurate [95% intervals that hold together])",),
+        ),
         "comparison_quickstart": Block(COMPARE, "compare_quickstart"),
         "speed": _block("inference", "threads 1: times as fast as timm eager"),
     },
