@@ -17,7 +17,7 @@ from fbnetv3.search.nars.algorithm import stage1, stage2
 from fbnetv3.search.nars.batches import Batch, BatchRunner
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.early_stopping import trial_epochs
-from fbnetv3.search.rivals.optuna_rivals import make_sampler
+from fbnetv3.search.rivals.optuna_rivals import ask_again, distributions_of, make_sampler
 from fbnetv3.search.rivals.packages import load_package
 from fbnetv3.search.rivals.settings import STARTUP
 from fbnetv3.search.rivals.untried import Untried
@@ -153,32 +153,20 @@ def _asked(context: Context, study: Any, guided: bool) -> Iterator[tuple[list[in
 
     What was tried or is infeasible costs nothing: the sampler is told that it failed, and is asked again, as in `OptunaRival`.
     """
-    optuna, space, constraints = load_package("optuna"), context.space, context.constraints
-    several = {str(j): len(c.values) for j, c in enumerate(space.coordinates) if len(c.values) > 1}
-    distributions = {
-        name: optuna.distributions.IntDistribution(0, count - 1)
-        if space.coordinates[int(name)].ordered
-        else optuna.distributions.CategoricalDistribution(range(count))
-        for name, count in several.items()
-    }
+    constraints = context.constraints
+    distributions = distributions_of(load_package("optuna"), context.space)
     untried = Untried(constraints, np.random.default_rng(context.config.seed))
     pool = context.config.pool  # all feasible candidates of the table
     startup = STARTUP if guided else pool
     for row in constraints.sample(startup, context.config.seed).tolist():
         yield _entered(study, distributions, untried, row)
     for _ in range(pool - startup):
-        proposed = np.zeros((1, len(space.coordinates)), np.int64)
-        for _ in range(ASKS):
-            trial = study.ask(distributions)
-            proposed[0, [int(name) for name in trial.params]] = list(trial.params.values())
-            row = space.canonical(proposed)[0].tolist()
-            if untried.has(row):
-                untried.take(row)
-                yield row, trial
-                break
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        else:
+        row, trial = ask_again(study, distributions, untried, ASKS)
+        if trial is None:
             yield _entered(study, distributions, untried, untried.near(row))
+        else:
+            untried.take(row)
+            yield row, trial
 
 
 def _entered(study: Any, distributions: Mapping[str, Any], untried: Untried, row: list[int]) -> tuple[list[int], Any]:

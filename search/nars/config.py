@@ -62,9 +62,8 @@ class SearchConfig:
     pool: Count  # [n]
     batch: Count  # [m]; how many candidates train between two fits of the predictor
     rounds: Count  # [T]
-    early_stopping: Annotated[
-        float, Field(gt=0.0, le=1.0)
-    ]  # rank correlation that an early epoch must reach, for `rule`
+    # For `rule`, see `stopping`: rank correlation that an early epoch must reach.
+    early_stopping: Annotated[float, Field(gt=0.0, le=1.0)]
     # The final training has so many times the epochs, with a slower decay (section 4.1).
     final_stretch: Annotated[int, Field(ge=1, le=1000)]
     predictor: PredictorSettings
@@ -129,8 +128,14 @@ class SearchConfig:
         chosen = {"device": "cpu", "precision": "fp32"}
         settings |= {key: value for key, value in chosen.items() if settings[key] == AUTO}
         # Versions before these settings knew only these values.
-        earlier = {"first": None, "acquisition": "mean", "beyond_pool": True, "stopping": "rule", "hopeless": 0.05}
-        earlier |= {"asynchronous": 0}
+        earlier = {
+            "first": None,
+            "acquisition": "mean",
+            "beyond_pool": True,
+            "stopping": "rule",
+            "hopeless": 0.05,
+            "asynchronous": 0,
+        }
         settings = {key: value for key, value in settings.items() if key not in earlier or value != earlier[key]}
         contents = settings.pop("contents")
         if contents is not None:

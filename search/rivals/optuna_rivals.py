@@ -16,6 +16,7 @@ from fbnetv3.errors import InputError
 from fbnetv3.search.rivals.packages import load_package
 from fbnetv3.search.rivals.rival import Guided, Row
 from fbnetv3.search.rivals.settings import ASKS, STARTUP
+from fbnetv3.search.rivals.untried import Untried
 from fbnetv3.search.space.constraints import ConstraintSet
 from fbnetv3.search.space.space import Coordinate, SearchSpace
 
@@ -34,11 +35,7 @@ class OptunaRival(Guided):
     def __init__(self, constraints: ConstraintSet, seed: int, startup: int, sampler: Any, asks: int) -> None:
         super().__init__(constraints, seed, startup)
         self.optuna, self.asks = load_package("optuna"), asks
-        self.distributions = {
-            str(j): _distribution(self.optuna, coordinate)
-            for j, coordinate in enumerate(constraints.space.coordinates)
-            if len(coordinate.values) > 1
-        }
+        self.distributions = distributions_of(self.optuna, constraints.space)
         self.study = self.optuna.create_study(direction="maximize", sampler=sampler)
         self._numbers: dict[Row, int] = {}
 
@@ -51,18 +48,11 @@ class OptunaRival(Guided):
         self.study.add_trial(trial)
 
     def _propose(self) -> list[int]:
-        space = self.constraints.space
-        row = np.zeros((1, len(space.coordinates)), np.int64)
-        for _ in range(self.asks):
-            trial = self.study.ask(self.distributions)
-            for name, value in trial.params.items():
-                row[0, int(name)] = value
-            proposed: list[int] = space.canonical(row)[0].tolist()
-            if self.untried.has(proposed):
-                self._numbers[tuple(proposed)] = trial.number
-                return proposed
-            self.study.tell(trial, state=self.optuna.trial.TrialState.FAIL)
-        moved = self.untried.near(proposed)
+        row, trial = ask_again(self.study, self.distributions, self.untried, self.asks)
+        if trial is not None:
+            self._numbers[tuple(row)] = trial.number
+            return row
+        moved = self.untried.near(row)
         self._begin(moved)
         return moved
 
@@ -71,6 +61,34 @@ class OptunaRival(Guided):
         failed = accuracy != accuracy
         state = self.optuna.trial.TrialState.FAIL if failed else self.optuna.trial.TrialState.COMPLETE
         self.study.tell(self._numbers.pop(row), None if failed else accuracy, state=state)
+
+
+def distributions_of(optuna: ModuleType, space: SearchSpace) -> dict[str, Any]:
+    """Return Optuna's distributions of index rows, by the numbers of the coordinates that have several values."""
+    several = {str(j): c for j, c in enumerate(space.coordinates) if len(c.values) > 1}
+    return {name: _distribution(optuna, coordinate) for name, coordinate in several.items()}
+
+
+def ask_again(study: Any, distributions: dict[str, Any], untried: Untried, asks: int) -> tuple[list[int], Any | None]:
+    """Return an untried feasible index row that a study proposes, and its trial; the last proposal alone if it has no such row.
+
+    Proposals that are infeasible or were tried are told to the study as failed.
+
+    Args:
+        distributions: see `distributions_of`.
+        asks: proposals at most, at least one.
+    """
+    space = untried.constraints.space
+    proposed = np.zeros((1, len(space.coordinates)), np.int64)
+    for _ in range(asks):
+        trial = study.ask(distributions)
+        for name, value in trial.params.items():
+            proposed[0, int(name)] = value
+        row: list[int] = space.canonical(proposed)[0].tolist()
+        if untried.has(row):
+            return row, trial
+        study.tell(trial, state=load_package("optuna").trial.TrialState.FAIL)
+    return row, None
 
 
 def tpe(constraints: ConstraintSet, seed: int) -> OptunaRival:
