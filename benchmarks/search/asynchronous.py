@@ -7,7 +7,6 @@ and is judged by the others. A second call continues what was stopped.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -18,20 +17,16 @@ from fbnetv3.benchmarks.harness import Benchmark, Measured, Target, Values
 from fbnetv3.benchmarks.result import Result
 from fbnetv3.benchmarks.search.clock import Clock
 from fbnetv3.benchmarks.search.comparison.cases import table_config
+from fbnetv3.benchmarks.search.on_tables import kept_answer, search
 from fbnetv3.benchmarks.statistics import paired_difference
 from fbnetv3.benchmarks.tables import Format, Table, difference
-from fbnetv3.errors import InputError
-from fbnetv3.files import lock_folder, write_atomically
-from fbnetv3.progress import count_steps, silent
-from fbnetv3.schema import dump_json, load_json
+from fbnetv3.files import lock_folder
+from fbnetv3.progress import count_steps
 from fbnetv3.search.execution.executor import Job
-from fbnetv3.search.nars.algorithm import choose, stage2, stage3
-from fbnetv3.search.nars.batches import BatchRunner
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.pretrain import pretrained_predictor
 from fbnetv3.search.predictor.model import AccuracyPredictor
-from fbnetv3.search.trial import Ledger
 from fbnetv3.training.engine import cpu_threads
 
 METHOD = (
@@ -84,31 +79,22 @@ def answers(config: SearchConfig, file: Path) -> dict[str, dict[str, float]]:
     Raises:
         InputError: the file is of another configuration.
     """
-    if file.is_file():
-        data: Values = load_json(file, "answer of this benchmark", ("config", "ways"))
-        if data["config"] != config.fingerprint:
-            raise InputError(f"{file} is of another configuration; give another --out")
-        kept: dict[str, dict[str, float]] = data["ways"]
-        return kept
-    context = Context.of(config)
-    predictor = pretrained_predictor(context)
-    found = {name: answer(context, predictor, *way) for name, way in WAYS.items()}
-    write_atomically(file, dump_json({"config": config.fingerprint, "ways": found}))
-    return found
+
+    def measured() -> Values:
+        context = Context.of(config)
+        predictor = pretrained_predictor(context)
+        return {"ways": {name: answer(context, predictor, *way) for name, way in WAYS.items()}}
+
+    ways: dict[str, dict[str, float]] = kept_answer(file, config.fingerprint, ("ways",), measured)["ways"]
+    return ways
 
 
 def answer(context: Context, predictor: AccuracyPredictor, at_once: int, workers: int) -> dict[str, float]:
     """Return time and regret of one search, with a predictor that is pretrained already."""
     context = dataclasses.replace(context, config=context.config.replace(asynchronous=at_once))
     clock = Clock(context.evaluator(), workers, length)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Ledger.open(Path(folder) / "ledger.jsonl", context.config.fingerprint) as ledger,
-    ):
-        runner = BatchRunner(context, ledger, clock, silent)
-        trained = stage2(context, predictor, runner)
-        proposal = choose(context, predictor, runner, trained, stage3(context, predictor, trained))
-        judge = context.space.judge([(trial.candidate, trial.seed) for trial in ledger.trials])
+    proposal, trials = search(context, predictor, clock)
+    judge = context.space.judge([(trial.candidate, trial.seed) for trial in trials])
     best = float(context.space.accuracy(context.space.known()).max())
     return {"time": clock.now, "regret": best - float(judge(np.array([proposal.candidate]))[0])}
 

@@ -19,12 +19,11 @@ from fbnetv3.benchmarks.harness import Benchmark, Measured, Target, Values
 from fbnetv3.benchmarks.result import Result
 from fbnetv3.benchmarks.search.budgeted import Ended, OptunaSearch, Search, nars_search
 from fbnetv3.benchmarks.search.comparison.cases import table_config
+from fbnetv3.benchmarks.search.on_tables import kept_answer
 from fbnetv3.benchmarks.statistics import paired_difference
 from fbnetv3.benchmarks.tables import Format, Table, difference
-from fbnetv3.errors import InputError
-from fbnetv3.files import lock_folder, write_atomically
+from fbnetv3.files import lock_folder
 from fbnetv3.progress import count_steps
-from fbnetv3.schema import dump_json, load_json
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.report.plots import COLORS, plot_axes, png_of
@@ -126,23 +125,18 @@ def searched(method: Method, config: SearchConfig, trainings: int, file: Path) -
     Raises:
         InputError: the file is of another configuration.
     """
-    key = f"{config.fingerprint} {trainings}"
-    if file.is_file():
-        data: Values = load_json(file, "answer of this benchmark", ("config", "curve", "begun", "completed"))
-        if data["config"] != key:
-            raise InputError(f"{file} is of another configuration; give another --out")
-        return data
-    context = Context.of(config)
-    length = context.base.epochs
-    ended = method.search(context, trainings * length)
-    data = {
-        "config": key,
-        "curve": [round(regret, 4) for regret in regrets(context, ended, trainings)],
-        "begun": len(ended),
-        "completed": sum(training.epochs == length for training in ended),
-    }
-    write_atomically(file, dump_json(data))
-    return data
+
+    def measured() -> Values:
+        context = Context.of(config)
+        length = context.base.epochs
+        ended = method.search(context, trainings * length)
+        return {
+            "curve": [round(regret, 4) for regret in regrets(context, ended, trainings)],
+            "begun": len(ended),
+            "completed": sum(training.epochs == length for training in ended),
+        }
+
+    return kept_answer(file, f"{config.fingerprint} {trainings}", ("curve", "begun", "completed"), measured)
 
 
 def regrets(context: Context, ended: Sequence[Ended], trainings: int) -> list[float]:

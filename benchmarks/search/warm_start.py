@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,21 +20,15 @@ import typer
 from fbnetv3.benchmarks.harness import Benchmark, Measured, Target, Values
 from fbnetv3.benchmarks.result import Result
 from fbnetv3.benchmarks.search.comparison.cases import table_config, with_trainings
+from fbnetv3.benchmarks.search.on_tables import kept_answer, search
 from fbnetv3.benchmarks.statistics import paired_difference
 from fbnetv3.benchmarks.tables import Format, Table, difference
-from fbnetv3.errors import InputError
-from fbnetv3.files import lock_folder, write_atomically
-from fbnetv3.progress import count_steps, silent
-from fbnetv3.schema import dump_json, load_json
-from fbnetv3.search.execution.executor import InProcess
-from fbnetv3.search.nars.algorithm import choose, stage2, stage3
-from fbnetv3.search.nars.batches import BatchRunner
+from fbnetv3.files import lock_folder
+from fbnetv3.progress import count_steps
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.pretrain import pretrained_predictor
-from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.nars.sources import Source
 from fbnetv3.search.predictor.model import AccuracyPredictor
-from fbnetv3.search.trial import Ledger, Trial
 from fbnetv3.training.engine import cpu_threads
 
 METHOD = (
@@ -105,25 +98,23 @@ def regrets(case: Case, tables: Path, trainings: tuple[int, ...], seed: int, fil
     # Another seed: the two searches of one table may not see the same trainings.
     earlier = context_of(tables / f"{case.earlier}.npz", seed + 1000)
     key = f"{target.config.fingerprint} {earlier.config.fingerprint} {trainings}"
-    if file.is_file():
-        data: Values = load_json(file, "answer of this benchmark", ("config", "regret"))
-        if data["config"] != key:
-            raise InputError(f"{file} is of another configuration; give another --out")
-        found: dict[str, dict[str, float]] = data["regret"]
-        return found
-    source, pretrained = earlier_search(earlier), pretrained_predictor(target)
-    known = target.space.known()
-    best = float(target.space.accuracy(known[target.constraints.satisfied(known)]).max())
-    result = {
-        str(total): {
-            start: best - accuracy(resized(target, total), pretrained, [change(source, seed)] if change else [])
-            for start, change in STARTS.items()
-            if total == trainings[0] or start not in MISLEADING
+
+    def measured() -> Values:
+        source, pretrained = earlier_search(earlier), pretrained_predictor(target)
+        known = target.space.known()
+        best = float(target.space.accuracy(known[target.constraints.satisfied(known)]).max())
+        result = {
+            str(total): {
+                start: best - accuracy(resized(target, total), pretrained, [change(source, seed)] if change else [])
+                for start, change in STARTS.items()
+                if total == trainings[0] or start not in MISLEADING
+            }
+            for total in trainings
         }
-        for total in trainings
-    }
-    write_atomically(file, dump_json({"config": key, "regret": result}))
-    return result
+        return {"regret": result}
+
+    regret: dict[str, dict[str, float]] = kept_answer(file, key, ("regret",), measured)["regret"]
+    return regret
 
 
 def shuffled(source: Source, seed: int) -> Source:
@@ -178,19 +169,6 @@ def accuracy(context: Context, pretrained: AccuracyPredictor, sources: Sequence[
     proposal, trials = search(dataclasses.replace(context, sources=tuple(sources)), predictor)
     judge = context.space.judge([(trial.candidate, trial.seed) for trial in trials])
     return float(judge(np.array([proposal.candidate]))[0])
-
-
-def search(context: Context, predictor: AccuracyPredictor) -> tuple[Proposal, list[Trial]]:
-    """Run NARS with a predictor that is pretrained already; return its answer and its trials in order."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Ledger.open(Path(folder) / "ledger.jsonl", context.config.fingerprint) as ledger,
-        InProcess(context.evaluator()) as executor,
-    ):
-        runner = BatchRunner(context, ledger, executor, silent)
-        trained = stage2(context, predictor, runner)
-        evolved = stage3(context, predictor, trained)
-        return choose(context, predictor, runner, trained, evolved), sorted(ledger.trials, key=lambda t: t.place)
 
 
 def summary(found: Sequence[Mapping[str, Mapping[str, float]]]) -> Values:
