@@ -1,4 +1,4 @@
-"""Draws the figures of docs/search.md: the space, the costs, the predictor, early stopping, the evolution and two comparisons.
+"""Draws the figures of docs/search.md: the space, costs, the predictor, early stopping, the evolution and three comparisons.
 
     python -m fbnetv3.benchmarks.docs.figures --out docs/figures
 
@@ -47,7 +47,7 @@ WINDOW = (400e6, 800e6)  # FLOPs of the pool in section 4.2
 BUDGET = 450e6  # FLOPs; the tightest budget of the benchmark `evolution`
 SEEDS = range(5)
 CHANCE = 25  # random search scores so many times the candidates of the evolution
-COMPARISONS = ("compare_nas_bench_macro", "compare_quickstart")
+COMPARISONS = ("compare_final", "compare_nas_bench_macro", "compare_quickstart")
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"
 
 

@@ -68,6 +68,7 @@ def _experiment(name: str) -> Block:
 PAGES = {
     "README.md": {
         "zoo": _block("zoo-cost"),
+        "comparison_final": Block(COMPARE, "compare_final", ("all tables: better, no difference, worse",)),
         "comparison": Block(
             COMPARE,
             "compare_nas_bench_macro",
@@ -90,6 +91,7 @@ PAGES = {
         "latency": _block("latency"),
         "parallel": _block("parallel", "parallel efficiency with two workers"),
         "zoo": _block("regenerate"),
+        "final": Block(COMPARE, "compare_final"),
         "invented": Block(COMPARE, "compare_invented"),
     },
     "docs/detection.md": {
