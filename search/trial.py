@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from dataclasses import dataclass as plain_dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, Protocol, TypeGuard, get_args
+from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, Protocol, TypeGuard, cast, get_args
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -59,12 +59,14 @@ class Outcome:
             means that the training ended for another reason, which says nothing about it.
         seconds: wall time of the training.
         error: why it failed; empty otherwise.
+        test_acc1: the same as `acc1` on the test images; empty unless the training is one of a collection. No search sees it.
     """
 
     acc1: tuple[float, ...]
     status: Status
     seconds: float
     error: str = ""
+    test_acc1: tuple[float, ...] = dataclasses.field(default=(), repr=False)
 
 
 class Evaluator(Protocol):
@@ -85,13 +87,16 @@ def until_stopped(acc1: Sequence[float], stop: Stop | None) -> tuple[float, ...]
     return tuple(acc1[: next(ends, len(acc1))])
 
 
-def fault_of(status: object, acc1: object, seconds: object, epochs: int, stopped: bool = False) -> str:
+def fault_of(
+    status: object, acc1: object, seconds: object, epochs: int, stopped: bool = False, test_acc1: object = ()
+) -> str:
     """Return why this cannot be the outcome of a training of `epochs` epochs, or nothing if it can.
 
     The accuracies count only if the status is `ok`.
 
     Args:
         stopped: whether the training ended before its last epoch.
+        test_acc1: the accuracies on the test images: none, or as many as `acc1`.
     """
     if not isinstance(status, str) or status not in get_args(Status):
         return f"the status is {quote(status)}; allowed: {', '.join(get_args(Status))}"
@@ -99,6 +104,12 @@ def fault_of(status: object, acc1: object, seconds: object, epochs: int, stopped
         return f"the seconds are {quote(seconds)}; allowed: a number of at least 0"
     if status != "ok":
         return ""
+    if fault := _fault_of_curve(acc1, epochs, stopped):
+        return fault
+    return _fault_of_curve(test_acc1, len(cast(Sized, acc1))) if test_acc1 else ""
+
+
+def _fault_of_curve(acc1: object, epochs: int, stopped: bool = False) -> str:
     if not isinstance(acc1, Sized) or not isinstance(acc1, Iterable) or isinstance(acc1, str | bytes | Mapping):
         return f"the accuracies are {quote(acc1)}; allowed: a tuple with a number for every epoch"
     if not 1 <= len(acc1) < epochs if stopped else len(acc1) != epochs:
@@ -142,6 +153,7 @@ class Trial(Planned):
     seconds: float  # wall time; equal searches may differ in it
     error: str = ""  # why it failed
     stopped: bool = False  # ended before its last epoch, because its accuracies were hopeless
+    test_acc1: list[float] = Field(default_factory=list)  # of the test images after every epoch; of a collection alone
 
     @property
     def trained(self) -> int:
@@ -255,7 +267,9 @@ class Ledger:
         self._write({PLANNED: dataclasses.asdict(planned)})
         self._planned[planned.place] = planned
 
-    def _write(self, line: Mapping[str, Any]) -> None:
+    def _write(self, line: dict[str, Any]) -> None:
+        if not line.get("test_acc1", True):
+            del line["test_acc1"]  # of a search, which measures none
         try:
             _append(self._file, json.dumps(line) + "\n")
         except OSError as error:
@@ -333,9 +347,10 @@ def _parse(path: Path, content: bytes, fault: Fault | None) -> _Lines:
 
 def _as_recorded(trial: Trial) -> Trial:
     """Return a trial whose accuracies can be used. One whose outcome is wrong is a failed one, which is trained again."""
-    wrong = fault_of(trial.status, trial.acc1, trial.seconds, trial.epochs, trial.stopped)
+    wrong = fault_of(trial.status, trial.acc1, trial.seconds, trial.epochs, trial.stopped, trial.test_acc1)
     if wrong:
+        error = f"recorded wrongly: {wrong}"
         return dataclasses.replace(
-            trial, status="failed", acc1=[], seconds=0.0, error=f"recorded wrongly: {wrong}", stopped=False
+            trial, status="failed", acc1=[], seconds=0.0, error=error, stopped=False, test_acc1=[]
         )
-    return trial if trial.status == "ok" else dataclasses.replace(trial, acc1=[])
+    return trial if trial.status == "ok" else dataclasses.replace(trial, acc1=[], test_acc1=[])

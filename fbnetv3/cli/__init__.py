@@ -12,7 +12,7 @@ import typer
 
 import fbnetv3
 from fbnetv3.benchmarks.catalogue import COMPARE
-from fbnetv3.cli import benchmark, detection, networks, recipes, search, spaces, tables, weights
+from fbnetv3.cli import benchmark, collect, detection, networks, recipes, search, spaces, tables, weights
 from fbnetv3.cli.evaluate import check_data, evaluate
 from fbnetv3.cli.make_zoo import make_zoo
 from fbnetv3.cli.show import Json, out
@@ -37,6 +37,7 @@ app.command(rich_help_panel=TRAINING)(make_zoo)
 search.app.command("audit")(spaces.audit)
 search.app.command("latency-table")(spaces.latency_table)
 search.app.add_typer(tables.app, name="table")
+search.app.command("collect")(collect.collect)
 search.app.command("compare", cls=benchmark.lazy(COMPARE), help=COMPARE.about)(benchmark.placeholder)
 
 

@@ -1,4 +1,4 @@
-"""`fbnetv3 search table fetch | convert | show`: tables of real trainings."""
+"""`fbnetv3 search table fetch | convert | merge | show`: tables of real trainings."""
 
 from __future__ import annotations
 
@@ -51,7 +51,28 @@ def table_convert(
     from fbnetv3.search.real_tables.convert import convert
 
     refuse_to_overwrite(out, overwrite)
-    _print(convert(source, name, out), as_json)
+    print_table(convert(source, name, out), as_json)
+
+
+@app.command("merge")
+def table_merge(
+    files: Annotated[
+        list[Path], typer.Argument(help="Tables of the same kind, such as collections with several seeds.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Table file to write (.npz).")],
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make one table of the trainings of several tables."""
+    from fbnetv3.search.collect.merge import merge
+    from fbnetv3.search.space.table_archive import check_suffix, write_archive
+    from fbnetv3.search.space.table_file import read_table
+
+    refuse_to_overwrite(out, overwrite)
+    check_suffix(out)
+    table = merge([read_table(file) for file in files], files)
+    write_archive(table, out)
+    print_table(table, as_json)
 
 
 @app.command("show")
@@ -61,10 +82,11 @@ def table_show(
     """Show what a table is: its data, splits, metric, noise, costs and licence."""
     from fbnetv3.search.space.table_file import read_table
 
-    _print(read_table(file), as_json)
+    print_table(read_table(file), as_json)
 
 
-def _print(table: TableSpace, as_json: bool) -> None:
+def print_table(table: TableSpace, as_json: bool) -> None:
+    """Print what a table is."""
     from fbnetv3.search.real_tables.convert import describe
 
     found = describe(table)

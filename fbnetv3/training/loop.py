@@ -28,6 +28,8 @@ from fbnetv3.training.step_losses import StepLosses
 from fbnetv3.training.trainer import Trainer
 from fbnetv3.weight_file import UNKNOWN
 
+OnEpoch = Callable[[EpochMetrics, nn.Module], None]
+
 
 @dataclass(frozen=True, eq=False)
 class Trained:
@@ -54,6 +56,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     progress: Report | None = None,
+    on_epoch: OnEpoch | None = None,
     engine: Engine = DEFAULT_ENGINE,
     teacher: nn.Module | None = None,
 ) -> Trained:
@@ -71,6 +74,8 @@ def fit(
             the training at its next step, with a checkpoint.
         resume: continue from the checkpoint in `out`, if there is one.
         progress: called after every step with the steps done, the steps in all, and the epoch and the loss in words.
+        on_epoch: called after every epoch of this call, in all processes, with its metrics and the network that the recipe
+            reports, which it must not change.
         teacher: network whose logits are distilled if the recipe says so. It is put into eval mode.
 
     Raises:
@@ -86,7 +91,7 @@ def fit(
     with machine_settings(engine):
         # Mistakes in the settings show here, before the folder is touched.
         trainer = Trainer.start(model, recipe, data, seed, engine, teacher)
-        return _train(trainer, epochs, stop, split, out, resume, progress)
+        return _train(trainer, epochs, stop, split, out, resume, progress, on_epoch)
 
 
 def _train(
@@ -97,6 +102,7 @@ def _train(
     out: str | Path | None,
     resume: bool,
     progress: Report | None,
+    on_epoch: OnEpoch | None,
 ) -> Trained:
     """Train what is prepared. The arguments are those of `fit`."""
 
@@ -131,6 +137,8 @@ def _train(
                     "measures it again"
                 ) from error
             journal.add_epoch(metrics, last=epoch + 1 == epochs)
+            if on_epoch is not None:
+                on_epoch(metrics, trainer.state.reported)
     return Trained(trainer.state.reported.eval(), tuple(journal.metrics))
 
 

@@ -125,16 +125,19 @@ def checked(answer: Any, epochs: int, stop: Stop | None = None) -> Outcome:
     try:
         # Any object with these attributes will do.
         acc1, status, seconds, error = answer.acc1, answer.status, answer.seconds, getattr(answer, "error", "")
+        test_acc1 = tuple(getattr(answer, "test_acc1", ()))
     except AttributeError:
         return Outcome((), "failed", 0.0, f"the evaluator answered with {quote(answer)}; it must return an Outcome")
     values = list(itertools.islice(acc1, epochs + 1)) if isinstance(acc1, Iterator) else acc1
-    wrong = fault_of(status, values, seconds, epochs)
-    if wrong and stop is not None and not fault_of(status, values, seconds, epochs, stopped=True) and stop(values):
-        wrong = ""
+    wrong = fault_of(status, values, seconds, epochs, test_acc1=test_acc1)
+    if wrong and stop is not None:
+        # Fewer epochs are right where the training was to end there.
+        shorter = fault_of(status, values, seconds, epochs, stopped=True, test_acc1=test_acc1)
+        wrong = "" if not shorter and stop(values) else wrong
     if wrong:
         return Outcome((), "failed", 0.0, _one_line(f"the evaluator answered with {quote(answer)}: {wrong}"))
-    measured = tuple(map(float, values)) if status == "ok" else ()
-    return Outcome(measured, status, float(seconds), _one_line(str(error)))
+    curves = [tuple(map(float, curve)) if status == "ok" else () for curve in (values, test_acc1)]
+    return Outcome(curves[0], status, float(seconds), _one_line(str(error)), curves[1])
 
 
 def _one_line(text: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
 from fbnetv3.device import find_device, find_precision, plain_defaults
 from fbnetv3.errors import InputError
@@ -17,11 +18,14 @@ from fbnetv3.model import build_model
 from fbnetv3.progress import Report
 from fbnetv3.search.execution.memory import out_of_memory
 from fbnetv3.search.trial import Candidate, Outcome, Stop
+from fbnetv3.training.accuracy import measure
+from fbnetv3.training.checkpoint import EpochMetrics
 from fbnetv3.training.data.device import on_device
 from fbnetv3.training.data.load import image_side, load_data
 from fbnetv3.training.data.protocol import Data
+from fbnetv3.training.distributed import current_process
 from fbnetv3.training.engine import Engine, cpu_threads, seeded
-from fbnetv3.training.loop import Trained, fit
+from fbnetv3.training.loop import OnEpoch, Trained, fit
 from fbnetv3.training.trainer import DivergedError
 
 
@@ -34,22 +38,32 @@ class ImageEvaluator:
         device: as `find_device` takes it. It is looked for where the training runs, which may be another machine.
         precision: as `find_precision` takes it.
         readers: processes that read image files, for every training.
+        test: also measure the accuracy on the test images after every epoch, which a search must not see.
     """
 
     data: str
     device: str = "cpu"
     precision: str = "fp32"
     readers: int = 0
+    test: bool = False
 
     def __call__(self, candidate: Candidate, epochs: int, seed: int, *, stop: Stop | None = None) -> Outcome:
         """Train for the first `epochs` epochs of the candidate's recipe, or until `stop` ends the training."""
         start = time.monotonic()
+        tested: list[float] = []
+
+        def measure_test(_: EpochMetrics, model: nn.Module) -> None:
+            device = _find(self.device)
+            data = _on_device(self.data, image_side(self.data, candidate.arch.resolution), self.readers, device)
+            tested.append(measure(model, data, "test", current_process(), torch.device(device)).acc1)
+
         status: Literal["ok", "diverged"] = "ok"
         try:
-            acc1 = self.train(candidate, epochs, seed, stop=stop).acc1
+            acc1 = self.train(candidate, epochs, seed, stop=stop, on_epoch=measure_test if self.test else None).acc1
         except DivergedError:
             acc1, status = (), "diverged"
-        return Outcome(acc1, status, round(time.monotonic() - start, 3))
+            tested.clear()
+        return Outcome(acc1, status, round(time.monotonic() - start, 3), test_acc1=tuple(tested))
 
     def images(self, resolution: int) -> Data:
         """Return the data that a candidate of this resolution is trained on."""
@@ -66,6 +80,7 @@ class ImageEvaluator:
         resume: bool = False,
         progress: Report | None = None,
         stop: Stop | None = None,
+        on_epoch: OnEpoch | None = None,
     ) -> Trained:
         """Make the same training, and return its network too.
 
@@ -73,6 +88,7 @@ class ImageEvaluator:
             out: folder for checkpoints and metrics; none are written without it.
             resume: continue from the checkpoint in `out`.
             stop: ends the training early.
+            on_epoch: see `fit`.
         """
         device, recipe = _find(self.device), candidate.recipe
         data = _on_device(self.data, image_side(self.data, candidate.arch.resolution), self.readers, device)
@@ -94,6 +110,7 @@ class ImageEvaluator:
                 out=out,
                 resume=resume,
                 progress=progress,
+                on_epoch=on_epoch,
                 engine=engine,
             )
 

@@ -135,6 +135,7 @@ def trial_of(planned: Planned, outcome: Outcome) -> Trial:
         seconds=outcome.seconds,
         error=outcome.error,
         stopped=outcome.status == "ok" and len(outcome.acc1) < planned.epochs,
+        test_acc1=list(outcome.test_acc1),
     )
 
 

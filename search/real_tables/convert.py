@@ -18,7 +18,7 @@ from fbnetv3.search.real_tables import fcnet, mlp, nas_bench_201
 from fbnetv3.search.real_tables.tiny_image_net import read_tiny_image_net
 from fbnetv3.search.real_tables.wheel import read_member
 from fbnetv3.search.space.table import TableSpace
-from fbnetv3.search.space.table_archive import SUFFIX, read_archive, write_archive
+from fbnetv3.search.space.table_archive import SUFFIX, check_suffix, read_archive, write_archive
 from fbnetv3.search.space.table_file import read_table
 
 # By name: where the pickle is inside the wheel, and what reads its content.
@@ -47,8 +47,7 @@ def convert(source: Path, name: str | None, out: Path) -> TableSpace:
     Raises:
         InputError: no such file, a damaged or changed one, or `out` cannot be written. Then `out` is as before.
     """
-    if out.suffix != SUFFIX:
-        raise InputError(f"--out is {out}; a table file ends in {SUFFIX}")
+    check_suffix(out)
     write_archive(read_source(source, name), out)
     return read_archive(out)
 
@@ -78,6 +77,7 @@ def describe(table: TableSpace) -> dict[str, Any]:
         "trainings": int(table.trainings.sum()),
         "trainings of a candidate": _range(table.trainings),
         "epochs": table.acc1.shape[2],
+        "images of the accuracies": "validation and test" if table.test_acc1 is not None else "one split",
         "noise": _noise(table),
         "accuracy": f"{table.accuracy(table.table).min():.2f} to {table.accuracy(table.table).max():.2f}",
         "flops": _range(flops),

@@ -80,7 +80,10 @@ def check_inputs(config: SearchConfig, folder: Path) -> None:
     hashes = dataclasses.asdict(config.contents) | _numbered(config.contents.warm_start)
     for key, name in input_paths(config).items():
         if not PurePosixPath(name).is_relative_to(INPUTS) or ".." in PurePosixPath(name).parts:
-            raise InputError(f"{folder}: {key} is {quote(name)}; a search has its files below {INPUTS}/ in its folder")
+            raise InputError(
+                f"{folder}: {key} is {quote(name)}; a search has its files below {INPUTS}/ in its folder (those of "
+                "`fbnetv3 search compare` share their files, and can be used by it alone)"
+            )
         try:
             found = _hash((folder / name).read_bytes())
         except OSError as error:

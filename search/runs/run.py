@@ -70,7 +70,7 @@ def start(
                 f"{out} already holds a search; continue it with `fbnetv3 search resume {out}`, or give another folder"
             )
         config, machine = choose(config, executor)
-        kept, files, context = _prepare(config, evaluator)
+        kept, files, context = prepare(config, evaluator)
         # Constraints that cannot be met and data that is not there must fail before anything is written.
         context.pool()
         evaluator = _evaluator(context, evaluator)
@@ -117,8 +117,15 @@ def resume(
         return _run(context, folder, evaluator, progress, executor)
 
 
-def _prepare(config: SearchConfig, given: Evaluator | None) -> tuple[SearchConfig, dict[str, bytes], Context]:
-    """Return the configuration and the files that a new search writes, and its context, which reads the original files."""
+def prepare(config: SearchConfig, given: Evaluator | None) -> tuple[SearchConfig, dict[str, bytes], Context]:
+    """Return the configuration and the files that a new search writes, and its context, which reads the original files.
+
+    Args:
+        given: custom evaluator, if there is one.
+
+    Raises:
+        InputError: a file or the data is not there or damaged, or the space is a table.
+    """
     context = Context.of(config, [open_source(name) for name in config.warm_start])
     if not context.space.trainable:
         raise InputError(

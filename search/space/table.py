@@ -43,6 +43,10 @@ class TableSpace(SearchSpace):
         trainings: number of trainings of every row [n].
         held_out: a search is judged by the trainings that it did not see, where a candidate has some. Otherwise it is judged by
             all of them, which favours a candidate that was lucky in the training that was seen.
+        test_acc1: accuracies on test images, of the same trainings as `acc1`; None if the table has none. A search sees `acc1`
+            and is judged by these.
+        seconds: wall time of every training [n, trainings]; None if the table does not say.
+        seeds: of every training [n, trainings]; None if the table does not say.
         facts: what the table is (data, splits, metric, licence, ..), as texts by name.
     """
 
@@ -51,6 +55,9 @@ class TableSpace(SearchSpace):
     acc1: Floats
     trainings: IntVector
     held_out: bool = False
+    test_acc1: Floats | None = None
+    seconds: Floats | None = None
+    seeds: IntMatrix | None = None
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     trainable: ClassVar[bool] = False
@@ -101,7 +108,8 @@ class TableSpace(SearchSpace):
         return self.table
 
     def accuracy(self, index: IntMatrix) -> Floats:
-        """Return the mean accuracy of index rows over their trainings, each after its last epoch.
+        """Return the mean accuracy of index rows over their trainings, each after its last epoch: on test images, if the table
+        has these.
 
         A training that diverged counts as chance.
         """
@@ -135,9 +143,17 @@ class TableSpace(SearchSpace):
     @cached_property
     def final(self) -> Floats:
         """The accuracy of every training after its last epoch [n, trainings]: chance where it diverged, or is not there."""
-        last = np.full(self.acc1.shape[:2], np.nan)
-        for epoch in range(self.acc1.shape[2]):
-            last = np.where(np.isnan(self.acc1[:, :, epoch]), last, self.acc1[:, :, epoch])
+        return self._last(self.acc1)
+
+    @cached_property
+    def judged(self) -> Floats:
+        """The same of what a search is judged by: `test_acc1`, if the table has them."""
+        return self.final if self.test_acc1 is None else self._last(self.test_acc1)
+
+    def _last(self, acc1: Floats) -> Floats:
+        last = np.full(acc1.shape[:2], np.nan)
+        for epoch in range(acc1.shape[2]):
+            last = np.where(np.isnan(acc1[:, :, epoch]), last, acc1[:, :, epoch])
         return np.where(np.isnan(last), 100.0 / self.num_classes, last)
 
     def noise(self, which: Booleans | None = None) -> float:
@@ -164,6 +180,9 @@ class TableSpace(SearchSpace):
             table=np.where(free, self.table[kept], 0),
             labels={name: values[kept] for name, values in self.labels.items()},
             acc1=self.acc1[kept],
+            test_acc1=None if self.test_acc1 is None else self.test_acc1[kept],
+            seconds=None if self.seconds is None else self.seconds[kept],
+            seeds=None if self.seeds is None else self.seeds[kept],
             trainings=self.trainings[kept],
         )
 
@@ -172,7 +191,7 @@ class TableSpace(SearchSpace):
         return np.asarray(np.arange(self.acc1.shape[1]) < self.trainings[position][:, None])
 
     def _mean(self, position: IntVector, which: Booleans) -> Floats:
-        return np.asarray(np.mean(self.final[position], axis=1, where=which))
+        return np.asarray(np.mean(self.judged[position], axis=1, where=which))
 
     @property
     def listed(self) -> IntMatrix | None:

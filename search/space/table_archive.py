@@ -7,6 +7,8 @@ the same content as arrays:
 - `index` [n, d]: the candidates as index rows; `trainings` [n]: how many trainings each has.
 - `labels` [n, k]: the statistics; `flops` and `params` are among them.
 - `acc1` [n, trainings, epochs]: accuracies in percent; nan after the end of a training, and where there is none.
+- `test_acc1`, of the same shape: accuracies on test images; `seconds` and `seeds` [n, trainings] of the trainings. A file
+  may lack these three.
 
 A search on an archive is judged by the trainings that it did not see (`TableSpace.held_out`).
 """
@@ -30,7 +32,7 @@ from pydantic.dataclasses import dataclass as checked
 from fbnetv3.errors import InputError, quote
 from fbnetv3.files import write_atomically
 from fbnetv3.schema import STRICT, dump_json, parse_json, read
-from fbnetv3.search.space.space import Coordinate
+from fbnetv3.search.space.space import Booleans, Coordinate, Floats
 from fbnetv3.search.space.table import TableSpace
 
 SUFFIX = ".npz"
@@ -38,6 +40,7 @@ SCHEMA = 1
 MOST_BYTES = 1 << 32  # of all arrays of a file
 MOST_COUNT = 2**53  # the largest FLOPs and params: floating-point numbers have all whole numbers up to here
 _ARRAYS = {"meta": 1, "index": 2, "trainings": 1, "labels": 2, "acc1": 3}  # dimensions by name
+_OPTIONAL = {"test_acc1": 3, "seconds": 2, "seeds": 2}
 # What reading a damaged archive raises, besides ValueError.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError, TypeError)
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -78,6 +81,7 @@ def write_archive(table: TableSpace, path: Path) -> None:
             {key: value for key, value in dataclasses.asdict(c).items() if key != "nominal"} for c in table.coordinates
         ],
     }
+    optional = {name: getattr(table, name) for name in _OPTIONAL}
     content = io.BytesIO()
     np.savez_compressed(
         content,
@@ -86,8 +90,19 @@ def write_archive(table: TableSpace, path: Path) -> None:
         trainings=table.trainings,
         labels=np.stack(list(table.labels.values()), axis=1),
         acc1=table.acc1,
+        **{name: array for name, array in optional.items() if array is not None},
     )
     write_atomically(path, content.getvalue())
+
+
+def check_suffix(path: Path) -> None:
+    """Check the name of a table file.
+
+    Raises:
+        InputError: it has another ending.
+    """
+    if path.suffix != SUFFIX:
+        raise InputError(f"--out is {path}; a table file ends in {SUFFIX}")
 
 
 def read_archive(path: Path) -> TableSpace:
@@ -97,7 +112,7 @@ def read_archive(path: Path) -> TableSpace:
         InputError: no such file, a damaged one, or one that `write_archive` did not write.
     """
     try:
-        arrays = load_arrays(path, _ARRAYS)
+        arrays = load_arrays(path, _ARRAYS, _OPTIONAL)
         meta = _read_meta(arrays["meta"], str(path))
         _check(meta, arrays)
     except InputError:  # a ValueError too
@@ -118,12 +133,19 @@ def read_archive(path: Path) -> TableSpace:
         acc1=arrays["acc1"],
         trainings=arrays["trainings"].astype(np.int64),
         held_out=True,
+        **{name: arrays.get(name) for name in _OPTIONAL},
         facts=meta.facts,
     )
 
 
-def load_arrays(path: Path, dimensions: Mapping[str, int]) -> dict[str, npt.NDArray[Any]]:
+def load_arrays(
+    path: Path, dimensions: Mapping[str, int], optional: Mapping[str, int] | None = None
+) -> dict[str, npt.NDArray[Any]]:
     """Return the arrays of an npz file by name. No code of the file is run.
+
+    Args:
+        dimensions: of every array, by name.
+        optional: of arrays that the file may lack.
 
     Raises:
         InputError: no such file.
@@ -137,16 +159,17 @@ def load_arrays(path: Path, dimensions: Mapping[str, int]) -> dict[str, npt.NDAr
             if damaged := archive.testzip():
                 raise ValueError(f"its part {damaged} is not as it was written")
         with np.load(path, allow_pickle=False) as file:
-            if set(file.files) != set(dimensions):
+            if set(file.files) - set(optional or ()) != set(dimensions):
                 raise ValueError(f"it has the arrays {sorted(file.files)}, not {sorted(dimensions)}")
-            arrays = {name: file[name] for name in dimensions}
+            arrays = {name: file[name] for name in file.files}
     except OSError as error:
         raise InputError(f"cannot read the table {path}: {error.strerror or error}; give the path of one") from None
     except _DAMAGE as error:
         raise ValueError(str(error) or type(error).__name__) from None
+    allowed = {**dimensions, **(optional or {})}
     for name, array in arrays.items():
-        if not isinstance(array, np.ndarray) or array.ndim != dimensions[name] or array.dtype.kind not in "uif":
-            raise ValueError(f"{name} is no array of {dimensions[name]} dimensions of numbers")
+        if not isinstance(array, np.ndarray) or array.ndim != allowed[name] or array.dtype.kind not in "uif":
+            raise ValueError(f"{name} is no array of {allowed[name]} dimensions of numbers")
     return arrays
 
 
@@ -198,10 +221,32 @@ def _check(meta: _Meta, arrays: Arrays) -> None:
     counts = labels[:, [meta.labels.index("flops"), meta.labels.index("params")]]
     if not np.isfinite(labels).all() or not ((counts >= 1) & (counts <= MOST_COUNT) & (counts == counts.round())).all():
         raise ValueError(f"a label is not finite, or flops or params are no whole numbers from 1 to {MOST_COUNT:,}")
-    there = ~np.isnan(acc1)
     if not acc1.shape[2] or trainings.dtype.kind == "f" or not ((trainings >= 1) & (trainings <= acc1.shape[1])).all():
         raise ValueError("a row has no training, or more than acc1")
-    if (there & ~((acc1 >= 0) & (acc1 <= 100))).any() or (there[:, :, 1:] & ~there[:, :, :-1]).any():
-        raise ValueError("acc1 has a value outside of 0 to 100, or one after the end of a training")
-    if there[np.arange(acc1.shape[1]) >= trainings[:, None]].any():
-        raise ValueError("acc1 has more trainings than `trainings` says")
+    missing = np.arange(acc1.shape[1]) >= trainings[:, None]
+    for name in ("acc1", "test_acc1"):
+        if name in arrays:
+            _check_curves(name, arrays[name], missing)
+    if "test_acc1" in arrays and (np.isnan(arrays["test_acc1"]) != np.isnan(acc1)).any():
+        raise ValueError("test_acc1 has other epochs than acc1")
+    for name in {"seconds", "seeds"} & set(arrays):
+        if arrays[name].shape != missing.shape or not (arrays[name][~missing] >= 0).all():
+            raise ValueError(f"{name} has another shape than acc1, or a training without a number of at least 0")
+
+
+def _check_curves(name: str, curves: Floats, missing: Booleans) -> None:
+    """Check accuracies [n, trainings, epochs].
+
+    Args:
+        missing: which trainings do not exist [n, trainings].
+
+    Raises:
+        ValueError: one cannot be.
+    """
+    there = ~np.isnan(curves)
+    if curves.shape[:2] != missing.shape:
+        raise ValueError(f"{name} has the shape {curves.shape}")
+    if (there & ~((curves >= 0) & (curves <= 100))).any() or (there[:, :, 1:] & ~there[:, :, :-1]).any():
+        raise ValueError(f"{name} has a value outside of 0 to 100, or one after the end of a training")
+    if there[missing].any():
+        raise ValueError(f"{name} has more trainings than `trainings` says")

@@ -176,6 +176,18 @@ def planned(index, **changes):
     return Planned(**{name: getattr(trial(2, index), name) for name in names} | changes)
 
 
+def test_accuracies_on_test_images_come_back_and_leave_no_trace_where_there_are_none(path):
+    with Ledger.open(path, "config") as ledger:
+        ledger.append(trial(index=3, acc1=[1.0, 2.0], epochs=2, test_acc1=[3.0, 4.0]))
+        ledger.append(trial(index=4))
+    first, second = read_ledger(path)[3:]
+    assert (first.test_acc1, second.test_acc1) == ([3.0, 4.0], [])
+    assert ["test_acc1" in line for line in path.read_text().splitlines()] == [False] * 4 + [True, False]
+    assert fault_of("ok", (1.0, 2.0), 0.0, 2, test_acc1=(3.0, 4.0)) == ""
+    assert fault_of("ok", (1.0, 2.0), 0.0, 2, test_acc1=(3.0,)).startswith("there are 1 accuracies for 2 epochs")
+    assert fault_of("ok", (1.0, 2.0), 0.0, 2, test_acc1=(3.0, 101)).startswith("the accuracy after epoch 2 is 101")
+
+
 def test_a_training_that_was_planned_comes_back_before_and_after_it_has_ended(path):
     before = path.read_bytes()
     with Ledger.open(path, "config") as ledger:

@@ -30,7 +30,7 @@ NARS = SPACE | {"fbnetv3.search.space", "fbnetv3.search.predictor", "fbnetv3.sea
 RIVALS = NARS | {"fbnetv3.search.nars"}
 RUNS = RIVALS | {"fbnetv3.search.rivals", "fbnetv3.pair_file"}
 REPORT = RUNS | {"fbnetv3.search.runs"}
-SEARCH = REPORT | {"fbnetv3.search.report", "fbnetv3.search.sessions", "fbnetv3.search.real_tables"}
+SEARCH = REPORT | {f"fbnetv3.search.{room}" for room in ("report", "sessions", "real_tables", "collect")}
 ALL_BUT_CLI = SEARCH | {"fbnetv3.detection", "fbnetv3.hub", "fbnetv3.benchmarks", "fbnetv3.search"}
 # What the modules of a room may import beside their own room. The longest name that fits a module is its room.
 MAY_IMPORT = {
@@ -50,6 +50,7 @@ MAY_IMPORT = {
     "fbnetv3.search.rivals": RIVALS,
     "fbnetv3.search.runs": RUNS,
     "fbnetv3.search.report": REPORT,
+    "fbnetv3.search.collect": REPORT,
     "fbnetv3.search.sessions": REPORT | {"fbnetv3.search.report"},
     "fbnetv3.search": SEARCH,
     "fbnetv3.benchmarks": ALL_BUT_CLI,

@@ -12,6 +12,7 @@ from fbnetv3.search.execution.executor import Job, evaluate
 from fbnetv3.search.execution.images import ImageEvaluator
 from fbnetv3.search.execution.memory import GPU_FULL
 from fbnetv3.search.trial import Outcome
+from fbnetv3.training.accuracy import measure
 from fbnetv3.training.engine import cpu_threads, seeded
 from fbnetv3.training.loop import fit
 from tests.search.execution.small_training import ARCH, CANDIDATE, DATA, RECIPE
@@ -68,6 +69,17 @@ def test_the_defaults_of_the_user_change_nothing(evaluator, device, dtype):
 
 def test_fewer_epochs_are_the_first_ones_of_the_recipe(evaluator):
     assert evaluator(CANDIDATE, 1, 5).acc1 == evaluator(CANDIDATE, 2, 5).acc1[:1]
+
+
+def test_test_images_are_measured_after_every_epoch_only_on_request(evaluator):
+    found = dataclasses.replace(evaluator, test=True)(CANDIDATE, 2, 5)
+    alone = evaluator(CANDIDATE, 2, 5)
+    assert (found.acc1, alone.test_acc1) == (alone.acc1, ())
+    for epochs in (1, 2):
+        model = evaluator.train(CANDIDATE, epochs, 5).model
+        assert found.test_acc1[epochs - 1] == measure(model, DATA, "test").acc1
+    diverged = dataclasses.replace(evaluator, test=True)(CANDIDATE._replace(recipe=RECIPE.replace(lr=1e30)), 2, 5)
+    assert (diverged.status, diverged.test_acc1) == ("diverged", ())
 
 
 def test_a_rule_ends_a_training(evaluator):
@@ -174,4 +186,5 @@ def test_by_default_a_training_is_in_float32_on_the_cpu():
         "device": "cpu",
         "precision": "fp32",
         "readers": 0,
+        "test": False,
     }

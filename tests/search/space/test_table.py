@@ -203,3 +203,11 @@ def test_of_a_table_with_gaps_a_part_has_the_rows_that_are_there(space):
     assert part.accuracy(part.table).tolist() == [60.0, 52.0, 33.0]
     assert part.trainings.tolist() == [1, 2, 1]
     assert part.contains(np.array([[1, 1, 0]])).tolist() == [False]
+
+
+def test_a_search_is_judged_by_test_images_where_the_table_has_them(space):
+    tested = dataclasses.replace(space, test_acc1=space.acc1 / 2)
+    assert tested.accuracy(space.table).tolist() == pytest.approx([30, 26, 35, 16.5, 0.1])
+    assert tested.judge([])(space.table).tolist() == tested.accuracy(space.table).tolist()
+    outcome = tested.evaluator()(tested.candidate(space.table[0], tested.base_recipe(""), ""), 2, 0)
+    assert outcome.acc1 == (40, 60)

@@ -53,6 +53,42 @@ def test_a_table_is_read_as_it_was_written(path):
             assert before == after, field.name
 
 
+MORE = dataclasses.replace(
+    TABLE,
+    test_acc1=TABLE.acc1 / 2,
+    seconds=np.array([[1.5, 2.5], [0.0, NAN], [3.0, 4.0]]),
+    seeds=np.array([[7, 8], [9, 0], [1, 2]]),
+)
+
+
+def test_test_accuracies_times_and_seeds_are_read_as_they_were_written(tmp_path):
+    write_archive(MORE, tmp_path / "more.npz")
+    found = read_archive(tmp_path / "more.npz")
+    for name in ("test_acc1", "seconds", "seeds"):
+        before = getattr(MORE, name)
+        assert np.array_equal(getattr(found, name), before, equal_nan=before.dtype.kind == "f")
+
+
+WRONG_MORE = {
+    "other epochs": {"test_acc1": TABLE.acc1[:, ::-1] / 2},
+    "another shape": {"test_acc1": TABLE.acc1[:, :1]},
+    "above 100": {"test_acc1": TABLE.acc1 * 2},
+    "no time": {"seconds": np.array([[1.5, NAN], [0.0, NAN], [3.0, 4.0]])},
+    "a negative time": {"seconds": -np.ones((3, 2))},
+    "times of other trainings": {"seconds": np.ones((3, 1))},
+    "seeds of other trainings": {"seeds": np.ones((2, 2), int)},
+}
+
+
+@pytest.mark.parametrize("arrays", WRONG_MORE.values(), ids=WRONG_MORE)
+def test_wrong_test_accuracies_times_and_seeds_are_refused(tmp_path, arrays):
+    path = tmp_path / "mine.npz"
+    write_archive(MORE, path)
+    rewrite(path, **arrays)
+    with pytest.raises(InputError, match=r"mine\.npz is no table file, or it is damaged: .*search table convert"):
+        read_archive(path)
+
+
 def test_the_same_table_is_the_same_file(path, tmp_path):
     write_archive(read_archive(path), tmp_path / "again.npz")
     assert (tmp_path / "again.npz").read_bytes() == path.read_bytes()
