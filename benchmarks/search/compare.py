@@ -1,12 +1,14 @@
 """NARS against other methods of search, at equal numbers of trainings.
 
-The accuracies come from tables of trainings (--table), from real trainings (--preset), or are made up (--preset --invented).
-Every method runs with every seed in OUT/CASE/METHOD/seedN; a second call continues there. OUT/compare.json is the result,
-OUT/compare.png shows the curves. There is no target: every difference is reported with its interval.
+The accuracies come from tables of trainings (--table), from real trainings (--preset), from a surrogate of a table of them
+(--preset --surrogate), or are made up (--preset --invented). Every method runs with every seed in OUT/CASE/METHOD/seedN; a
+second call continues there. OUT/compare.json is the result, OUT/compare.png shows the curves. There is no target: every
+difference is reported with its interval.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -19,18 +21,21 @@ import typer
 from fbnetv3.benchmarks.harness import Benchmark, Measured, Values
 from fbnetv3.benchmarks.search.comparison.cases import Budget, LowestShare, find_tables, plan_cases
 from fbnetv3.benchmarks.search.comparison.figure import plots
+from fbnetv3.benchmarks.search.comparison.landscape import INVENTED, NOISE
 from fbnetv3.benchmarks.search.comparison.methods import METHODS, Comparison
 from fbnetv3.benchmarks.search.comparison.processes import Key, Task, run_on_processes
-from fbnetv3.benchmarks.search.comparison.run import NOISE, keep_inputs
+from fbnetv3.benchmarks.search.comparison.run import keep_inputs
 from fbnetv3.benchmarks.search.comparison.summary import overall, summary
 from fbnetv3.benchmarks.search.comparison.tables import result_rows, tables
 from fbnetv3.counts import MAX_SEED, parse_count
 from fbnetv3.errors import InputError, quote
 from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.progress import Report, show_progress
+from fbnetv3.search.collect.surrogate import cross_check
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import SearchConfig, load_preset
 from fbnetv3.search.runs.devices import choose
+from fbnetv3.search.space.table_file import read_table
 
 METHOD = (
     "Every method makes `trainings` trainings a seed, of different pairs inside the constraint, and answers with one pair "
@@ -58,6 +63,11 @@ TRUTHS = {  # by the kind of accuracies, what fills the braces of METHOD
     "table": ("the mean of the table's trainings of that pair", "of the table, too"),
     "table, held out": ("the mean of the table's trainings of that pair that the search did not see", "of these, too"),
     "invented": (f"of a made-up landscape; a training sees it with a noise of {NOISE} points", "of the landscape, too"),
+    "surrogate": (
+        "the estimate of a surrogate that is fitted to a table of trainings, no measurement; a training sees it with the std "
+        "of the table's repeated trainings",
+        "of the surrogate, too",
+    ),
     "real": ("top-1 on the test images after the final training", "here validation accuracy after a trial's epochs"),
 }
 
@@ -77,6 +87,14 @@ def measure(
     invented: Annotated[
         bool, typer.Option("--invented", help="With --preset: made-up accuracies, which take seconds.")
     ] = False,
+    surrogate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE",
+            help="With --preset: accuracies that are estimated from a table of trainings in the preset's space, as `search "
+            "collect` makes them.",
+        ),
+    ] = None,
     methods: Annotated[
         str, typer.Option(help="Methods, separated by commas or spaces. `all` has all rivals, ablations and orders.")
     ] = "nars,random,tpe,evolution",
@@ -106,23 +124,40 @@ def measure(
     if (preset is None) == (not table):
         raise InputError("give one of --preset and --table")
     settings = ExecutorSettings(workers=workers, trial_timeout=trial_timeout)
-    if invented and preset is None:
-        raise InputError("--invented needs --preset; a table has accuracies of its own")
-    if processes > 1 and preset is not None and not invented:
-        raise InputError("--processes is for tables and made-up accuracies; give --workers for real trainings")
+    known = INVENTED if invented else str(surrogate or "")
+    if known and preset is None:
+        raise InputError(
+            f"--{'invented' if invented else 'surrogate'} needs --preset; a table has accuracies of its own"
+        )
+    if invented and surrogate:
+        raise InputError("give one of --invented and --surrogate")
+    if processes > 1 and preset is not None and not known:
+        raise InputError("--processes is for accuracies that are looked up; give --workers for real trainings")
     sources: Sequence[SearchConfig | Path] = find_tables(table) if preset is None else [load_preset(preset)]
-    if isinstance(sources[0], SearchConfig) and not invented:
+    if isinstance(sources[0], SearchConfig) and not known:
         sources = [choose(sources[0], settings)[0]]  # the device and precision are a part of what is compared
     names = list(METHODS) if methods == "all" else methods.replace(",", " ").split()
     # Everything is checked before the first search: a comparison of real trainings takes hours.
     cases = plan_cases(sources, parse_trainings(trainings), parse_budgets(max_flops))
-    comparison = Comparison(cases, names, range(first_seed, first_seed + seeds), invented)
+    comparison = Comparison(cases, names, range(first_seed, first_seed + seeds), known)
+    checked = {} if surrogate is None else {"surrogate": checked_surrogate(comparison)}
     with show_progress() as report:
-        values = compare(comparison, out, settings, report, processes)
+        values = checked | compare(comparison, out, settings, report, processes)
     for name, png in plots(values).items():
         write_atomically(out / name, png)
     truth, curve = TRUTHS[comparison.kind]
     return Measured(values, words={"truth": truth, "curve": curve})
+
+
+def checked_surrogate(comparison: Comparison) -> Values:
+    """Return how well the surrogate of a comparison estimates pairs that it was not fitted to; see `cross_check`.
+
+    Raises:
+        InputError: no such table, or one of another space.
+    """
+    [space] = comparison.spaces.values()
+    check = cross_check(space, read_table(Path(comparison.known)))
+    return {key: value and round(value, 4) for key, value in dataclasses.asdict(check).items()}
 
 
 def parse_trainings(text: str | None) -> list[int] | None:
@@ -195,7 +230,7 @@ def plan_tasks(comparison: Comparison, out: Path, settings: ExecutorSettings) ->
         for seed, method in itertools.product(comparison.seeds, fitting):
             folder = out / case / method / f"seed{seed}"
             tasks[case, method, seed] = Task(
-                method, config.replace(seed=seed), comparison.invented, folder, settings, kept[config.space]
+                method, config.replace(seed=seed), comparison.known, folder, settings, kept[config.space]
             )
     return tasks
 

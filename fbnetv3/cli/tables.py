@@ -1,4 +1,4 @@
-"""`fbnetv3 search table fetch | convert | merge | show`: tables of real trainings."""
+"""`fbnetv3 search table fetch | convert | merge | show | surrogate`: tables of real trainings."""
 
 from __future__ import annotations
 
@@ -83,6 +83,31 @@ def table_show(
     from fbnetv3.search.space.table_file import read_table
 
     print_table(read_table(file), as_json)
+
+
+@app.command("surrogate")
+def table_surrogate(
+    file: Annotated[Path, typer.Argument(help="Table of trainings, as `search collect` makes it.")],
+    space: Annotated[str, typer.Option(help="Space of the collection: a name, or the path of a YAML file.")],
+    as_json: Json = False,
+) -> None:
+    """Say how well a surrogate estimates pairs that it was not fitted to, and how well a second training would.
+
+    `search compare --preset PRESET --surrogate FILE` runs searches on a surrogate.
+    """
+    import dataclasses
+
+    from fbnetv3.benchmarks.search.comparison.tables import surrogate
+    from fbnetv3.search.collect.surrogate import cross_check
+    from fbnetv3.search.space.reader import load_space
+    from fbnetv3.search.space.table_file import read_table
+
+    check = dataclasses.asdict(cross_check(load_space(space), read_table(file)))
+    if as_json:
+        print(dump_json(check))
+    else:
+        table = surrogate(check)
+        print_rows([dict(zip(table.columns, row, strict=True)) for row in table.rows], False)
 
 
 def print_table(table: TableSpace, as_json: bool) -> None:

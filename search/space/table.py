@@ -114,7 +114,7 @@ class TableSpace(SearchSpace):
         A training that diverged counts as chance.
         """
         position = self.position(index)
-        return self._mean(position, self._exists(position))
+        return self._mean(position, self.exists(position))
 
     def judge(self, seen: Iterable[tuple[Sequence[int], int]]) -> Score:
         """Return the function of `accuracy`; for a table with `held_out`, without the trainings that were seen.
@@ -130,7 +130,7 @@ class TableSpace(SearchSpace):
 
         def others(index: IntMatrix) -> Floats:
             position = self.position(index)
-            exists = self._exists(position)
+            exists = self.exists(position)
             left = exists & ~used[position]
             return self._mean(position, np.where(left.any(axis=1, keepdims=True), left, exists))
 
@@ -159,6 +159,8 @@ class TableSpace(SearchSpace):
     def noise(self, which: Booleans | None = None) -> float:
         """Return the std of a training of one candidate in points, pooled over candidates with several trainings.
 
+        It is that of the accuracies that searches are judged by.
+
         Args:
             which: rows of the table [n] that are looked at; all by default.
 
@@ -168,7 +170,7 @@ class TableSpace(SearchSpace):
         rows = np.flatnonzero(self.trainings > 1 if which is None else which & (self.trainings > 1))
         if not len(rows):
             return math.nan
-        return float(np.sqrt(np.mean(np.var(self.final[rows], axis=1, ddof=1, where=self._exists(rows)))))
+        return float(np.sqrt(np.mean(np.var(self.judged[rows], axis=1, ddof=1, where=self.exists(rows)))))
 
     def subspace(self, row: Sequence[int], free: Booleans) -> TableSpace:
         """Return the rows of the table that equal `row` in all coordinates but the free ones; see `SearchSpace.subspace`."""
@@ -186,7 +188,7 @@ class TableSpace(SearchSpace):
             trainings=self.trainings[kept],
         )
 
-    def _exists(self, position: IntVector) -> Booleans:
+    def exists(self, position: IntVector) -> Booleans:
         """Tell which trainings exist: rows have different numbers of them, and the array is as wide as the largest."""
         return np.asarray(np.arange(self.acc1.shape[1]) < self.trainings[position][:, None])
 

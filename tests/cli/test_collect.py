@@ -46,6 +46,13 @@ def test_two_collections_are_one_table_that_is_shown_and_searched(run, tmp_path)
     assert (shown["trainings"], shown["licence"]) == (52, "MIT")
     assert shown["design"].startswith("seed 0; ")
 
+    code, text, _ = run("search", "table", "surrogate", both, "--space", "micro")
+    assert code == 0
+    assert "rank correlation of two trainings of a pair, all pairs" in text
+    code, text, _ = run("search", "table", "surrogate", both, "--space", "micro", "--json")
+    assert set(json.loads(text)) == {"error", "rank", "rank_of_best", "ceiling", "ceiling_of_best", "noise"}
+    one_line(run("search", "table", "surrogate", both, "--space", "cifar"), "is of another space than cifar")
+
     compare = ["search", "compare", "--table", both, "--methods", "nars,random,tpe", "--trainings", 16, "--seeds", 2]
     code, text, error = run(*compare, "--out", tmp_path / "comparison")
     assert code == 0, error

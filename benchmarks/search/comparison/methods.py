@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import Literal
 
 from fbnetv3.benchmarks.search.comparison.cases import with_predictor, without_finalists
+from fbnetv3.benchmarks.search.comparison.landscape import INVENTED
 from fbnetv3.errors import InputError, available
 from fbnetv3.search.nars.algorithm import feasible, nars, stage1, stage2
 from fbnetv3.search.nars.batches import BatchRunner
@@ -143,7 +144,8 @@ class Comparison:
         cases: configurations by name.
         methods: names of `METHODS`.
         seeds: seeds of every method.
-        invented: whether the accuracies are made up.
+        known: where the accuracies of a space of networks come from, if nothing is trained: `INVENTED`, or the path of the
+            table that a surrogate is fitted to.
 
     Raises:
         InputError: a method is unknown or needs a package that is missing, or there is no method.
@@ -152,7 +154,7 @@ class Comparison:
     cases: Mapping[str, SearchConfig]
     methods: Sequence[str]
     seeds: Sequence[int]
-    invented: bool = False
+    known: str = ""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.methods if name not in METHODS]
@@ -165,7 +167,8 @@ class Comparison:
 
     @cached_property
     def kind(self) -> str:
-        """Where the accuracies come from: `table`, `table, held out` (see `TableSpace.held_out`), `invented` or `real`.
+        """Where the accuracies come from: `table`, `table, held out` (see `TableSpace.held_out`), `invented`, `surrogate`
+        or `real`.
 
         Raises:
             InputError: the tables are of both kinds.
@@ -181,7 +184,9 @@ class Comparison:
     def _kind(self, space: SearchSpace) -> str:
         if not space.trainable:
             return "table, held out" if space.held_out else "table"
-        return "invented" if self.invented else "real"
+        if not self.known:
+            return "real"
+        return INVENTED if self.known == INVENTED else "surrogate"
 
     @cached_property
     def spaces(self) -> dict[str, SearchSpace]:

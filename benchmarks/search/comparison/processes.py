@@ -35,7 +35,7 @@ class Task:
 
     method: str
     config: SearchConfig
-    invented: bool
+    known: str
     folder: Path
     settings: ExecutorSettings
     kept: SearchConfig
@@ -43,7 +43,7 @@ class Task:
     def run(self, report: Report = silent) -> Values:
         """Run the search, or continue it, and return its answer."""
         method = METHODS[self.method]
-        return run_one(method, self.config, self.invented, self.folder, self.settings, report, self.kept)
+        return run_one(method, self.config, self.known, self.folder, self.settings, report, self.kept)
 
 
 def run_on_processes(tasks: Mapping[Key, Task], processes: int) -> Iterator[tuple[Key, Values]]:

@@ -6,17 +6,16 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fbnetv3.benchmarks.harness import Values
+from fbnetv3.benchmarks.search.comparison.landscape import INVENTED, Truth, landscape
 from fbnetv3.benchmarks.search.comparison.methods import Comparison, Method
 from fbnetv3.benchmarks.search.comparison.search import Found, Place, find
-from fbnetv3.benchmarks.search.landscapes import Oracle
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
 from fbnetv3.progress import Report
@@ -29,30 +28,11 @@ from fbnetv3.search.report.analysis import predictions
 from fbnetv3.search.runs.final import final_candidate, train_final
 from fbnetv3.search.runs.inputs import INPUTS, input_paths, locate_inputs, take_inputs, with_paths
 from fbnetv3.search.space.reader import load_space, space_path
-from fbnetv3.search.space.space import Floats, IntMatrix, SearchSpace
-from fbnetv3.search.trial import Candidate, Evaluator, Outcome, Trial
+from fbnetv3.search.space.space import SearchSpace
+from fbnetv3.search.trial import Evaluator, Trial
 from fbnetv3.training.engine import cpu_threads
 
 CONFIG, ANSWER = "config.yaml", "answer.json"  # files of a search's folder, besides its ledger
-NOISE = 0.5  # std of a made-up training, in points
-Truth = Callable[[IntMatrix], Floats]
-"""The true accuracies [n] of index rows [n, d]."""
-
-
-@dataclass(frozen=True)
-class InventedEvaluator:
-    """A training whose accuracy is that of the landscape with noise. Earlier epochs are lower, but rank candidates alike."""
-
-    oracle: Oracle
-
-    def __call__(self, candidate: Candidate, epochs: int, seed: int) -> Outcome:
-        """Return a curve that ends near the true accuracy after the last epoch of the recipe."""
-        space = self.oracle.space
-        top = float(self.oracle(np.array([space.find(candidate.values)]))[0])
-        top += NOISE * float(np.random.default_rng(seed).normal())
-        last = candidate.recipe.epochs
-        # All curves have the same shape, so every epoch ranks the candidates alike: early stopping loses nothing here.
-        return Outcome(tuple(top - 10.0 * (last - epoch) / last for epoch in range(1, epochs + 1)), "ok", 0.0)
 
 
 def keep_inputs(comparison: Comparison, out: Path) -> dict[str, SearchConfig]:
@@ -71,6 +51,9 @@ def keep_inputs(comparison: Comparison, out: Path) -> dict[str, SearchConfig]:
             context = _context(config)
             kept[config.space], new = take_inputs(context, image_id(context) if comparison.kind == "real" else None)
             files |= new
+    if comparison.known not in ("", INVENTED):
+        # The searches read the original. With the copy, a second call with a changed one is refused.
+        files[f"{INPUTS}/surrogate/{Path(comparison.known).name}"] = Path(comparison.known).read_bytes()
     for path in (out / INPUTS).rglob("*"):
         name = path.relative_to(out).as_posix()
         if path.is_file() and path.read_bytes() != files.pop(name, None):
@@ -83,7 +66,7 @@ def keep_inputs(comparison: Comparison, out: Path) -> dict[str, SearchConfig]:
 def run_one(
     method: Method,
     config: SearchConfig,
-    invented: bool,
+    known: str,
     folder: Path,
     settings: ExecutorSettings,
     report: Report,
@@ -92,6 +75,7 @@ def run_one(
     """Run one search in its folder, or continue it, and return its answer. A finished search is only read.
 
     Args:
+        known: see `Comparison.known`.
         kept: what `keep_inputs` returned. Without it, the search depends on the files that the configuration names.
 
     Raises:
@@ -106,12 +90,12 @@ def run_one(
         if answer["config"] != config.fingerprint:
             raise InputError(f"{folder} holds a search of another configuration; give another --out")
         return answer
-    context, evaluator, truth = make_context(config, invented)
+    context, evaluator, truth = make_context(config, known)
     # The configuration is kept for a reader of the folder. `fingerprint` in the answer is what is compared.
     save_config(_with_copies(config, kept, folder), folder / CONFIG)
     with cpu_threads(1), settings.start(evaluator, config.processes) as executor:
         found = find(method, context, Place(folder, executor, report))
-    if not (invented or context.space.trainable):
+    if not (known or context.space.trainable):
         truth = context.space.judge([(t.candidate, t.seed) for t in (*found.before, *found.trials)])
     # One thread here too: with another number of threads, the final training would have another accuracy.
     with cpu_threads(1):
@@ -151,14 +135,18 @@ def _read(space: str, modified: int) -> SearchSpace:
     return load_space(space)
 
 
-def make_context(config: SearchConfig, invented: bool) -> tuple[Context, Evaluator, Truth | None]:
-    """Return the context of a search, its evaluator, and the true accuracies where they are known."""
+def make_context(config: SearchConfig, known: str) -> tuple[Context, Evaluator, Truth | None]:
+    """Return the context of a search, its evaluator, and the true accuracies where they are known.
+
+    Args:
+        known: see `Comparison.known`.
+    """
     context = _context(config)
     if not context.space.trainable:
         return context, context.evaluator(), context.space.accuracy
-    if invented:
-        oracle = Oracle(context.space)
-        return context, InventedEvaluator(oracle), oracle
+    if known:
+        trainings = landscape(known, config.space, context.space)
+        return context, trainings, trainings.truth
     return context, context.evaluator(), None
 
 

@@ -12,6 +12,7 @@ from fbnetv3.search.report.analysis import LEVELS
 
 EACH = "[95% interval]"  # of result files of earlier versions, which corrected nothing
 INTERVALS = " / ".join(f"{level:.0%}" for level in LEVELS)
+SURROGATE = "the surrogate, which is no measurement"
 TOGETHER = "[95% intervals that hold together]"
 
 
@@ -24,11 +25,27 @@ def tables(result: Result) -> dict[str, Table]:
     """
     cases = result.values["cases"]
     if "overall" not in result.values:
-        return _tables({name.replace("_", " "): case for name, case in cases.items()}, "") | _left_out(cases)
+        found = _tables({name.replace("_", " "): case for name, case in cases.items()}, "") | _left_out(cases)
+        return found | ({SURROGATE: surrogate(result.values["surrogate"])} if "surrogate" in result.values else {})
     found = {"all tables: better, no difference, worse": _verdicts(result.values["overall"])}
     for setting, columns in by_setting(cases).items():
         found |= _tables(columns, f"{setting.replace('_', ' ')}: ")
     return found | _left_out(cases)
+
+
+def surrogate(check: Mapping[str, float | None]) -> Table:
+    """Return the table of a surrogate's check; see `cross_check`."""
+    rows = {
+        "mean absolute error (points)": "error",
+        "rank correlation with the measured accuracy, all pairs": "rank",
+        "the same, best quarter of the pairs": "rank_of_best",
+        "rank correlation of two trainings of a pair, all pairs": "ceiling",
+        "the same of them, best quarter of the pairs": "ceiling_of_best",
+        "std of a training (points)": "noise",
+    }
+    found = {text: check[key] for text, key in rows.items()}
+    cells = ((text, "not known" if value is None else f"{value:.2f}") for text, value in found.items())
+    return Table(("estimates of pairs that the surrogate was not fitted to", ""), tuple(cells))
 
 
 def _tables(columns: Mapping[str, Case], prefix: str) -> dict[str, Table]:

@@ -14,23 +14,29 @@ import pytest
 import yaml
 
 from fbnetv3 import InputError
-from fbnetv3.benchmarks.result import load_result
+from fbnetv3.benchmarks.result import Result, load_result
 from fbnetv3.benchmarks.search.compare import (
     BENCHMARK,
     METHOD,
     TRUTHS,
+    checked_surrogate,
     compare,
     parse_budgets,
     parse_trainings,
 )
 from fbnetv3.benchmarks.search.comparison.cases import LowestShare, plan_cases, with_predictor
 from fbnetv3.benchmarks.search.comparison.methods import METHODS, Comparison
+from fbnetv3.benchmarks.search.comparison.tables import tables
 from fbnetv3.files import lock_folder
 from fbnetv3.progress import silent
+from fbnetv3.search.collect.surrogate import Surrogate
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset
+from fbnetv3.search.space.reader import load_space
+from fbnetv3.search.space.table_file import read_table
 from fbnetv3.search.trial import read_ledger
 from tests.places import ROOT
+from tests.search.collect.made_up import WithTest, collected
 
 pytest.importorskip("optuna")
 ONE = ExecutorSettings(workers=1)
@@ -130,10 +136,32 @@ def test_killed_and_resumed_it_ends_the_same(table, tmp_path):
 
 def test_rich_labels_lead_to_other_trainings_on_made_up_accuracies(tmp_path):
     config = with_predictor(load_preset("quickstart").replace(pool=200), pretrain_epochs=5, members=1)
-    comparison = Comparison(plan_cases([config], [12], [None]), ["nars", "nars_paper_labels"], [0], invented=True)
+    comparison = Comparison(plan_cases([config], [12], [None]), ["nars", "nars_paper_labels"], [0], known="invented")
     assert compare(comparison, tmp_path, ONE, silent)["accuracies"] == "invented"
     rich, paper = (tmp_path / "trainings_12" / name / "seed0" / "ledger.jsonl" for name in comparison.methods)
     assert read_ledger(rich) != read_ledger(paper)
+
+
+def test_all_methods_run_on_a_surrogate_which_is_checked_and_kept(tmp_path):
+    collected(tmp_path / "collection", tmp_path, WithTest(), trainings=60)
+    table = tmp_path / "collection" / "table.npz"
+    config = with_predictor(load_preset("quickstart").replace(pool=200), pretrain_epochs=5, members=1)
+    comparison = Comparison(plan_cases([config], [16], [None]), ["nars", "random", "tpe"], [0], known=str(table))
+    values = compare(comparison, tmp_path / "out", ONE, silent)
+    assert values["accuracies"] == "surrogate"
+    surrogate, [case] = Surrogate.fit(load_space("micro"), read_table(table)), values["cases"].values()
+    for method in comparison.methods:
+        answer = json.loads((tmp_path / "out" / "trainings_16" / method / "seed0" / "answer.json").read_text())
+        assert answer["acc1"] == surrogate(np.array([answer["candidate"]]))[0]
+        assert case["methods"][method]["acc1"] == pytest.approx(answer["acc1"], abs=1e-3)
+    check = checked_surrogate(comparison)
+    assert check["noise"] == pytest.approx(read_table(table).noise(), abs=1e-4)
+    shown = tables(Result("2026-11-29", "", "", {}, values | {"surrogate": check}))
+    assert "rank correlation" in str(shown["the surrogate, which is no measurement"])
+    collected(tmp_path / "other", tmp_path, WithTest(), trainings=60, seed=1)
+    table.write_bytes((tmp_path / "other" / "table.npz").read_bytes())
+    with pytest.raises(InputError, match=r"holds a comparison with another inputs/surrogate/table\.npz"):
+        compare(comparison, tmp_path / "out", ONE, silent)
 
 
 @pytest.mark.slow
@@ -159,7 +187,12 @@ def test_real_trainings_in_small(tmp_path):
         ({}, "give one of --preset and --table"),
         ({"preset": "quickstart", "table": ("x.csv",)}, "give one of --preset and --table"),
         ({"table": ("x.csv",), "invented": True}, "--invented needs --preset"),
-        ({"preset": "quickstart", "processes": 2}, "--processes is for tables .*; give --workers for real trainings"),
+        ({"table": ("x.csv",), "surrogate": "y.npz"}, "--surrogate needs --preset"),
+        ({"preset": "quickstart", "invented": True, "surrogate": "y.npz"}, "give one of --invented and --surrogate"),
+        (
+            {"preset": "quickstart", "processes": 2},
+            "--processes is for accuracies that are looked up; give --workers for real trainings",
+        ),
         (
             {"preset": "quickstart", "max_flops": "101%"},
             "'101%'; a share of a table's pairs is above 0% and at most 100%",

@@ -43,7 +43,8 @@ def test_unknown_methods_are_named(table, small):
 def test_the_kind_of_accuracies(table, small):
     preset = {"x": load_preset("quickstart")}
     assert Comparison(small(table), ["nars"], [0]).kind == "table"
-    assert Comparison(preset, ["nars"], [0], invented=True).kind == "invented"
+    assert Comparison(preset, ["nars"], [0], known="invented").kind == "invented"
+    assert Comparison(preset, ["nars"], [0], known="table.npz").kind == "surrogate"
     assert Comparison(preset, ["nars"], [0]).kind == "real"
 
 

@@ -22,7 +22,7 @@ def found(table, small, tmp_path_factory):
 
     def search(name, folder=None):
         folder = folder or tmp_path_factory.mktemp(name)
-        context, evaluator, _ = make_context(small(table)["trainings_16"], False)
+        context, evaluator, _ = make_context(small(table)["trainings_16"], "")
         with ONE.start(evaluator) as executor:
             return find(METHODS[name], context, Place(folder, executor, silent)), folder
 
@@ -48,7 +48,7 @@ def test_the_other_part_stays_that_of_the_start(found, searcher):
 
 
 def test_repeats_follow_the_first_batch(table, small, tmp_path):
-    context, evaluator, _ = make_context(small(table)["trainings_16"].replace(repeats=2), False)
+    context, evaluator, _ = make_context(small(table)["trainings_16"].replace(repeats=2), "")
     with ONE.start(evaluator) as executor:
         trials = find(METHODS["nars"], context, Place(tmp_path, executor, silent)).trials
     assert [t.round for t in trials] == [1] * 8 + [0] * 2 + [2] * 4 + [3] * 4
@@ -88,7 +88,7 @@ def test_a_stopped_search_of_parts_ends_the_same(found):
 
 
 def test_the_curve_of_a_part_that_is_trained_completely_goes_on(table, small, tmp_path):
-    answer = run_one(METHODS["recipe_only_random"], small(table)["trainings_16"], False, tmp_path, ONE, silent)
+    answer = run_one(METHODS["recipe_only_random"], small(table)["trainings_16"], "", tmp_path, ONE, silent)
     assert answer["trainings"] == 5
     assert len(answer["curve"]) == 16
     assert answer["curve"][4:] == answer["curve"][-1:] * 12
