@@ -28,7 +28,7 @@ from fbnetv3.search.nars.config import SearchConfig, read_config, save_config
 from fbnetv3.search.nars.context import Context, image_evaluator
 from fbnetv3.search.runs.devices import announce, choose, record
 from fbnetv3.search.runs.final import environment
-from fbnetv3.search.runs.folder import ENVIRONMENT, LEDGER
+from fbnetv3.search.runs.folder import CONFIG, ENVIRONMENT, LEDGER
 from fbnetv3.search.runs.inputs import check_inputs, locate_inputs
 from fbnetv3.search.runs.run import prepare
 from fbnetv3.search.space.space import Coordinate
@@ -73,6 +73,7 @@ def collect(
         if (out / COLLECTION).exists():
             check_same(kept, out)
         else:
+            _check_new(out)
             context.constraints.sample(
                 config.batches[0], config.seed
             )  # what cannot be met fails before anything is written
@@ -95,6 +96,17 @@ def collect(
                 table = table_of(context, trials, _facts(context, out, trials) | (facts or {}))
                 write_archive(table, out / TABLE)
     return table
+
+
+def _check_new(folder: Path) -> None:
+    """Check that nothing in a folder would be replaced by a new collection.
+
+    Raises:
+        InputError: it has such a file.
+    """
+    found = [name for name in (CONFIG, LEDGER, TABLE) if (folder / name).exists()]
+    if found:
+        raise InputError(f"{folder} has a {found[0]}, but no collection; give another folder")
 
 
 def check_same(config: SearchConfig, folder: Path) -> None:

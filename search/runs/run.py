@@ -31,6 +31,7 @@ from fbnetv3.search.runs.final import environment, final_candidate, pair_of_prop
 from fbnetv3.search.runs.folder import (
     CONFIG,
     ENVIRONMENT,
+    LEDGER,
     SearchFolder,
     SearchResult,
     load_search,
@@ -69,6 +70,8 @@ def start(
             raise InputError(
                 f"{out} already holds a search; continue it with `fbnetv3 search resume {out}`, or give another folder"
             )
+        if (out / LEDGER).exists():
+            raise InputError(f"{out} holds trainings of another command, such as `search collect`; give another folder")
         config, machine = choose(config, executor)
         kept, files, context = prepare(config, evaluator)
         # Constraints that cannot be met and data that is not there must fail before anything is written.

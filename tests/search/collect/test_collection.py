@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from fbnetv3 import InputError
+from fbnetv3.progress import silent
 from fbnetv3.search.collect.collection import TABLE, collect
 from fbnetv3.search.nars.context import Context
+from fbnetv3.search.runs.run import start
 from fbnetv3.search.space.encoding import encode
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.space.table_archive import read_archive
@@ -102,6 +104,23 @@ def test_what_cannot_be_met_leaves_no_folder(tmp_path):
             constraint={"metric": "flops", "convention": "published", "min": 0.0, "max": 1.0},
         )
     assert not (tmp_path / "out" / "collection.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "ledger.jsonl", "table.npz"])
+def test_files_of_others_are_not_replaced(tmp_path, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(InputError, match=f"has a {name}, but no collection; give another folder"):
+        collected(tmp_path / "out", tmp_path, trainings=20)
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {name: "mine"}
+
+
+def test_a_search_is_not_started_in_the_folder_of_a_collection(collection):
+    folder, _ = collection
+    before = {path: path.read_bytes() for path in (folder / "out").rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="holds trainings of another command, such as `search collect`"):
+        start(config(folder, final_training=False), folder / "out", silent, ONE, Scripted())
+    assert {path: path.read_bytes() for path in (folder / "out").rglob("*") if path.is_file()} == before
 
 
 def test_a_table_of_trainings_cannot_be_trained(collection, tmp_path):
