@@ -1,7 +1,7 @@
 """Which tables there are, and what a table says about itself.
 
 Searches are developed on `fcnet_protein_structure`, NAS-Bench-201, and all MLP sets except kc1, phoneme and segment. The other
-tables are kept for one measurement with everything fixed: look at no search on them before.
+tables are for measurements with everything fixed, such as `benchmarks/results/compare_final.json`: choose nothing by them.
 """
 
 from __future__ import annotations
