@@ -2,7 +2,8 @@
 
 Its rooms, in the order in which they build on each other: `space` (what can be searched and what it costs), `predictor`,
 `execution` (where trainings run), `nars` (Algorithm 1 in three stages), `rivals` (what it is compared with), `runs` (a search
-in a folder), `report`. The names below are the public ones. They are imported on first use.
+in a folder), `collect` (tables of one's own trainings), `report`. The names below are the public ones. They are imported on
+first use.
 """
 
 from typing import TYPE_CHECKING

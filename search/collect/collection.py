@@ -71,12 +71,11 @@ def collect(
         config, machine = choose(designed(config, trainings), executor)
         kept, files, context = prepare(config, evaluator)
         if (out / COLLECTION).exists():
-            check_same(kept, out)
+            _check_same(kept, out)
         else:
             _check_new(out)
-            context.constraints.sample(
-                config.batches[0], config.seed
-            )  # what cannot be met fails before anything is written
+            # What cannot be met must fail before anything is written.
+            context.constraints.sample(config.batches[0], config.seed)
             for path, content in files.items():
                 write_atomically(out / path, content)
             record(out, environment(), machine, config)
@@ -109,7 +108,7 @@ def _check_new(folder: Path) -> None:
         raise InputError(f"{folder} has a {found[0]}, but no collection; give another folder")
 
 
-def check_same(config: SearchConfig, folder: Path) -> None:
+def _check_same(config: SearchConfig, folder: Path) -> None:
     """Check that the collection in a folder has these settings, and that its inputs are as they were.
 
     Raises:

@@ -51,7 +51,9 @@ class Surrogate:
                 f"table {table.name} has no pair with several trainings, so it does not say how noisy a training is; collect "
                 "some with `fbnetv3 search collect`"
             )
-        return cls(space, _fitted(space, table, np.ones(len(table.table), bool)), noise)
+        predictor = _pretrained(space, table)
+        _fit(predictor, space, table, np.ones(len(table.table), bool))
+        return cls(space, predictor, noise)
 
     def __call__(self, index: IntMatrix) -> Floats:
         """Return the estimated accuracies of index rows in percent [n]."""
@@ -89,9 +91,9 @@ def cross_check(space: SearchSpace, table: TableSpace) -> Check:
     _check(space, table)
     mean = table.accuracy(table.table)
     fold = np.random.default_rng(SEED).permutation(len(mean)) % FOLDS
-    estimate = np.zeros(len(mean))
+    estimate, predictor = np.zeros(len(mean)), _pretrained(space, table)
     for k in range(FOLDS):
-        predictor = _fitted(space, table, fold != k)
+        _fit(predictor, space, table, fold != k)
         estimate[fold == k] = predictor.predict(encode(space, table.table[fold == k]))[0]
     best = mean >= np.quantile(mean, 1 - BEST)
     return Check(
@@ -114,14 +116,19 @@ def _check(space: SearchSpace, table: TableSpace) -> None:
         )
 
 
-def _fitted(space: SearchSpace, table: TableSpace, pairs: Booleans) -> AccuracyPredictor:
-    """Return a predictor that is fitted to every training of some pairs."""
-    mask, rows = arch_mask(space), np.flatnonzero(pairs)
+def _pretrained(space: SearchSpace, table: TableSpace) -> AccuracyPredictor:
+    """Return a predictor that has learnt the statistics of all pairs of a table."""
+    mask = arch_mask(space)
     predictor = AccuracyPredictor(mask, seed=SEED, settings=SETTINGS)
     predictor.pretrain(encode(space, table.table)[:, mask], np.stack(list(table.labels.values()), axis=1))
+    return predictor
+
+
+def _fit(predictor: AccuracyPredictor, space: SearchSpace, table: TableSpace, pairs: Booleans) -> None:
+    """Fit a predictor to every training of some pairs. What it was fitted to before is forgotten."""
+    rows = np.flatnonzero(pairs)
     trained = encode(space, np.repeat(table.table[rows], table.trainings[rows], axis=0))
     predictor.fit(trained, table.judged[rows][table.exists(rows)])
-    return predictor
 
 
 def _ceiling(table: TableSpace, which: Booleans) -> float | None:

@@ -54,7 +54,7 @@ class ImageEvaluator:
 
         def measure_test(_: EpochMetrics, model: nn.Module) -> None:
             device = _find(self.device)
-            data = _on_device(self.data, image_side(self.data, candidate.arch.resolution), self.readers, device)
+            data = self._images_on(device, candidate)
             tested.append(measure(model, data, "test", current_process(), torch.device(device)).acc1)
 
         status: Literal["ok", "diverged"] = "ok"
@@ -68,6 +68,10 @@ class ImageEvaluator:
     def images(self, resolution: int) -> Data:
         """Return the data that a candidate of this resolution is trained on."""
         return _load(self.data, image_side(self.data, resolution), self.readers)
+
+    def _images_on(self, device: str, candidate: Candidate) -> Data:
+        """Return the data that a candidate is trained on, on a device if it fits there."""
+        return _on_device(self.data, image_side(self.data, candidate.arch.resolution), self.readers, device)
 
     @plain_defaults()  # those of the user are not set in other processes, and so would change a trial with its executor
     def train(
@@ -91,7 +95,7 @@ class ImageEvaluator:
             on_epoch: see `fit`.
         """
         device, recipe = _find(self.device), candidate.recipe
-        data = _on_device(self.data, image_side(self.data, candidate.arch.resolution), self.readers, device)
+        data = self._images_on(device, candidate)
         engine = Engine(device, find_precision(self.precision, device))
         with cpu_threads(1), _current(device):
             model = seeded(
