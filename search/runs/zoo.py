@@ -173,7 +173,11 @@ def _pairs(plan: ZooPlan, out: Path, data: str | None, progress: Report) -> list
     ]
     if not all(path.is_file() for path in files):
         budget_pairs(out / SEARCH, plan.budgets, progress)
-    searched = [load_pair(path) for path in files]
+    # The best pair within a larger budget may be a smaller network. Of two of one size, the later one scores no lower.
+    by_size = {_flops(pair, search): pair for pair in map(load_pair, files)}
+    if len(by_size) < len(files):
+        progress(0, 1, f"the {len(files)} budgets lead to {len(by_size)} different networks, so the zoo is smaller")
+    searched = [by_size[flops] for flops in sorted(by_size)]
     searched = [dataclasses.replace(p, provenance=p.provenance | ({"data": data} if data else {})) for p in searched]
     pairs = [_scaled(plan, searched[0], flops, search) for flops in sorted(plan.smaller)]
     pairs += searched
@@ -218,9 +222,15 @@ def _scaled(plan: ZooPlan, pair: Pair, flops: float, search: SearchFolder) -> Pa
         keep_resolution=pair.provenance["data"] in DATA,
     )[0]
     note = {"depth": found.depth, "width": found.width, "resolution": found.resolution}
-    up = found.flops > cost(pair.arch, space.num_classes, space.in_chans).flops(config.constraint.convention)
+    up = found.flops > _flops(pair, search)
     provenance = pair.provenance | {"scaled_from": pair.arch.name, "scaled_by": note, "scaled_up": up}
     return dataclasses.replace(pair, arch=found.arch, predicted={}, measured={}, provenance=provenance)
+
+
+def _flops(pair: Pair, search: SearchFolder) -> float:
+    """Return the FLOPs of a pair's network in the convention of the search."""
+    classes, channels = search.space.num_classes, search.space.in_chans
+    return float(cost(pair.arch, classes, channels).flops(search.config.constraint.convention))
 
 
 @dataclass(frozen=True)

@@ -162,6 +162,24 @@ def test_networks_are_named_from_the_smallest_to_the_largest(made):
     assert abs(flops[2] / 500e3 - 1) < 0.3
 
 
+@pytest.mark.parametrize(
+    ("small", "large", "kept"), [("350K", "250K", 2), ("250K", "250K", 1)], ids=["swapped", "equal"]
+)
+def test_a_larger_budget_may_have_the_smaller_network(plan, made, commands, tmp_path, small, large, kept):
+    """What was found for 350K FLOPs may need fewer than what was found for 250K, or be the same network."""
+    shutil.copytree(made[1] / "search", tmp_path / "out" / "search")
+    found, put = made[1] / "search" / "budgets", tmp_path / "out" / "search" / "budgets"
+    shutil.copy(found / f"flops_{small}.yaml", put / "flops_250K.yaml")
+    shutil.copy(found / f"flops_{large}.yaml", put / "flops_350K.yaml")
+    said = []
+    account = make_zoo(plan, tmp_path / "out", None, None, 0, Resources(), lambda *note: said.append(note[2]))
+    flops = [row["flops"] for row in account["networks"]]
+    assert [row["model"] for row in account["networks"]] == ["tiny_a", "tiny_b", "tiny_c"][: kept + 1]
+    assert flops[:kept] == [row["flops"] for row in made[0]["networks"]][:kept]
+    assert flops == sorted(set(flops))
+    assert ("the 2 budgets lead to 1 different networks, so the zoo is smaller" in said) == (kept == 1)
+
+
 def test_the_account_says_how_every_network_was_made(made):
     account, out, _ = made
     assert json.loads((out / "zoo.json").read_text()) == account
