@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import field
@@ -73,12 +74,21 @@ class Cell:
         recipe: name of a recipe of the package, or `pair:FILE` for the recipe of a pair file.
         changes: fields of the recipe that have other values here.
         teacher: the cell that the network is distilled from, or None.
+        tune: fields of the recipe and the values to try. All combinations are trained once before the seeds, with a seed of
+            their own, and the cell has the one with the highest accuracy on the validation images.
     """
 
     network: Text
     recipe: Text
     changes: dict[str, Any] = field(default_factory=dict)
     teacher: Text | None = None
+    tune: dict[str, Annotated[list[Any], Field(min_length=1)]] = field(default_factory=dict)
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Return the combinations of values that are tried, none if nothing is tuned."""
+        return [
+            dict(zip(self.tune, values, strict=True)) for values in itertools.product(*self.tune.values()) if values
+        ]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -205,8 +215,14 @@ def _check_cell(scale: Scale, cell: Cell, where: str) -> None:
     _check_name(cell.network, scale.networks, f"{where}: network")
     try:
         recipe = scale.recipe(cell)  # reads the recipe and applies the changes: both may be wrong
+        for settings in cell.settings():
+            recipe.replace(**settings)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+    if cell.tune and scale.split == "val":
+        raise InputError(
+            f"{where}: tune chooses by the split val, which is the reported one; give split: test, or no tune"
+        )
     if bool(recipe.distillation) != (cell.teacher is not None):
         raise InputError(
             f"{where}: distillation is {recipe.distillation} and teacher is {cell.teacher!r}; give both or neither"

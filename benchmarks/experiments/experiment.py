@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,15 +39,20 @@ from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.training.trainer import DivergedError
 
 FAILURES = (DivergedError, torch.cuda.OutOfMemoryError)  # they end one training; the other trainings still run
+TUNING_SEED = 1000  # of the trainings that a cell is tuned by
 IMAGENET = {"classes": 1000, "in_chans": 3}  # the data of the full scale
 METHOD = (
     "Every cell is trained with every seed, which fixes initial weights, order and augmentation. `seeds`: top-1 in percent on "
     "the {split} split, of the weights that the recipe reports (raw, or the moving average with EMA), after the last epoch; "
-    "nothing was chosen by it. `deviation`: sample standard deviation over seeds. `differences`: the cells of `plus` less "
-    "those of `minus`, paired by seed, with the 95% interval of Student's t over seeds, each by itself: with several "
+    "nothing was chosen by it.{tuned} `deviation`: sample standard deviation over seeds. `differences`: the cells of `plus` "
+    "less those of `minus`, paired by seed, with the 95% interval of Student's t over seeds, each by itself: with several "
     "differences one in twenty excludes zero by chance. The interval covers seeds, not other images, epochs or networks. "
     "`flops`: multiply-adds of convolutions and linear layers on one image, without pooling and norms; `params`: all "
     "parameters; `full` has those of the full-scale networks, which were built and not trained. {about}"
+)
+TUNED = (
+    " `tuned`: a tuned cell has those of the tried values with the highest top-1 on the validation images, `val_acc1`, after "
+    f"one training each with seed {TUNING_SEED}."
 )
 Accuracies = Mapping[str, Mapping[int, float]]
 """Accuracy in percent by cell and seed, of the trainings that ended well."""
@@ -63,6 +68,7 @@ class Trainer:
         runs: folder of the trainings.
         engine: device, precision and accumulation.
         process: this process, of the processes that train together.
+        tuning: by cell, the values that were tried and their accuracy `val_acc1`, None where the training diverged.
     """
 
     scale: Scale
@@ -70,6 +76,7 @@ class Trainer:
     runs: Path
     engine: Engine
     process: ProcessRank
+    tuning: dict[str, list[Values]] = field(default_factory=dict)
 
     def images(self, cell: str) -> Data:
         """Return the images that the cell is trained on."""
@@ -82,8 +89,40 @@ class Trainer:
             DivergedError: the loss of the cell or of its teacher became infinite or NaN.
             InputError: the folder holds another training.
         """
+        settings = self.tune(cell, report)
+        return self._fit(cell, settings, seed, self.runs / cell / f"seed{seed}", report)
+
+    def tune(self, cell: str, report: Report | None = None) -> Values:
+        """Train the settings of a tuned cell, and return the best one by the validation images, the first of equal ones.
+
+        Raises:
+            DivergedError: every setting diverged.
+        """
+        settings = self.scale.cells[cell].settings()
+        if not settings:
+            return {}
+        if cell not in self.tuning:
+            self.tuning[cell] = [one | {"val_acc1": self._validated(cell, one, report)} for one in settings]
+        tried = [row["val_acc1"] for row in self.tuning[cell]]
+        if not any(value is not None for value in tried):
+            raise DivergedError(f"all {len(tried)} settings of the tuned cell {cell} diverged")
+        return settings[max(range(len(tried)), key=lambda i: -1.0 if tried[i] is None else tried[i])]
+
+    def _validated(self, cell: str, settings: Values, report: Report | None) -> float | None:
+        """Train a cell with a setting, and return the top-1 on the validation images in percent, None if it diverged."""
+        name = "_".join(f"{key}_{value}" for key, value in settings.items())
+        try:
+            trained = self._fit(cell, settings, TUNING_SEED, self.runs / cell / f"tune_{name}", report)
+        except DivergedError:
+            return None
+        return self._accuracy(trained, cell, "val")
+
+    def _accuracy(self, trained: Trained, cell: str, split: str) -> float:
+        return evaluate(trained.model, self.images(cell), split, self.process, torch.device(self.engine.device)).acc1
+
+    def _fit(self, cell: str, settings: Values, seed: int, out: Path, report: Report | None) -> Trained:
         entry, data = self.scale.cells[cell], self.images(cell)
-        network, recipe = self.scale.networks[entry.network], self.scale.recipe(entry)
+        network, recipe = self.scale.networks[entry.network], self.scale.recipe(entry).replace(**settings)
         # A teacher that is a cell itself is trained only once: its folder is the one of the cell.
         teacher = None if entry.teacher is None else self.train(entry.teacher, seed, report).model
         model = seeded(lambda: network.build(len(data.classes), data.transforms.in_chans, recipe), seed)
@@ -92,7 +131,7 @@ class Trainer:
             recipe,
             data,
             seed=seed,
-            out=self.runs / cell / f"seed{seed}",
+            out=out,
             resume=True,
             progress=report,
             engine=self.engine,
@@ -101,8 +140,7 @@ class Trainer:
 
     def accuracy(self, cell: str, seed: int, report: Report | None = None) -> float:
         """Train the cell and return the top-1 of its last weights in percent, on the split that the scale reports."""
-        trained, device = self.train(cell, seed, report), torch.device(self.engine.device)
-        return evaluate(trained.model, self.images(cell), self.scale.split, self.process, device).acc1
+        return self._accuracy(self.train(cell, seed, report), cell, self.scale.split)
 
 
 def measure(
@@ -147,7 +185,8 @@ def measure(
         with cpu_threads(threads):
             accuracies, failures = train_all(trainer, seeds or tuple(chosen.seeds))
         values = collect(experiment, scale, threads, trainer, accuracies, failures)
-    words = {"split": chosen.split, "about": chosen.about}
+    tuned = any(cell.tune for cell in chosen.cells.values())
+    words = {"split": chosen.split, "about": chosen.about, "tuned": TUNED if tuned else ""}
     return Measured(values, words, device_facts(engine.device))
 
 
@@ -191,6 +230,7 @@ def collect(
             "recipe": cell.recipe,
             "changes": cell.changes,
             "teacher": cell.teacher,
+            **({"tuned": trainer.tuning.get(name, [])} if cell.tune else {}),
             "epochs": chosen.recipe(cell).epochs,
             **over_seeds(accuracies[name]),
             "failed": {str(seed): words for seed, words in failures[name].items()},

@@ -11,7 +11,7 @@ from fbnetv3.benchmarks.tables import Format, Table, amount, decimals
 CELLS: dict[str, Format] = {
     "cell": "{name}",
     "network": lambda cell: ", ".join([cell["model"], *_settings(cell["arguments"])]),
-    "recipe": lambda cell: ", ".join([cell["recipe"], *_settings(cell["changes"])]) + _taught_by(cell),
+    "recipe": lambda cell: ", ".join([cell["recipe"], *_settings(cell["changes"]), *_tuned(cell)]) + _taught_by(cell),
     "epochs": "{epochs}",
     "FLOPs": lambda cell: amount(cell["flops"]),
     "params": lambda cell: amount(cell["params"]),
@@ -66,6 +66,15 @@ def _cells(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _settings(mapping: Mapping[str, Any]) -> list[str]:
     """Return the entries of a mapping as words."""
     return [f"{key} {value}" for key, value in mapping.items()]
+
+
+def _tuned(cell: Mapping[str, Any]) -> list[str]:
+    """Return the words for the values that a cell was tuned to, none if it was not tuned."""
+    tried = [row for row in cell.get("tuned", []) if row["val_acc1"] is not None]
+    if not tried:
+        return []
+    best = {key: value for key, value in max(tried, key=lambda row: row["val_acc1"]).items() if key != "val_acc1"}
+    return [f"{', '.join(_settings(best))} (best of {len(cell['tuned'])})"]
 
 
 def _taught_by(cell: Mapping[str, Any]) -> str:

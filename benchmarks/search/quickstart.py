@@ -31,7 +31,7 @@ from fbnetv3.schema import load_json
 WORKERS = 2
 METHOD = (
     "`fbnetv3 search run --preset quickstart --workers 2` of a checkout of commit `before` and of this version, for the same "
-    "seeds: accuracy of the final pair on the 2,000 test images, which no search saw, and processor time of the "
+    "seeds: accuracy of the final pair on the test images, which no search saw, and processor time of the "
     "command and its workers. `difference`: this version less the earlier one, by seed, mean and 95% interval of Student's "
     "t; `slower`: ratio of the medians of the processor times."
 )

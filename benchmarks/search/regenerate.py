@@ -21,7 +21,7 @@ ZOO = "micro"
 METHOD = (
     "`fbnetv3 make-zoo --preset micro`, one run with seed 0: a quickstart search, pairs for three budgets from its "
     "predictor, the largest scaled up twice, the largest of all trained as teacher, all trained with it and published. "
-    "`acc1`: top-1 on the 2,000 test images, which no step before publishing used. `hours`: of all trainings of a stage, "
+    "`acc1`: top-1 on the test images, which no step before publishing used. `hours`: of all trainings of a stage, "
     "summed over workers."
 )
 NETWORKS: dict[str, Format] = {

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 from fbnetv3.complexity import round_width
 from fbnetv3.errors import InputError, check_keys
@@ -29,8 +29,11 @@ MAX_WHOLE = 100_000  # of a size: costs are counted in 64 bits
 WHOLE = f"a whole number from 1 to {MAX_WHOLE:,}"
 SPACES = Path(__file__).parent / "spaces"
 RECIPE_FIELDS = ("lr", "optimizer", "ema", "dropout", "stochastic_depth", "mixup", "weight_decay")
+Scale = Literal["linear", "log"]  # of a range
 _NUMBER = r"\s*(\d+(?:\.\d+)?)\s*"
 _RANGE = re.compile(rf"\({_NUMBER},{_NUMBER}(?:,{_NUMBER})?\)(e-?\d{{1,2}})?(?:\^(\w+))?")
+_LOG_RANGE = re.compile(rf"log\({_NUMBER},{_NUMBER},\s*(\d{{1,5}})\s*\)(e-?\d{{1,2}})?(?:\^(\w+))?")
+_LOG_DIGITS = 4  # significant digits of the values of a log range between its ends
 _ANY_RECIPE = Recipe("sgd", 0.1, epochs=1, batch_size=2)  # to check searched values in
 
 
@@ -96,6 +99,13 @@ class _RowLine:
 class _HeadLine:
     e: int
     c: int
+
+
+def _plain(values: Sequence[Decimal], may_be_whole: bool) -> list[int] | list[float]:
+    """Return numbers of a file: whole ones if all of them are."""
+    if may_be_whole and all(value == int(value) for value in values):
+        return [int(value) for value in values]
+    return [float(value) for value in values]
 
 
 def _is_whole(value: Any) -> TypeGuard[int]:
@@ -202,9 +212,9 @@ class _Reader:
             width: round the values as they are built.
             arch: the entry belongs to the architecture and not to the recipe.
         """
-        given, shared, ordered = value, None, False
+        given, shared, scale = value, None, None
         if isinstance(value, str):
-            value, shared, ordered = self.parse(name, value)
+            value, shared, scale = self.parse(name, value)
         if not isinstance(value, list):
             if arch and not _is_whole(value):
                 raise self.wrong(name, given, f"give {WHOLE}, a [choice] or a (low, high, step)")
@@ -219,17 +229,22 @@ class _Reader:
         if shared:
             # Rows share by kind of entry: `row2.e.first` and `row3.e.first` with ^1 are the coordinate `e.first^1`.
             name = f"{name.split('.', 1)[-1]}^{shared}"
-        made = Coordinate(name, values, ordered, arch, tuple(value))
+        made = Coordinate(name, values, scale is not None, arch, tuple(value), log=scale == "log")
         if self.coordinates.setdefault(name, made) != made:
             raise self.wrong(name, given, f"an earlier row shares it as {list(self.coordinates[name].nominal)}")
         return name
 
-    def parse(self, name: str, text: str) -> tuple[Any, str | None, bool]:
-        """Parse a range '(low, high[, step])[eX][^share]', a choice '[a, b][^share]' or a number.
+    def parse(self, name: str, text: str) -> tuple[Any, str | None, Scale | None]:
+        """Parse a range, a choice '[a, b][^share]' or a number.
+
+        A range is '(low, high[, step])[eX][^share]', or 'log(low, high, count)[eX][^share]' with values in equal ratios.
 
         Returns:
-            A list of values or a single value, the ^ mark without the ^, and whether the values are a range.
+            A list of values or a single value, the ^ mark without the ^, and the scale of a range.
         """
+        match = _LOG_RANGE.fullmatch(text.strip())
+        if match:
+            return self.log_range(name, text, match), match[5], "log"
         match = _RANGE.fullmatch(text.strip())
         if match:
             # Decimal, because 0.1 + 2 * 0.1 is not 0.3 in binary floating point.
@@ -241,16 +256,27 @@ class _Reader:
             if count > MAX_VALUES:
                 raise self.wrong(name, text, f"that is {count:,} values; at most {MAX_VALUES:,}")
             values = [(low + i * step) * scale for i in range(count)]
-            whole = all(v == int(v) for v in values) and match[4] is None
-            return [int(v) if whole else float(v) for v in values], match[5], True
+            return _plain(values, match[4] is None), match[5], "linear"
         body, _, shared = text.partition("^")
         try:
             value = parse_yaml(body, name)
         except InputError:
             value = None
         if not isinstance(value, int | list):
-            raise self.wrong(name, text, "give '(low, high, step)', '(low, high)', '[a, b]' or a number")
-        return value, shared or None, False
+            raise self.wrong(
+                name, text, "give '(low, high, step)', '(low, high)', 'log(low, high, count)', '[a, b]' or a number"
+            )
+        return value, shared or None, None
+
+    def log_range(self, name: str, text: str, match: re.Match[str]) -> list[int] | list[float]:
+        """Return the values of a log range: both ends, and between them equal ratios, rounded."""
+        scale = Decimal(f"1{match[4]}") if match[4] else Decimal(1)
+        low, high, count = Decimal(match[1]) * scale, Decimal(match[2]) * scale, int(match[3])
+        if not 0 < low < high or not 2 <= count <= MAX_VALUES:
+            raise self.wrong(name, text, f"low must be above 0 and below high, and the count from 2 to {MAX_VALUES:,}")
+        ratio = (high / low) ** (Decimal(1) / (count - 1))
+        between = [Decimal(f"{low * ratio**i:.{_LOG_DIGITS}g}") for i in range(1, count - 1)]
+        return _plain([low, *between, high], match[4] is None)
 
     def whole(self, name: str, value: Any) -> int:
         if not _is_whole(value):

@@ -18,7 +18,7 @@ from fbnetv3.training.data.protocol import SPLITS
 @cache
 @plain_defaults()
 def fashion_mnist() -> ImageData:
-    """Return the set: 5,000 train, 1,000 val and 2,000 test images of 10 classes, 28 x 28 pixels, one channel.
+    """Return the set: 5,000 train, 4,000 val and 4,000 test images of 10 classes, 28 x 28 pixels, one channel.
 
     `images/make_fashion_mnist.py` made the file from the original.
     """

@@ -43,6 +43,12 @@ NAMES = ("table1", "table3", "table6", "table8")
             "cells: taught: teacher is 'no'; available: taught, plain",
         ),
         (lambda c: c["cells"]["taught"].update(teacher="taught"), "teacher 'taught' has a teacher itself"),
+        (lambda c: c["cells"]["plain"].update(tune={"lr": []}), r"cells: plain: tune.lr is \[\]"),
+        (lambda c: c["cells"]["plain"].update(tune={"lr": [0.1, -1.0]}), "cells: plain: recipe: lr is -1.0"),
+        (
+            lambda c: (c.update(split="val"), c["cells"]["plain"].update(tune={"lr": [0.1]})),
+            "cells: plain: tune chooses by the split val, which is the reported one",
+        ),
         (lambda c: c["differences"]["gain"].update(plus=["no"]), "differences: gain: cell is 'no'"),
         (lambda c: c["differences"]["gain"].update(plus=["plain"] * 2), "gain: plus and minus have 2 and 1 cells"),
         (lambda c: c["differences"]["gain"].update(paper="up"), "differences: gain: paper is 'up'"),

@@ -1,6 +1,8 @@
 """Experiments run from end to end, resume without training anything twice, and their files follow from their seeds."""
 
 import dataclasses
+import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from fbnetv3.arch import find_arch
 from fbnetv3.benchmarks.experiments import experiment as module
 from fbnetv3.benchmarks.experiments.config import Difference, list_experiments, load_experiment
 from fbnetv3.benchmarks.experiments.experiment import BENCHMARK, IMAGENET, Trainer, compare, costs, result_file
-from fbnetv3.benchmarks.experiments.experiment_tables import verdict
+from fbnetv3.benchmarks.experiments.experiment_tables import tables, verdict
 from fbnetv3.benchmarks.result import RESULTS, load_result
 from fbnetv3.benchmarks.statistics import over_seeds
 from fbnetv3.complexity import cost
@@ -28,17 +30,19 @@ def _small_images(monkeypatch, small_images):
 
 @pytest.fixture
 def fits(monkeypatch):
-    """The (folder, steps) of every call of `fit`."""
+    """The (folder, steps) of every call of `fit`. A training with a learning rate of 9 diverges."""
     calls = []
 
-    def counted(*args, progress=None, **kwargs):
+    def counted(model, recipe, *args, progress=None, **kwargs):
+        if recipe.lr == 9:
+            raise DivergedError("the loss is nan at step 3, learning rate 9; recipe {}")
         calls.append([str(kwargs["out"].relative_to(kwargs["out"].parents[1])), 0])
 
         def counting(done, total, text):
             calls[-1][1] += 1
             progress(done, total, text)
 
-        return fit(*args, progress=counting, **kwargs)
+        return fit(model, recipe, *args, progress=counting, **kwargs)
 
     monkeypatch.setattr(module, "fit", counted)
     return calls
@@ -166,6 +170,51 @@ def test_a_student_learns_from_the_teacher_of_its_seed(smoke, tmp_path, monkeypa
         assert all(
             torch.equal(a, b) for a, b in zip(teacher.state_dict().values(), plain.state_dict().values(), strict=True)
         )
+
+
+def test_a_tuned_cell_has_the_setting_that_validates_best(smoke, tmp_path, fits, monkeypatch):
+    def tuned(cpu):
+        cpu["cells"]["plain"]["tune"] = {"lr": [0.01, 0.05, 9.0]}
+
+    def scripted(model, data, split, *others):
+        trained = fits[-1][0]
+        return SimpleNamespace(
+            acc1={"plain/tune_lr_0.01": 40.0, "plain/tune_lr_0.05": 60.0}[trained] if split == "val" else 50.0
+        )
+
+    monkeypatch.setattr(module, "evaluate", scripted)
+    settings = {"name": smoke(tuned), "runs": tmp_path / "runs", "write_to": tmp_path / "out.json"}
+    first = BENCHMARK.run(**settings)
+    cell = first.values["cells"]["plain"]
+    assert [(row["lr"], row["val_acc1"]) for row in cell["tuned"]] == [(0.01, 40.0), (0.05, 60.0), (9.0, None)]
+    assert "tuned" not in first.values["cells"]["taught"]
+    folders = ["plain/tune_lr_0.01", "plain/tune_lr_0.05", "plain/seed0"]
+    # The teacher, its student, and the teacher again for each seed.
+    assert [folder for folder, _ in fits] == [
+        *folders,
+        "taught/seed0",
+        "plain/seed0",
+        "plain/seed1",
+        "taught/seed1",
+        "plain/seed1",
+    ]
+    identity = torch.load(tmp_path / "runs" / "smoke" / "cpu" / "plain" / "seed1" / "checkpoint.pt")["identity"]
+    assert json.loads(identity)["recipe"]["lr"] == 0.05
+    assert any(
+        "fashion_mnist/micro, epochs 1, lr 0.05 (best of 3)" in row for row in next(iter(tables(first).values())).rows
+    )
+    assert "`tuned`: a tuned cell has those of the tried values" in first.method
+    fits.clear()
+    assert BENCHMARK.run(**settings).values == first.values
+    assert not any(steps for _, steps in fits)
+
+
+def test_a_tuned_cell_whose_settings_all_diverge_has_failed(smoke, tmp_path, fits):
+    def tuned(cpu):
+        cpu["cells"]["plain"]["tune"] = {"lr": [9.0], "mixup": [0.0, 0.2]}
+
+    values = BENCHMARK.run(write_to=tmp_path / "out.json", name=smoke(tuned), runs=tmp_path / "runs", seeds=(0,)).values
+    assert "all 2 settings of the tuned cell plain diverged" in values["cells"]["plain"]["failed"]["0"]
 
 
 @pytest.mark.parametrize(

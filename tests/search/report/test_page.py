@@ -62,8 +62,8 @@ def test_the_outcome_is_told_in_plain_words(both, space):
     assert "150,000 to 400,000 FLOPs (one multiply-add = 1)" in page.words
     assert "trained 15 candidates (5 for 3 epochs, 10 for 2 epochs)" in page.words
     assert f"{trial.flops:,} FLOPs and {trial.params:,} parameters" in page.words
-    assert "classifies 81.25% of the 2,000 test images correctly" in page.words
-    assert "subset of 8,000 images (5,000 for training, 1,000 for validation, 2,000 for testing)" in page.words
+    assert "classifies 81.25% of the 4,000 test images correctly" in page.words
+    assert "subset of 13,000 images (5,000 for training, 4,000 for validation, 4,000 for testing)" in page.words
     assert "$" not in page.words  # of a template
 
 

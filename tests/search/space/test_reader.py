@@ -104,6 +104,33 @@ def test_a_range_has_every_step_from_low_to_high(low, step, count):
     assert made.values == tuple(range(low, low + count * step + 1, step))
 
 
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("log(1, 100, 3)e-3", (0.001, 0.01, 0.1)),
+        ("log(0.5, 8, 5)", (0.5, 1.0, 2.0, 4.0, 8.0)),
+        ("log( 1 , 10 , 4 )", (1.0, 2.154, 4.642, 10.0)),
+    ],
+)
+def test_a_log_range_has_both_ends_and_equal_ratios(text, values):
+    made = coordinate("lr", text, arch=False)
+    assert (made.values, made.ordered, made.log) == (values, True, True)
+    assert not coordinate("lr", "(1, 3)", arch=False).log
+
+
+def test_a_log_range_of_whole_numbers_may_be_one_of_the_architecture():
+    made = coordinate("row0.c", "log(8, 64, 4)^a", width=True)
+    assert (made.name, made.values, made.log) == ("c^a", (8, 16, 32, 64), True)
+
+
+@pytest.mark.parametrize("text", ["log(0, 1, 3)", "log(2, 1, 3)", "log(1, 1, 2)", "log(1, 9, 1)", "log(1, 9, 20000)"])
+def test_a_log_range_that_is_none_is_refused(text):
+    with pytest.raises(
+        InputError, match=r"lr is 'log\(.*'; low must be above 0 and below high, and the count from 2 to 10,000"
+    ):
+        coordinate("lr", text, arch=False)
+
+
 @pytest.mark.parametrize("text", ["[3, 5]", [3, 5], "[3, 5]^a"])
 def test_a_choice_is_not_ordered(text):
     made = coordinate("row0.k", text)
