@@ -300,6 +300,36 @@ def search_budgets(
         say(f"Pareto front: {plot}, {plot.with_suffix('.json').name}")
 
 
+@app.command("confirm")
+def search_confirm(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished search with a final training.")],
+    seeds: Annotated[
+        int, typer.Option(min=2, max=1000, help="Trainings of every answer, the final training among them.")
+    ] = 5,
+    data: MovedData = None,
+    device: OtherDevice = None,
+    workers: Workers = None,
+    trials_per_gpu: TrialsPerGpu = 1,
+    as_json: Json = False,
+) -> None:
+    """Train the answer with more seeds, and say how sure its accuracy is and what it is better than.
+
+    It is compared with the answer of random search, if the search has one, and with the same network trained with the base
+    recipe. What was trained is not trained again. FOLDER/confirmed.json and the report have the result.
+    """
+    from fbnetv3.search.execution.settings import ExecutorSettings
+    from fbnetv3.search.report.page import write_report
+    from fbnetv3.search.runs.confirm import confirm, table_rows
+
+    executor = ExecutorSettings(workers=workers, trials_per_gpu=trials_per_gpu)
+    with progress_bar() as progress:
+        confirmation = confirm(folder, seeds, progress, data, device, executor)
+    report = write_report(folder)
+    print_rows(table_rows(confirmation), as_json)
+    if not as_json:
+        say(f"Report: {report}")
+
+
 @app.command("importance")
 def search_importance(folder: Folder, as_json: Json = False) -> None:
     """Say what the accuracy depends on, and which recipe small and large networks want, as far as the trials tell.
@@ -344,6 +374,7 @@ def _constraints(
 
 def _print_results(results: list[Any], folder: Path) -> None:
     from fbnetv3.search.report.page import REPORT
+    from fbnetv3.search.runs.confirm import load_confirmation, table_rows
     from fbnetv3.search.runs.folder import METHODS, load_search
 
     search = load_search(folder)
@@ -356,4 +387,6 @@ def _print_results(results: list[Any], folder: Path) -> None:
         say(f"{result}, {r.flops / 1e6:.3f}M FLOPs, {r.params / 1e3:.1f}K params; {search.pair(r.method)}")
     for source in results[0].pair.provenance.get("started_from", ()):
         say(f"started from {source}")
+    if confirmation := load_confirmation(search):
+        print_rows(table_rows(confirmation), as_json=False)
     say(f"report: {folder / REPORT}")

@@ -90,6 +90,9 @@ class SearchConfig:
     # Classes of the data, where it has only some of the space's (section 4). Costs are counted for all classes of the space.
     classes: Count | None = None
     final_training: bool = True  # train the answer on the same data, and measure its test accuracy
+    # Seeds of the final training in all. With more than one, the answers and the network of the answer with the base recipe are
+    # trained with each, which says how sure the accuracies and their differences are (runs/confirm.py).
+    confirm: Count = 1
     device: str = AUTO  # of trainings; `auto` and None are chosen by what is there when the search begins
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     readers: Annotated[int, Field(ge=0)] | None = None  # processes that read image files, for every training
@@ -121,8 +124,8 @@ class SearchConfig:
     @property
     def fingerprint(self) -> str:
         """Hash of every setting that the result of the search depends on."""
-        # The baseline is another search, and the number of readers changes the speed alone.
-        without = ("baseline", "about", "readers")
+        # The baseline is another search, more seeds change no answer, and the number of readers changes the speed alone.
+        without = ("baseline", "confirm", "about", "readers")
         settings = {key: value for key, value in self.to_dict().items() if key not in without}
         # Versions before `auto` had these defaults, and on the CPU it means them. A search that has begun has no `auto`.
         chosen = {"device": "cpu", "precision": "fp32"}
@@ -180,6 +183,10 @@ def read_config(data: Any, where: str) -> SearchConfig:
         )
     if config.asynchronous:
         _check_asynchronous(config, where)
+    if config.confirm > 1 and not config.final_training:
+        raise InputError(
+            f"{where}: confirm is {config.confirm}, but there is no final training to repeat; give final_training: true"
+        )
     if config.repeats > config.batches[0]:
         raise InputError(f"{where}: repeats is {config.repeats}; at most the {config.batches[0]} of the first batch")
     return config

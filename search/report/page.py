@@ -27,14 +27,15 @@ from fbnetv3.search.report.figures import (
 from fbnetv3.search.report.findings import Findings, find
 from fbnetv3.search.report.findings_page import calibration_section, findings_plots, findings_section
 from fbnetv3.search.report.markup import figure, fill, table
+from fbnetv3.search.report.outcome import image_counts, outcome, percent, plot_answers, split_of
 from fbnetv3.search.report.plots import Plot, count, groups, plot_convergence, plot_final, plot_pareto, plot_rounds
 from fbnetv3.search.runs.budgets import FOLDER, FRONT
+from fbnetv3.search.runs.confirm import Confirmation, load_confirmation
 from fbnetv3.search.runs.folder import METHODS, SearchResult, load_search
 from fbnetv3.search.runs.inputs import recipe_name
 from fbnetv3.search.space.network_space import NetworkSpace, as_networks
 from fbnetv3.search.space.space import SearchSpace
 from fbnetv3.search.trial import REPEATS
-from fbnetv3.training.data.packaged import DATA, load_images
 
 REPORT, PLOTS = "report.html", "plots"
 BUDGETS = Path(FOLDER) / f"{FRONT}.json"
@@ -53,9 +54,11 @@ def write_report(folder: str | Path) -> Path:
     front = search.path / BUDGETS
     budgets = load_json(front, "answer to budgets", ("budgets",))["budgets"] if front.is_file() else []
     findings = find(search.context, results[0].trials, results[0].proposal.epochs)
+    confirmation = load_confirmation(search)
     plots = _plots(search.config, results, budgets) | {"findings": findings_plots(findings)}
+    plots["outcome_plot"] = [] if confirmation is None else [plot_answers(confirmation)]
     pairs = [(f"budget {row['budget']}", row, load_pair(search.path / row["pair"])) for row in budgets]
-    page = _page(search.config, space, results, plots, pairs, findings)
+    page = _page(search.config, space, results, plots, pairs, findings, confirmation)
     for plot in (p for part in plots.values() for p in part):
         file = search.path / PLOTS / f"{plot.name}.png"
         if plot.png is not None:
@@ -88,23 +91,21 @@ def _page(
     plots: Mapping[str, list[Plot]],
     budgets: list[tuple[str, dict[str, Any], Pair]],
     findings: Findings,
+    confirmation: Confirmation | None,
 ) -> str:
-    nars, *others = results
-    pair, sizes, split = nars.pair, _sizes(config), _split(nars)
+    nars = results[0]
+    pair, sizes, split = nars.pair, image_counts(config), split_of(nars)
     text = _words(config, space, nars) | {name: f"{n:,}" for name, n in sizes.items()}
-    text["test_images"] = f"{text['test']} test images" if sizes else "test images"
     recipe, searched = _recipe_rows(config, space, nars)
     made = {"seed": pair.seed, "space": pair.space} | pair.provenance
     rounds = [[name, *summary(trials, nars.proposal.epochs)] for _, name, trials in groups(results)]
     markup = {
         "css": words.CSS,
-        "outcome": fill(words.OUTCOME[split], text, {}),
+        "outcome": outcome(config, results, sizes, confirmation),
         "apart": fill(words.APART[split], text, {}),
         "unbiased": fill(words.UNBIASED[split], text, {}),
         "subset": fill(words.SUBSET, text, {}) if sizes else "",
         "use": fill(words.USE if split else words.RETRAIN, {}, {}),
-        "versus": "".join(_versus(nars, other, sizes) for other in others if split),
-        "facts": "".join(f"<div><dd>{html.escape(v)}</dd><dt>{html.escape(k)}</dt></div>" for k, v in _facts(results)),
         "arch": table(("stage", "block", "k", "e", "c", "n", "s", "se"), _arch_rows(pair.arch)),
         "recipe": table(("field", "value", "where it comes from"), recipe, "words", searched),
         "pairs": _pairs(space, results, budgets),
@@ -123,11 +124,6 @@ def _page(
 
 
 _REPEATS = " Repeats are second trainings of candidates of round 1 with another seed. They say how noisy trainings are."
-
-
-def _split(results: SearchResult) -> str:
-    """Return the split that the final training was measured on: test, val, or '' without a final training."""
-    return str(results.pair.measured.get("split", ""))
 
 
 def _words(config: SearchConfig, space: NetworkSpace, nars: SearchResult) -> dict[str, object]:
@@ -149,7 +145,6 @@ def _words(config: SearchConfig, space: NetworkSpace, nars: SearchResult) -> dic
         "final": count(pair.recipe.epochs, "epoch"),
         "flops": f"{nars.flops:,}",
         "params": f"{nars.params:,}",
-        "acc1": _percent(pair),
         "mean": f"{pair.predicted['mean']:.1f}",
         "std": f"{pair.predicted['std']:.1f}",
         "epochs": count(nars.proposal.epochs, "epoch"),
@@ -158,28 +153,6 @@ def _words(config: SearchConfig, space: NetworkSpace, nars: SearchResult) -> dic
         "at_once": count(config.asynchronous, "candidate"),
         "unless": ", if the trainings end in the same order" if config.asynchronous else "",
     }
-
-
-def _sizes(config: SearchConfig) -> dict[str, int]:
-    """Return the numbers of images of the package's own data, by split and in all; nothing for other data."""
-    if config.data is None or config.data not in DATA:
-        return {}
-    data = load_images(config.data)
-    sizes = {split: len(data.split(split)) for split in ("train", "val", "test")}
-    return sizes | {"images": sum(sizes.values())}
-
-
-def _percent(pair: Pair) -> str:
-    return f"{pair.measured['acc1']:.2f}" if pair.measured else "-"
-
-
-def _facts(results: list[SearchResult]) -> list[tuple[str, str]]:
-    nars, *others = results
-    name, facts = {"test": "test accuracy", "val": "validation accuracy"}.get(_split(nars)), []
-    if name:
-        facts = [(name, f"{_percent(nars.pair)}%")]
-        facts += [(f"{name}, {METHODS[f.method]}", f"{_percent(f.pair)}%") for f in others]
-    return [*facts, ("FLOPs", f"{nars.flops:,}"), ("parameters", f"{nars.params:,}")]
 
 
 def _finalists(nars: SearchResult) -> str:
@@ -194,25 +167,6 @@ def _finalists(nars: SearchResult) -> str:
     return words.FINALISTS.substitute(table=marked, chosen=words.CHOSEN[bool(chosen)])
 
 
-def _versus(nars: SearchResult, other: SearchResult, sizes: Mapping[str, int]) -> str:
-    """Return the text that compares NARS with a baseline, and that says how little one run of each shows."""
-    its, split = other.pair.measured["acc1"], _split(nars)
-    gap = round(its - nars.pair.measured["acc1"], 2)
-    text: dict[str, object] = {
-        "other": METHODS[other.method],
-        "candidates": count(len(other.trials), "candidate"),
-        "epochs": f"{sum(t.epochs for t in other.trials):,}",
-        "own": f"{sum(t.epochs for t in nars.trials):,}",
-        "acc1": f"{its:.2f}",
-        "gap": f"{abs(gap):.2f} points {'above' if gap > 0 else 'below'}" if gap else "the same as",
-        "split": {"val": "validation"}.get(split, split),
-    }
-    if split in sizes:
-        text["images"] = f"{sizes[split]:,}"
-        text["error"] = f"{(its * (100 - its) / sizes[split]) ** 0.5:.1f}"
-    return fill(words.VERSUS, text, {"noise": fill(words.NOISE if sizes else words.NOISE_UNKNOWN, text, {})})
-
-
 def _pairs(space: SearchSpace, results: list[SearchResult], budgets: list[tuple[str, dict[str, Any], Pair]]) -> str:
     """Return the tables of all pairs: costs, accuracies and searched recipe fields; nothing if there is one pair only."""
     pairs = [(METHODS[f.method], {"flops": f.flops, "params": f.params}, f.pair) for f in results] + budgets
@@ -224,7 +178,7 @@ def _pairs(space: SearchSpace, results: list[SearchResult], budgets: list[tuple[
         # A search without a predictor answers with what it measured, and has a std of 0.
         predicted = predicted if pair.predicted["std"] else "-"
         # On the test images, or on the validation images where the data has no others.
-        final = f"{_percent(pair)}%" if pair.measured else "-"
+        final = f"{percent(pair)}%" if pair.measured else "-"
         rows.append([name, f"{costs['flops']:,}", f"{costs['params']:,}", predicted, final])
     fields = [c.name for c in space.coordinates if not c.arch]
     recipes = [[name, *(_value(pair.recipe.to_dict()[field]) for field in fields)] for name, _, pair in pairs]

@@ -101,17 +101,35 @@ VERSUS = Template("""
 Its best candidate got the same final training and classifies $acc1% of the $split images correctly, which is $gap NARS. This
 is one run of each method. $noise, so the difference does not show that one method is better.</p>
 """)
+CONFIRM = """
+<p class="note">Each accuracy is of one training. <code>fbnetv3 search confirm DIR</code> repeats the trainings with other
+seeds, and says how sure the accuracies and their differences are.</p>
+"""
+GAINS = Template("""
+<p>Compared with other answers, trained with the same seeds for as many epochs:</p>
+<ul>$rows</ul>
+<p class="note">The intervals are about these answers: another search may find a better or a worse one. All answers are taken
+to vary equally with the seed.</p>
+""")
+GAIN = Template("<li><b>$gap</b> $other$interval.$verdict</li>")
+RIVAL = Template("the answer of $other, which trained $candidates too")
+BASE_RECIPE = Template("the same network with the recipe that the search began with, $base")
+UNCLEAR = " These trainings do not show a difference."
 
+FOUND_PAIR = Template("""
+<p class="lead">NARS found a network with $flops FLOPs and $params parameters, and a recipe for it. $outcome</p>
+""")
 OUTCOME = {
     "test": Template(
-        "Trained for $final, it classifies <b>$acc1%</b> of the $test_images correctly. No earlier step had used these images."
+        "Trained for $final, it classifies <b>$acc1</b> of the $images correctly$sure. No earlier step had used them."
     ),
     "val": Template(
-        "Trained for $final, it classifies <b>$acc1%</b> of the validation images correctly. This data has no test images, and "
-        "the search has used the validation images."
+        "Trained for $final, it classifies <b>$acc1</b> of the $images correctly$sure. This data has no test images, and the "
+        "search has used the validation images."
     ),
     "": Template("It had no final training here."),
 }
+SURE = Template(", the mean of $seeds with different seeds$interval")
 APART = {
     "test": Template(
         "This is not comparable with the test accuracy above: that is for $final of training and other images."
@@ -157,11 +175,11 @@ PAGE = Template("""<!doctype html>
 <main>
 <h1>Search report: $name</h1>
 <p class="note">$about</p>
-<p class="lead">NARS searched the space $space ($archs architectures, each with any of $recipes training recipes) for
-the pair with the highest accuracy on $data, with $limit $metric in the convention &ldquo;$convention&rdquo;. It trained
-$candidates ($spent) and chose a pair with $flops FLOPs and $params parameters. $outcome</p>
-$versus
-<dl>$facts</dl>
+$outcome
+$outcome_plot
+<p>It searched the space $space ($archs architectures, each with any of $recipes training recipes) for the pair with the
+highest accuracy on $data, with $limit $metric in the convention &ldquo;$convention&rdquo;, and trained $candidates
+($spent).</p>
 
 <h2>The pair</h2>
 <p>When the pair was chosen, its predicted validation accuracy after $epochs was $mean%, with a standard deviation of $std

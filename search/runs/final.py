@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,8 +30,11 @@ from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.trial import Candidate, Outcome, Trial, completed
 from fbnetv3.training.accuracy import final_split, measure
 from fbnetv3.training.loop import Trained
+from fbnetv3.training.trainer import DivergedError
 from fbnetv3.version import __version__
 from fbnetv3.weight_file import WeightFile, write_weight_file
+
+EXTRA = 1000  # place of the seeds of repeated final trainings
 
 
 def final_candidate(context: Context, row: Sequence[int], suffix: str = "") -> Candidate:
@@ -41,8 +44,13 @@ def final_candidate(context: Context, row: Sequence[int], suffix: str = "") -> C
     return candidate._replace(recipe=candidate.recipe.stretched(config.final_stretch))
 
 
-def train_final(context: Context, final: Candidate, folder: Path, progress: Report) -> tuple[Trained, dict[str, Any]]:
-    """Train a candidate in `folder/final`, from its checkpoint if there is one, and write `folder/weights.pt`.
+def final_job(context: Context, final: Candidate, extra: int = 0) -> Job:
+    """Return the final training of a candidate; with `extra` above 0, the same with another seed."""
+    return Job(final, final.recipe.epochs, final_seed(context, extra))
+
+
+def train_final(context: Context, job: Job, folder: Path, progress: Report) -> tuple[Trained, dict[str, Any]]:
+    """Make a final training in `folder/final`, from its checkpoint if there is one, and write `folder/weights.pt`.
 
     Returns:
         The training, and what the pair file says of it: the accuracy on the test images, which are classified once; on `val`
@@ -53,12 +61,12 @@ def train_final(context: Context, final: Candidate, folder: Path, progress: Repo
             kept.
     """
     evaluator = image_evaluator(context)
-    data = evaluator.images(final.arch.resolution)
+    data = evaluator.images(job.candidate.arch.resolution)
 
     def report(done: int, total: int, text: str) -> None:
         progress(done, total, f"training the chosen pair: {text}")
 
-    trained = _train(evaluator, final, final_seed(context), folder / FINAL, report)
+    trained = _train(evaluator, job, folder / FINAL, report)
     write_weight_file(folder / WEIGHTS, WeightFile.of(trained.model, data.classes, data.transforms))
     split = final_split(data)
     try:
@@ -68,12 +76,12 @@ def train_final(context: Context, final: Candidate, folder: Path, progress: Repo
             f"{error}. The final training is finished and its weights are in {folder / WEIGHTS}: remove the cause and resume "
             "the search, which measures them again"
         ) from None
-    return trained, {"split": split, "epochs": final.recipe.epochs, "acc1": acc1}
+    return trained, {"split": split, "epochs": job.epochs, "acc1": acc1}
 
 
-def _train(evaluator: ImageEvaluator, final: Candidate, seed: int, folder: Path, report: Report) -> Trained:
+def _train(evaluator: ImageEvaluator, job: Job, folder: Path, report: Report) -> Trained:
     try:
-        return evaluator.train(final, final.recipe.epochs, seed, folder, resume=True, progress=report)
+        return evaluator.train(job.candidate, job.epochs, job.seed, folder, resume=True, progress=report)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
@@ -104,36 +112,52 @@ class FinalTraining:
     def __call__(self, candidate: Candidate, epochs: int, seed: int) -> Outcome:
         """Train a candidate, from its checkpoint if there is one."""
         start = time.monotonic()
-        folder = self.folders[candidate.arch.name] / FINAL
-        acc1 = self.evaluator.train(candidate, epochs, seed, folder, resume=True).acc1
-        return Outcome(acc1, "ok", round(time.monotonic() - start, 3))
+        acc1: tuple[float, ...]
+        status: Literal["ok", "diverged"]
+        try:
+            trained = self.evaluator.train(
+                candidate, epochs, seed, self.folders[candidate.arch.name] / FINAL, resume=True
+            )
+            acc1, status = trained.acc1, "ok"
+        except DivergedError:
+            acc1, status = (), "diverged"
+        return Outcome(acc1, status, round(time.monotonic() - start, 3))
 
 
 def train_side_by_side(
-    context: Context, finals: Mapping[Path, Candidate], settings: ExecutorSettings, progress: Report
-) -> None:
-    """Make final trainings on GPUs, as many at the same time as the settings say. On the CPU nothing is done.
+    context: Context, jobs: Mapping[Path, Job], settings: ExecutorSettings, progress: Report
+) -> list[Path]:
+    """Make final trainings, as many at the same time as the settings say. Nothing is done on a CPU that runs one at a time.
 
     Args:
-        finals: candidates by their folders. `train_final` completes them: it measures them and writes their weights.
+        jobs: final trainings by their folders, each of a network with a name of its own. `train_final` completes them: it
+            measures them and writes their weights.
+
+    Returns:
+        The folders of the trainings that diverged.
 
     Raises:
         InputError: a training failed. Those that ended are kept.
     """
-    evaluator = FinalTraining(image_evaluator(context), {final.arch.name: folder for folder, final in finals.items()})
-    if device_of(evaluator) == "cpu":
-        return
-    jobs = {final.arch.name: Job(final, final.recipe.epochs, final_seed(context)) for final in finals.values()}
+    names = {job.candidate.arch.name: folder for folder, job in jobs.items()}
+    evaluator = FinalTraining(image_evaluator(context), names)
+    if len(jobs) < 2 or (device_of(evaluator) == "cpu" and settings.at_once("cpu") == 1):
+        return []
+    diverged = []
     with settings.start(evaluator) as executor:
-        for done, (name, outcome) in enumerate(executor.run(jobs), 1):
-            if outcome.status != "ok":
+        for done, (folder, outcome) in enumerate(executor.run(jobs), 1):
+            name = jobs[folder].candidate.arch.name
+            if outcome.status == "failed":
                 raise InputError(f"the final training of {name} failed: {outcome.error}; fix the cause, and call again")
+            if outcome.status == "diverged":
+                diverged.append(folder)
             progress(done, len(jobs), f"trained {name}")
+    return diverged
 
 
-def final_seed(context: Context) -> int:
-    """Return the seed of the final training."""
-    return context.trial_seed(0, 0)
+def final_seed(context: Context, extra: int = 0) -> int:
+    """Return the seed of the final training, or of one of its repetitions."""
+    return context.trial_seed(0, EXTRA + extra if extra else 0)
 
 
 def pair_of_proposal(

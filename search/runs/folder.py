@@ -8,6 +8,7 @@ ledger.jsonl        every trial
 pair.yaml           the answer; weights.pt its weights, final/ its final training
 result.json         what each method found, for other programs
 diagnostics.json    how it was found: predictions, finalists, evolution; for the report
+confirm/            final trainings with more seeds, if asked for; confirmed.json has what they say
 baseline/           ledger, pair and weights of random search, if it ran
 budgets/            pairs for other budgets, if asked for
 report.html plots/  the report

@@ -26,8 +26,9 @@ from fbnetv3.search.nars.config import SearchConfig, save_config
 from fbnetv3.search.nars.context import Context, image_evaluator, image_id
 from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.rivals.search import random_search
+from fbnetv3.search.runs.confirm import confirm_results
 from fbnetv3.search.runs.devices import announce, choose, machine_of, record, record_change
-from fbnetv3.search.runs.final import environment, final_candidate, pair_of_proposal, train_final
+from fbnetv3.search.runs.final import environment, final_candidate, final_job, pair_of_proposal, train_final
 from fbnetv3.search.runs.folder import (
     CONFIG,
     ENVIRONMENT,
@@ -189,6 +190,8 @@ def _run(
                 results.append(_finish(context, folder, method, proposal, trials, progress))
                 free_memory()  # the final training ran in this process, and the trials of the next method need its GPU
         write_results(results, folder.path)
+        if config.confirm > 1:
+            confirm_results(context, folder, results, config.confirm, progress, settings)
     return results
 
 
@@ -206,7 +209,7 @@ def _finish(
     measured: dict[str, Any] = {}
     if config.final_training:
         final = final_candidate(context, proposal.candidate)
-        trained, measured = train_final(context, final, folder.pair(method).parent, progress)
+        trained, measured = train_final(context, final_job(context, final), folder.pair(method).parent, progress)
         curve = trained.acc1
     pair = pair_of_proposal(context, method, proposal, trials, measured)
     save_pair(pair, folder.pair(method))

@@ -1,4 +1,4 @@
-"""`fbnetv3 search run | resume | verify | export | budgets | importance` as a user meets them."""
+"""`fbnetv3 search run | resume | verify | export | budgets | confirm | importance` as a user meets them."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ from fbnetv3.pair_file import load_pair
 from fbnetv3.search import sessions
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset, read_config, save_config
-from fbnetv3.search.report import front, plots
+from fbnetv3.search.report import front, outcome, plots
 from fbnetv3.search.runs.folder import load_search
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.space.latency import LatencyLimit
@@ -299,6 +299,30 @@ def test_a_search_may_be_asynchronous(run, searched, copied, tmp_path):
     checks = json.loads(run("search", "verify", tmp_path / "new", "--json")[1])
     assert {check["status"] for check in checks} == {"same"}
     one_line(run("search", "run", *given[:3], 4, *given[4:]), "stage 2 has 3 trainings after the first batch")
+
+
+def test_an_answer_is_confirmed(run, copied, monkeypatch):
+    monkeypatch.setattr(outcome, "png_of", lambda figure: b"a PNG")
+    code, out, _ = run("search", "confirm", copied, "--seeds", "2", "--workers", "1", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert [row["answer"] for row in rows] == ["NARS", "random search", "the same network with the base recipe"]
+    assert all(row["interval"][0] <= row["test_acc1"] <= row["interval"][1] and row["trainings"] == 2 for row in rows)
+    accuracies = json.loads((copied / "confirmed.json").read_text())["accuracies"]
+    assert accuracies["nars"][0] == load_pair(copied / "pair.yaml").measured["acc1"]
+    assert rows[1]["nars_is_better_by"] == pytest.approx(
+        sum(accuracies["nars"]) / 2 - sum(accuracies["random"]) / 2, abs=0.01
+    )
+    assert "the mean of 2 trainings with different seeds" in (copied / "report.html").read_text()
+    out = run("search", "confirm", copied, "--seeds", "2")[1]  # nothing is trained again
+    assert f"Report: {copied / 'report.html'}" in out
+    # Whoever resumes the search sees it too.
+    assert "the same network with the base recipe" in run("search", "resume", copied, "--workers", "1")[1]
+
+
+def test_mistakes_with_confirm_are_one_line(run, searched, tmp_path):
+    one_line(run("search", "confirm", searched[0], "--seeds", "1"), "greater than or equal to 2")
+    one_line(run("search", "confirm", tmp_path), "no search in")
 
 
 def test_importance_says_what_the_trials_tell(run, copied):

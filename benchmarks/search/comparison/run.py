@@ -25,7 +25,7 @@ from fbnetv3.search.nars.config import SearchConfig, save_config
 from fbnetv3.search.nars.context import Context, image_id
 from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.report.analysis import predictions
-from fbnetv3.search.runs.final import final_candidate, train_final
+from fbnetv3.search.runs.final import final_candidate, final_job, train_final
 from fbnetv3.search.runs.inputs import INPUTS, input_paths, locate_inputs, take_inputs, with_paths
 from fbnetv3.search.space.reader import load_space, space_path
 from fbnetv3.search.space.space import SearchSpace
@@ -156,7 +156,7 @@ def true_accuracy(
     """Return the accuracy of the answer: the known one, or what the final training measured, on which split, after how long."""
     if truth is not None:
         return {"acc1": float(truth(np.array([proposal.candidate]))[0])}
-    measured = train_final(context, final_candidate(context, proposal.candidate), folder, report)[1]
+    measured = train_final(context, final_job(context, final_candidate(context, proposal.candidate)), folder, report)[1]
     return {"acc1": measured["acc1"], "split": measured["split"], "final_epochs": measured["epochs"]}
 
 

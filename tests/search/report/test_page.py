@@ -71,7 +71,7 @@ def test_the_baseline_is_compared_with_the_noise_of_one_run(both):
     words = both[2].words
     assert "80.00% of the test images correctly, which is 1.25 points below NARS" in words
     assert "one run of each" in words
-    assert "standard error of about 0.9 points" in words  # 100 * sqrt(0.8 * 0.2 / 2000) = 0.894
+    assert "standard error of about 0.6 points" in words  # 100 * sqrt(0.8 * 0.2 / 4000) = 0.632
 
 
 def test_all_pairs_are_listed_with_what_was_predicted_and_measured(both):

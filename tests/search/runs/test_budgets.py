@@ -206,8 +206,9 @@ def test_on_gpus_the_pairs_are_trained_side_by_side_before_they_are_measured(fre
     monkeypatch.setattr(budgets, "machine_of", lambda config, device, executor: Machine(device, "bf16", device))
     monkeypatch.setattr(budgets, "train_final", lambda *_: (None, {"split": "test", "epochs": 1, "acc1": 50.0}))
 
-    def side_by_side(context, finals, executor, progress):
-        asked.update(device=context.device, executor=executor, names={f.name: c.arch.name for f, c in finals.items()})
+    def side_by_side(context, jobs, executor, progress):
+        names = {folder.name: job.candidate.arch.name for folder, job in jobs.items()}
+        asked.update(device=context.device, executor=executor, names=names)
 
     monkeypatch.setattr(budgets, "train_side_by_side", side_by_side)
     settings = ExecutorSettings(trials_per_gpu=2)

@@ -16,6 +16,7 @@ from fbnetv3.search.runs import final
 from fbnetv3.search.runs.final import (
     environment,
     final_candidate,
+    final_job,
     final_seed,
     make_pair,
     pair_of_proposal,
@@ -55,7 +56,11 @@ def test_the_name_of_a_final_network_may_have_a_suffix(context, row):
 
 
 def test_no_trial_has_the_seed_of_the_final_training(context):
-    assert final_seed(context) not in [context.trial_seed(round, i) for round in range(1, 9) for i in range(48)]
+    seeds = [final_seed(context, extra) for extra in range(5)]
+    assert len({*seeds}) == 5
+    assert not {*seeds} & {
+        context.trial_seed(round, i) for round in range(9) for i in range(48) if (round, i) != (0, 0)
+    }
 
 
 def test_a_pair_says_what_it_was_searched_for_and_with(context, row):
@@ -115,7 +120,7 @@ def trained(tmp_path_factory):
     folder, said = tmp_path_factory.mktemp("final"), []
     context = Context.of(fashion_config(folder))
     chosen = final_candidate(context, context.pool()[0].tolist())
-    made = train_final(context, chosen, folder / "run", lambda *words: said.append(words))
+    made = train_final(context, final_job(context, chosen), folder / "run", lambda *words: said.append(words))
     return context, chosen, folder, made, said
 
 
@@ -136,7 +141,7 @@ def test_the_training_says_what_it_does(trained):
 def test_a_final_training_that_has_ended_is_not_made_again(trained):
     context, chosen, folder, (training, measured), _ = trained
     before = (folder / "run" / "final" / "metrics.jsonl").stat().st_mtime_ns
-    again, measured_again = train_final(context, chosen, folder / "run", silent)
+    again, measured_again = train_final(context, final_job(context, chosen), folder / "run", silent)
     assert (again.acc1, measured_again) == (training.acc1, measured)
     assert (folder / "run" / "final" / "metrics.jsonl").stat().st_mtime_ns == before
 
@@ -151,11 +156,11 @@ def test_a_damaged_test_image_does_not_lose_the_training(tmp_path):
     with pytest.raises(
         InputError, match=r"is no image .*its weights are in .*weights\.pt: remove .* resume the search"
     ):
-        train_final(context, chosen, out, silent)
+        train_final(context, final_job(context, chosen), out, silent)
     assert read_weight_file(out / "weights.pt").arch == chosen.arch
     before = (out / "final" / "checkpoint.pt").stat().st_mtime_ns
     damaged.write_bytes(content)
-    assert train_final(context, chosen, out, silent)[1]["split"] == "test"
+    assert train_final(context, final_job(context, chosen), out, silent)[1]["split"] == "test"
     assert (out / "final" / "checkpoint.pt").stat().st_mtime_ns == before
 
 
@@ -163,7 +168,7 @@ def test_without_test_images_the_validation_images_are_measured(trained, tmp_pat
     context, chosen, folder, _, _ = trained
     shutil.copytree(folder / "data", tmp_path / "data", ignore=shutil.ignore_patterns("test"))
     context = Context.of(context.config.replace(data=f"memory:{tmp_path / 'data'}"))
-    training, measured = train_final(context, chosen, tmp_path / "run", silent)
+    training, measured = train_final(context, final_job(context, chosen), tmp_path / "run", silent)
     assert measured == {"split": "val", "epochs": 2, "acc1": training.acc1[-1]}
 
 
@@ -178,7 +183,7 @@ def test_a_final_training_without_memory_is_one_line_and_can_be_repeated(context
     monkeypatch.setattr(final, "image_evaluator", lambda context: Full())
     words = r"^the final training had too little memory \(CUDA out of memory\. Tried to allocate 2 MiB\.\); everything before"
     with pytest.raises(InputError, match=words):
-        train_final(context, final_candidate(context, row), tmp_path / "run", silent)
+        train_final(context, final_job(context, final_candidate(context, row)), tmp_path / "run", silent)
 
 
 class Trains:
@@ -199,7 +204,8 @@ class Trains:
 @pytest.fixture
 def two_finals(context, tmp_path):
     rows = context.pool()[:2].tolist()
-    return {tmp_path / name: final_candidate(context, row, f"_{name}") for name, row in zip("ab", rows, strict=True)}
+    names = zip("ab", rows, strict=True)
+    return {tmp_path / name: final_job(context, final_candidate(context, row, f"_{name}")) for name, row in names}
 
 
 def side_by_side(context, finals, evaluator, monkeypatch):
@@ -213,16 +219,16 @@ def side_by_side(context, finals, evaluator, monkeypatch):
 def test_final_trainings_run_side_by_side_in_their_folders(context, two_finals, tmp_path, monkeypatch):
     evaluator = Trains()
     said = side_by_side(context, two_finals, evaluator, monkeypatch)
-    names = [chosen.arch.name for chosen in two_finals.values()]
+    names = [job.candidate.arch.name for job in two_finals.values()]
     assert said == [(1, 2, f"trained {names[0]}"), (2, 2, f"trained {names[1]}")]
-    epochs, seed = next(iter(two_finals.values())).recipe.epochs, final_seed(context)
+    epochs, seed = next(iter(two_finals.values())).epochs, final_seed(context)
     assert evaluator.calls == [
         (name, epochs, seed, tmp_path / folder / "final", True) for name, folder in zip(names, "ab", strict=True)
     ]
 
 
 def test_a_final_training_that_fails_is_named_with_what_to_do(context, two_finals, tmp_path, monkeypatch):
-    name = two_finals[tmp_path / "a"].arch.name
+    name = two_finals[tmp_path / "a"].candidate.arch.name
     words = (
         f"the final training of {name} failed: the memory of the GPU was too small .*; fix the cause, and call again"
     )
@@ -230,7 +236,7 @@ def test_a_final_training_that_fails_is_named_with_what_to_do(context, two_final
         side_by_side(context, two_finals, Trains(fails=name), monkeypatch)
 
 
-def test_on_the_cpu_nothing_runs_side_by_side(context, two_finals, monkeypatch):
+def test_on_a_cpu_with_one_worker_nothing_runs_side_by_side(context, two_finals, monkeypatch):
     evaluator = Trains()
     evaluator.device = "cpu"
     assert side_by_side(context, two_finals, evaluator, monkeypatch) == []
