@@ -27,11 +27,12 @@ from fbnetv3.benchmarks.tables import Format, Table, difference
 from fbnetv3.errors import InputError
 from fbnetv3.progress import count_steps
 from fbnetv3.schema import load_json
+from fbnetv3.training.data.packaged import fashion_mnist
 
 WORKERS = 2
 METHOD = (
     "`fbnetv3 search run --preset quickstart --workers 2` of a checkout of commit `before` and of this version, for the same "
-    "seeds: accuracy of the final pair on the test images, which no search saw, and processor time of the "
+    "seeds: accuracy of the final pair on the {test} test images, which no search saw, and processor time of the "
     "command and its workers. `difference`: this version less the earlier one, by seed, mean and 95% interval of Student's "
     "t; `slower`: ratio of the medians of the processor times."
 )
@@ -67,7 +68,7 @@ def measure(
                 folder = out.resolve() / name / f"seed{seed}"
                 folder.mkdir(parents=True, exist_ok=True)
                 rows[name].append(run_search(checkout, seed, folder))
-    return Measured(summary(rows), facts={"before": commit})
+    return Measured(summary(rows), {"test": f"{len(fashion_mnist().test):,}"}, {"before": commit})
 
 
 def commit_of(checkout: Path) -> str:

@@ -37,7 +37,7 @@ def test_the_first_and_the_first_five_by_hand():
 
 
 def test_accuracy_counts_hits():
-    assert measure(Constant(), FULL, "val") == Accuracy(10.0, 50.0, 1000)
+    assert measure(Constant(), FULL, "val") == Accuracy(10.0, 50.0, 4000)
     accuracy = measure(Constant(), with_val([3, 1, 3]), "val")
     assert math.isclose(accuracy.acc1, 200 / 3)
     assert measure(Constant(), with_val([3, 9]), "val") == Accuracy(50.0, 50.0, 2)
@@ -58,12 +58,12 @@ def test_nothing_is_fetched_from_a_device_before_the_last_batch(monkeypatch):
     model = Pixels()
     with Fetches() as fetches:
         measure(model, FULL, "val")
-    assert (model.batches, fetches.count) == (2, 0)
+    assert (model.batches, fetches.count) == (8, 0)
     for device in ("meta", "cuda"):
         model = Pixels()
         with pretended_cuda(monkeypatch), pytest.raises((RuntimeError, NotImplementedError)):
             measure(model, FULL, "val", device=torch.device(device))
-        assert model.batches == 2, device
+        assert model.batches == 8, device
 
 
 def test_a_network_is_measured_in_full_float32(monkeypatch):

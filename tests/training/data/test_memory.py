@@ -131,8 +131,8 @@ def test_a_gpu_computes_with_as_many_pixels_as_fit(monkeypatch):
     """500 images of 224 x 224 pixels are too many for the memory of some."""
     monkeypatch.setattr(memory, "BLOCK_PIXELS", 100 * 28 * 28)
     there = on_device(FULL, torch.device("meta"))
-    assert [len(x) for x, _ in there.batches("val", ALONE)] == [100] * 10
-    assert [len(x) for x, _ in FULL.batches("val", ALONE)] == [500] * 2
+    assert [len(x) for x, _ in there.batches("val", ALONE)] == [100] * 40
+    assert [len(x) for x, _ in FULL.batches("val", ALONE)] == [500] * 8
     called, change = [], draw("none", 1, (28, 28), np.random.default_rng(0))
     monkeypatch.setattr(
         memory, "draw", lambda *_: lambda images, rows: called.append(len(rows)) or change(images, rows)
