@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from fbnetv3.benchmarks.harness import Values
 from fbnetv3.benchmarks.search.comparison.methods import METHODS, Comparison
 from fbnetv3.benchmarks.statistics import paired_difference
 from fbnetv3.search.report.analysis import LEVELS, coverage
 from fbnetv3.search.space.constraints import ConstraintSet
+from fbnetv3.search.space.space import Floats
 
 Case = Mapping[str, Any]
 VERDICTS = ("better", "no difference", "worse")
@@ -78,7 +80,10 @@ def _describe(rows: Sequence[Values], best: float | None) -> Values:
 
 
 def _calibration(rows: Sequence[Values]) -> Values:
-    """Return how far predictions missed the trainings they chose, and how often the intervals held them, over all seeds."""
+    """Return how good predictions of the trainings that they chose were, over all seeds: error, intervals, rank correlation.
+
+    The rank correlation is the mean over the searches of that of a search.
+    """
     # Earlier versions did not keep the predictions.
     pairs = np.array([pair for row in rows for pair in row.get("predicted", [])], float).reshape(-1, 3)
     found = coverage(pairs)
@@ -86,7 +91,17 @@ def _calibration(rows: Sequence[Values]) -> Values:
         return {}
     inside = {f"{level:.0%}": round(share, 4) for level, share in zip(LEVELS, found.inside, strict=True)}
     error = float(np.abs(pairs[:, 0] - pairs[:, 2]).mean())
-    return {"calibration": {"trainings": found.trials, "error": round(error, 4), "inside": inside}}
+    ranks = [rank for row in rows if (rank := _rank(np.array(row["predicted"], float).reshape(-1, 3))) is not None]
+    rank = {"rank": round(float(np.mean(ranks)), 4)} if ranks else {}
+    return {"calibration": {"trainings": found.trials, "error": round(error, 4), "inside": inside} | rank}
+
+
+def _rank(pairs: Floats) -> float | None:
+    """Return the rank correlation of predicted and measured accuracies, columns 0 and 2; None of fewer than three."""
+    predicted, measured = pairs[:, 0], pairs[:, 2]
+    if len(pairs) < 3 or np.ptp(predicted) == 0 or np.ptp(measured) == 0:
+        return None
+    return float(spearmanr(predicted, measured).statistic)
 
 
 def of_family(methods: Mapping[str, Values], family: str) -> list[str]:

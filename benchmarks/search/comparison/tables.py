@@ -65,6 +65,9 @@ def _tables(columns: Mapping[str, Case], prefix: str) -> dict[str, Table]:
         found[title] = _by_method(named, _needed)
     if any("calibration" in row for row in case["methods"].values()):
         title = f"{prefix}mean error of the predictions, and shares of the trainings inside their {INTERVALS} intervals"
+        # Result files of earlier versions do not have it.
+        if any("rank" in row.get("calibration", {}) for row in case["methods"].values()):
+            title += "; rank correlation within a search"
         found[title] = _by_method(columns, _calibration, "calibration")
     if any("proposal_seconds" in row for row in case["methods"].values()):
         title = f"{prefix}processor seconds of proposals, before the first batch + a later round"
@@ -112,9 +115,10 @@ def _needed(case: Case, method: str) -> str:
 
 def _calibration(case: Case, method: str) -> str:
     found = case["methods"][method].get("calibration")
-    return (
-        f"{found['error']:.2f} ({' / '.join(f'{share:.0%}' for share in found['inside'].values())})" if found else "-"
-    )
+    if not found:
+        return "-"
+    rank = f"; {found['rank']:.2f}" if "rank" in found else ""
+    return f"{found['error']:.2f} ({' / '.join(f'{share:.0%}' for share in found['inside'].values())}){rank}"
 
 
 def _seconds(case: Case, method: str) -> str:

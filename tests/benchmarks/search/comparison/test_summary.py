@@ -33,6 +33,18 @@ def test_calibration_by_hand(table, small):
     assert "calibration" not in methods["random"]
 
 
+def test_rank_correlations_by_hand(table, small):
+    """Two searches: 1 - 6 * (0 + 1 + 1) / 24 = 0.5, and in order; a third one has too few predictions."""
+    predicted = [
+        [[50.0, 1.0, 50.0], [51.0, 1.0, 53.0], [52.0, 1.0, 52.0]],
+        [[50.0, 1.0, 50.0], [51.0, 1.0, 51.0], [52.0, 1.0, 52.0]],
+        [[50.0, 1.0, 50.0], [51.0, 1.0, 49.0]],
+    ]
+    nars = [row | {"predicted": pairs} for row, pairs in zip(answers(60.0, 60.0, 60.0), predicted, strict=True)]
+    comparison = Comparison(small(table), ["nars"], [0, 1, 2])
+    assert summary(comparison, "trainings_16", {"nars": nars})["methods"]["nars"]["calibration"]["rank"] == 0.75
+
+
 def test_one_seed_gives_no_interval(table, small):
     comparison = Comparison(small(table), ["nars", "random"], [0])
     found = summary(comparison, "trainings_16", {"nars": answers(61), "random": answers(60)})
