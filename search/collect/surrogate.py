@@ -98,8 +98,8 @@ def cross_check(space: SearchSpace, table: TableSpace) -> Check:
     best = mean >= np.quantile(mean, 1 - BEST)
     return Check(
         error=float(np.abs(estimate - mean).mean()),
-        rank=_rank(estimate, mean),
-        rank_of_best=_rank(estimate[best], mean[best]),
+        rank=rank(estimate, mean),
+        rank_of_best=rank(estimate[best], mean[best]),
         ceiling=_ceiling(table, np.ones(len(mean), bool)),
         ceiling_of_best=_ceiling(table, best),
         noise=None if np.isnan(noise := table.noise()) else noise,
@@ -133,8 +133,9 @@ def _fit(predictor: AccuracyPredictor, space: SearchSpace, table: TableSpace, pa
 
 def _ceiling(table: TableSpace, which: Booleans) -> float | None:
     several = table.judged[which & (table.trainings > 1)]
-    return _rank(several[:, 0], several[:, 1]) if table.judged.shape[1] > 1 else None
+    return rank(several[:, 0], several[:, 1]) if table.judged.shape[1] > 1 else None
 
 
-def _rank(a: Floats, b: Floats) -> float | None:
+def rank(a: Floats, b: Floats) -> float | None:
+    """Return Spearman's rank correlation; None of fewer than three values, or of equal ones alone."""
     return float(spearmanr(a, b).statistic) if len(a) > 2 and np.ptp(a) > 0 and np.ptp(b) > 0 else None

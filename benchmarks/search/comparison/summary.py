@@ -91,9 +91,11 @@ def _calibration(rows: Sequence[Values]) -> Values:
         return {}
     inside = {f"{level:.0%}": round(share, 4) for level, share in zip(LEVELS, found.inside, strict=True)}
     error = float(np.abs(pairs[:, 0] - pairs[:, 2]).mean())
-    ranks = [rank for row in rows if (rank := _rank(np.array(row["predicted"], float).reshape(-1, 3))) is not None]
-    rank = {"rank": round(float(np.mean(ranks)), 4)} if ranks else {}
-    return {"calibration": {"trainings": found.trials, "error": round(error, 4), "inside": inside} | rank}
+    calibration: Values = {"trainings": found.trials, "error": round(error, 4), "inside": inside}
+    ranks = [_rank(np.array(row.get("predicted", []), float).reshape(-1, 3)) for row in rows]
+    if known := [rank for rank in ranks if rank is not None]:
+        calibration["rank"] = round(float(np.mean(known)), 4)
+    return {"calibration": calibration}
 
 
 def _rank(pairs: Floats) -> float | None:

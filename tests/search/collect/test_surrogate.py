@@ -10,7 +10,7 @@ from fbnetv3 import InputError
 from fbnetv3.search.collect.surrogate import Surrogate, cross_check
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.space.table import TableSpace
-from tests.search.collect.made_up import WithTest, collected
+from tests.search.collect.made_up import additive
 
 NOISE = 1.0
 
@@ -23,18 +23,7 @@ def space():
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     """A collection whose trainings have a noise of one point; no training diverges."""
-    folder = tmp_path_factory.mktemp("collection")
-    found = collected(folder / "out", folder, WithTest(), trainings=200)
-    kept = ~np.isnan(found.acc1[:, 0, -1])
-    [free] = [j for j, c in enumerate(found.coordinates) if c.name == "mixup"]
-    truth = 70 + found.labels["flops"] / 4e4 - 10 * np.array(found.coordinates[free].values)[found.table[:, free]]
-    noise = NOISE * np.random.default_rng(0).normal(size=found.acc1.shape[:2])
-    exists = found.exists(np.arange(len(found.table)))
-    acc1 = np.where(exists, truth[:, None] + noise, np.nan)[:, :, None]
-    part = {name: values[kept] for name, values in found.labels.items()}
-    return dataclasses.replace(
-        found, table=found.table[kept], labels=part, trainings=found.trainings[kept], acc1=acc1[kept], test_acc1=None
-    ), truth[kept]
+    return additive(tmp_path_factory.mktemp("collection"), NOISE)
 
 
 def test_a_surrogate_estimates_pairs_that_the_table_does_not_have(space, table):
