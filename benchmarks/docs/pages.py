@@ -64,16 +64,15 @@ def _experiment(name: str) -> Block:
     return Block(CATALOGUE["experiment"], f"experiment_{name}")
 
 
+VERDICTS = "all tables: better, no difference, worse"
+REGRET = "regret (by how many points NARS is more accurate [95% intervals that hold together])"
 # A block without titles has all tables of its benchmark.
 PAGES = {
     "README.md": {
         "zoo": _block("zoo-cost"),
-        "comparison_final": Block(COMPARE, "compare_final", ("all tables: better, no difference, worse",)),
-        "comparison": Block(
-            COMPARE,
-            "compare_nas_bench_macro",
-            ("regret (by how many points NARS is more accurate [95% intervals that hold together])",),
-        ),
+        "comparison_final": Block(COMPARE, "compare_final", (VERDICTS,)),
+        "comparison_final_30": Block(COMPARE, "compare_final_30", (VERDICTS,)),
+        "comparison": Block(COMPARE, "compare_nas_bench_macro", (REGRET,)),
         "comparison_quickstart": Block(COMPARE, "compare_quickstart"),
         "speed": _block("inference", "threads 1: times as fast as timm eager"),
     },
@@ -92,6 +91,11 @@ PAGES = {
         "parallel": _block("parallel", "parallel efficiency with two workers"),
         "zoo": _block("regenerate"),
         "final": Block(COMPARE, "compare_final"),
+        "final_30": Block(
+            COMPARE,
+            "compare_final_30",
+            (VERDICTS, *(f"trainings {n} flops 30%: {REGRET}" for n in (24, 48, 96))),
+        ),
         "invented": Block(COMPARE, "compare_invented"),
     },
     "docs/detection.md": {

@@ -218,7 +218,13 @@ def test_options_are_read():
     assert parse_budgets("all 50M 30%") == [None, 50e6, LowestShare(0.3)]
 
 
-COMMITTED = {"compare_final": 20, "compare_nas_bench_macro": 20, "compare_invented": 20, "compare_quickstart": 3}
+COMMITTED = {
+    "compare_final": 20,
+    "compare_final_30": 20,
+    "compare_nas_bench_macro": 20,
+    "compare_invented": 20,
+    "compare_quickstart": 3,
+}
 
 
 @pytest.mark.parametrize("name", COMMITTED)
