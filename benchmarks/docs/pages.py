@@ -91,6 +91,7 @@ PAGES = {
         "parallel": _block("parallel", "parallel efficiency with two workers"),
         "zoo": _block("regenerate"),
         "final": Block(COMPARE, "compare_final"),
+        "final_all": Block(COMPARE, "compare_final_all", (VERDICTS, *(f"trainings {n}: {REGRET}" for n in (24, 96)))),
         "final_30": Block(
             COMPARE,
             "compare_final_30",

@@ -221,6 +221,7 @@ def test_options_are_read():
 COMMITTED = {
     "compare_final": 20,
     "compare_final_30": 20,
+    "compare_final_all": 20,
     "compare_nas_bench_macro": 20,
     "compare_invented": 20,
     "compare_quickstart": 3,
