@@ -122,8 +122,8 @@ def test_the_measurement_at_the_end_with_fewer_and_more_trainings():
     claimed(
         "docs/search.md",
         "No method is better than NARS in any of these 12 cases, and the Gaussian process is not distinguishable from it in "
-        "any. With 24 trainings NARS is better than random search on three tables, than evolution on two and than TPE on one. With "
-        "96 it is better than random search on four, than evolution on three, than TPE on two and than SMAC3 on one.",
+        "any. With 24 trainings NARS is better than random search on three tables, than evolution on two and than TPE on one. "
+        "With 96 it is better than random search on four, than evolution on three, than TPE on two and than SMAC3 on one.",
         f"NARS's regret is {ratios[0]:.2f} times that of the best rival with 24 trainings and {ratios[1]:.2f} times with 96: "
         "the target of half is missed.",
     )
