@@ -143,8 +143,6 @@ def _words(config: SearchConfig, space: NetworkSpace, nars: SearchResult) -> dic
         "candidates": count(len(nars.trials), "candidate"),
         "spent": ", ".join(f"{n} for {count(e, 'epoch')}" for e, n in sorted(spent.items(), reverse=True)),
         "final": count(pair.recipe.epochs, "epoch"),
-        "flops": f"{nars.flops:,}",
-        "params": f"{nars.params:,}",
         "mean": f"{pair.predicted['mean']:.1f}",
         "std": f"{pair.predicted['std']:.1f}",
         "epochs": count(nars.proposal.epochs, "epoch"),

@@ -132,6 +132,8 @@ def train_side_by_side(
     Args:
         jobs: final trainings by their folders, each of a network with a name of its own. `train_final` completes them: it
             measures them and writes their weights.
+        settings: those of the trials. The folders are on this machine, so its processes train even where trials run on Ray,
+            and without the time limit of a trial, which is shorter.
 
     Returns:
         The folders of the trainings that diverged.
@@ -141,6 +143,8 @@ def train_side_by_side(
     """
     names = {job.candidate.arch.name: folder for folder, job in jobs.items()}
     evaluator = FinalTraining(image_evaluator(context), names)
+    workers = settings.workers if settings.kind == "processes" else None
+    settings = ExecutorSettings(workers=workers, trials_per_gpu=settings.trials_per_gpu)
     if len(jobs) < 2 or (device_of(evaluator) == "cpu" and settings.at_once("cpu") == 1):
         return []
     diverged = []

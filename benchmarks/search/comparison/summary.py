@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from fbnetv3.benchmarks.harness import Values
 from fbnetv3.benchmarks.search.comparison.methods import METHODS, Comparison
 from fbnetv3.benchmarks.statistics import paired_difference
+from fbnetv3.search.collect.surrogate import rank
 from fbnetv3.search.report.analysis import LEVELS, coverage
 from fbnetv3.search.space.constraints import ConstraintSet
-from fbnetv3.search.space.space import Floats
 
 Case = Mapping[str, Any]
 VERDICTS = ("better", "no difference", "worse")
@@ -92,18 +91,11 @@ def _calibration(rows: Sequence[Values]) -> Values:
     inside = {f"{level:.0%}": round(share, 4) for level, share in zip(LEVELS, found.inside, strict=True)}
     error = float(np.abs(pairs[:, 0] - pairs[:, 2]).mean())
     calibration: Values = {"trainings": found.trials, "error": round(error, 4), "inside": inside}
-    ranks = [_rank(np.array(row.get("predicted", []), float).reshape(-1, 3)) for row in rows]
-    if known := [rank for rank in ranks if rank is not None]:
+    searches = [np.array(row.get("predicted", []), float).reshape(-1, 3) for row in rows]
+    ranks = [rank(search[:, 0], search[:, 2]) for search in searches]
+    if known := [value for value in ranks if value is not None]:
         calibration["rank"] = round(float(np.mean(known)), 4)
     return {"calibration": calibration}
-
-
-def _rank(pairs: Floats) -> float | None:
-    """Return the rank correlation of predicted and measured accuracies, columns 0 and 2; None of fewer than three."""
-    predicted, measured = pairs[:, 0], pairs[:, 2]
-    if len(pairs) < 3 or np.ptp(predicted) == 0 or np.ptp(measured) == 0:
-        return None
-    return float(spearmanr(predicted, measured).statistic)
 
 
 def of_family(methods: Mapping[str, Values], family: str) -> list[str]:

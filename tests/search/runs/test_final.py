@@ -236,6 +236,34 @@ def test_a_final_training_that_fails_is_named_with_what_to_do(context, two_final
         side_by_side(context, two_finals, Trains(fails=name), monkeypatch)
 
 
+@pytest.mark.parametrize(
+    ("settings", "local"),
+    [
+        (ExecutorSettings(workers=3, trial_timeout=5.0), ExecutorSettings(workers=3)),
+        (ExecutorSettings("ray", workers=64, address="auto", trials_per_gpu=2), ExecutorSettings(trials_per_gpu=2)),
+    ],
+    ids=["time limit", "ray"],
+)
+def test_final_trainings_run_on_this_machine_without_the_limit_of_a_trial(
+    context, two_finals, monkeypatch, settings, local
+):
+    started = []
+
+    class StartedError(Exception):
+        pass
+
+    def start(self, evaluator):
+        started.append(self)
+        raise StartedError
+
+    monkeypatch.setattr(ExecutorSettings, "start", start)
+    monkeypatch.setattr(final, "image_evaluator", lambda context: Trains())
+    monkeypatch.setattr(final, "device_of", lambda evaluator: evaluator.device)
+    with pytest.raises(StartedError):
+        train_side_by_side(context, two_finals, settings, silent)
+    assert started == [local]
+
+
 def test_on_a_cpu_with_one_worker_nothing_runs_side_by_side(context, two_finals, monkeypatch):
     evaluator = Trains()
     evaluator.device = "cpu"
