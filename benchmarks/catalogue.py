@@ -56,7 +56,6 @@ CATALOGUE = {
     "quickstart": Entry("search.quickstart", "The quickstart of this version against that of an earlier version."),
     "latency": Entry("search.latency", "Latencies from the latency table against those of whole networks."),
     "collection": Entry("search.collection", "The card of a table of one's own trainings: noise, variance, surrogate."),
-    "micro-trainings": Entry("search.micro_trainings", "A small table of real trainings from the quickstart's space."),
     "regenerate": Entry("search.regenerate", "A zoo from nothing, at the scale of one machine."),
     "inference": Entry("speed.inference", "Speed of inference against timm's networks."),
     "loop-speed": Entry("speed.training_loop", "Speed of the training loop against a loop of timm's parts."),

@@ -97,6 +97,7 @@ PAGES = {
             "compare_final_30",
             (VERDICTS, *(f"trainings {n} flops 30%: {REGRET}" for n in (24, 48, 96))),
         ),
+        "collection": _block("collection"),
         "invented": Block(COMPARE, "compare_invented"),
     },
     "docs/detection.md": {

@@ -35,7 +35,7 @@ from fbnetv3.search.collect.surrogate import cross_check
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import SearchConfig, load_preset
 from fbnetv3.search.runs.devices import choose
-from fbnetv3.search.space.table_file import read_table
+from fbnetv3.search.space.table_file import read_table, table_path
 
 METHOD = (
     "Every method makes `trainings` trainings a seed, of different pairs inside the constraint, and answers with one pair "
@@ -81,7 +81,8 @@ def measure(
         tuple[Path, ...],
         typer.Option(
             metavar="TABLE ...",
-            help="Tables of trainings (.csv, .json, .npz) to look accuracies up in, or folders of tables.",
+            help="Tables of trainings (.csv, .json, .npz) to look accuracies up in, folders of tables, or the package's "
+            "fashion_mnist.",
         ),
     ] = (),
     invented: Annotated[
@@ -92,7 +93,7 @@ def measure(
         typer.Option(
             metavar="TABLE",
             help="With --preset: accuracies that are estimated from a table of trainings in the preset's space, as `search "
-            "collect` makes them.",
+            "collect` makes them, such as the package's fashion_mnist.",
         ),
     ] = None,
     methods: Annotated[
@@ -124,7 +125,7 @@ def measure(
     if (preset is None) == (not table):
         raise InputError("give one of --preset and --table")
     settings = ExecutorSettings(workers=workers, trial_timeout=trial_timeout)
-    known = INVENTED if invented else str(surrogate or "")
+    known = INVENTED if invented else str(table_path(surrogate)) if surrogate else ""
     if known and preset is None:
         raise InputError(
             f"--{'invented' if invented else 'surrogate'} needs --preset; a table has accuracies of its own"

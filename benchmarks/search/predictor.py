@@ -37,8 +37,8 @@ from fbnetv3.benchmarks.search.predictor_figure import draw_figure4
 from fbnetv3.benchmarks.search.predictor_tables import (
     AccuracyTable,
     Floats,
+    fashion_mnist,
     invented,
-    micro_trainings,
     nas_bench_macro,
     useless,
 )
@@ -124,7 +124,7 @@ def tables_by_name(macro: Path) -> dict[str, Callable[[], AccuracyTable]]:
     """Return functions that make the tables, by name. A table is made in the process that measures it."""
     found: dict[str, Callable[[], AccuracyTable]] = {
         "nas_bench_macro": partial(nas_bench_macro, macro),
-        "micro_trainings": micro_trainings,
+        "fashion_mnist": fashion_mnist,
         "useless": lambda: useless(nas_bench_macro(macro)),
     }
     for geometry, draw, rich in itertools.product(("mnasnet", "fbnet"), HELD_OUT, (False, True)):

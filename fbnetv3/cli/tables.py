@@ -77,7 +77,10 @@ def table_merge(
 
 @app.command("show")
 def table_show(
-    file: Annotated[Path, typer.Argument(help="Table of trainings (.npz, .csv, .json).")], as_json: Json = False
+    file: Annotated[
+        Path, typer.Argument(help="Table of trainings (.npz, .csv, .json), or the package's fashion_mnist.")
+    ],
+    as_json: Json = False,
 ) -> None:
     """Show what a table is: its data, splits, metric, noise, costs and licence."""
     from fbnetv3.search.space.table_file import read_table
@@ -87,7 +90,9 @@ def table_show(
 
 @app.command("surrogate")
 def table_surrogate(
-    file: Annotated[Path, typer.Argument(help="Table of trainings, as `search collect` makes it.")],
+    file: Annotated[
+        Path, typer.Argument(help="Table of trainings, as `search collect` makes it, or the package's fashion_mnist.")
+    ],
     space: Annotated[str, typer.Option(help="Space of the collection: a name, or the path of a YAML file.")],
     as_json: Json = False,
 ) -> None:

@@ -106,7 +106,7 @@ def confirm(
     """Confirm the answer in the folder of a search that has ended, and write `confirmed.json` there.
 
     Args:
-        seeds: trainings of every answer, the final training among them.
+        seeds: trainings of every answer, the final training among them. If there are more already, they stay.
         data: where the images of the search are now, if they were moved.
         device: by default the device that the search began with.
 
@@ -134,6 +134,8 @@ def confirm_results(
     """Do the same for results that were read already."""
     out = search.path / FOLDER
     with lock_folder(out, "search confirm"), cpu_threads(1):
+        before = load_confirmation(search)
+        seeds = max(seeds, before.seeds if before else 1)
         answers = _answers(context, results)
         jobs = {
             out / name / f"seed{i}": _job(context, name, answers[name], i) for name in answers for i in range(seeds)

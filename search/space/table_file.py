@@ -14,7 +14,8 @@ trainings of the same candidate, which has the same costs in all of them. The co
 
 `load_space("nas-bench-macro_cifar10.json")` reads the file of https://github.com/xiusu/NAS-Bench-Macro (Apache-2.0).
 
-`load_space("trainings.npz")` reads the table file of this package: see `table_archive.py`.
+`load_space("trainings.npz")` reads the table file of this package: see `table_archive.py`. `read_table(Path("fashion_mnist"))`
+reads the table that the package has: real trainings in the quickstart's space.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fbnetv3.errors import InputError, quote
+from fbnetv3.errors import QUOTED_PATH, InputError, available, quote
 from fbnetv3.schema import load_json, read_text
 from fbnetv3.search.space.space import Coordinate, Floats, IntMatrix, IntVector
 from fbnetv3.search.space.table import TableSpace
@@ -37,18 +38,40 @@ from fbnetv3.search.space.table_archive import MOST_COUNT as MOST
 from fbnetv3.search.space.table_archive import SUFFIX, read_archive
 
 SUFFIXES = (".csv", ".json", SUFFIX)
+TABLES = Path(__file__).parent / "tables"
 MOST_BYTES = 1 << 30
 CLASSES = 1000  # of a CSV file, which does not say how many classes its data has
 _COLUMN = re.compile(r"(arch|recipe|label|note)\.(.+)|acc1(?:\.([1-9]\d*))?")
 _COUNTS = ("flops", "params")
 
 
-def read_table(path: Path) -> TableSpace:
-    """Read a table; the suffix tells which kind of file it is.
+def list_tables() -> list[str]:
+    """Return the names of the tables in the package."""
+    return sorted(path.stem for path in TABLES.glob(f"*{SUFFIX}"))
+
+
+def table_path(path: Path) -> Path:
+    """Return the path of the file that `read_table` reads: that of a table of the package by name, or the given one.
 
     Raises:
-        InputError: no such file, or one that breaks the rules; the message names file, line and column.
+        InputError: a name, which no table of the package has.
     """
+    if path.suffix:
+        return path
+    found = TABLES / f"{path}{SUFFIX}"
+    if not found.is_file():
+        choices = available(str(path), list_tables(), f", or the path of a file ({', '.join(SUFFIXES)})")
+        raise InputError(f"unknown table {quote(str(path), QUOTED_PATH)}; {choices}")
+    return found
+
+
+def read_table(path: Path) -> TableSpace:
+    """Read a table of the package by name, or a file, whose suffix tells which kind it is.
+
+    Raises:
+        InputError: no such table, or one that breaks the rules; the message names file, line and column.
+    """
+    path = table_path(path)
     if path.suffix == SUFFIX:
         return read_archive(path)
     return _read_macro(path) if path.suffix == ".json" else _read_csv(path)

@@ -16,7 +16,7 @@ from fbnetv3.search.nars.config import SearchConfig, read_config
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.space.space import SearchSpace
-from fbnetv3.search.space.table_file import SUFFIXES
+from fbnetv3.search.space.table_file import SUFFIXES, table_path
 
 FINALISTS = 4  # of NARS on a table; the quickstart has as many
 POOL = 4000  # largest pool of NARS on a table
@@ -42,14 +42,16 @@ Budget = float | LowestShare | None
 
 
 def find_tables(paths: Sequence[Path]) -> list[Path]:
-    """Return the files of tables: those that are given, and all that given folders hold.
+    """Return the files of tables: those that are given, all that given folders hold, and those of the package by name.
 
     Raises:
-        InputError: a folder has no table, or two tables have the same name.
+        InputError: no such table, a folder has none, or two tables have the same name.
     """
     found: list[Path] = []
     for path in paths:
-        inside = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES) if path.is_dir() else [path]
+        inside = (
+            sorted(file for file in path.iterdir() if file.suffix in SUFFIXES) if path.is_dir() else [table_path(path)]
+        )
         if not inside:
             raise InputError(f"{path} has no table ({', '.join(SUFFIXES)}); give a folder that has some")
         found += inside

@@ -108,6 +108,9 @@ def test_more_seeds_are_added_to_those_there_are(ended, finals):
     more = confirm(ended, 3, silent, executor=ALONE)
     assert [name for name, _ in finals.jobs] == ["nars/seed2", "random/seed2", "base_recipe/seed2"]
     assert {name: values[:2] for name, values in more.accuracies.items()} == first.accuracies
+    finals.jobs.clear()
+    assert confirm(ended, 2, silent, executor=ALONE) == more  # fewer seeds take none away
+    assert not finals.jobs
 
 
 def test_what_was_trained_before_a_stop_is_kept(ended, finals):

@@ -6,6 +6,7 @@ import pytest
 from fbnetv3 import InputError
 from fbnetv3.complexity import cost
 from fbnetv3.recipes import load_recipe
+from fbnetv3.search.space.audit import outside
 from fbnetv3.search.space.constraints import Constraint, sample
 from fbnetv3.search.space.encoding import arch_mask
 from fbnetv3.search.space.network_space import as_networks
@@ -51,13 +52,13 @@ def test_rows_that_share_a_coordinate_have_the_same_value():
 
 def test_the_recipe_is_the_base_with_the_searched_values():
     recipe = MICRO.recipe(row(dropout=2, mixup=3), BASE)
-    assert (recipe.optimizer, recipe.lr) == ("rmsprop", 0.001)
+    assert (recipe.optimizer, recipe.lr) == ("rmsprop", 0.0003)
     assert (recipe.dropout, recipe.mixup) == (0.1, 0.15)
     assert recipe.epochs == BASE.epochs
 
 
 def test_sgd_gets_a_multiple_of_the_searched_rate():
-    assert MICRO.recipe(row(optimizer=1), BASE).lr == pytest.approx(20 * 0.001)  # Table 2, caption
+    assert MICRO.recipe(row(optimizer=1), BASE).lr == pytest.approx(20 * 0.0003)  # Table 2, caption
 
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.08), ("rmsprop", 0.02)])
@@ -121,6 +122,14 @@ def test_a_space_of_recipes_has_one_architecture():
     assert len({space.arch(one, "x") for one in index}) == 1
     assert len({space.recipe(one, BASE) for one in index}) == 30
     assert 0.95 < space.cost(index).flops()[0] / 750.7e6 < 1.05  # the FLOPs of the unverified rows that it replaces
+
+
+def test_the_recipes_of_the_quickstart_for_one_network():
+    space = load_space("micro_recipe")
+    assert space.arch_size == 1
+    assert space.coordinates == tuple(c for c in MICRO.coordinates if not c.arch)
+    row = [0] * len(space.coordinates)
+    assert not list(outside(MICRO, space.arch(row, "x")))  # a network of the quickstart
 
 
 @pytest.mark.parametrize(("resolution", "sides"), [(28, (28,)), ("(224, 240, 8)", (224, 232, 240))])

@@ -236,12 +236,13 @@ def test_spaces_are_read_strictly(tmp_path, change, words):
 
 
 def test_the_names_of_the_spaces_in_the_package():
-    assert list_spaces() == ["cifar", "micro", "recipe_only", "released", "table2"]
+    assert list_spaces() == ["cifar", "micro", "micro_recipe", "recipe_only", "released", "table2"]
 
 
 def test_an_unknown_space_is_answered_with_the_names():
     with pytest.raises(
-        InputError, match="unknown search space 'nano'; available: cifar, micro, recipe_only, released, table2, or"
+        InputError,
+        match="unknown search space 'nano'; available: cifar, micro, micro_recipe, recipe_only, released, table2, or",
     ):
         load_space("nano")
 

@@ -2,12 +2,15 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fbnetv3 import InputError
-from fbnetv3.search.space.table_file import read_table
+from fbnetv3.search.nars.config import load_preset
+from fbnetv3.search.nars.context import Context
+from fbnetv3.search.space.table_file import list_tables, read_table, table_path
 from tests.search.tables import HEADER, LINES, changed, write
 
 
@@ -237,3 +240,27 @@ def test_another_json_file_is_refused(tmp_path, content):
         path.write_text(content)
     with pytest.raises(InputError, match="table of NAS-Bench-Macro"):
         read_table(path)
+
+
+def test_the_table_of_the_package_is_of_the_quickstart():
+    assert list_tables() == ["fashion_mnist"]
+    path = table_path(Path("fashion_mnist"))
+    assert path.stat().st_size <= 2_000_000
+    table, context = read_table(path), Context.of(load_preset("quickstart"))
+    for ours, theirs in zip(table.coordinates, context.space.coordinates, strict=True):
+        assert (ours.name, len(ours.values), ours.arch) == (theirs.name, len(theirs.values), theirs.arch)
+    assert context.constraints.satisfied(table.table).all()
+    assert np.array_equal(table.label("flops", table.table), context.space.cost(table.table).flops())
+    assert table.acc1.shape[2] == context.base.epochs
+    assert table.trainings.sum() >= 500
+    assert (table.trainings >= 3).sum() >= 50
+    assert table.facts["licence"] == "Apache-2.0"
+    # What it says of its data is no path of somebody's machine.
+    assert table.facts["data"] == "fashion_mnist"
+
+
+def test_an_unknown_table_is_answered_with_the_names():
+    with pytest.raises(
+        InputError, match=r"unknown table 'mnist'; available: fashion_mnist, or the path of a file \(\.csv"
+    ):
+        read_table(Path("mnist"))
