@@ -107,7 +107,7 @@ def nas_bench_macro(path: str | Path) -> AccuracyTable:
 
 
 def fashion_mnist() -> AccuracyTable:
-    """Return the package's table of trainings in the quickstart's space, with the validation accuracy of one training a pair."""
+    """Return the package's table of trainings, with all statistics and the validation accuracy of one training of each pair."""
     space = read_table(Path("fashion_mnist"))
     labels = space.statistics(space.table)[1]
     return AccuracyTable("fashion_mnist", encode(space, space.table), arch_mask(space), labels, space.final[:, 0])
