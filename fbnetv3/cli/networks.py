@@ -27,7 +27,7 @@ from fbnetv3.schema import dump_json
 
 if TYPE_CHECKING:
     from fbnetv3.arch import Arch
-    from fbnetv3.weight_file import WeightFile
+    from fbnetv3.networks.weight_file import WeightFile
 
 Zoo = Annotated[Path | None, typer.Option(help="Folder of a custom zoo, instead of the package's.")]
 MODEL_NAMES = complete("fbnetv3.model", "list_models")
@@ -125,8 +125,8 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Classify images with the released FBNetV3-A, another model, or weights that `search run` or `train` wrote."""
-    from fbnetv3.classifier import Classifier
     from fbnetv3.device import find_device, tf32_units
+    from fbnetv3.networks.classifier import Classifier
 
     need_images(images)
     device = find_device(device)
