@@ -94,6 +94,13 @@ def test_a_training_is_used_in_every_way(run, here, animals, name):
     code, out, err = run("weights", "verify", weights, "--json")
     assert (code, json.loads(out)[0]["status"]) == (0, "fits"), err
 
+    code, out, err = run("models", here / "run", "--json")
+    (listed,) = json.loads(out)
+    assert code == 0, err
+    assert listed["network"].endswith(name)
+    assert (listed["classes"], listed["image"], listed["data"], listed["epochs"]) == (3, 16, str(animals), 1)
+    assert listed["test_acc1"] == round(row["test_acc1"], 2)
+
     code, out, err = run("export", "net.pt2", "--format", "torch-export", "--weights", weights, "--json")
     assert code == 0, err
     assert json.loads(out)[0]["difference"] < 1e-4
@@ -118,6 +125,14 @@ def test_a_training_is_used_in_every_way(run, here, animals, name):
 
     code, out, err = run(*arguments(animals, name, "taught"), "--set", "distillation=0.5", "--teacher", weights)
     assert code == 0, err
+
+
+def test_a_folder_without_weights_is_refused(run, here):
+    one_line(
+        run("models", here), "has no weights of a training (weights.pt, *.safetensors); give a folder that has some"
+    )
+    one_line(run("models", here / "absent.pt"), "no weight file at")
+    one_line(run("models", here, "--zoo", here), "both files and --zoo")
 
 
 def test_two_networks_are_two_names_of_a_zoo(run, here, animals):
