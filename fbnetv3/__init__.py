@@ -38,6 +38,6 @@ _MODULES = {
     "optimize_for_inference": "fbnetv3.inference.optimize",
     "quantize": "fbnetv3.inference.quantization",
 }
-_ROOMS = ("benchmarks", "detection", "hub", "inference", "recipes", "search", "training")
+_ROOMS = ("benchmarks", "detection", "hub", "inference", "networks", "recipes", "search", "training")
 __all__ = list(_MODULES)
 __getattr__, __dir__ = lazy_names(__name__, _MODULES | {room: f"{__name__}.{room}" for room in _ROOMS})

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from fbnetv3.arch import ARCH_A0, ARCHS, Arch
+from fbnetv3.arch import ARCH_A0, ARCHS
 from fbnetv3.hub.load import create_model
 from fbnetv3.hub.registry import read_registry
 
 
-def _entrypoint(name: str, arch: Arch, about: str, zoo: Path | None = None) -> Callable[..., nn.Module]:
+def _entrypoint(name: str, network: str, side: int, about: str, zoo: Path | None = None) -> Callable[..., nn.Module]:
     """Return the entry point of one model: `create_model` with this name, and a docstring for `torch.hub.help`."""
 
     def build(pretrained: bool = False, progress: bool = True, **kwargs: Any) -> nn.Module:
@@ -21,7 +21,7 @@ def _entrypoint(name: str, arch: Arch, about: str, zoo: Path | None = None) -> C
 
     # torch.hub shows the docstring, and the name appears in tracebacks.
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"""{arch.name} for {arch.resolution} x {arch.resolution} images. {about}
+    build.__doc__ = f"""{network} for {side} x {side} images. {about}
 
     Args:
         pretrained: load the model's first registered weights, which are downloaded once.
@@ -35,17 +35,19 @@ def _entrypoint(name: str, arch: Arch, about: str, zoo: Path | None = None) -> C
 def zoo_entrypoints(folder: str | Path) -> dict[str, Callable[..., nn.Module]]:
     """Return the entry points of a custom zoo by name, one for each of its models; the zoo's `hubconf.py` calls this."""
     registry = read_registry(folder)
+    rows = {name: registry.find(name) for name in registry.models()}
     return {
-        name: _entrypoint(name, registry.find(name).arch, registry.find(name).about, Path(folder))
-        for name in registry.models()
+        name: _entrypoint(name, row.arch.name, row.transforms.crop, row.about, Path(folder))
+        for name, row in rows.items()
     }
 
 
 def _package_entrypoint(name: str) -> Callable[..., nn.Module]:
     about = f"FBNetV3-{name.removeprefix('fbnetv3_').upper()} of the paper's authors."
+    arch, weights = ARCH_A0, "Released as code only: there are no weights."
     if name != ARCH_A0.name:
-        return _entrypoint(name, ARCHS[name], f"{about} Weights `fb`: CC BY-NC 4.0, 1000 classes, 3 channels.")
-    return _entrypoint(name, ARCH_A0, f"{about} Released as code only: there are no weights.")
+        arch, weights = ARCHS[name], "Weights `fb`: CC BY-NC 4.0, 1000 classes, 3 channels."
+    return _entrypoint(name, arch.name, arch.resolution, f"{about} {weights}")
 
 
 ENTRYPOINTS = {name: _package_entrypoint(name) for name in (*ARCHS, ARCH_A0.name)}

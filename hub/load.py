@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +20,17 @@ from fbnetv3.hub.notes import note
 from fbnetv3.hub.registry import RegisteredWeights, Registry, read_registry
 from fbnetv3.hub.state_dict import checked, unwrap
 from fbnetv3.model import build_model
+from fbnetv3.networks.named import CUSTOM, NamedNetwork, find_network
+from fbnetv3.networks.weight_file import (
+    IMAGENET,
+    UNKNOWN,
+    WeightFile,
+    check_state,
+    described,
+    load_values,
+    read_tensors,
+)
 from fbnetv3.transforms import IMAGENET_MEAN, IMAGENET_STD, Transforms
-from fbnetv3.weight_file import IMAGENET, UNKNOWN, WeightFile, described, load_values, read_tensors
 
 
 def create_model(
@@ -37,7 +47,8 @@ def create_model(
     """Build a network of the zoo, and load weights into it if the caller asks for some.
 
     Args:
-        name: a model of the registry (`fbnetv3_a` .. `fbnetv3_g`), a name that `build_model` knows, or a model of `zoo`.
+        name: a model of the registry (`fbnetv3_a` .. `fbnetv3_g`), a name that `build_model` knows, a model of `zoo`, or any
+            network that `fbnetv3 train` can train: `timm:NAME`, `torchvision:NAME`, `MODULE:CALLABLE`.
         pretrained: load the model's first registered weights. For A..G these are `fb`, the released ones (CC BY-NC 4.0).
         weights: other weights: a registered source (`fb`, `timm_ra2`), a path or a URL. The file may have the layout of the
             released code, of timm or of this package, as torch or safetensors write it. timm's weights of fbnetv3_b
@@ -48,7 +59,8 @@ def create_model(
             adapted, see `adapt_stem`.
         progress: show the progress of a download.
         zoo: folder of a custom zoo, which is used instead of the package's registry.
-        kwargs: dropout, stochastic_depth, global_pool, features_only, out_indices, as in `build_model`.
+        kwargs: dropout, stochastic_depth, global_pool, features_only, out_indices, as in `build_model`; for another network
+            dropout, stochastic_depth, and arguments of its constructor.
 
     Raises:
         InputError: an unknown name or source, a file that cannot be read or downloaded, or one that does not fit the
@@ -56,18 +68,29 @@ def create_model(
     """
     registry = read_registry(zoo)
     if not pretrained and weights is None:
-        file, arch, classes, channels = None, _find_arch(name, registry), 1000, 3
+        file, arch, classes, channels = None, _find(name, registry), 1000, 3
     else:
-        _check_arguments(_find_arch(name, registry), num_classes, in_chans, kwargs)  # before a download of minutes
+        known = _find(name, registry)
+        if isinstance(known, Arch):
+            _check_arguments(known, num_classes, in_chans, kwargs)  # before a download of minutes
         # The file decides what is built: its architecture may be a variant of the one that the name means.
         file = load_weights(name, weights, registry, progress)
         arch, classes, channels = file.arch, file.num_classes, file.transforms.in_chans
     num_classes = classes if num_classes is None else num_classes
     in_chans = channels if in_chans is None else in_chans
-    model: nn.Module = build_model(arch, num_classes, in_chans, **kwargs)
+    model = _build(arch, num_classes, in_chans, kwargs)
     if file is not None:
         fill(model, file)
     return model
+
+
+def _build(network: Arch | NamedNetwork, num_classes: int, in_chans: int, kwargs: dict[str, Any]) -> nn.Module:
+    if isinstance(network, Arch):
+        model: nn.Module = build_model(network, num_classes, in_chans, **kwargs)
+        return model
+    rates = {key: kwargs.pop(key) for key in ("dropout", "stochastic_depth") if key in kwargs}
+    network = dataclasses.replace(network, arguments={**network.arguments, **kwargs})
+    return network.construct(num_classes, in_chans, **rates).model
 
 
 def _check_arguments(arch: Arch, num_classes: int | None, in_chans: int | None, kwargs: dict[str, Any]) -> None:
@@ -80,20 +103,21 @@ def _check_arguments(arch: Arch, num_classes: int | None, in_chans: int | None, 
 
 
 def load_weights(
-    model: str | Arch | None,
+    model: str | Arch | NamedNetwork | None,
     weights: str | Path | None = None,
     registry: Registry | None = None,
     progress: bool = True,
     trust_pickle: bool = False,
 ) -> WeightFile:
-    """Return weights under this package's names, with their architecture, classes and preprocessing.
+    """Return weights with their network, classes and preprocessing; those of a network of this package under its own names.
 
     A file may lack a description. Then its preprocessing is that of the registered weights of the same architecture. Without
     such weights it is the architecture's resolution and ImageNet's mean and standard deviation (std). Its classes are
     ImageNet's if it has 1000, and numbers otherwise.
 
     Args:
-        model: a name or an architecture; None if the file describes itself.
+        model: a name, an architecture, or what `find_network` returns; None if the file describes itself. The code of a custom
+            network runs when it is built, so it has to be named.
         weights: a registered source, a path or a URL; None is the model's first registered source.
         registry: where names and sources are looked up; None is the package's registry.
         trust_pickle: read a file even if it is a pickle that can run code.
@@ -108,9 +132,8 @@ def load_weights(
         return _load_registered(registry.find(model, text), registry, progress)
     if text is None:
         raise InputError("no weights given; give a registered source, a path or a URL")
-    arch = (
-        _find_arch(model, registry) if isinstance(model, str) else model
-    )  # a slip in the name is found before a download
+    # A slip in the name is found before a download.
+    arch = _find(model, registry) if isinstance(model, str) else model
     if "://" in text:
         path = fetch(text, cache_path(text), progress=progress)
     elif not is_file(text) and Path(text).suffix == "" and Path(text).name == text:
@@ -122,7 +145,9 @@ def load_weights(
     return _read(path, arch, registry, text, trust_pickle)
 
 
-def _read(path: Path, arch: Arch | None, registry: Registry, origin: str, trust_pickle: bool = False) -> WeightFile:
+def _read(
+    path: Path, arch: Arch | NamedNetwork | None, registry: Registry, origin: str, trust_pickle: bool = False
+) -> WeightFile:
     """Return the content of a weight file.
 
     Args:
@@ -133,14 +158,15 @@ def _read(path: Path, arch: Arch | None, registry: Registry, origin: str, trust_
         content, header = read_tensors(path, trust_pickle)
         if header is not None:
             file = described(content, header, path)
-            if arch not in (None, file.arch):
-                raise InputError(
-                    f"{path} contains the weights of {file.arch.name}, another network than {arch.name}; "
-                    "give the weights of that network, or name the other model"
-                )
+            _check_network(file, arch, path)
             _check_described(file, path)
         elif arch is None:
             raise InputError(f"{path} does not say which network it is for; name the model too")
+        elif isinstance(arch, NamedNetwork):
+            raise InputError(
+                f"{path} has weights alone, and does not say how many classes {arch.name} has; `fbnetv3 evaluate {path} "
+                f"--model {arch.name} --data DATA` measures them on the data that they were trained on"
+            )
         else:
             content = unwrap(content)
             state, built = convert(content, arch)
@@ -152,13 +178,31 @@ def _read(path: Path, arch: Arch | None, registry: Registry, origin: str, trust_
         # is not ours to delete.
         hint = f"; {origin} served it: delete it and its .sha256 to download it again" if is_downloaded(origin) else ""
         raise InputError(message + hint) from None
-    if arch not in (None, file.arch):
-        _note_variant(str(path), file.arch, arch.name)
+    if isinstance(arch, Arch) and arch != file.blocks:
+        _note_variant(str(path), file.blocks, arch.name)
     return file
+
+
+def _check_network(file: WeightFile, arch: Arch | NamedNetwork | None, path: Path) -> None:
+    """Raise `InputError` if a file has another network than was asked for, or one whose code nobody asked to run."""
+    has = file.arch
+    if arch is None and isinstance(has, NamedNetwork) and has.source == CUSTOM:
+        raise InputError(
+            f"{path} has the weights of {has.name}, a network of somebody's own code, which would run; if you trust it, name "
+            f"the model too: {has.name}"
+        )
+    same = arch.name == has.name if isinstance(arch, NamedNetwork) else arch in (None, has)
+    if not same:
+        raise InputError(
+            f"{path} contains the weights of {has.name}, another network than {arch.name if arch else ''}; "
+            "give the weights of that network, or name the other model"
+        )
 
 
 def _check_described(file: WeightFile, path: Path) -> None:
     """Raise `InputError` unless the weights of a file are those of the network that it describes."""
+    if isinstance(file.arch, NamedNetwork):  # only the built network can tell
+        return
     state = checked(file.state, file.arch)
     classes = 1000 if isinstance(file.classes, str) else len(file.classes)
     for what, has, needs in (
@@ -177,6 +221,9 @@ def fill(model: Any, file: WeightFile) -> None:
     Raises:
         InputError: the network has layers besides the classifier that the weights lack.
     """
+    if isinstance(file.arch, NamedNetwork):
+        _fill_named(model, file)
+        return
     target = model.state_dict()
     lacking = [key for key in target if key not in file.state and not key.startswith("classifier.")]
     if lacking:
@@ -198,6 +245,18 @@ def fill(model: Any, file: WeightFile) -> None:
         note("the weights have no classifier: the classifier keeps fresh weights")
     load_values(model, {**target, **{key: value for key, value in state.items() if key not in other_shape}})
     model.derived_from = file.derived_from
+
+
+def _fill_named(model: nn.Module, file: WeightFile) -> None:
+    """Do the same for a network that this package did not build: only its classes may be others."""
+    target = model.state_dict()
+    other = [key for key, value in file.state.items() if key in target and value.shape != target[key].shape]
+    if any(len(file.state[key]) != file.num_classes for key in other):
+        other = []  # more than the classes differs: the check says what
+    check_state({**file.state, **{key: target[key] for key in other}}, target, file.arch.name)
+    if other:
+        note(f"{', '.join(other)} of the weights are for {file.num_classes} classes, and keep fresh values")
+    load_values(model, {**file.state, **{key: target[key] for key in other}})
 
 
 def adapt_stem(weight: Tensor, in_chans: int) -> Tensor:
@@ -236,10 +295,10 @@ def _load_registered(row: RegisteredWeights, registry: Registry, progress: bool)
             f"{row.url} serves weights of {file.arch.name}, not of {row.arch.name}; give another source, or a path"
         )
     # A model of a custom zoo is not in ARCHS, and its row says what it is: there is nothing to note.
-    if row.arch != ARCHS.get(row.model, row.arch):
+    if isinstance(row.arch, Arch) and row.arch != ARCHS.get(row.model, row.arch):
         _note_variant(row.id, row.arch, row.model)
     # The row describes the file better than the file itself, which may come from other code.
-    return WeightFile(row.arch, row.classes, row.transforms, file.state, (*row.derived_from, row.id))
+    return WeightFile(row.arch, row.classes, row.transforms, file.state, (*row.derived_from, row.id), file.training)
 
 
 def _guess_origins(content: Any, arch: Arch, registry: Registry) -> tuple[str, ...]:
@@ -264,10 +323,21 @@ def _note_licence(source: str, licence: str) -> None:
     note(f"the weights {source!r} are licensed {licence}: not for commercial use")
 
 
-def _find_arch(name: str, registry: Registry) -> Arch:
-    """Return the architecture of a model of the registry, or of another name that the package knows."""
+def _find(name: str, registry: Registry) -> Arch | NamedNetwork:
+    """Return the network of a model of the registry, or of another name."""
     rows = registry.rows_of(name)
-    return rows[0].arch if rows else find_arch(name)
+    if rows:
+        return rows[0].arch
+    try:
+        return find_arch(name)
+    except InputError as unknown:
+        try:
+            return find_network(name)
+        except InputError:
+            # The names of thousands of other networks are no help, unless their library was named.
+            if ":" in str(name):
+                raise
+            raise unknown from None
 
 
 def _default_classes(state: Mapping[str, Tensor]) -> tuple[str, ...] | str:

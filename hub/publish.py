@@ -20,7 +20,8 @@ from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.hub.cards import zoo_cards
 from fbnetv3.hub.download import file_hash
 from fbnetv3.hub.registry import REGISTRY, SCHEMA, Metric, RegisteredWeights, Registry, read_json, read_registry
-from fbnetv3.weight_file import UNKNOWN, WeightFile, write_weight_file
+from fbnetv3.networks.named import CUSTOM, NamedNetwork, network_to_dict
+from fbnetv3.networks.weight_file import UNKNOWN, WeightFile, write_weight_file
 
 SCRATCH = "scratch"
 README = "README.md"
@@ -49,7 +50,7 @@ def publish_weights(
     allow_noncommercial: bool = False,
     url: str = "",
     metrics: tuple[Metric, ...] = (),
-    recipe: str = "not given",
+    recipe: str = "",
     about: str = "",
     verified: str = "not stated",
     measure: Callable[[], Metric] | None = None,
@@ -63,6 +64,7 @@ def publish_weights(
         trained_from: `scratch`, or `model:source` of the registered weights that the training started from or that taught
             it. Needed if the file does not say it.
         allow_noncommercial: publish weights that derive from non-commercial ones, under the licence of those.
+        metrics, recipe: by default those that the file has from its training.
         url: URL of the folder where users will find the weights; the file's name is appended. The default is the zoo's
             folder itself.
         measure: measures one more metric. It is called after all checks, because it may take long.
@@ -87,11 +89,11 @@ def publish_weights(
         if measure is not None:
             metrics = (*metrics, measure())
         path, digest = _write(file, zoo, name)
-        costs = cost(file.arch, file.num_classes, file.transforms.in_chans, file.transforms.crop)
+        flops, params = _costs(file)
         row = {
             "model": name,
             "source": source,
-            "arch": file.arch.to_dict(),
+            "arch": network_to_dict(file.arch),
             # A name without scheme is a file beside the registry, so that a zoo's folder can be moved.
             "url": f"{url.rstrip('/')}/{path.name}" if url else path.name,
             "sha256": digest,
@@ -99,10 +101,10 @@ def publish_weights(
             "classes": file.classes if isinstance(file.classes, str) else list(file.classes),
             "licence": licence,
             "noncommercial": noncommercial,
-            "metrics": [dataclasses.asdict(metric) for metric in metrics],
-            "flops_m": costs.flops() / 1e6,
-            "params_m": costs.params() / 1e6,
-            "recipe": recipe,
+            "metrics": [dataclasses.asdict(metric) for metric in metrics or _metrics(file)],
+            "flops_m": flops / 1e6,
+            "params_m": params / 1e6,
+            "recipe": recipe or _recipe(file),
             "about": about or f"{file.arch.name}, published with `fbnetv3 weights publish`.",
             "verified": verified,
             "derived_from": list(file.derived_from),
@@ -116,8 +118,41 @@ def publish_weights(
         return registry.find(name, source)
 
 
+def _costs(file: WeightFile) -> tuple[float, float]:
+    """Return FLOPs and parameters in the published convention; of other networks, those that a run counts."""
+    side, in_chans = file.transforms.crop, file.transforms.in_chans
+    if isinstance(file.arch, NamedNetwork):
+        counted = file.arch.cost(file.num_classes, in_chans, side)
+        return counted["flops"], counted["params"]
+    costs = cost(file.arch, file.num_classes, in_chans, side)
+    return costs.flops(), costs.params()
+
+
+def _recipe(file: WeightFile) -> str:
+    recipe = file.training.get("recipe")
+    return f"inline: {json.dumps(recipe)}" if recipe else "not given"
+
+
+def _metrics(file: WeightFile) -> tuple[Metric, ...]:
+    """Return the accuracies that were measured at the end of the training."""
+    training = file.training
+    return tuple(
+        Metric(
+            name.removeprefix(f"{split}_"), value, f"measured after its training: {split} images of {training['data']}"
+        )
+        for split in ("test", "val")[: 1 if "test_acc1" in training.get("metrics", {}) else 2]
+        for name, value in training.get("metrics", {}).items()
+        if name.startswith(f"{split}_") and value is not None
+    )
+
+
 def _check_names(file: WeightFile, zoo: Path, existing: Registry, name: str, source: str) -> None:
-    """Raise `InputError` unless name and source are well-formed, free, and the name means one network only."""
+    """Raise `InputError` unless name and source are well-formed, free, and the name means one network that others can build."""
+    if isinstance(file.arch, NamedNetwork) and file.arch.source == CUSTOM:
+        raise InputError(
+            f"the weights are of {file.arch.name}, a network of your own code, which the users of a zoo do not have; publish "
+            "networks of this package, timm or torchvision"
+        )
     for what, text in (("name", name), ("source", source)):
         if not re.fullmatch(r"[A-Za-z]\w*", text, re.ASCII):
             raise InputError(f"{what} is {text!r}; allowed: letters, digits and _, beginning with a letter")

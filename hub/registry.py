@@ -18,6 +18,7 @@ from fbnetv3.arch import Arch, find_arch
 from fbnetv3.errors import SHORT_LIST, InputError, available, check_keys, quote
 from fbnetv3.files import is_file
 from fbnetv3.hub.download import cache_path, is_downloaded
+from fbnetv3.networks.named import NamedNetwork, network_from_dict
 from fbnetv3.schema import load_json
 from fbnetv3.transforms import Transforms
 
@@ -43,7 +44,7 @@ class RegisteredWeights:
 
     model: str  # the name that users ask for
     source: str  # which of the model's weights: `fb`, `timm_ra2`, or a name in a custom zoo
-    arch: Arch  # the network that the weights fit; timm's weights of B fit `fbnetv3_b_same_padding`
+    arch: Arch | NamedNetwork  # the network that the weights fit; timm's weights of B fit `fbnetv3_b_same_padding`
     url: str
     transforms: Transforms
     classes: tuple[str, ...] | str
@@ -164,7 +165,7 @@ def _row(data: Mapping[str, Any], path: Path) -> RegisteredWeights:
         if key in fields and not allowed.fits(fields[key]):
             raise InputError(f"{where}: {key} is {quote(fields[key])}; allowed: {allowed.text}")
     arch = data["arch"]
-    fields["arch"] = Arch.from_dict(arch, where) if isinstance(arch, Mapping) else find_arch(arch)
+    fields["arch"] = network_from_dict(arch, where) if isinstance(arch, Mapping) else find_arch(arch)
     fields["url"] = _location(data["url"], path.parent, where)
     fields["metrics"] = tuple(_metric(metric, where) for metric in fields["metrics"])
     # JSON has lists only.

@@ -17,7 +17,7 @@ from fbnetv3.arch import Arch
 from fbnetv3.errors import InputError, quote
 from fbnetv3.hub.notes import note
 from fbnetv3.model import build_model
-from fbnetv3.weight_file import check_finite, check_state, listed
+from fbnetv3.networks.weight_file import check_finite, check_state, listed
 
 # Averaged weights come first: they are what a training evaluates and publishes.
 _CHECKPOINT_KEYS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model")

@@ -19,7 +19,7 @@ import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from fbnetv3.arch import ARCH_A0, ARCHS, Arch
+from fbnetv3.arch import ARCH_A0, ARCHS, Arch, find_arch
 from fbnetv3.complexity import parts
 from fbnetv3.hub.convert import convert
 from fbnetv3.hub.load import fetch_registered
@@ -89,7 +89,7 @@ def _network(
 
 def _adapt(row: RegisteredWeights, checkpoint: dict[str, Any], model: Any) -> dict[str, Tensor]:
     """Return a checkpoint under our names for timm to load, and set the origin that the model remembers."""
-    state, _ = convert(checkpoint, row.arch)
+    state, _ = convert(checkpoint, find_arch(row.arch.name))
     model.derived_from = (row.id,)
     return state
 

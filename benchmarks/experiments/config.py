@@ -9,14 +9,13 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from fbnetv3.errors import InputError, available
 from fbnetv3.model import build_model
+from fbnetv3.networks.named import count_cost, find_network
 from fbnetv3.pair_file import Pair, load_pair
 from fbnetv3.recipes import load_recipe
 from fbnetv3.schema import STRICT, load_yaml, read
@@ -54,15 +53,9 @@ class Network:
 
     def cost(self, classes: int, in_chans: int, side: int) -> dict[str, int]:
         """Return the multiply-adds of convolutions and linear layers on one image of `side` pixels, and all parameters."""
-        # Dropout and stochastic depth cost nothing, so any recipe would do.
-        plain = Recipe(optimizer="sgd", lr=0.1, epochs=1, batch_size=2)
-        counter = FlopCounterMode(display=False)
-        with torch.device("meta"):  # shapes alone: nothing is allocated or computed
-            model = self.build(classes, in_chans, plain).eval()
-            with counter:
-                model(torch.zeros(1, in_chans, side, side))
-        # torch counts a multiply-add as two.
-        return {"flops": counter.get_total_flops() // 2, "params": sum(p.numel() for p in model.parameters())}
+        if (pair := _pair(self.model)) is not None:
+            return count_cost(lambda: build_model(pair.arch, classes, in_chans), in_chans, side)
+        return find_network(self.model, self.arguments).cost(classes, in_chans, side)
 
 
 @dataclass(frozen=True, config=STRICT)

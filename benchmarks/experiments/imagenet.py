@@ -26,17 +26,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fbnetv3.classifier import class_names
 from fbnetv3.device import synchronise, tf32_units
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
+from fbnetv3.networks.classifier import class_names
+from fbnetv3.networks.weight_file import IMAGENET
 from fbnetv3.training.data.bad_images import BadImages
 from fbnetv3.training.data.device import send
 from fbnetv3.training.data.image_files import ImageCollection, ImageFiles
 from fbnetv3.training.data.listing import class_folders, is_hidden, list_classes
 from fbnetv3.training.data.readers import EVAL_BATCH, eval_image, read_batches
 from fbnetv3.transforms import Transforms
-from fbnetv3.weight_file import IMAGENET
 
 LISTS = ("train.txt", "val.txt")  # of `write_search_split`
 SEARCH_CLASSES, HELD_OUT = (

@@ -46,8 +46,8 @@ def imagenet(
 ) -> None:
     """Evaluate weights on ImageNet with their own preprocessing: top-1, top-5, and images per second."""
     from fbnetv3.benchmarks.experiments.imagenet import evaluate, val_images, write_classes
-    from fbnetv3.classifier import class_names
     from fbnetv3.device import find_device
+    from fbnetv3.networks.classifier import class_names
     from fbnetv3.training.data.bad_images import BadImages
 
     device, images, bad = find_device(device), val_images(data), BadImages(on_bad_image)  # type: ignore[arg-type]

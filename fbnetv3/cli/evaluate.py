@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,8 +16,8 @@ from fbnetv3.errors import InputError, quote
 if TYPE_CHECKING:
     from torch import nn
 
+    from fbnetv3.networks.weight_file import WeightFile
     from fbnetv3.training.data.protocol import Data
-    from fbnetv3.weight_file import WeightFile
 
 DataOption = Annotated[str, typer.Option(help="Images to measure on, as `fbnetv3 train` takes them.")]
 Readers = Annotated[int, typer.Option(min=0, help="Number of processes that read images.")]
@@ -56,7 +57,9 @@ def evaluate(
     say_device("evaluating", device)
     readers = find_count("--workers", workers, device, on_cpu=0)
     options: dict[str, Any] = {"limit": limit, "workers": readers, "on_bad_image": on_bad_image}
-    if model is None or _is_ours(model):
+    if model is not None:
+        find_modules_here(model)
+    if model is None or _is_ours(model) or _describes_itself(weights):
         network, images = _described(model, weights, data, resolution, options)
     else:
         network, images = _foreign(model, weights, data, resolution, options)
@@ -101,10 +104,17 @@ def _is_ours(model: str) -> bool:
         return False
 
 
+def _describes_itself(weights: str) -> bool:
+    """Whether a file says which network its weights are of."""
+    from fbnetv3.networks.weight_file import read_tensors
+
+    return Path(weights).is_file() and read_tensors(weights)[1] is not None
+
+
 def _described(
     model: str | None, weights: str, spec: str, resolution: int | None, options: dict[str, Any]
 ) -> tuple[nn.Module, Any]:
-    """Return a network of this package, and the images with the preprocessing of its weights."""
+    """Return the network that a weight file describes, and the images with the preprocessing of its weights."""
     from fbnetv3.hub.load import load_weights
 
     file = load_weights(None if model is None else model.removeprefix("fbnetv3:"), weights)
@@ -145,12 +155,11 @@ def _foreign(
     """Return a network of another library or a custom one, with weights that do not describe it, and the images."""
     import torch
 
+    from fbnetv3.networks.weight_file import check_finite, check_state, read_tensors
     from fbnetv3.training.data.load import load_data
     from fbnetv3.training.network.factory import build
     from fbnetv3.training.recipe import Recipe
-    from fbnetv3.weight_file import check_finite, check_state, read_tensors
 
-    find_modules_here(model)
     images: Data = load_data(spec, resolution=resolution, **options)
     # Dropout and stochastic depth change neither the names of the weights nor an evaluation, so any recipe will do.
     network = build(model, Recipe("sgd", 0.1, 1, 2), len(images.classes), images.transforms.in_chans).model

@@ -27,7 +27,7 @@ from fbnetv3.schema import dump_json
 
 if TYPE_CHECKING:
     from fbnetv3.arch import Arch
-    from fbnetv3.weight_file import WeightFile
+    from fbnetv3.networks.weight_file import WeightFile
 
 Zoo = Annotated[Path | None, typer.Option(help="Folder of a custom zoo, instead of the package's.")]
 MODEL_NAMES = complete("fbnetv3.model", "list_models")
@@ -47,10 +47,24 @@ WeightsOption = Annotated[
 Pair = Annotated[Path | None, typer.Option(help="Pair file of the network that the weights are for.")]
 
 
-def models(zoo: Zoo = None, as_json: Json = False) -> None:
-    """List the networks and their weights, with their costs at the resolution of evaluation, and quoted accuracies."""
+def models(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Weight files, or folders of trainings: list these instead.")
+    ] = None,
+    zoo: Zoo = None,
+    as_json: Json = False,
+) -> None:
+    """List the networks and their weights, with their costs at the resolution of evaluation, and quoted accuracies.
+
+    Of one's own weights, which `train` and `search run` wrote, the accuracies were measured when they were trained.
+    """
     from fbnetv3.hub.registry import read_registry
 
+    if paths:
+        if zoo is not None:
+            raise InputError("both files and --zoo; give one of them")
+        print_each(_weight_files(paths), _own_rows, as_json)
+        return
     rows = [
         {
             "model": row.model,
@@ -68,6 +82,46 @@ def models(zoo: Zoo = None, as_json: Json = False) -> None:
         for row in read_registry(zoo).rows
     ]
     print_rows(rows, as_json)
+
+
+def _weight_files(paths: list[Path]) -> list[Path]:
+    """Return the weight files in folders and those that are given.
+
+    Raises:
+        InputError: a folder has none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        inside = [path]
+        if path.is_dir():
+            inside = sorted((*path.rglob("weights.pt"), *path.rglob("*.safetensors")))
+        if not inside:
+            raise InputError(
+                f"{path} has no weights of a training (weights.pt, *.safetensors); give a folder that has some"
+            )
+        found += inside
+    return found
+
+
+def _own_rows(path: Path) -> list[Row]:
+    """Return the row of a weight file that says what it is."""
+    from fbnetv3.networks.weight_file import read_weight_file
+
+    file = read_weight_file(path)
+    training = file.training
+    accuracies = {key: round(value, 2) for key, value in training.get("metrics", {}).items() if value is not None}
+    return [
+        {
+            "weights": str(path),
+            "network": file.arch.name,
+            "classes": file.num_classes,
+            "image": file.transforms.crop,
+            "data": training.get("data"),
+            "epochs": training.get("epochs"),
+            "trained_from": ", ".join(file.derived_from) or None,
+            **{name: accuracies.get(name) for name in ("val_acc1", "test_acc1")},
+        }
+    ]
 
 
 def info(
@@ -125,8 +179,8 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Classify images with the released FBNetV3-A, another model, or weights that `search run` or `train` wrote."""
-    from fbnetv3.classifier import Classifier
     from fbnetv3.device import find_device, tf32_units
+    from fbnetv3.networks.classifier import Classifier
 
     need_images(images)
     device = find_device(device)

@@ -219,10 +219,13 @@ def train(
         except torch.OutOfMemoryError as error:
             raise InputError(memory_advice(error, settings.device)) from None
         # The weights are saved before anything else can go wrong: measuring them can be repeated, the training cannot.
-        weights = save_weights(trained.model, plan) if process.rank == 0 else weights_path(plan)
-        row = {"val_acc1": trained.acc1[-1], **measured(trained.model, plan, weights, limit, process, settings.device)}
+        done = len(trained.acc1)
+        row: dict[str, Any] = {"val_acc1": trained.acc1[-1]}
+        weights = save_weights(trained.model, plan, done, row) if process.rank == 0 else weights_path(plan)
+        row |= measured(trained.model, plan, weights, limit, process, settings.device)
         if process.rank == 0:
-            row |= {"epochs": len(trained.acc1), "seed": plan.seed, **settings.row, "weights": str(weights)}
+            save_weights(trained.model, plan, done, {key: row[key] for key in row if key != "left_out"})
+            row |= {"epochs": done, "seed": plan.seed, **settings.row, "weights": str(weights)}
             print_rows([row], as_json)
 
 

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fbnetv3.device import Precision
+    from fbnetv3.networks.named import NamedNetwork
+    from fbnetv3.networks.weight_file import WeightFile
     from fbnetv3.training.data.protocol import Data
     from fbnetv3.training.recipe import Recipe
-    from fbnetv3.weight_file import WeightFile
 
 SEED = 0
 
@@ -27,14 +28,14 @@ class Plan:
     """What is trained.
 
     `build` must be called when torch's generator has the seed, because it draws the initial weights. It then adds to `notes`
-    what it built. `model` names the network where a weight file cannot describe it, and `spec` the data.
+    what it built. `network` is the name of a network that is not of this package's blocks, and `spec` that of the data.
     """
 
     build: Callable[[], nn.Module]
     recipe: Recipe
     data: Data
     spec: str
-    model: str
+    network: NamedNetwork | None
     seed: int
     out: Path
     notes: list[str] = field(default_factory=list)
@@ -115,7 +116,7 @@ def plan_of_pair(
             given.arch, len(images.classes), images.transforms.in_chans, recipe.dropout, recipe.stochastic_depth
         )
 
-    return Plan(build, recipe, images, spec, "", seed, out_dir or pair.parent / "retrained")
+    return Plan(build, recipe, images, spec, None, seed, out_dir or pair.parent / "retrained")
 
 
 def plan_of_recipe(
@@ -128,6 +129,7 @@ def plan_of_recipe(
     options: dict[str, Any],
 ) -> Plan:
     """Return what is trained for a network and a recipe. The arguments are the options of the command."""
+    from fbnetv3.networks.named import find_network
     from fbnetv3.recipes import load_recipe
     from fbnetv3.training.data.load import load_data
     from fbnetv3.training.network.factory import build
@@ -138,6 +140,7 @@ def plan_of_recipe(
         raise InputError(f"{missing} missing; give --pair, or --model, --recipe, --data and --out")
     chosen, images = load_recipe(recipe).replace(**changed), load_data(data, **options)
     find_modules_here(model)
+    network = find_network(model)
     notes: list[str] = []
 
     def make() -> nn.Module:
@@ -145,12 +148,12 @@ def plan_of_recipe(
         notes.append(built.summary())
         return built.model
 
-    return Plan(make, chosen, images, data, model, SEED if seed is None else seed, out_dir, notes)
+    return Plan(make, chosen, images, data, network, SEED if seed is None else seed, out_dir, notes)
 
 
 def find_modules_here(model: str) -> None:
     """Let the module of a custom network, `MODULE:CALLABLE`, be a file of the current directory."""
-    from fbnetv3.training.network.factory import SOURCES
+    from fbnetv3.networks.named import SOURCES
 
     if ":" in model and model.partition(":")[0] not in SOURCES:
         # Python itself looks for modules in the current directory only if it is started with `python -m`.
@@ -168,14 +171,14 @@ def load_teacher(text: str | None, plan: Plan) -> nn.Module | None:
         raise InputError(
             f"--teacher {text}, but the recipe does not distil; leave it out, or give --set distillation=0.8"
         )
-    model = _teacher_weights(text).build()
-    has, needs = (model.num_classes, model.in_chans), (len(plan.data.classes), plan.data.transforms.in_chans)
+    file = _teacher_weights(text)
+    has, needs = (file.num_classes, file.transforms.in_chans), (len(plan.data.classes), plan.data.transforms.in_chans)
     if has != needs:
         raise InputError(
             f"--teacher {text} has {has[0]} classes and {has[1]} channels, but the data has {needs[0]} and {needs[1]}; give a "
             "teacher for this data"
         )
-    return model
+    return file.build()
 
 
 def _teacher_weights(text: str) -> WeightFile:

@@ -31,16 +31,25 @@ def weights_path(plan: Plan) -> Path:
     return plan.out / WEIGHTS
 
 
-def save_weights(model: nn.Module, plan: Plan) -> Path:
-    """Write the weights: of networks of this package with a description of the network, of others the tensors alone."""
-    from fbnetv3.model import FBNetV3
-    from fbnetv3.weight_file import WeightFile, write_tensors, write_weight_file
+def save_weights(model: nn.Module, plan: Plan, epochs: int, metrics: dict[str, Any]) -> Path:
+    """Write the weights with a description of network, classes, preprocessing and training.
+
+    Args:
+        epochs: that were trained.
+        metrics: accuracies by name; they are known only after the weights were saved once.
+    """
+    from fbnetv3.networks.weight_file import WeightFile, write_weight_file
 
     path = weights_path(plan)
-    if isinstance(model, FBNetV3):
-        write_weight_file(path, WeightFile.of(model, plan.data.classes, plan.data.transforms))
-    else:
-        write_tensors(path, model.state_dict(), {})
+    training = {
+        "recipe": plan.recipe.to_dict(),
+        "data": plan.spec,
+        "epochs": epochs,
+        "seed": plan.seed,
+        "metrics": metrics,
+    }
+    file = WeightFile.of(model, plan.data.classes, plan.data.transforms, plan.network, training)
+    write_weight_file(path, file)
     return path
 
 
@@ -54,7 +63,7 @@ def measured(
     """
     import torch
 
-    from fbnetv3.model import FBNetV3
+    from fbnetv3.networks.named import CUSTOM
     from fbnetv3.training.accuracy import final_split, measure
 
     split = final_split(plan.data)
@@ -62,9 +71,8 @@ def measured(
         accuracy = measure(model, plan.data, split, process, torch.device(device))
     except InputError as error:
         command = ["fbnetv3", "evaluate", str(weights), "--data", plan.spec]
-        if not isinstance(model, FBNetV3):  # then the file does not describe the network and its images
-            side = getattr(plan.data, "resolution", plan.data.transforms.crop)
-            command += ["--model", plan.model, "--resolution", str(side)]
+        if plan.network is not None and plan.network.source == CUSTOM:  # its code runs only if it is named
+            command += ["--model", plan.network.name]
         command += [] if limit is None else ["--limit", str(limit)]
         raise InputError(
             f"{error}. The training is finished and its weights are in {weights}. Measure them again with: "

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fbnetv3.hub.registry import Metric, RegisteredWeights
-    from fbnetv3.weight_file import WeightFile
+    from fbnetv3.networks.weight_file import WeightFile
 
 app = typer.Typer(no_args_is_help=True, help="Weight files: list, verify, convert and publish them.")
 
@@ -105,7 +105,7 @@ def convert(
     """Convert weights between layouts and file formats, for example to safetensors."""
     from fbnetv3.hub.convert import convert_to_timm
     from fbnetv3.hub.load import load_weights
-    from fbnetv3.weight_file import check_suffix, write_tensors, write_weight_file
+    from fbnetv3.networks.weight_file import check_suffix, write_tensors, write_weight_file
 
     if layout not in ("fbnetv3", "timm"):
         raise InputError(f"--layout is {layout!r}; allowed: fbnetv3, timm")
@@ -115,7 +115,7 @@ def convert(
     if layout == "fbnetv3":
         write_weight_file(target, file)
     else:
-        write_tensors(target, convert_to_timm(file.state, file.arch.name), {})
+        write_tensors(target, convert_to_timm(file.state, file.blocks.name), {})
     print_rows([{"file": str(target), "network": file.arch.name, "layout": layout}], as_json)
 
 
@@ -164,7 +164,7 @@ def publish(
             "--acc1 and --origin need each other: a number without its origin is not published; give both, or neither"
         )
     metrics = () if acc1 is None or origin is None else (Metric("acc1", acc1, origin),)
-    recipe, verified, measure = "not given", "not stated", None
+    recipe, verified, measure = "", "not stated", None
     if pair is not None:
         weights, measure, recipe = _of_pair(file, pair)
         verified = "the accuracy that is measured, when the weights were published"

@@ -15,8 +15,8 @@ from torch import nn
 
 from fbnetv3.errors import InputError, quote
 from fbnetv3.files import load_torch, save_torch, write_atomically
+from fbnetv3.networks.weight_file import check_finite
 from fbnetv3.schema import parse_json, read_text
-from fbnetv3.weight_file import check_finite
 
 LAST = "last_checkpoint"  # detectron2's name for the file that names the newest checkpoint
 # Config keys that may change when a training is resumed, because the weights do not depend on them.

@@ -21,8 +21,8 @@ from fbnetv3.features import FeatureNet, feature_info
 from fbnetv3.hub.load import load_weights
 from fbnetv3.hub.registry import read_registry
 from fbnetv3.model import build_model, build_stage, initialise
+from fbnetv3.networks.weight_file import WeightFile, read_tensors
 from fbnetv3.pair_file import load_pair
-from fbnetv3.weight_file import WeightFile, read_tensors
 
 C4_STRIDE = 16
 
@@ -159,8 +159,9 @@ def load_classifier_weights(weights: WeightFile | str | Path, arch: Arch) -> Wei
                 f"there are no registered weights of {arch.name}; give a weight file of a classifier trained with it"
             )
         file = load_weights(name if registry.rows_of(name) else arch, weights)
-    if arch.stem != file.arch.stem or arch.stages not in (file.arch.stages, same_padding(file.arch).stages):
+    blocks = file.blocks
+    if arch.stem != blocks.stem or arch.stages not in (blocks.stages, same_padding(blocks).stages):
         raise InputError(
-            f"these are weights of {file.arch.name}, which is another network than {arch.name}; give weights of {arch.name}"
+            f"these are weights of {blocks.name}, which is another network than {arch.name}; give weights of {arch.name}"
         )
     return file

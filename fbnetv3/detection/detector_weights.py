@@ -14,7 +14,7 @@ from fbnetv3.detection.detector_parts import load_arch, load_classifier_weights
 from fbnetv3.detection.detectron2_model import FBNetV3BoxHead, build_seeded
 from fbnetv3.errors import InputError, quote
 from fbnetv3.files import load_torch
-from fbnetv3.weight_file import UNKNOWN, check_finite, load_values
+from fbnetv3.networks.weight_file import UNKNOWN, check_finite, load_values
 
 # What a training writes, and what a detector is loaded from.
 WEIGHTS, CONFIG = "weights.pth", "config.yaml"

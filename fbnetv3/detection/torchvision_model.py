@@ -34,8 +34,8 @@ from fbnetv3.detection.detector_parts import (
 )
 from fbnetv3.errors import InputError
 from fbnetv3.features import FeatureNet
+from fbnetv3.networks.weight_file import WeightFile, check_finite, check_state, load_values
 from fbnetv3.transforms import IMAGENET_MEAN, IMAGENET_STD
-from fbnetv3.weight_file import WeightFile, check_finite, check_state, load_values
 
 # Anchor sizes in pixels and aspect ratios: the setting of d2go's public FBNetV3 detectors.
 C4_SIZES, RATIOS = (32, 64, 96, 128, 160), (0.5, 1.0, 2.0)

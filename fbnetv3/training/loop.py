@@ -18,6 +18,7 @@ from torch import nn
 from fbnetv3.device import generator_states
 from fbnetv3.errors import InputError
 from fbnetv3.model import FBNetV3
+from fbnetv3.networks.weight_file import UNKNOWN
 from fbnetv3.progress import Report
 from fbnetv3.training.checkpoint import EpochMetrics
 from fbnetv3.training.data.protocol import Data
@@ -26,7 +27,6 @@ from fbnetv3.training.journal import open_journal
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.training.step_losses import StepLosses
 from fbnetv3.training.trainer import Trainer
-from fbnetv3.weight_file import UNKNOWN
 
 OnEpoch = Callable[[EpochMetrics, nn.Module], None]
 

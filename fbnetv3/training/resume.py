@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from fbnetv3.errors import InputError, quote
 from fbnetv3.files import load_torch
+from fbnetv3.networks.weight_file import check_state
 from fbnetv3.schema import parse_json, read
 from fbnetv3.training.checkpoint import CHECKPOINT, EpochMetrics, Position, State
 from fbnetv3.training.data.spec import same_images
 from fbnetv3.training.scaler import Scaler
-from fbnetv3.weight_file import check_state
 
 logger = logging.getLogger(__name__)
 

@@ -20,12 +20,12 @@ from torch import Tensor
 from fbnetv3.counts import LEAST_SEED, check_seed
 from fbnetv3.device import plain_defaults
 from fbnetv3.errors import InputError, quote
+from fbnetv3.networks.weight_file import read_tensors, write_tensors
 from fbnetv3.schema import read
 from fbnetv3.search.predictor.encoder import Proxy, pretrain
 from fbnetv3.search.predictor.gaussian_process import GaussianProcessHead
 from fbnetv3.search.predictor.network import NetworkHead
 from fbnetv3.search.predictor.settings import PredictorSettings
-from fbnetv3.weight_file import read_tensors, write_tensors
 
 SCHEMA = 2
 KIND = "accuracy_predictor"

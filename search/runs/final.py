@@ -15,6 +15,7 @@ import torch
 
 from fbnetv3.device import AUTO, find_device
 from fbnetv3.errors import InputError
+from fbnetv3.networks.weight_file import WeightFile, write_weight_file
 from fbnetv3.pair_file import Pair
 from fbnetv3.progress import Report
 from fbnetv3.search.execution.cards import device_of
@@ -32,7 +33,6 @@ from fbnetv3.training.accuracy import final_split, measure
 from fbnetv3.training.loop import Trained
 from fbnetv3.training.trainer import DivergedError
 from fbnetv3.version import __version__
-from fbnetv3.weight_file import WeightFile, write_weight_file
 
 EXTRA = 1000  # place of the seeds of repeated final trainings
 

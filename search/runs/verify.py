@@ -21,6 +21,7 @@ import torch
 
 from fbnetv3.device import find_device
 from fbnetv3.errors import InputError
+from fbnetv3.networks.weight_file import read_weight_file
 from fbnetv3.pair_file import Pair, load_pair
 from fbnetv3.progress import Report
 from fbnetv3.schema import load_yaml
@@ -36,7 +37,6 @@ from fbnetv3.search.runs.run import SEARCHES
 from fbnetv3.search.trial import Ledger, Outcome, Planned, Trial, comparable, evaluated
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.engine import cpu_threads
-from fbnetv3.weight_file import read_weight_file
 
 # How much the accuracy of the same weights may differ where it need not be equal: percentage points, or images of a small set.
 # Images whose two best classes are nearly equal may change. The numbers are a choice.

@@ -8,10 +8,10 @@ from PIL import Image
 
 from fbnetv3 import build_model
 from fbnetv3.cli import main, show
+from fbnetv3.networks.weight_file import WeightFile, write_weight_file
 from fbnetv3.pair_file import Pair, save_pair
 from fbnetv3.training.data.packaged import load_images
 from fbnetv3.training.recipe import Recipe
-from fbnetv3.weight_file import WeightFile, write_weight_file
 from tests.cli.training_files import NOISY, OWN, RECIPE
 from tests.training.data.examples import make_folder
 from tests.training.examples import ARCH

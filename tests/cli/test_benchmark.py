@@ -13,8 +13,8 @@ from fbnetv3 import build_model
 from fbnetv3.benchmarks.catalogue import CATALOGUE
 from fbnetv3.benchmarks.result import RESULTS, load_result, write_result
 from fbnetv3.cli.benchmark import ROOMS
+from fbnetv3.networks.weight_file import IMAGENET, WeightFile, write_weight_file
 from fbnetv3.transforms import Transforms
-from fbnetv3.weight_file import IMAGENET, WeightFile, write_weight_file
 from tests.cli.test_cli import ROOT, one_line
 from tests.training.data.examples import image, make_folder
 from tests.training.examples import ARCH

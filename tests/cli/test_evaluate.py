@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from fbnetv3 import build_model
-from fbnetv3.files import load_torch
+from fbnetv3.files import load_torch, save_torch
+from fbnetv3.networks.weight_file import WeightFile, write_weight_file
 from fbnetv3.training.data.packaged import load_images
-from fbnetv3.weight_file import WeightFile, write_weight_file
 from tests.cli.test_cli import one_line
 from tests.cli.training_files import arguments
 from tests.training.data.examples import make_folder
@@ -20,7 +20,8 @@ def test_the_numbers_are_those_of_the_training(run, here, animals, model):
     code, out, err = run(*arguments(animals, model), "--set", "epochs=1")
     assert code == 0, err
     (trained,) = json.loads(out)
-    more = () if model == "fbnetv3_a0" else ("--model", model, "--resolution", 16)
+    # The file describes its network; only somebody's own code has to be named before it runs.
+    more = ("--model", model) if model.startswith("nets_here") else ()
     code, out, err = run("evaluate", trained["weights"], "--data", animals, *more, "--json")
     assert code == 0, err
     assert json.loads(out) == [
@@ -28,6 +29,28 @@ def test_the_numbers_are_those_of_the_training(run, here, animals, model):
     ]
     code, out, _ = run("evaluate", trained["weights"], "--data", animals, *more, "--split", "val", "--json")
     assert json.loads(out)[0]["acc1"] == trained["val_acc1"]
+    # The tensors alone, as other programs write them.
+    save_torch(here / "plain.pt", load_torch(here / trained["weights"], "weights")["state_dict"])
+    more = ("--model", model, *(() if model == "fbnetv3_a0" else ("--resolution", 16)))
+    if model != "fbnetv3_a0":  # whose file without description is one of ImageNet's size and classes
+        code, out, err = run("evaluate", "plain.pt", "--data", animals, *more, "--json")
+        assert code == 0, err
+        assert json.loads(out)[0]["acc1"] == trained["test_acc1"]
+
+
+def test_the_code_of_a_network_runs_only_if_it_is_named(run, here, animals):
+    code, out, err = run(*arguments(animals, "nets_here:net"), "--set", "epochs=1")
+    assert code == 0, err
+    weights = json.loads(out)[0]["weights"]
+    message = (
+        "has the weights of nets_here:net, a network of somebody's own code, which would run; if you trust it, name"
+    )
+    one_line(run("evaluate", weights, "--data", animals), message)
+    one_line(run("predict", animals / "test" / "bee" / "0000.png", "--weights", weights), message)
+    one_line(
+        run("evaluate", weights, "--data", animals, "--model", "timm:test_resnet"),
+        "contains the weights of nets_here:net, another network than timm:test_resnet",
+    )
 
 
 def test_images_in_memory_and_of_the_package(run, here, animals, pair):
@@ -131,7 +154,7 @@ def test_a_damaged_test_image_does_not_lose_the_training(run, here, tmp_path, ca
     root = make_folder(tmp_path / "set", (("train", 4), ("val", 2), ("test", 2)))
     (root / "test" / "bee" / "0001.png").write_bytes(b"damaged")
     fails = ("--on-bad-image", "fail")
-    for model, more in (("nets_here:net", " --model nets_here:net --resolution 16"), ("fbnetv3_a0", "")):
+    for model, more in (("nets_here:net", " --model nets_here:net"), ("fbnetv3_a0", "")):
         out_dir = model.replace(":", "_")
         code, out, err = run(*arguments(root, model, out_dir), *fails)
         assert (code, out) == (2, "")
@@ -141,7 +164,7 @@ def test_a_damaged_test_image_does_not_lose_the_training(run, here, tmp_path, ca
             f"The training is finished and its weights are in {out_dir}/weights.pt. Measure them again with: {command}"
         )
         assert "bee/0001.png is no image that can be read" in last
-        before = load_torch(here / out_dir / "weights.pt", "weights")
+        before = load_torch(here / out_dir / "weights.pt", "weights")["state_dict"]
         code, out, err = run(*command.split()[1:], "--json")
         assert code == 0, err
         (row,) = json.loads(out)
@@ -152,7 +175,7 @@ def test_a_damaged_test_image_does_not_lose_the_training(run, here, tmp_path, ca
         assert code == 0, err
         (row_of_training,) = json.loads(out)
         assert (row_of_training["left_out"], row_of_training["test_acc1"]) == ({"test": 1}, row["acc1"])
-        assert str(before) == str(load_torch(here / out_dir / "weights.pt", "weights"))
+        assert str(before) == str(load_torch(here / out_dir / "weights.pt", "weights")["state_dict"])
     (root / "test" / "bee" / "0001.png").unlink()  # what the message asks for does not make another training of it
     code, out, err = run(*arguments(root, "fbnetv3_a0", "fbnetv3_a0"), "--resume", *fails)
     assert code == 0, err

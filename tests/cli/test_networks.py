@@ -12,11 +12,11 @@ import yaml
 from PIL import Image
 
 from fbnetv3.arch import Arch
-from fbnetv3.classifier import Classifier
 from fbnetv3.complexity import cost
+from fbnetv3.networks.classifier import Classifier
+from fbnetv3.networks.weight_file import WeightFile, read_weight_file, write_weight_file
 from fbnetv3.training.data.packaged import load_images
 from fbnetv3.training.process_rank import ProcessRank
-from fbnetv3.weight_file import WeightFile, read_weight_file, write_weight_file
 from tests.cli.test_cli import one_line
 from tests.places import ROOT
 from tests.training.examples import ARCH

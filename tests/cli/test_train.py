@@ -21,12 +21,12 @@ from fbnetv3.arch import ARCHS
 from fbnetv3.cli import app
 from fbnetv3.files import load_torch
 from fbnetv3.hub.load import load_weights
+from fbnetv3.networks.resnets import RESNETS
+from fbnetv3.networks.weight_file import WeightFile, read_weight_file, write_weight_file
 from fbnetv3.recipes import list_recipes, read_recipe_file
 from fbnetv3.training.network.factory import build
-from fbnetv3.training.network.resnets import RESNETS
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.transforms import Transforms
-from fbnetv3.weight_file import WeightFile, read_weight_file, write_weight_file
 from tests.cli.test_cli import ROOT, one_line
 from tests.cli.training_files import OWN, arguments
 from tests.training.data.examples import CLASSES
@@ -38,7 +38,7 @@ def metrics(folder):
 
 
 def weights_of(folder):
-    return load_torch(folder / "weights.pt", "weights")
+    return load_torch(folder / "weights.pt", "weights")["state_dict"]
 
 
 def equal(a, b):
@@ -60,13 +60,12 @@ def test_any_network_on_a_folder(run, here, animals, model):
     assert "dropout: 0.3, " in err
     assert "[1/6] epoch 1/1" in err
     assert len(metrics(here / "run")) == 1
-    built = build(model, Recipe("sgd", 0.1, 1, 2), len(CLASSES)).model
-    if ":" in model:
-        built.load_state_dict(weights_of(here / "run"))
-    else:
-        file = read_weight_file(here / "run" / "weights.pt")
-        assert (file.classes, file.transforms.crop) == (CLASSES, 16)
-        built.load_state_dict(dict(file.state))
+    file = read_weight_file(here / "run" / "weights.pt")
+    assert (file.classes, file.transforms.crop) == (CLASSES, 16)
+    assert (file.training["epochs"], file.training["seed"], file.training["data"]) == (1, 0, str(animals))
+    assert file.training["recipe"]["dropout"] == 0.3
+    assert file.training["metrics"] == {key: row[key] for key in ("val_acc1", "test_acc1", "test_acc5")}
+    build(model, Recipe("sgd", 0.1, 1, 2), len(CLASSES)).model.load_state_dict(dict(file.state))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -16,6 +16,7 @@ from fbnetv3.cli.training_plan import (
     plan_of_pair,
     plan_of_recipe,
 )
+from fbnetv3.networks.named import find_network
 from fbnetv3.training.engine import seeded
 
 
@@ -32,7 +33,7 @@ def test_changes_are_read_as_yaml():
 
 def test_a_pair_brings_its_data_and_seed(pair):
     plan = plan_of_pair(pair, None, None, None, {"lr": 0.5}, options())
-    assert (plan.spec, plan.model, plan.seed, plan.out) == ("fashion_mnist", "", 0, pair.parent / "retrained")
+    assert (plan.spec, plan.network, plan.seed, plan.out) == ("fashion_mnist", None, 0, pair.parent / "retrained")
     assert (plan.recipe.lr, plan.data.count("train")) == (0.5, 50)
     assert plan_of_pair(pair, None, None, 3, {}, options()).seed == 3
     assert seeded(plan.build, 0).num_classes == 10
@@ -40,7 +41,7 @@ def test_a_pair_brings_its_data_and_seed(pair):
 
 def test_a_recipe_needs_a_network_data_and_a_folder(tmp_path):
     plan = plan_of_recipe("fbnetv3_a0", "fashion_mnist/micro", "fashion_mnist", tmp_path, None, {}, options())
-    assert (plan.spec, plan.model, plan.seed, plan.notes) == ("fashion_mnist", "fbnetv3_a0", 0, [])
+    assert (plan.spec, plan.network, plan.seed, plan.notes) == ("fashion_mnist", find_network("fbnetv3_a0"), 0, [])
     seeded(plan.build, 0)
     assert plan.notes[0].startswith("model: fbnetv3:fbnetv3_a0")
     with pytest.raises(InputError, match="--recipe, --out missing; give --pair, or"):

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from fbnetv3.classifier import Classifier
 from fbnetv3.hub import create_model, download
+from fbnetv3.networks.classifier import Classifier
+from fbnetv3.networks.weight_file import read_weight_file
 from fbnetv3.training.data.packaged import load_images
-from fbnetv3.weight_file import read_weight_file
 from tests.cli.test_cli import one_line
 from tests.hub.test_load import Evil
 from tests.whole.test_reference import reference_state

@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 
 from fbnetv3 import Arch, Block, build_model
+from fbnetv3.networks.weight_file import WeightFile, write_weight_file
 from fbnetv3.pair_file import Pair, save_pair
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.transforms import Transforms
-from fbnetv3.weight_file import WeightFile, write_weight_file
 
 ROWS = (
     (Block("ir", 8, k=3),),

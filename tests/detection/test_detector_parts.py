@@ -17,7 +17,7 @@ from fbnetv3.detection.detector_parts import (
     load_arch,
     load_classifier_weights,
 )
-from fbnetv3.weight_file import read_weight_file
+from fbnetv3.networks.weight_file import read_weight_file
 from tests.detection import coco_data
 
 ARCH = coco_data.ARCH

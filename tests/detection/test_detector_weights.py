@@ -9,7 +9,7 @@ pytest.importorskip("detectron2", reason="the detectors need detectron2, which i
 
 from fbnetv3 import InputError, build_model
 from fbnetv3.detection.detector_weights import load_detector, load_into, read_detector
-from fbnetv3.weight_file import read_weight_file
+from fbnetv3.networks.weight_file import read_weight_file
 from tests.detection import coco_data
 
 

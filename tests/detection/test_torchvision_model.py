@@ -11,8 +11,8 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from fbnetv3 import InputError, build_model
 from fbnetv3.detection.torchvision_model import faster_rcnn, freeze
+from fbnetv3.networks.weight_file import WeightFile, write_weight_file
 from fbnetv3.transforms import Transforms
-from fbnetv3.weight_file import WeightFile, write_weight_file
 from tests.detection import coco_data
 from tests.places import SHARED
 

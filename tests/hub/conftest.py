@@ -9,8 +9,8 @@ import torch
 
 from fbnetv3 import Arch, Block, build_model
 from fbnetv3.hub import load
+from fbnetv3.networks.weight_file import WeightFile
 from fbnetv3.transforms import Transforms
-from fbnetv3.weight_file import WeightFile
 
 STAGES = ((Block("ir", 8, k=3, s=2),), (Block("ir", 16, k=3, e=2, s=2, se=True),))
 TINY = Arch("tiny", 28, Block("conv", 8, k=3, s=2), STAGES, Block("pool", 16, e=2))

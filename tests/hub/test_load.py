@@ -18,8 +18,8 @@ from fbnetv3.errors import Note
 from fbnetv3.hub import convert_mobile_cv, create_model, load_weights
 from fbnetv3.hub import load as module
 from fbnetv3.hub.registry import Registry, read_registry
+from fbnetv3.networks.weight_file import WeightFile, read_weight_file, write_weight_file
 from fbnetv3.transforms import Transforms
-from fbnetv3.weight_file import WeightFile, read_weight_file, write_weight_file
 from tests.hub.conftest import TINY, tiny_weights, truncated
 from tests.whole.test_reference import reference_state
 
@@ -261,8 +261,8 @@ def test_schema_1_is_read_and_a_newer_one_is_refused(tmp_path):
     file = read_weight_file(path)
     assert file.transforms == Transforms(224, 224, (0.2,), (0.3,))
     assert same(file.build(), model.state_dict())
-    torch.save({**content, "schema": 3}, path)
-    with pytest.raises(InputError, match="schema is 3; this version reads 1 and 2: update fbnetv3"):
+    torch.save({**content, "schema": 4}, path)
+    with pytest.raises(InputError, match="schema is 4; this version reads 1 to 3: update fbnetv3"):
         read_weight_file(path)
     torch.save({**content, "classes": "cats"}, path)
     with pytest.raises(InputError, match="classes is 'cats'"):

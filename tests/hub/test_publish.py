@@ -14,8 +14,8 @@ from fbnetv3.files import lock_folder
 from fbnetv3.hub import create_model, load_weights, read_registry
 from fbnetv3.hub.publish import publish_weights
 from fbnetv3.hub.registry import Metric
+from fbnetv3.networks.weight_file import UNKNOWN, WeightFile
 from fbnetv3.transforms import Transforms
-from fbnetv3.weight_file import UNKNOWN, WeightFile
 from tests.hub.conftest import TINY, tiny_weights
 from tests.places import ROOT
 from tests.whole.test_reference import reference_state

@@ -7,9 +7,9 @@ import pytest
 
 from fbnetv3 import InputError, build_model, list_models
 from fbnetv3.arch import ARCHS, find_arch, same_padding
-from fbnetv3.classifier import class_names
 from fbnetv3.complexity import cost
 from fbnetv3.hub.registry import read_json, read_registry
+from fbnetv3.networks.classifier import class_names
 
 ROWS = read_registry().rows
 

@@ -12,13 +12,13 @@ from fbnetv3.device import tf32_units
 from fbnetv3.inference.export import FORMATS, export_model
 from fbnetv3.inference.optimize import optimize_for_inference
 from fbnetv3.layers import StochasticDepth, use_channels_last
+from fbnetv3.networks.weight_file import WeightFile, read_weight_file, write_weight_file
 from fbnetv3.progress import silent
 from fbnetv3.search.space.constraints import random_rows
 from fbnetv3.search.space.latency import distinct_parts
 from fbnetv3.search.space.measure_latency import Conditions, measure_networks, measure_table
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.transforms import Transforms
-from fbnetv3.weight_file import WeightFile, read_weight_file, write_weight_file
 from tests.places import ROOT
 from tests.search.predictor.examples import ARCH as ARCH_COLUMNS
 from tests.search.predictor.examples import QUICK, AccuracyPredictor, statistics, table

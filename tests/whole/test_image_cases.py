@@ -11,8 +11,8 @@ from PIL import Image
 
 from fbnetv3 import build_model
 from fbnetv3.cli import main
+from fbnetv3.networks.weight_file import WeightFile, write_weight_file
 from fbnetv3.transforms import Transforms
-from fbnetv3.weight_file import WeightFile, write_weight_file
 from tests.detection import coco_data
 from tests.places import SHARED
 from tests.test_arch import TINY

@@ -23,7 +23,7 @@ else:
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].items()}
 
-CORE = {"fbnetv3"}
+CORE = {"fbnetv3", "fbnetv3.networks"}
 TRAINING = CORE | {"fbnetv3.training"}
 SPACE = TRAINING | {"fbnetv3.inference", "fbnetv3.recipes", "fbnetv3.search.trial"}
 NARS = SPACE | {"fbnetv3.search.space", "fbnetv3.search.predictor", "fbnetv3.search.execution"}
@@ -35,6 +35,7 @@ ALL_BUT_CLI = SEARCH | {"fbnetv3.detection", "fbnetv3.hub", "fbnetv3.benchmarks"
 # What the modules of a room may import beside their own room. The longest name that fits a module is its room.
 MAY_IMPORT = {
     "fbnetv3": set(),
+    "fbnetv3.networks": {"fbnetv3"},
     "fbnetv3.training": CORE,
     "fbnetv3.inference": CORE,
     "fbnetv3.pair_file": TRAINING,
@@ -79,8 +80,12 @@ TORCH_ALONE = (
     "model.py",
     "schema.py",
     "transforms.py",
+    "networks/__init__.py",
+    "networks/classifier.py",
+    "networks/named.py",
+    "networks/resnets.py",
+    "networks/weight_file.py",
     "version.py",
-    "weight_file.py",
 )
 NOT_TORCH_ALONE = ("hub/timm_models.py",)
 

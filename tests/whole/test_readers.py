@@ -23,6 +23,7 @@ from fbnetv3.detection.annotations import read_annotations
 from fbnetv3.files import load_torch, save_torch
 from fbnetv3.hub import load_weights, registry
 from fbnetv3.hub.registry import read_registry
+from fbnetv3.networks.weight_file import WeightFile, read_weight_file, write_weight_file
 from fbnetv3.pair_file import load_pair, pair_shape
 from fbnetv3.recipes import load_recipe, read_recipe_file
 from fbnetv3.schema import parse_scalar
@@ -39,7 +40,6 @@ from fbnetv3.search.trial import Ledger, read_ledger
 from fbnetv3.training.data.load import load_data
 from fbnetv3.training.data.shards import open_shards
 from fbnetv3.transforms import Transforms
-from fbnetv3.weight_file import WeightFile, read_weight_file, write_weight_file
 from tests.places import ROOT
 from tests.search.tables import HEADER, LINES
 from tests.test_arch import TINY

@@ -9,13 +9,11 @@ if TYPE_CHECKING:
     from fbnetv3.training.network.factory import build as build
     from fbnetv3.training.network.regularise import apply_regularisation as apply_regularisation
     from fbnetv3.training.network.regularised_model import RegularisedModel as RegularisedModel
-    from fbnetv3.training.network.resnets import build_resnet as build_resnet
 
 _MODULES = {
     "RegularisedModel": "fbnetv3.training.network.regularised_model",
     "apply_regularisation": "fbnetv3.training.network.regularise",
     "build": "fbnetv3.training.network.factory",
-    "build_resnet": "fbnetv3.training.network.resnets",
     "find_branches": "fbnetv3.training.network.branches",
 }
 __all__ = list(_MODULES)

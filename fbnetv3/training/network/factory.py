@@ -1,28 +1,27 @@
 """Any network, by name or as a module, with a recipe's dropout and stochastic depth in it.
 
-This is what makes a recipe apply to any network. The builders of named networks are in `builders`; networks that exist
-already, custom modules included, are `regularise`'s work.
+This is what makes a recipe apply to any network. A constructor gets both rates where it has arguments for them and they mean
+the same here. Some constructors accept an argument and ignore it (torchvision's ConvNeXt `dropout`, its MobileNetV3
+`stochastic_depth_prob`). The built model is therefore searched for what the argument did, and what is missing is put in
+afterwards. With the model's own arguments the depth rule is the model's too: timm's and torchvision's are also linear in depth,
+most of them up to the full rate in the last block; a few of timm's are constant.
 """
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from fbnetv3.arch import ARCHS, TABLE5, find_arch
 from fbnetv3.errors import InputError
-from fbnetv3.training.network.builders import BUILDERS, CUSTOM, ModelRequest
+from fbnetv3.networks.named import CUSTOM, SOURCES, Constructed, find_network, has_network
+from fbnetv3.training.network.branches import find_branches
+from fbnetv3.training.network.dropout import TIMM_RATE, find_classifier, is_timm, put_dropout
 from fbnetv3.training.network.regularise import apply_regularisation
 from fbnetv3.training.network.regularised_model import RegularisedModel
-from fbnetv3.training.network.resnets import RESNETS
+from fbnetv3.training.network.stochastic_depth import put_stochastic_depth, stochastic_depth_rates
 from fbnetv3.training.recipe import Recipe
-
-SOURCES = ("fbnetv3", "timm", "torchvision")  # in the order in which a name without a source is looked up
 
 
 def build(
@@ -55,60 +54,37 @@ def build(
         if arguments:  # they would have no effect, which the user should know
             raise InputError(f"{', '.join(arguments)} given with a module, which is built already; leave them out")
         return apply_regularisation(model, recipe.dropout, recipe.stochastic_depth, strict)
-    source, name = _find(model)
+    network = find_network(model, arguments)
     if num_classes is None:
         raise InputError(f"num_classes is missing; give the number of classes for {model}")
-    request = ModelRequest(name, num_classes, in_chans, recipe.dropout, recipe.stochastic_depth, arguments)
-    try:
-        built = BUILDERS[source](request)
-    except TypeError as error:
-        # Only a TypeError about one of the arguments is the user's mistake; others are bugs and keep their traceback.
-        if not any(f"'{key}'" in str(error) for key in arguments):
-            raise
-        raise InputError(f"{model} does not take an argument that was given: {error}") from error
+    made = network.construct(num_classes, in_chans, recipe.dropout, recipe.stochastic_depth)
+    built = _regularised(made, recipe.dropout, recipe.stochastic_depth)
     # Names such as resnet18 exist twice, with other weights and sometimes other layers: the user should know which one it is.
-    others = [s for s in SOURCES if ":" not in model and s != source and _has(s, name)]
-    notes = tuple(f"{s} has a network of this name too: {s}:{name}" for s in others)
-    full_name = name if source == CUSTOM else f"{source}:{name}"
-    return replace(built, name=full_name, notes=(*notes, *built.notes)).checked(strict)
+    given = network.source == CUSTOM or ":" in model
+    others = [s for s in SOURCES if not given and s != network.source and has_network(s, network.model)]
+    notes = tuple(f"{s} has a network of this name too: {s}:{network.model}" for s in others)
+    return replace(built, name=network.name, notes=(*notes, *made.notes, *built.notes)).checked(strict)
 
 
-def _find(name: str) -> tuple[str, str]:
-    """Return the source of a network and the network's name in it."""
-    if not isinstance(name, str):
-        raise InputError(f"model is {name!r}; give the name of a network, or a torch.nn.Module")
-    source, colon, bare = name.partition(":")
-    if colon and source not in SOURCES:
-        return CUSTOM, name  # MODULE:CALLABLE; a mistyped source shows as a module that is not there
-    candidates, bare = ((source,), bare) if colon else (SOURCES, name)
-    for candidate in candidates:
-        if _has(candidate, bare):
-            return candidate, bare
-    close = difflib.get_close_matches(bare, {n for s in candidates for n in _names(s)}, 5)
-    hint = f"did you mean {', '.join(close)}?" if close else "give timm:NAME, torchvision:NAME or MODULE:CALLABLE"
-    raise InputError(f"unknown model {bare!r} in {', '.join(candidates)}; {hint}")
-
-
-def _has(source: str, name: str) -> bool:
-    if source == "fbnetv3":
-        with contextlib.suppress(InputError):
-            return name in RESNETS or find_arch(name) is not None
-        return False
-    if source == "timm":
-        import timm  # late, as it takes a second and most calls do not get here
-
-        return bool(timm.is_model(name))
-    return name in _names(source)
-
-
-def _names(source: str) -> Iterable[str]:
-    if source == "fbnetv3":
-        return [*ARCHS, "fbnetv3_a0", *TABLE5, *RESNETS]
-    if source == "timm":
-        import timm
-
-        return list(timm.list_models())
-    import torchvision
-
-    # The restriction leaves out detection and segmentation networks.
-    return list(torchvision.models.list_models(module=torchvision.models))
+def _regularised(made: Constructed, dropout: float, stochastic_depth: float) -> RegularisedModel:
+    """Check in the built model what its arguments did, and put in what is missing."""
+    model = made.model
+    found = find_branches(model)
+    notes: tuple[str, ...] = ()
+    words = f"{dropout:g}, the model's argument {made.dropout}" if dropout else "off"
+    _, head_dropouts = find_classifier(model, found)
+    # timm's models keep the rate in an attribute or in a dropout of a custom class; other models have dropout modules.
+    if is_timm(model):
+        dropouts = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+        shown = dropout in (getattr(model, TIMM_RATE, None), *dropouts)
+    else:
+        shown = bool(head_dropouts) and all(module.p == dropout for module in head_dropouts.values())
+    if made.dropout is None or not shown:
+        words, notes = put_dropout(model, dropout, found)
+    largest = max(stochastic_depth_rates(model).values(), default=0.0)
+    # The model's rule may have another largest rate, but whether there is one at all must agree with the recipe.
+    if made.stochastic_depth is None or (largest > 0) != (stochastic_depth > 0):
+        depth_words, depth_notes = put_stochastic_depth(model, stochastic_depth, found)
+        return RegularisedModel(model, type(model).__name__, words, depth_words, (*notes, *depth_notes))
+    depth_words = f"{stochastic_depth:g}, the model's argument {made.stochastic_depth} (up to {largest:.3g})"
+    return RegularisedModel(model, type(model).__name__, words, depth_words if stochastic_depth else "off", notes)

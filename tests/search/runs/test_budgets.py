@@ -9,6 +9,7 @@ import pytest
 
 from fbnetv3 import InputError
 from fbnetv3.complexity import cost
+from fbnetv3.networks.weight_file import read_weight_file
 from fbnetv3.pair_file import load_pair
 from fbnetv3.progress import silent
 from fbnetv3.search.execution.machine import Machine
@@ -19,7 +20,6 @@ from fbnetv3.search.runs.budgets import answer_budgets, budget_name, budget_pair
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.data.load import load_data
-from fbnetv3.weight_file import read_weight_file
 from tests.search.scripted import FOREIGN, change_first, config, run_scripted
 
 BUDGETS = (4e5, 2e5, 3e5)

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from fbnetv3 import InputError
+from fbnetv3.networks.weight_file import read_weight_file
 from fbnetv3.progress import silent
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.runs import confirm as module
@@ -14,7 +15,6 @@ from fbnetv3.search.runs.folder import load_search
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.data.load import load_data
 from fbnetv3.training.trainer import DivergedError
-from fbnetv3.weight_file import read_weight_file
 from tests.search.scripted import change_first
 
 ALONE = ExecutorSettings(workers=1)

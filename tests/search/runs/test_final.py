@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fbnetv3 import InputError
+from fbnetv3.networks.weight_file import read_weight_file
 from fbnetv3.progress import silent
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.context import Context
@@ -28,7 +29,6 @@ from fbnetv3.training.accuracy import measure
 from fbnetv3.training.data.load import load_data
 from fbnetv3.training.loop import Trained
 from fbnetv3.version import __version__
-from fbnetv3.weight_file import read_weight_file
 from tests.search.images import colour_space, fashion_config, write_noise
 from tests.search.made_up import make_trials
 from tests.search.scripted import config

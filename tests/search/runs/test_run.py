@@ -11,6 +11,7 @@ import yaml
 
 from fbnetv3 import InputError
 from fbnetv3.complexity import cost
+from fbnetv3.networks.weight_file import read_weight_file
 from fbnetv3.pair_file import load_pair
 from fbnetv3.progress import silent
 from fbnetv3.search.execution.machine import Machine
@@ -23,7 +24,6 @@ from fbnetv3.search.runs.run import resume, start
 from fbnetv3.search.trial import comparable, read_ledger
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.data.load import load_data
-from fbnetv3.weight_file import read_weight_file
 from tests.search.images import colour_space, write_noise
 from tests.search.scripted import BASE_RECIPE, FOREIGN, Scripted, change_first, config
 from tests.search.tables import whole_grid

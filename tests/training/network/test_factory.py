@@ -1,4 +1,7 @@
-"""Which network a name means, modules instead of names, and mistakes."""
+"""What every source of networks does with the rates, modules instead of names, and mistakes. Most networks have no memory."""
+
+import math
+import sys
 
 import pytest
 import torch
@@ -8,6 +11,49 @@ from fbnetv3 import InputError
 from fbnetv3.training.network.factory import build
 from fbnetv3.training.network.stochastic_depth import stochastic_depth_rates
 from tests.training.network.examples import Counted, Net, hooks, lin, rates
+
+# (name, dropout, stochastic depth, its largest rate)
+
+BY_NAME = [
+    ("fbnetv3_a", "0.2, the model's argument dropout", "0.3, the model's argument stochastic_depth", 0.3 * 27 / 29),
+    ("resnet18_deep", "0.2, wrapper before fc", "0.3, wrapper on 16 residual branches", 0.3 * 15 / 16),
+    ("timm:resnet18", "0.2, the model's argument drop_rate", "0.3, the model's argument drop_path_rate", 0.3),
+    (
+        "timm:efficientnet_b0",
+        "0.2, the model's argument drop_rate",
+        "0.3, the model's argument drop_path_rate",
+        0.28125,
+    ),
+    (
+        "timm:vit_tiny_patch16_224",
+        "0.2, the model's argument drop_rate",
+        "0.3, the model's argument drop_path_rate",
+        0.3,
+    ),
+    ("timm:convnext_atto", "0.2, the model's argument drop_rate", "0.3, the model's argument drop_path_rate", 0.3),
+    ("timm:densenet121", "0.2, the model's argument drop_rate", "not applied: no residual branch found", None),
+    ("timm:convmixer_768_32", "0.2, the model's argument drop_rate", "0.3, wrapper on 32 residual", 0.3 * 31 / 32),
+    ("torchvision:resnet18", "0.2, wrapper before fc", "0.3, wrapper on 8 residual branches", 0.3 * 7 / 8),
+    ("torchvision:resnext50_32x4d", "0.2, wrapper before fc", "0.3, wrapper on 16 residual branches", 0.3 * 15 / 16),
+    ("torchvision:mobilenet_v2", "0.2, the model's argument dropout", "0.3, wrapper on 10 residual branches", 0.27),
+    # Takes stochastic_depth_prob, and ignores it:
+    ("torchvision:mobilenet_v3_small", "0.2, the model's argument dropout", "0.3, wrapper on 6 residual", 0.25),
+    ("torchvision:densenet121", "0.2, wrapper before classifier", "not applied: no residual branch found", None),
+    ("torchvision:alexnet", "0.2, the model's argument dropout", "not applied: no residual branch found", None),
+    ("torchvision:squeezenet1_1", "0.2, the model's argument dropout", "not applied: no residual branch found", None),
+    ("torchvision:googlenet", "0.2, the model's argument dropout", "not applied: no residual branch found", None),
+    (
+        "torchvision:efficientnet_b0",
+        "0.2, the model's argument dropout",
+        "0.3, the model's argument stochastic_depth_prob",
+        0.28125,
+    ),
+    # Takes dropout, and ignores it:
+    ("torchvision:convnext_tiny", "0.2, wrapper before classifier.2", "0.3, the model's argument stochastic_dep", 0.3),
+    # Its presets fix the argument, and its dropout is another:
+    ("torchvision:swin_t", "0.2, wrapper before head", "0.3, set on 12 stochastic depths of the model", 0.275),
+    ("torchvision:vit_b_32", "0.2, wrapper before heads.head", "0.3, wrapper on 24 residual branches", 0.3 * 23 / 24),
+]
 
 
 def test_a_bare_name_is_looked_up_in_order_and_the_summary_says_so():
@@ -67,3 +113,96 @@ def test_strict_holds_for_names_and_modules():
 def test_mistakes(arguments, message):
     with torch.device("meta"), pytest.raises(InputError, match=message):
         build(**{"recipe": rates(), "num_classes": 7} | arguments)
+
+
+@pytest.mark.parametrize(("name", "dropout", "depth", "largest"), BY_NAME)
+def test_what_a_model_gets(name, dropout, depth, largest):
+    with torch.device("meta"):
+        built = build(name, rates(0.2, 0.3), 7)
+    assert built.dropout == dropout
+    assert built.stochastic_depth.startswith(depth)
+    branch_rates = stochastic_depth_rates(built.model).values()
+    assert max(branch_rates, default=0.0) == pytest.approx(largest or 0.0)
+    dropouts = {m.p for m in built.model.modules() if isinstance(m, nn.Dropout)}
+    assert dropouts <= ({0.0} if "wrapper" in dropout else {0.0, 0.2})  # not also inside the blocks
+    assert built.summary().splitlines()[0] == f"model: {built.name}"
+
+
+@pytest.mark.parametrize(
+    "name", ["timm:convnext_atto", "torchvision:alexnet", "torchvision:convnext_tiny", "torchvision:swin_t"]
+)
+def test_a_rate_of_zero_switches_the_models_default_off(name):
+    with torch.device("meta"):
+        built = build(name, rates(), 7)
+    assert (built.dropout, built.stochastic_depth) == ("off", "off")
+    assert not any(stochastic_depth_rates(built.model).values())
+    assert not any(m.p for m in built.model.modules() if isinstance(m, nn.Dropout))
+
+
+@pytest.mark.parametrize(
+    "name", ["timm:resnet10t", "torchvision:resnet18", "resnet18_wide", "torchvision:shufflenet_v2_x0_5"]
+)
+def test_models_train_on_other_classes_and_channels(name):
+    built = build(name, rates(0.2, 0.3), 7, 1)
+    out = built.model.train()(torch.rand(2, 1, 32, 32))
+    assert out.shape == (2, 7)
+    out.sum().backward()
+    if name.startswith("torchvision"):
+        assert "conv1" in built.notes[0]
+        assert "replaced by one for 1 channels" in built.notes[0]
+
+
+def test_the_new_stem_has_the_std_of_the_old_one():
+    stem = build("torchvision:resnet18", rates(), 7, 5).model.conv1
+    assert (stem.in_channels, stem.stride, stem.padding, stem.bias) == (5, (2, 2), (3, 3), None)
+    assert stem.weight.std().item() == pytest.approx(math.sqrt(2 / (64 * 49)), rel=0.05)
+
+
+def test_torchvisions_classifiers_beside_the_main_one_are_left_out():
+    with torch.device("meta"):
+        built = build("torchvision:googlenet", rates(), 7)
+        assert built.model.eval()(torch.rand(2, 3, 64, 64)).shape == (2, 7)
+    assert built.notes == ("without its auxiliary classifiers, so that it returns logits alone",)
+
+
+def make_custom(num_classes, width=4):
+    return Counted(width)
+
+
+def not_a_model(num_classes):
+    return num_classes
+
+
+def with_a_bug(num_classes):
+    raise TypeError("a bug in the user's code")
+
+
+@pytest.fixture
+def custom_models(monkeypatch):
+    monkeypatch.setitem(sys.modules, "custom_models", sys.modules[__name__])
+
+
+def test_a_custom_model_by_module_and_name(custom_models):
+    built = build("custom_models:make_custom", rates(stochastic_depth=0.3), 7, 1, width=3)
+    assert built.name == "custom_models:make_custom"
+    assert built.stochastic_depth == "0.3, wrapper on 3 residual branches (linear in depth up to 0.2)"
+    assert built.notes == ("custom_models:make_custom has no argument in_chans: the callable decides",)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("custom_models:nothing", "no attribute 'nothing'"),
+        ("no_such_module:net", "No module named 'no_such_module'"),
+        ("custom_models:not_a_model", r"returned a int, not a torch\.nn\.Module"),
+        ("custom_models:Counted.forward", "missing a required argument"),
+    ],
+)
+def test_a_custom_model_that_cannot_be_built(custom_models, name, message):
+    with pytest.raises(InputError, match=message):
+        build(name, rates(), 7)
+
+
+def test_a_bug_in_a_custom_model_keeps_its_traceback(custom_models):
+    with pytest.raises(TypeError, match="a bug in the user's code"):
+        build("custom_models:with_a_bug", rates(), 7)

@@ -1,4 +1,4 @@
-"""Weight files that describe themselves: they hold the network, the class names and the preprocessing with the weights.
+"""Weight files that describe themselves: besides the weights they have the network, its classes, preprocessing and training.
 
 There are two formats. `.safetensors` needs the safetensors package and has the description as JSON in its header. `.pt` and
 `.pth` are plain data and tensors in torch's format. The suffix chooses the format of a file that is written. Of a file that is
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,70 +20,118 @@ from fbnetv3.arch import Arch
 from fbnetv3.errors import InputError, quote
 from fbnetv3.files import is_file, load_torch, save_torch, write_atomically
 from fbnetv3.model import FBNetV3, build_model
+from fbnetv3.networks.named import CUSTOM, NamedNetwork, network_from_dict, network_to_dict
 from fbnetv3.schema import parse_json
 from fbnetv3.transforms import Transforms
 
-SCHEMA = 2
+SCHEMA = 3  # 3 also describes other networks than those of this package
 SUFFIXES = (".safetensors", ".pt", ".pth")
 IMAGENET = "imagenet1k"  # written instead of the names of its 1000 classes
 UNKNOWN = "unknown"  # in `derived_from`: the origin of the weights was not given
 _KEY = "fbnetv3"  # key of the description in the header of a .safetensors file
 LONGEST_KEY = 120  # of a state dict, in messages
-_ENTRIES = ("schema", "arch", "classes", "transforms", "derived_from")
+_ENTRIES = ("schema", "arch", "classes", "transforms", "derived_from")  # since schema 3 also `training`
 _ENTRIES_1 = ("arch", "classes", "in_chans", "mean", "std")  # of the description in schema 1
 MOST_CHANNELS = 1_000
 
 
 @dataclass(frozen=True, eq=False)
 class WeightFile:
-    """Weights under this package's names, and everything that using them takes.
+    """Weights, and everything that using them takes.
 
     Attributes:
+        arch: the network: an architecture of this package, or the name of another network.
         classes: names of the classes, or `imagenet1k` for the 1000 classes of ImageNet. There are none if the weights have no
             classifier.
-        state: of the network, or of one without classifier, or of one with `features_only`.
+        state: of the network; of one of this package under this package's names, also without classifier, or with
+            `features_only`.
         derived_from: the registered weights (`model:source`) that these were trained from. Their licences apply here too.
+        training: how the weights were made, as far as it is known: `recipe`, `data`, `epochs`, `seed` and `metrics`, the
+            accuracies in percent by name.
     """
 
-    arch: Arch
+    arch: Arch | NamedNetwork
     classes: tuple[str, ...] | str
     transforms: Transforms
     state: Mapping[str, Tensor]
     derived_from: tuple[str, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
         """The number of classes of the weights; 0 if they have no classifier."""
+        if isinstance(self.arch, NamedNetwork):
+            return 1000 if isinstance(self.classes, str) else len(self.classes)
         return len(self.state["classifier.weight"]) if "classifier.weight" in self.state else 0
 
     @classmethod
-    def of(cls, model: nn.Module, classes: tuple[str, ...] | str, transforms: Transforms) -> WeightFile:
-        """Return the weight file of a trained network of this package.
+    def of(
+        cls,
+        model: nn.Module,
+        classes: tuple[str, ...] | str,
+        transforms: Transforms,
+        network: NamedNetwork | None = None,
+        training: Mapping[str, Any] | None = None,
+    ) -> WeightFile:
+        """Return the weight file of a trained network.
+
+        Args:
+            network: the name of a network that is not of this package's blocks.
+            training: see the attribute.
 
         Raises:
-            InputError: the model is not a network of this package.
+            InputError: a network of another kind without its name.
         """
-        if not isinstance(model, FBNetV3):
+        if isinstance(model, FBNetV3):
+            return cls(model.arch, classes, transforms, model.state_dict(), model.derived_from, training or {})
+        if network is None:
             raise InputError(
-                f"a weight file holds a network of this package, not a {type(model).__name__}; save its state dict instead"
+                f"a {type(model).__name__} is no network of this package, so a weight file of it needs its name; give "
+                'network=find_network("timm:NAME"), or save its state dict'
             )
-        return cls(model.arch, classes, transforms, model.state_dict(), model.derived_from)
+        return cls(network, classes, transforms, model.state_dict(), training=training or {})
 
-    def build(self) -> FBNetV3:
-        """Return the network with these weights, in eval mode.
+    @property
+    def blocks(self) -> Arch:
+        """The architecture of a network of this package.
 
         Raises:
-            InputError: the weights do not fit the architecture, or are not finite.
+            InputError: the weights are of another network.
         """
-        count = 1000 if isinstance(self.classes, str) else len(self.classes)  # a text means ImageNet
-        with torch.device("meta"):  # the description of a damaged file may ask for more memory than there is
-            expected = build_model(self.arch, count, self.transforms.in_chans).state_dict()
-        check_state(self.state, expected, self.arch.name)
-        check_finite(self.state, f"the weights of {self.arch.name}")
-        model = build_model(self.arch, count, self.transforms.in_chans)
+        if isinstance(self.arch, NamedNetwork):
+            raise InputError(
+                f"the weights are of {self.arch.name}; this works with networks of this package's blocks, such as fbnetv3_a"
+            )
+        return self.arch
+
+    def build(self) -> nn.Module:
+        """Return the network with these weights, in eval mode. The code of a custom network runs.
+
+        Raises:
+            InputError: the weights do not fit the network, or are not finite.
+        """
+        # The description of a damaged file may ask for more memory than there is. A custom network may need numbers.
+        if not (isinstance(self.arch, NamedNetwork) and self.arch.source == CUSTOM):
+            with torch.device("meta"):
+                self._check(self._new())
+        model = self._new()
+        self._check(model)
         load_values(model, self.state)  # keys and shapes fit: the check above explains differences better than torch
-        model.derived_from = self.derived_from
+        if isinstance(model, FBNetV3):
+            model.derived_from = self.derived_from
         return model.eval()
+
+    def _new(self) -> nn.Module:
+        count = 1000 if isinstance(self.classes, str) else len(self.classes)  # a text means ImageNet
+        if isinstance(self.arch, NamedNetwork):
+            return self.arch.construct(count, self.transforms.in_chans).model
+        return build_model(self.arch, count, self.transforms.in_chans)
+
+    def _check(self, model: nn.Module) -> None:
+        check_state(self.state, model.state_dict(), self.arch.name)
+        # Other networks may hold infinities elsewhere than in their parameters, in a mask for example.
+        names = self.state if isinstance(self.arch, Arch) else [name for name, _ in model.named_parameters()]
+        check_finite({name: self.state[name] for name in names}, f"the weights of {self.arch.name}")
 
 
 def load_values(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -180,10 +228,11 @@ def write_weight_file(path: str | Path, file: WeightFile) -> None:
     # The architecture itself, not its name: a file must be readable when names have changed.
     header = {
         "schema": SCHEMA,
-        "arch": file.arch.to_dict(),
+        "arch": network_to_dict(file.arch),
         "classes": file.classes if isinstance(file.classes, str) else list(file.classes),
         "transforms": file.transforms.to_dict(),
         "derived_from": list(file.derived_from),
+        "training": dict(file.training),
     }
     write_tensors(path, file.state, header)
 
@@ -263,9 +312,9 @@ def described(state: Any, header: Any, path: str | Path) -> WeightFile:
         InputError: the description is incomplete, or has a schema that this version does not read.
     """
     schema = header.get("schema") if isinstance(header, dict) else header
-    if type(schema) is not int or schema not in (1, SCHEMA):  # in a .pt file anything may be a tensor
-        raise InputError(f"{path}: schema is {quote(schema)}; this version reads 1 and {SCHEMA}: update fbnetv3")
-    for key in _ENTRIES if schema == SCHEMA else _ENTRIES_1:
+    if type(schema) is not int or schema not in range(1, SCHEMA + 1):  # in a .pt file anything may be a tensor
+        raise InputError(f"{path}: schema is {quote(schema)}; this version reads 1 to {SCHEMA}: update fbnetv3")
+    for key in _ENTRIES_1 if schema == 1 else _ENTRIES:
         if key not in header:
             raise InputError(f"{path} is no weight file: it lacks {key!r}; give a file that fbnetv3 wrote")
     if schema == 1:
@@ -277,12 +326,16 @@ def described(state: Any, header: Any, path: str | Path) -> WeightFile:
         raise InputError(f"{path}: derived_from is {quote(origins)}; allowed: a list of names of weights")
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: state_dict is {quote(type(state).__name__)}; allowed: a mapping of names to tensors")
+    training = header.get("training", {})
+    if not isinstance(training, dict):
+        raise InputError(f"{path}: training is {quote(training)}; allowed: a mapping")
     return WeightFile(
-        Arch.from_dict(header["arch"], f"{path}: arch"),
+        network_from_dict(header["arch"], f"{path}: arch"),
         classes if isinstance(classes, str) else tuple(classes),
         Transforms.from_dict(header["transforms"], f"{path}: transforms"),
         state,
         tuple(origins),
+        training,
     )
 
 

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fbnetv3.errors import InputError
-from fbnetv3.model import FBNetV3
+from fbnetv3.networks.weight_file import IMAGENET, WeightFile
 from fbnetv3.transforms import Transforms
-from fbnetv3.weight_file import IMAGENET, WeightFile
 
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """A trained network with everything that classifying an image takes. `classes[k]` is the name of logit k."""
 
-    model: FBNetV3
+    model: nn.Module
     transforms: Transforms
     classes: tuple[str, ...]
 

@@ -6,8 +6,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fbnetv3 import InputError
-from fbnetv3.training.network import resnets
-from fbnetv3.training.network.resnets import build_resnet
+from fbnetv3.networks import resnets
+from fbnetv3.networks.resnets import build_resnet
 
 COSTS = {"resnet18_wide": (22_738_992, 3_437_261_696), "resnet18_deep": (24_230_952, 3_663_761_408)}
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from fbnetv3 import InputError, build_model
 from fbnetv3.files import load_torch, save_torch
-from fbnetv3.transforms import Transforms
-from fbnetv3.weight_file import (
+from fbnetv3.networks.named import find_network
+from fbnetv3.networks.weight_file import (
     IMAGENET,
     WeightFile,
     check_state,
@@ -21,6 +21,7 @@ from fbnetv3.weight_file import (
     write_tensors,
     write_weight_file,
 )
+from fbnetv3.transforms import Transforms
 from tests.test_arch import TINY
 
 TRANSFORMS = Transforms(20, 16, (0.5,), (0.25,))
@@ -126,7 +127,7 @@ def test_schema_1_is_read():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 9}, "net.pt: schema is 9; this version reads 1 and 2: update fbnetv3"),
+        ({"schema": 9}, "net.pt: schema is 9; this version reads 1 to 3: update fbnetv3"),
         ({"classes": "mine"}, "classes is 'mine'; allowed: a list of names, or imagenet1k"),
         ({"transforms": None}, "net.pt: transforms: expected a mapping"),
         ({"arch": {"name": "x"}}, "net.pt: arch: missing key 'resolution'"),
@@ -134,8 +135,8 @@ def test_schema_1_is_read():
         ({"derived_from": 5}, "net.pt: derived_from is 5; allowed: a list of names of weights"),
         ({"derived_from": [5]}, r"net.pt: derived_from is \[5\]; allowed: a list of names of weights"),
         ({"schema": 1}, "net.pt is no weight file: it lacks 'in_chans'"),
-        ({"schema": "2"}, "net.pt: schema is '2'; this version reads 1 and 2"),
-        ({"schema": torch.zeros(2)}, r"net.pt: schema is tensor\(\[0., 0.\]\); this version reads 1 and 2"),
+        ({"schema": "2"}, "net.pt: schema is '2'; this version reads 1 to 3"),
+        ({"schema": torch.zeros(2)}, r"net.pt: schema is tensor\(\[0., 0.\]\); this version reads 1 to 3"),
         (
             {"schema": 1, "in_chans": 10**12, "mean": 0.5, "std": 0.5},
             "in_chans is 1000000000000; allowed: whole numbers",
@@ -167,9 +168,30 @@ def test_a_description_with_mistakes(tmp_path, model, change, message):
         read_weight_file(tmp_path / "net.pt")
 
 
-def test_another_network_has_no_description():
-    with pytest.raises(InputError, match="holds a network of this package, not a Linear; save its state dict instead"):
+def test_another_network_needs_its_name():
+    with pytest.raises(InputError, match=r"a Linear is no network of this package, .* give network=find_network"):
         WeightFile.of(nn.Linear(2, 2), CLASSES, TRANSFORMS)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("name", ["timm:test_resnet", "torchvision:squeezenet1_1"])
+def test_a_network_of_another_library_comes_back_from_its_file(tmp_path, name, suffix):
+    network = find_network(name)
+    trained = network.construct(len(CLASSES), TRANSFORMS.in_chans).model.eval()
+    training = {"recipe": {"lr": 0.1}, "metrics": {"test_acc1": 50.0}}
+    path = tmp_path / f"net{suffix}"
+    write_weight_file(path, WeightFile.of(trained, CLASSES, TRANSFORMS, network, training))
+    file = read_weight_file(path)
+    assert (file.arch, file.num_classes, file.training) == (network, len(CLASSES), training)
+    x = torch.rand(1, TRANSFORMS.in_chans, 64, 64)
+    assert torch.equal(file.build()(x), trained(x))
+    with pytest.raises(
+        InputError, match=f"the weights are of {name}; this works with networks of this package's blocks"
+    ):
+        _ = file.blocks
+    broken = {key: value for key, value in file.state.items() if not key.endswith("bias")}
+    with pytest.raises(InputError, match=f"not a state dict of {name}"):
+        dataclasses.replace(file, state=broken).build()
 
 
 def test_differences_of_state_dicts_are_named(model):

@@ -5,9 +5,9 @@ import torch
 from PIL import Image
 
 from fbnetv3 import InputError, build_model
-from fbnetv3.classifier import Classifier, class_names
+from fbnetv3.networks.classifier import Classifier, class_names
+from fbnetv3.networks.weight_file import IMAGENET, WeightFile
 from fbnetv3.transforms import Transforms
-from fbnetv3.weight_file import IMAGENET, WeightFile
 from tests.test_arch import TINY
 from tests.training.data.pretended import Fetches
 
