@@ -78,6 +78,10 @@ class Transforms:
         """Number of channels of the network's input."""
         return len(self.mean)
 
+    def at(self, side: int) -> Transforms:
+        """Return the preprocessing for images of another side: the resized side keeps its proportion to the crop."""
+        return dataclasses.replace(self, resize=round(self.resize * side / self.crop), crop=side)
+
     def normalise(self, pixels: Tensor) -> Tensor:
         """Return uint8 pixels [..., C, H, W] as float32 input of the same shape."""
         return self.normaliser(pixels.device)(pixels)

@@ -247,7 +247,7 @@ def fill(model: Any, file: WeightFile) -> None:
     model.derived_from = file.derived_from
 
 
-def _fill_named(model: nn.Module, file: WeightFile) -> None:
+def _fill_named(model: Any, file: WeightFile) -> None:
     """Do the same for a network that this package did not build: only its classes may be others."""
     target = model.state_dict()
     other = [key for key, value in file.state.items() if key in target and value.shape != target[key].shape]
@@ -257,6 +257,7 @@ def _fill_named(model: nn.Module, file: WeightFile) -> None:
     if other:
         note(f"{', '.join(other)} of the weights are for {file.num_classes} classes, and keep fresh values")
     load_values(model, {**file.state, **{key: target[key] for key in other}})
+    model.derived_from = file.derived_from
 
 
 def adapt_stem(weight: Tensor, in_chans: int) -> Tensor:

@@ -60,6 +60,10 @@ def test_images_of_any_kind_have_the_channels_of_the_network(mode):
         Transforms(28, 24, (0.5,) * 2, (0.5,) * 2).pixels(photo(mode=mode))
 
 
+def test_another_side_keeps_the_proportion():
+    assert Transforms(256, 224, (0.5,), (0.2,)).at(112) == Transforms(128, 112, (0.5,), (0.2,))
+
+
 def test_json_and_back():
     assert Transforms.from_dict(json.loads(json.dumps(PLAIN.to_dict()))) == PLAIN
     assert PLAIN.in_chans == 3

@@ -55,7 +55,9 @@ CARD = (
 
 
 def measure(
-    table: Annotated[Path, typer.Option(help="Table of a collection (.npz).")],
+    table: Annotated[Path, typer.Option(help="Table of a collection (.npz); by default the package's.")] = Path(
+        "fashion_mnist"
+    ),
     preset: Annotated[str, typer.Option(help="Preset of the collection: its space and its budget.")] = "quickstart",
 ) -> Measured:
     """Read the table and compute its card."""

@@ -38,6 +38,14 @@ def train(
             autocompletion=MODEL_NAMES,
         ),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights to start from: a source of --model such as fb, a path or a URL. A file of this package needs no --model. "
+            "For other classes the classifier is new.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -186,11 +194,13 @@ def train(
     options: dict[str, Any] = {"resolution": resolution, "limit": limit, "workers": settings.workers}
     options |= {"download": download, "on_bad_image": on_bad_image}
     if pair is not None:
-        if model is not None or recipe is not None:
-            raise InputError("--pair with --model or --recipe; a pair has both: give only --pair, or the other two")
+        if (model, recipe, weights) != (None, None, None):
+            raise InputError(
+                "--pair with --model, --weights or --recipe; a pair has network and recipe: give only --pair, or the others"
+            )
         plan = plan_of_pair(pair, data, out_dir, seed, changes(change), options)
     else:
-        plan = plan_of_recipe(model, recipe, data, out_dir, seed, changes(change), options)
+        plan = plan_of_recipe(model, recipe, data, out_dir, seed, changes(change), options, weights)
     keep_other_weights(plan.out)
     taught = load_teacher(teacher, plan)
     plan.notes.extend(settings.notes())  # before the network's, which is built later
@@ -221,11 +231,11 @@ def train(
         # The weights are saved before anything else can go wrong: measuring them can be repeated, the training cannot.
         done = len(trained.acc1)
         row: dict[str, Any] = {"val_acc1": trained.acc1[-1]}
-        weights = save_weights(trained.model, plan, done, row) if process.rank == 0 else weights_path(plan)
-        row |= measured(trained.model, plan, weights, limit, process, settings.device)
+        saved = save_weights(trained.model, plan, done, row) if process.rank == 0 else weights_path(plan)
+        row |= measured(trained.model, plan, saved, limit, process, settings.device)
         if process.rank == 0:
             save_weights(trained.model, plan, done, {key: row[key] for key in row if key != "left_out"})
-            row |= {"epochs": done, "seed": plan.seed, **settings.row, "weights": str(weights)}
+            row |= {"epochs": done, "seed": plan.seed, **settings.row, "weights": str(saved)}
             print_rows([row], as_json)
 
 

@@ -127,6 +127,7 @@ def plan_of_recipe(
     seed: int | None,
     changed: dict[str, Any],
     options: dict[str, Any],
+    weights: str | None = None,
 ) -> Plan:
     """Return what is trained for a network and a recipe. The arguments are the options of the command."""
     from fbnetv3.networks.named import find_network
@@ -134,6 +135,8 @@ def plan_of_recipe(
     from fbnetv3.training.data.load import load_data
     from fbnetv3.training.network.factory import build
 
+    if weights is not None:
+        return _plan_of_weights(model, weights, recipe, data, out_dir, seed, changed, options)
     needed = {"--model": model, "--recipe": recipe, "--data": data, "--out": out_dir}
     if model is None or recipe is None or data is None or out_dir is None:
         missing = ", ".join(name for name, value in needed.items() if value is None)
@@ -148,6 +151,54 @@ def plan_of_recipe(
         notes.append(built.summary())
         return built.model
 
+    return Plan(make, chosen, images, data, network, SEED if seed is None else seed, out_dir, notes)
+
+
+def _plan_of_weights(
+    model: str | None,
+    weights: str,
+    recipe: str | None,
+    data: str | None,
+    out_dir: Path | None,
+    seed: int | None,
+    changed: dict[str, Any],
+    options: dict[str, Any],
+) -> Plan:
+    """Return the training of a network that starts from weights: with their preprocessing, and a new classifier if the classes
+    are others.
+    """
+    from fbnetv3.arch import Arch
+    from fbnetv3.hub.load import fill, load_weights
+    from fbnetv3.model import build_model
+    from fbnetv3.recipes import load_recipe
+    from fbnetv3.training.data.load import image_side, load_data
+    from fbnetv3.training.network.factory import build
+
+    needed = {"--recipe": recipe, "--data": data, "--out": out_dir}
+    if recipe is None or data is None or out_dir is None:
+        missing = ", ".join(name for name, value in needed.items() if value is None)
+        raise InputError(f"{missing} missing; give --weights with --recipe, --data and --out")
+    if model is not None:
+        find_modules_here(model)
+    chosen, file = load_recipe(recipe).replace(**changed), load_weights(model, weights)
+    options["resolution"] = options["resolution"] or image_side(data, file.transforms.crop)
+    if options["resolution"] and not data.startswith("memory:"):
+        options["transforms"] = file.transforms.at(options["resolution"])
+    images = load_data(data, **options)
+    count, in_chans = len(images.classes), images.transforms.in_chans
+    notes: list[str] = [f"starting from {weights}: {file.arch.name}, {file.num_classes} classes"]
+
+    def make() -> nn.Module:
+        if isinstance(file.arch, Arch):
+            new: nn.Module = build_model(file.arch, count, in_chans, chosen.dropout, chosen.stochastic_depth)
+        else:
+            built = build(file.arch.name, chosen, count, in_chans, **file.arch.arguments)
+            notes.append(built.summary())
+            new = built.model
+        fill(new, file)
+        return new
+
+    network = None if isinstance(file.arch, Arch) else file.arch
     return Plan(make, chosen, images, data, network, SEED if seed is None else seed, out_dir, notes)
 
 

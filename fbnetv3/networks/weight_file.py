@@ -89,7 +89,7 @@ class WeightFile:
                 f"a {type(model).__name__} is no network of this package, so a weight file of it needs its name; give "
                 'network=find_network("timm:NAME"), or save its state dict'
             )
-        return cls(network, classes, transforms, model.state_dict(), training=training or {})
+        return cls(network, classes, transforms, model.state_dict(), getattr(model, "derived_from", ()), training or {})
 
     @property
     def blocks(self) -> Arch:
@@ -117,8 +117,7 @@ class WeightFile:
         model = self._new()
         self._check(model)
         load_values(model, self.state)  # keys and shapes fit: the check above explains differences better than torch
-        if isinstance(model, FBNetV3):
-            model.derived_from = self.derived_from
+        model.derived_from = self.derived_from  # type: ignore[assignment]
         return model.eval()
 
     def _new(self) -> nn.Module:

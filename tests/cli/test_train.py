@@ -278,7 +278,7 @@ def test_an_own_module_goes_before_another_of_its_name(run, here, animals):
         ({"--teacher": "fbnetv3_g:fb"}, "the recipe does not distil; leave it out, or give --set distillation=0.8"),
         (
             {"--pair": "pair.yaml"},
-            "--pair with --model or --recipe; a pair has both: give only --pair, or the other two",
+            "--pair with --model, --weights or --recipe; a pair has network and recipe: give only --pair, or the others",
         ),
         ({"--out": None}, "--out missing; give --pair, or --model, --recipe, --data and --out"),
         ({"--model": None, "--recipe": None}, "--model, --recipe missing; give --pair, or"),

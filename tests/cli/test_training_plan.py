@@ -1,6 +1,7 @@
 """The options of `fbnetv3 train` become a network, a recipe, data and a seed."""
 
 import os
+import shutil
 import sys
 
 import pytest
@@ -17,7 +18,10 @@ from fbnetv3.cli.training_plan import (
     plan_of_recipe,
 )
 from fbnetv3.networks.named import find_network
+from fbnetv3.networks.weight_file import WeightFile, write_weight_file
 from fbnetv3.training.engine import seeded
+from fbnetv3.transforms import Transforms
+from tests.training.data.examples import make_folder
 
 
 def options():
@@ -46,6 +50,38 @@ def test_a_recipe_needs_a_network_data_and_a_folder(tmp_path):
     assert plan.notes[0].startswith("model: fbnetv3:fbnetv3_a0")
     with pytest.raises(InputError, match="--recipe, --out missing; give --pair, or"):
         plan_of_recipe("fbnetv3_a0", None, "fashion_mnist", None, None, {}, options())
+
+
+@pytest.mark.parametrize("name", ["timm:test_resnet", "fbnetv3_a0"])
+def test_a_training_starts_from_weights(tmp_path, animals, name):
+    """With their network and preprocessing; the classifier is new where the classes are others."""
+    network = find_network(name)
+    transforms = Transforms(20, 16, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+    model = network.construct(3, 3).model
+    model.derived_from = ("fbnetv3_a:fb",)
+    path = tmp_path / "weights.pt"
+    write_weight_file(path, WeightFile.of(model, ("x", "y", "z"), transforms, network))
+
+    def plan(data, **more):
+        return plan_of_recipe(
+            None, "fashion_mnist/micro", data, tmp_path / "out", None, {}, options() | more, str(path)
+        )
+
+    started = plan(str(animals))
+    assert (started.data.transforms, started.network) == (transforms, None if ":" not in name else network)
+    built = seeded(started.build, 1)
+    assert all(torch.equal(value, built.state_dict()[key]) for key, value in model.state_dict().items())
+    assert built.derived_from == ("fbnetv3_a:fb",)
+    assert started.notes[0] == f"starting from {path}: {name}, 3 classes"
+    assert plan(str(animals), resolution=32).data.transforms == Transforms(40, 32, transforms.mean, transforms.std)
+    four = make_folder(tmp_path / "four")
+    for split in ("train", "val", "test"):
+        shutil.copytree(four / split / "cow", four / split / "dog")
+    state = seeded(plan(str(four)).build, 1).state_dict()
+    fresh = {key for key, value in model.state_dict().items() if value.shape != state[key].shape}
+    assert fresh == ({"fc.weight", "fc.bias"} if ":" in name else {"classifier.weight", "classifier.bias"})
+    with pytest.raises(InputError, match="--recipe missing; give --weights with --recipe, --data and --out"):
+        plan_of_recipe(None, None, str(animals), tmp_path, None, {}, options(), str(path))
 
 
 def test_modules_of_the_current_directory_are_found(here):
