@@ -41,8 +41,8 @@ def train(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Weights to start from: a source of --model such as fb, a path or a URL. A file of this package needs no --model. "
-            "For other classes the classifier is new.",
+            help="Weights to start from: a source of --model such as fb, a path or a URL. A file of this package needs no "
+            "--model. For other classes the classifier is new.",
             rich_help_panel=WHAT,
         ),
     ] = None,
