@@ -68,7 +68,7 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="fashion_mnist, a folder with train/CLASS/IMAGE, torchvision:NAME:FOLDER, list:LISTS:FOLDER, ...",
+            help="fashion_mnist, a folder with train/CLASS/IMAGE or CLASS/IMAGE, torchvision:NAME:FOLDER, list:LISTS:FOLDER...",
             rich_help_panel=DATA,
         ),
     ] = None,

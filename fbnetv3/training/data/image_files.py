@@ -102,10 +102,17 @@ def decode(open_image: Callable[[], Any], where: str) -> Any:
     return decode_image(open_image, where, "repair it or remove it from the set")
 
 
-def open_folder(root: Path) -> ImageSource:
-    """Find the images of a folder that is laid out as SPLIT/CLASS/IMAGE. Classes are numbered in the order of their names.
+LAYOUT = (
+    "a folder of images is laid out as train/CLASS/IMAGE, and likewise val/ or validation/, and test/; or as CLASS/IMAGE, and "
+    "a part of it is held out"
+)
 
-    Hidden files and folders are left out. In `val` and `test` a class may be an empty folder.
+
+def open_folder(root: Path) -> ImageSource:
+    """Find the images of a folder that is laid out as SPLIT/CLASS/IMAGE, or as CLASS/IMAGE, which is all train.
+
+    Classes are numbered in the order of their names. Hidden files and folders are left out. In `val` and `test` a class may be
+    an empty folder.
 
     Raises:
         InputError: the layout is another one, or the splits do not have the same classes.
@@ -114,15 +121,19 @@ def open_folder(root: Path) -> ImageSource:
     found = {
         split: root / name for split, names in SPELLINGS.items() for name in reversed(names) if (root / name).is_dir()
     }
+    if not found and root.is_dir() and not any((inside / "train").is_dir() for inside in root.iterdir()):
+        found = {"train": root}  # where no folder inside is a set of its own
     if "train" not in found:
-        raise InputError(
-            f"no folder {root / 'train'}; a folder of images is laid out as train/CLASS/IMAGE, and likewise val/ or "
-            "validation/, and test/"
-        )
+        raise InputError(f"no folder {root / 'train'}; {LAYOUT}")
     classes: dict[str, tuple[str, ...]] = {}
     splits: dict[str, ImageCollection] = {}
     for split, folder in found.items():
-        files, labels, classes[split] = list_classes(folder, allow_empty=split != "train")
+        try:
+            files, labels, classes[split] = list_classes(folder, allow_empty=split != "train")
+        except InputError as error:
+            if folder is root:
+                raise InputError(f"{error}; {LAYOUT}") from None
+            raise
         splits[split] = ImageFiles(folder, files, labels)
         # A class that is missing in one split would shift the numbers of all classes after it.
         if odd := set(classes[split]) ^ set(classes["train"]):

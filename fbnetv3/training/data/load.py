@@ -31,7 +31,7 @@ MEMORY = 4 * 2**30  # largest size of a set in memory, in bytes
 LOOKED_AT = 32  # number of images that are read to find out whether a set is grey
 SEED = 0  # of the images that are held out, and of subsets
 FORMS = (
-    f"the package's {', '.join(DATA)}; a folder with train/CLASS/IMAGE; torchvision:NAME:FOLDER with NAME of "
+    f"the package's {', '.join(DATA)}; a folder with train/CLASS/IMAGE, or CLASS/IMAGE; torchvision:NAME:FOLDER with NAME of "
     f"{', '.join(TORCHVISION)}; hfds/NAME; wds/FOLDER; list:LISTS:FOLDER; memory: and any of these except the first"
 )
 
@@ -55,7 +55,7 @@ def load_data(
     Args:
         spec: one of
             `fashion_mnist`, the set of the package;
-            a folder with train/CLASS/IMAGE, and likewise val/ or validation/, and test/;
+            a folder with train/CLASS/IMAGE, and likewise val/ or validation/, and test/; or with CLASS/IMAGE alone;
             `torchvision:NAME:FOLDER`;
             `hfds/NAME`, a Hugging Face set by name or path (`hfds/NAME#COLUMN` if it has several labels);
             `wds/FOLDER`, WebDataset's tar files;

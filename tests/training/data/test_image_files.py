@@ -33,8 +33,13 @@ def test_the_preferred_name_of_a_split_wins(tmp_path):
 
 
 def test_folders_of_another_layout(tmp_path):
-    with pytest.raises(InputError, match=r"no folder .*train; a folder of images is laid out as train/CLASS/IMAGE"):
+    with pytest.raises(
+        InputError, match=r"has no folders of classes; .*; a folder of images is laid out as train/CLASS"
+    ):
         load_data(str(tmp_path))
+    (tmp_path / "half" / "val").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"no folder .*train; a folder of images is laid out as train/CLASS/IMAGE"):
+        load_data(str(tmp_path / "half"))
     root = make_folder(tmp_path / "set", (("training", 2), ("validation", 1)))
     assert load_data(str(root)).count("val") == 3
     (root / "validation" / "cow").rename(root / "validation" / "dog")
@@ -46,6 +51,18 @@ def test_folders_of_another_layout(tmp_path):
         match=r"has no image of eel; a split is laid out as CLASS/IMAGE, every class with at least one image",
     ):
         load_data(str(root))
+
+
+def test_a_folder_of_classes_is_all_train(tmp_path):
+    root = make_folder(tmp_path / "set", (("train", 20),)) / "train"
+    source = open_folder(root)
+    assert (source.name, source.classes, list(source.splits)) == ("train", CLASSES, ["train"])
+    data = load_data(str(root), resolution=16)
+    assert (data.count("train"), data.count("val")) == (54, 6)  # a tenth of every class is held out
+    # A folder of sets is no set whose classes are these sets.
+    make_folder(tmp_path / "other", (("train", 2),))
+    with pytest.raises(InputError, match=r"no folder .*train; a folder of images is laid out as"):
+        open_folder(tmp_path)
 
 
 def test_a_class_may_have_no_image_in_val(tmp_path):
