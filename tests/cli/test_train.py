@@ -267,7 +267,10 @@ def test_an_own_module_goes_before_another_of_its_name(run, here, animals):
         ({"--recipe": "imagenet/none"}, "unknown recipe 'imagenet/none'; "),
         ({"--recipe": "absent.yaml"}, "cannot read the recipe absent.yaml"),
         ({"--data": "/nowhere"}, "unknown data set '/nowhere'; available:"),
-        ({"--data": "."}, "no folder train; a folder of images is laid out as train/CLASS/IMAGE"),
+        (
+            {"--data": "."},
+            "has no folders of classes; a split is laid out as CLASS/IMAGE; a folder of images is laid out as train",
+        ),
         ({"--data": "list:/nowhere:."}, "no file /nowhere/train.txt"),
         ({"--set": "lr"}, "--set 'lr'; give FIELD=VALUE"),
         ({"--set": "rate=1"}, "unknown key 'rate'; "),
