@@ -65,9 +65,8 @@ def main() -> None:
         stop = "" if message.endswith((".", "?")) else "."
         _fail(f"{message}{stop} `{context.command_path} --help` shows what it takes")
     except typer.Abort:
-        sys.exit(
-            130
-        )  # Ctrl-C in a process that shows no progress; of several, the first one says that they have stopped
+        # Ctrl-C in a process that shows no progress. Of several processes, the first one says that they have stopped.
+        sys.exit(130)
     except RuntimeError as error:
         # By name: torch takes seconds to import, and many commands do not need it.
         if type(error).__name__ != "OutOfMemoryError":

@@ -130,7 +130,7 @@ def check_same(config: SearchConfig, out: str | Path, executor: ExecutorSettings
     began = written_config(Path(out))
     chosen, _ = choose(config, executor)
     context = Context.of(chosen, [open_source(name) for name in config.warm_start])
-    kept, _ = take_inputs(context, began.contents and began.contents.data)
+    kept, _ = take_inputs(context, began.contents.data if began.contents else None)
     # The number of readers depends on the machine and changes the speed alone.
     before, now = began.to_dict(), dataclasses.replace(kept, readers=began.readers).to_dict()
     files, other_files = before.pop("contents") or {}, now.pop("contents")
