@@ -64,9 +64,6 @@ def main() -> None:
             _fail(message)
         stop = "" if message.endswith((".", "?")) else "."
         _fail(f"{message}{stop} `{context.command_path} --help` shows what it takes")
-    except typer.Abort:
-        # Ctrl-C in a process that shows no progress. Of several processes, the first one says that they have stopped.
-        sys.exit(130)
     except RuntimeError as error:
         # By name: torch takes seconds to import, and many commands do not need it.
         if type(error).__name__ != "OutOfMemoryError":
