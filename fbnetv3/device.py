@@ -31,7 +31,7 @@ def find_device(name: str = AUTO) -> str:
     """Return the name of a device after a check that it can be used.
 
     Args:
-        name: `auto` is CUDA where this machine has it, else `cpu`. Under torchrun, `cuda` is the GPU of this process.
+        name: `auto` is CUDA where this machine has it, else `cpu`. Under torchrun or SLURM, `cuda` is the GPU of this process.
 
     Raises:
         InputError: the device cannot be used.

@@ -10,7 +10,7 @@ from fbnetv3.search.execution.settings import THIS_MACHINE, ExecutorSettings
 from fbnetv3.search.nars.config import SearchConfig, load_preset
 from fbnetv3.search.report.page import write_report
 from fbnetv3.search.runs import run
-from fbnetv3.search.runs.folder import SearchResult
+from fbnetv3.search.runs.folder import CONFIG, SearchResult
 from fbnetv3.search.trial import Evaluator
 
 
@@ -22,6 +22,7 @@ def run_search(
     executor: ExecutorSettings = THIS_MACHINE,
     progress: Report = silent,
     warm_start: Sequence[str | Path] | None = None,
+    resume: bool = False,
 ) -> list[SearchResult]:
     """Search an architecture-recipe pair, train it, and write a report; everything is in the folder `out`.
 
@@ -29,24 +30,29 @@ def run_search(
 
     Args:
         config: settings, or the name of a preset.
-        out: a new folder.
+        out: a new folder, or with `resume` also that of a search with these settings.
         evaluator: trains the candidates; by default they are trained on the images that the settings name. Several workers
             need one that can be pickled, such as a function at the top of a module. If the settings ask for a final training,
             it still needs images.
         warm_start: folders of earlier searches that have ended, from whose trainings the predictor starts; by default those of
             the settings. Budget, data and the values of the space may be others; names and kinds of the coordinates may not.
+        resume: continue the search in `out`, if there is one.
 
     Returns:
         What NARS found and then, if it ran, random search.
 
     Raises:
-        InputError: the folder already holds a search or cannot be written, or the settings cannot be met. Then nothing was
-            written.
+        InputError: the folder already holds a search (with `resume`: one with other settings) or cannot be written, or the
+            settings cannot be met. Then nothing was written.
     """
     settings = load_preset(config) if isinstance(config, str) else config
     if warm_start is not None:
         settings = settings.replace(warm_start=tuple(map(str, warm_start)))
-    results = run.start(settings, out, progress, executor, evaluator)
+    if resume and (Path(out) / CONFIG).exists():
+        run.check_same(settings, out, executor)
+        results = run.resume(out, progress, executor, evaluator)
+    else:
+        results = run.start(settings, out, progress, executor, evaluator)
     write_report(out)
     return results
 

@@ -15,6 +15,7 @@ from fbnetv3.benchmarks.catalogue import COMPARE
 from fbnetv3.cli import benchmark, collect, detection, networks, recipes, search, spaces, tables, weights
 from fbnetv3.cli.evaluate import check_data, evaluate
 from fbnetv3.cli.make_zoo import make_zoo
+from fbnetv3.cli.processes import join_processes
 from fbnetv3.cli.show import Json, out
 from fbnetv3.cli.train import train
 from fbnetv3.errors import InputError, Note
@@ -51,6 +52,7 @@ def main() -> None:
     warnings.showwarning = _show_warning
     try:
         _refuse_empty(sys.argv[1:])
+        join_processes(sys.argv[1:])
         # In its standalone mode, typer would draw its own errors as a box.
         sys.exit(app(prog_name="fbnetv3", standalone_mode=False) or 0)
     except InputError as error:

@@ -52,6 +52,12 @@ MovedData = Annotated[
 @app.command("run")
 def search_run(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder to create for the search.")],
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Continue the search in the folder, if there is one. It must have the same settings."
+        ),
+    ] = False,
     preset: Annotated[
         str,
         typer.Option(
@@ -187,7 +193,7 @@ def search_run(
         first, *also = _constraints(config, max_flops, max_params, flops_convention)
         changes |= {"constraint": first, "also": [*config.to_dict()["also"], *also]}
     with progress_bar() as progress:
-        results = run_search(config.replace(**changes), out_dir, executor=settings, progress=progress)
+        results = run_search(config.replace(**changes), out_dir, executor=settings, progress=progress, resume=resume)
     _print_results(results, out_dir)
 
 

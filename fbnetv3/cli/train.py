@@ -1,4 +1,4 @@
-"""`fbnetv3 train`: a searched pair, or any recipe on any network, alone or under torchrun."""
+"""`fbnetv3 train`: a searched pair, or any recipe on any network, alone, under torchrun or in the tasks of SLURM."""
 
 from __future__ import annotations
 

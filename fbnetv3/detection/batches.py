@@ -17,6 +17,7 @@ from detectron2.data.samplers import InferenceSampler
 from fbnetv3.detection.datasets import Record
 from fbnetv3.errors import InputError
 from fbnetv3.training.process_rank import ProcessRank
+from fbnetv3.training.stop_signal import ignore_signals
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,13 @@ def iterate_batches(batches: TrainingBatches, start: int, workers: int) -> Itera
     generator = torch.Generator().manual_seed(batches.seed)
     steps = range(start, len(batches))
     for batch in torch.utils.data.DataLoader(
-        batches, batch_size=None, sampler=steps, num_workers=workers, collate_fn=_unchanged, generator=generator
+        batches,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        collate_fn=_unchanged,
+        generator=generator,
+        worker_init_fn=ignore_signals,
     ):
         if not batch:  # raised here and not in `__getitem__`, because an error of a worker carries its traceback
             raise InputError("the images to train on cannot be read; repair or remove those that the warnings name")
@@ -144,6 +151,7 @@ def evaluation_loader(
         sampler=InferenceSampler(len(records)),
         num_workers=workers,
         collate_fn=_unchanged,
+        worker_init_fn=ignore_signals,
     )
 
 

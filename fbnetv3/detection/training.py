@@ -46,11 +46,11 @@ from fbnetv3.device import kept_generators, seed_generators
 from fbnetv3.errors import InputError
 from fbnetv3.files import lock_folder, make_folder, save_torch, write_atomically
 from fbnetv3.progress import Report
-from fbnetv3.training.distributed import average_buffers, current_process, total, wrap
+from fbnetv3.training.distributed import average_buffers, current_process, wrap
 from fbnetv3.training.optim import MovingAverage
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.training.scaler import Scaler
-from fbnetv3.training.stop_signal import StopRequest, stop_request
+from fbnetv3.training.stop_signal import StopRequest, stop_now, stop_request
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +65,8 @@ def train(cfg: CfgNode, model: nn.Module, *, resume: bool = False, progress: Rep
 
     `OUTPUT_DIR` gets checkpoints, `config.yaml`, `metrics.json`, TensorBoard's event files and, at the end, `weights.pth`.
     That file has the averaged weights if MODEL_EMA is enabled, and the raw weights otherwise. It also has the class names
-    and the registered weights that the detector derives from, because their licences bind it. SIGTERM and Ctrl-C end the
-    training after the current step, with a checkpoint.
+    and the registered weights that the detector derives from, because their licences bind it. SIGTERM, SIGUSR1 and Ctrl-C end
+    the training after the current step, with a checkpoint.
 
     Raises:
         InputError: data or a config that cannot be used; a folder that is in use, or with a training while `resume` is off, or
@@ -194,8 +194,7 @@ def _save_step(checkpointer: Checkpointer, period: int, request: StopRequest) ->
 
     def save_step(trainer: Any) -> None:
         step, last = trainer.iter + 1, trainer.iter + 1 == trainer.max_iter
-        # A signal reaches one process only. All must stop after the same step, or the others would wait for it forever.
-        asked = total([request.signal is not None], current_process(), checkpointer.device)[0] > 0
+        asked = request.agreed(current_process(), checkpointer.device)
         if last or asked or (period > 0 and step % period == 0):
             try:
                 checkpointer.write(step)
@@ -205,7 +204,8 @@ def _save_step(checkpointer: Checkpointer, period: int, request: StopRequest) ->
                     raise
                 logger.warning("step %d is not saved, the training continues: %s", step, error)
         if asked and not last:
-            request.stop_now()
+            # The other processes wait here until the first one has saved: `srun` may kill it as soon as one of them ends.
+            stop_now(request.agreed(current_process(), checkpointer.device) or asked)
 
     return save_step
 

@@ -1,7 +1,7 @@
 """Several processes that train one network: the process group, sums over all processes, and batch norm over all of them.
 
-`torchrun --nproc-per-node N -m fbnetv3 train ...` starts the processes. For a process that works alone, every function here
-returns its input.
+`torchrun --nproc-per-node N -m fbnetv3 train ...` starts the processes, or SLURM's `srun` (`fbnetv3.training.slurm`). For a
+process that works alone, every function here returns its input.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ from fbnetv3.training.process_rank import ProcessRank
 
 @contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[ProcessRank]:
-    """Join the processes that torchrun started, and leave them at the end. They use nccl on CUDA, else gloo."""
+    """Join the processes that torchrun started, and leave them at the end. They use nccl on CUDA, else gloo.
+
+    Raises:
+        InputError: they do not find each other.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield ProcessRank()
@@ -34,13 +38,24 @@ def process_group(device: torch.device) -> Iterator[ProcessRank]:
             device = placed(device)
             # nccl sends Python objects through the present device: without this, all processes would use the first GPU.
             stack.enter_context(torch.cuda.device(device))
-            dist.init_process_group("nccl", device_id=device)
+            _find_others("nccl", device_id=device)
         else:
-            dist.init_process_group("gloo")
+            _find_others("gloo")
         stack.callback(dist.destroy_process_group)
         yield current_process()
         # A process that leaves early would break what the others still send.
         dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def _find_others(backend: str, **options: Any) -> None:
+    try:
+        dist.init_process_group(backend, **options)
+    except dist.DistError as error:
+        place = ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
+        raise InputError(
+            f"the {os.environ['WORLD_SIZE']} processes do not find each other at {place} ({str(error).splitlines()[0]}); set "
+            "MASTER_ADDR to the host of the first one, and MASTER_PORT to a free port there"
+        ) from error
 
 
 def current_process() -> ProcessRank:

@@ -15,11 +15,11 @@ from torch import Tensor
 from fbnetv3.errors import InputError
 from fbnetv3.files import lock_folder
 from fbnetv3.training.checkpoint import EpochMetrics, Position, State, save, save_best
-from fbnetv3.training.distributed import gathered, total
+from fbnetv3.training.distributed import gathered
 from fbnetv3.training.engine import Engine, fetch_steps
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.training.resume import resume_from
-from fbnetv3.training.stop_signal import StopRequest, stop_request
+from fbnetv3.training.stop_signal import StopRequest, stop_now, stop_request
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +71,9 @@ class Journal:
                 logger.warning(
                     "epoch %d was not saved; the training continues and saves the next one: %s", metrics.epoch, error
                 )
-        if self._stop_requested() and not last:
-            self.request.stop_now()
+        asked = self._stop_requested()
+        if asked and not last:
+            stop_now(asked)
 
     def is_due(self, step: int) -> bool:
         """Whether to save within the epoch, after so many of its steps: it is time, or any process was asked to stop."""
@@ -82,7 +83,7 @@ class Journal:
         due = bool(every and step % every == 0)
         # A message between GPUs is waited for, so several of them agree on a stop only where losses are fetched anyway.
         asks = self.process.world_size == 1 or step % fetch_steps(torch.device(self.engine.device)) == 0
-        return due or (asks and self._stop_requested())
+        return due or (asks and self._stop_requested() is not None)
 
     def save_position(self, step: int, loss_sum: float, generators: Sequence[Tensor]) -> None:
         """Save the training within an epoch, then stop it if that was requested.
@@ -97,13 +98,13 @@ class Journal:
         losses, *states = zip(*gathered((loss_sum, *generators), self.process), strict=True)
         if self.process.rank == 0:
             save(self.state, self.out, self.identity, self.metrics, Position(step, losses, *states))
-        if self._stop_requested():
-            self.request.stop_now()
+        # The other processes wait here until the first one has saved: `srun` may kill it as soon as one of them ends.
+        if asked := self._stop_requested():
+            stop_now(asked)
 
-    def _stop_requested(self) -> bool:
-        """Whether any process was asked to stop: a signal may reach only one of them, but all must stop at one step."""
-        asked = self.request.signal is not None
-        return total([asked], self.process, torch.device(self.engine.device))[0] > 0
+    def _stop_requested(self) -> int | None:
+        """Return the signal that all processes stop for, or None."""
+        return self.request.agreed(self.process, torch.device(self.engine.device))
 
 
 @contextlib.contextmanager
@@ -112,8 +113,8 @@ def open_journal(
 ) -> Iterator[Journal]:
     """Start the journal of a training, or continue the one in `out`: its checkpoint is loaded into `state`.
 
-    Inside, SIGTERM and Ctrl-C are noted and end the training at its next step. Without `out` nothing is saved and signals
-    act as usual.
+    Inside, SIGTERM, SIGUSR1 and Ctrl-C are noted and end the training at its next step. Without `out` nothing is saved and
+    signals act as usual.
 
     Raises:
         InputError: `out` is in use or cannot be written, or holds a training and `resume` is off, or its checkpoint is that

@@ -70,8 +70,8 @@ def fit(
         epochs: stop after so many of the recipe's epochs (the early stopping of section 3.3). The learning rates are those
             of the full recipe.
         stop: tells from the accuracies so far, in percent after every epoch, whether the training ends here.
-        out: folder for `checkpoint.pt`, `best.pt`, `metrics.csv` and `metrics.jsonl`. With a folder, SIGTERM and Ctrl-C end
-            the training at its next step, with a checkpoint.
+        out: folder for `checkpoint.pt`, `best.pt`, `metrics.csv` and `metrics.jsonl`. With a folder, SIGTERM, SIGUSR1 and
+            Ctrl-C end the training at its next step, with a checkpoint.
         resume: continue from the checkpoint in `out`, if there is one.
         progress: called after every step with the steps done, the steps in all, and the epoch and the loss in words.
         on_epoch: called after every epoch of this call, in all processes, with its metrics and the network that the recipe

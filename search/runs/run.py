@@ -121,6 +121,28 @@ def resume(
         return _run(context, folder, evaluator, progress, executor)
 
 
+def check_same(config: SearchConfig, out: str | Path, executor: ExecutorSettings) -> None:
+    """Check that a configuration is the one that the search in a folder began with. The images are left to `resume`.
+
+    Raises:
+        InputError: it is another one. The message names what differs.
+    """
+    began = written_config(Path(out))
+    chosen, _ = choose(config, executor)
+    context = Context.of(chosen, [open_source(name) for name in config.warm_start])
+    kept, _ = take_inputs(context, began.contents.data if began.contents else None)
+    # The number of readers depends on the machine and changes the speed alone.
+    before, now = began.to_dict(), dataclasses.replace(kept, readers=began.readers).to_dict()
+    files, other_files = before.pop("contents") or {}, now.pop("contents")
+    names = [key for key in now if before[key] != now[key]]
+    names += [f"the content of {key}" for key in other_files if files.get(key) != other_files[key]]
+    if names:
+        raise InputError(
+            f"{out} holds a search that began with other settings: {', '.join(names)}; give those that it began with, continue "
+            f"it with `fbnetv3 search resume {out}`, or give another folder"
+        )
+
+
 def prepare(config: SearchConfig, given: Evaluator | None) -> tuple[SearchConfig, dict[str, bytes], Context]:
     """Return the configuration and the files that a new search writes, and its context, which reads the original files.
 

@@ -21,6 +21,15 @@ def one_line(result, words):
     assert words in err, err
 
 
+def test_ctrl_c_is_no_traceback(run, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fbnetv3.hub.registry.read_registry", interrupted)
+    code, out, err = run("models")
+    assert (code, out, err.strip()) == (130, "", "")
+
+
 def test_train_then_predict(run, pair, picture, tmp_path):
     code, out, err = run("train", "--pair", pair, "--out", tmp_path / "run", "--json")
     row = json.loads(out)[0]

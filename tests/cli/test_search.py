@@ -159,8 +159,8 @@ def asked(monkeypatch):
     """What the command asks of `run_search`, which searches nothing here."""
     given = {}
 
-    def run_search(config, out, *, executor, progress):
-        given.update(config=config, out=out, executor=executor)
+    def run_search(config, out, *, executor, progress, resume):
+        given.update(config=config, out=out, executor=executor, resume=resume)
         return []
 
     monkeypatch.setattr(sessions, "run_search", run_search)
@@ -191,6 +191,13 @@ def test_options_change_the_preset(run, asked, tmp_path, options, changes):
     assert run("search", "run", "--out", tmp_path / "run", *options)[0] == 0
     assert asked["config"] == QUICKSTART.replace(**changes)
     assert asked["out"] == tmp_path / "run"
+    assert not asked["resume"]
+
+
+def test_a_search_may_be_started_or_continued(run, asked, tmp_path):
+    assert run("search", "run", "--out", tmp_path, "--resume")[0] == 0
+    assert asked["resume"]
+    assert asked["config"] == QUICKSTART
 
 
 def test_a_latency_is_a_limit_of_the_table(run, asked, tmp_path):

@@ -86,6 +86,19 @@ def test_a_search_that_was_stopped_is_continued(scripted_search, tmp_path):
     assert (folder / "report.html").read_bytes() == (scripted_search[1] / "report.html").read_bytes()
 
 
+def test_one_call_starts_a_search_and_continues_it(scripted_search, tmp_path):
+    cfg, folder, evaluator = scripted_search[0], tmp_path / "run", Scripted()
+    call = {"evaluator": evaluator, "executor": ONE, "resume": True}
+    assert run_search(cfg, folder, **call) == scripted_search[2]
+    lines, made = (folder / "ledger.jsonl").read_bytes().splitlines(keepends=True), len(evaluator.calls)
+    (folder / "ledger.jsonl").write_bytes(b"".join(lines[:4]))
+    assert run_search(cfg, folder, **call) == scripted_search[2]
+    assert len(evaluator.calls) == made + len(lines) - 4
+    with pytest.raises(InputError, match="began with other settings: rounds; give those"):
+        run_search(cfg.replace(rounds=cfg.rounds + 1), folder, **call)
+    assert (folder / "ledger.jsonl").read_bytes() == b"".join(lines)
+
+
 def test_a_folder_without_a_search_cannot_be_resumed(tmp_path):
     with pytest.raises(InputError, match=r"no search in .*: config.yaml is missing"):
         resume_search(tmp_path / "absent", executor=ONE)

@@ -4,6 +4,7 @@ tests/whole/test_training_processes.py trains with two processes.
 """
 
 import contextlib
+import socket
 
 import pytest
 import torch
@@ -50,6 +51,19 @@ def test_alone_everything_is_the_identity(monkeypatch):
         assert synchronise_norms(model, process, CPU) is model
         average_buffers(model, process)
     assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items())
+
+
+def test_processes_that_do_not_find_each_other_say_where_they_looked(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        there = {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        for key, value in there.items():
+            monkeypatch.setenv(key, value)
+        words = rf"the 3 processes do not find each other at 127.0.0.1:{port} \(.*\); set MASTER_ADDR to the host of the first"
+        with pytest.raises(InputError, match=words), process_group(CPU):
+            pass
 
 
 def test_a_group_knows_its_rank(group):

@@ -75,7 +75,7 @@ def test_it_is_time_every_so_many_steps(tmp_path):
 def test_several_gpus_agree_on_a_stop_only_where_losses_are_fetched(tmp_path, device, world_size, expected):
     asked, now = [], [0]
     one = Journal(state(), IDENTITY, ProcessRank(0, world_size), Engine(device, checkpoint_steps=20), tmp_path)
-    one._stop_requested = lambda: asked.append(now[0]) or now[0] == 64
+    one._stop_requested = lambda: asked.append(now[0]) or (signal.SIGTERM if now[0] == 64 else None)
     due = []
     for now[0] in range(1, 70):
         due += [now[0]] if one.is_due(now[0]) else []
@@ -96,11 +96,12 @@ def test_a_position_is_saved_and_taken_once(tmp_path):
     assert saved(tmp_path)["position"] is None
 
 
-def test_a_request_stops_after_saving_within_an_epoch(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, "143"), (signal.SIGUSR1, "138")])
+def test_a_request_stops_after_saving_within_an_epoch(tmp_path, number, code):
     with journal(tmp_path) as open_one:
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(number)
         assert open_one.is_due(1)
-        with pytest.raises(SystemExit, match="143"):
+        with pytest.raises(SystemExit, match=code):
             open_one.save_position(1, 2.5, [torch.get_rng_state()])
     assert saved(tmp_path)["position"]["step"] == 1
 
@@ -119,7 +120,7 @@ def test_a_request_stops_between_epochs_but_not_after_the_last(tmp_path):
 
 def test_only_the_first_process_writes(tmp_path):
     second = Journal(state(), IDENTITY, ProcessRank(1, 2), Engine(), tmp_path)
-    second._stop_requested = lambda: False  # there is no first process to ask
+    second._stop_requested = lambda: None  # there is no first process to ask
     second.add_epoch(metrics(1, 10.0), last=True)
     assert not list(tmp_path.iterdir())
 

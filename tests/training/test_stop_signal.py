@@ -4,20 +4,25 @@ import signal
 import threading
 
 import pytest
+import torch
 
-from fbnetv3.training.stop_signal import StopRequest, stop_request
+from fbnetv3.training import stop_signal
+from fbnetv3.training.process_rank import ProcessRank
+from fbnetv3.training.stop_signal import StopRequest, stop_now, stop_request
+
+HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 @pytest.fixture(autouse=True)
 def handlers():
     """The handlers before each test are there after it. Elsewhere than in the main thread, signals would end pytest."""
     assert threading.current_thread() is threading.main_thread()
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    before = [signal.getsignal(number) for number in HANDLED]
     yield
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    assert [signal.getsignal(number) for number in HANDLED] == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", HANDLED)
 def test_a_signal_is_noted(number):
     with stop_request() as request:
         assert request.signal is None
@@ -42,19 +47,34 @@ def test_sigterm_may_come_twice():
 
 @pytest.mark.parametrize(
     ("number", "error", "code"),
-    [
-        (signal.SIGINT, KeyboardInterrupt, None),
-        (signal.SIGTERM, SystemExit, 143),
-        (None, SystemExit, 143),  # another process was asked to stop
-    ],
-    ids=["ctrl-c", "term", "other"],
+    [(signal.SIGINT, KeyboardInterrupt, None), (signal.SIGTERM, SystemExit, 143), (signal.SIGUSR1, SystemExit, 138)],
+    ids=["ctrl-c", "term", "usr1"],
 )
 def test_the_process_ends_as_the_signal_would_have_ended_it(number, error, code):
-    request = StopRequest()
-    request.signal = number
     with pytest.raises(error) as caught:
-        request.stop_now()
+        stop_now(number)
     assert getattr(caught.value, "code", None) == code
+
+
+@pytest.mark.parametrize(
+    ("here", "elsewhere", "agreed"),
+    [
+        (None, None, None),
+        (None, signal.SIGUSR1, signal.SIGUSR1),
+        (signal.SIGUSR1, None, signal.SIGUSR1),
+        (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM),
+        (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM),
+        (signal.SIGUSR1, signal.SIGINT, signal.SIGUSR1),
+        (None, signal.SIGINT, signal.SIGINT),
+    ],
+)
+def test_processes_stop_for_one_signal_whichever_of_them_got_it(monkeypatch, here, elsewhere, agreed):
+    other = [number == elsewhere for number in stop_signal.SIGNALS]
+    monkeypatch.setattr(stop_signal, "total", lambda mine, *_: [sum(pair) for pair in zip(mine, other, strict=True)])
+    request = StopRequest()
+    request.signal = here
+    assert request.agreed(ProcessRank(0, 2), torch.device("cpu")) == agreed
+    assert request.signal == here  # of Ctrl-C, the second one that comes here stops at once
 
 
 def test_outside_the_main_thread_nothing_is_noted():

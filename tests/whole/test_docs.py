@@ -110,7 +110,7 @@ def test_examples_import_public_names(page):
 
 
 def command_lines(page: str) -> list[list[str]]:
-    """The arguments of every `fbnetv3` in the page's shell blocks, also of one that torchrun starts."""
+    """The arguments of every `fbnetv3` in the page's shell blocks, also of one that torchrun or a script for SLURM starts."""
     lines = "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
     found = []
     for line in lines:
@@ -118,6 +118,8 @@ def command_lines(page: str) -> list[list[str]]:
             words = shlex.split(part, comments=True)
             if "torchrun" in words[:1]:
                 words = words[words.index("-m") + 1 :]
+            if "docs/slurm.sh" in words:
+                words = ["fbnetv3", *words[words.index("docs/slurm.sh") + 1 :]]
             if words[:1] == ["fbnetv3"]:
                 found.append(words[1:])
     return found

@@ -22,6 +22,7 @@ from fbnetv3.training.data.device import CPU, send_ahead
 from fbnetv3.training.data.image_files import ImageCollection
 from fbnetv3.training.data.protocol import Batch
 from fbnetv3.training.process_rank import ProcessRank
+from fbnetv3.training.stop_signal import ignore_signals
 from fbnetv3.transforms import Transforms
 
 EVAL_BATCH = 128
@@ -177,7 +178,14 @@ def read_batches(
         generator = torch.Generator("cpu")
         with plain_defaults():  # inside, the loader draws a seed
             loaded = iter(
-                DataLoader(batches, batch_size=None, num_workers=workers, collate_fn=_unchanged, generator=generator)
+                DataLoader(
+                    batches,
+                    batch_size=None,
+                    num_workers=workers,
+                    collate_fn=_unchanged,
+                    generator=generator,
+                    worker_init_fn=ignore_signals,
+                )
             )
     for wanted, batch in zip(rows, loaded, strict=True):
         if isinstance(batch, InputError):

@@ -20,7 +20,7 @@ from fbnetv3.search.nars.config import load_preset, read_config
 from fbnetv3.search.runs import devices
 from fbnetv3.search.runs.final import environment
 from fbnetv3.search.runs.folder import load_search
-from fbnetv3.search.runs.run import resume, start
+from fbnetv3.search.runs.run import check_same, resume, start
 from fbnetv3.search.trial import comparable, read_ledger
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.data.load import load_data
@@ -206,6 +206,20 @@ def test_a_ledger_with_a_trial_of_another_search_is_refused(scripted_search, tmp
     with pytest.raises(InputError, match=rf"ledger\.jsonl: line 2: .*{words}.*; restore the file"):
         resume(folder, silent, ONE, Scripted())
     assert (folder / "ledger.jsonl").read_bytes() == before
+
+
+def test_a_search_may_be_continued_with_its_own_settings_and_any_number_of_readers(cfg, tmp_path):
+    start(cfg, tmp_path / "run", silent, ONE, Scripted())
+    check_same(cfg, tmp_path / "run", ONE)
+    check_same(cfg.replace(device="auto", readers=3), tmp_path / "run", ONE)
+    with pytest.raises(
+        InputError, match="other settings: seed, baseline; give those that it began with, continue it with"
+    ):
+        check_same(cfg.replace(seed=cfg.seed + 1, baseline=True), tmp_path / "run", ONE)
+    with (tmp_path / "recipe.yaml").open("a") as recipe:
+        recipe.write("weight_decay: 0.125\n")
+    with pytest.raises(InputError, match="other settings: the content of recipe; give those"):
+        check_same(cfg, tmp_path / "run", ONE)
 
 
 def test_a_search_of_an_edited_configuration_is_not_resumed(scripted_search, tmp_path):

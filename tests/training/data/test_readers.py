@@ -1,6 +1,10 @@
 """Images that are read when they are needed: what must not change what is read, and what must."""
 
+import multiprocessing
+import os
 import pickle
+import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +56,17 @@ def test_workers_change_nothing_and_leave_torchs_generator_alone(folder):
     assert same(list(two.batches("val", ALONE)), list(alone.batches("val", ALONE)))
     assert torch.equal(torch.get_rng_state(), state)
     assert alone.name == two.name
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_to_all_processes_of_a_job_does_not_end_those_that_read(folder, number):
+    data = load_data(str(folder), resolution=24, workers=1)
+    batches = data.epoch("none", 3, np.random.default_rng(0), ALONE)
+    seen = [next(batches)]
+    (reader,) = multiprocessing.active_children()
+    os.kill(reader.pid, number)
+    seen += list(batches)
+    assert same(seen, list(replace(data, workers=0).epoch("none", 3, np.random.default_rng(0), ALONE)))
 
 
 def test_worker_processes_can_be_started_afresh(folder):
