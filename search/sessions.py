@@ -10,6 +10,7 @@ from fbnetv3.search.execution.settings import THIS_MACHINE, ExecutorSettings
 from fbnetv3.search.nars.config import SearchConfig, load_preset
 from fbnetv3.search.report.page import write_report
 from fbnetv3.search.runs import run
+from fbnetv3.search.runs.clock import timed
 from fbnetv3.search.runs.folder import SearchResult
 from fbnetv3.search.trial import Evaluator
 
@@ -46,7 +47,7 @@ def run_search(
     settings = load_preset(config) if isinstance(config, str) else config
     if warm_start is not None:
         settings = settings.replace(warm_start=tuple(map(str, warm_start)))
-    results = run.start(settings, out, progress, executor, evaluator)
+    results = run.start(settings, out, timed(progress, Path(out)), executor, evaluator)
     write_report(out)
     return results
 
@@ -74,6 +75,6 @@ def resume_search(
         InputError: no search there, or a configuration, an input or a ledger that was changed or damaged, `data` with other
             images, or a device that cannot be used.
     """
-    results = run.resume(folder, progress, executor, evaluator, data, device)
+    results = run.resume(folder, timed(progress, Path(folder)), executor, evaluator, data, device)
     write_report(folder)
     return results

@@ -5,6 +5,7 @@ config.yaml         every setting
 inputs/             the files that it names, see inputs.py
 environment.json    versions and devices that the numbers depend on
 ledger.jsonl        every trial
+clock.json          when the search was at work, and on what; for those who watch it
 pair.yaml           the answer; weights.pt its weights, final/ its final training
 result.json         what each method found, for other programs
 diagnostics.json    how it was found: predictions, finalists, evolution; for the report

@@ -12,6 +12,7 @@ from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.acquisition import first_batch
 from fbnetv3.search.nars.config import save_config
 from fbnetv3.search.report import plots
+from fbnetv3.search.runs.clock import epochs_trained, read_clock
 from fbnetv3.search.runs.folder import load_search
 from fbnetv3.search.runs.verify import verify
 from fbnetv3.search.sessions import resume_search, run_search
@@ -50,6 +51,17 @@ def test_a_search_tells_its_progress(cfg, tmp_path):
     assert said[0] == "stage 1: pretraining the predictor on free statistics"
     assert "round 1: 2 of 2 candidates trained" in said[3]
     assert said[-1].startswith("finalists: 2 of 2 candidates trained, best so far ")
+
+
+def test_a_search_notes_when_it_was_at_work(cfg, tmp_path):
+    run_search(cfg, tmp_path / "run", evaluator=Scripted(), executor=ONE)
+    (first,) = read_clock(tmp_path / "run").sessions
+    assert first.began < first.last
+    resume_search(tmp_path / "run", evaluator=Scripted(), executor=ONE)
+    clock = read_clock(tmp_path / "run")
+    assert clock.sessions[0] == first
+    assert [session.epochs for session in clock.sessions] == [0, epochs_trained(tmp_path / "run")]
+    assert clock.doing.startswith("finalists: 2 of 2")
 
 
 def test_a_custom_evaluator_is_asked_for_every_training(cfg, tmp_path):

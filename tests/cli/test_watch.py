@@ -1,0 +1,79 @@
+"""`fbnetv3 search status | watch` as a user meets them."""
+
+import json
+
+import pytest
+
+from fbnetv3.cli import watch
+from fbnetv3.files import lock_folder
+from fbnetv3.search.space.reader import load_space
+from tests.cli.test_cli import one_line
+from tests.search.made_up import make_config, make_trials, write_trials
+
+CONFIG = make_config(finalists=2)
+TRIALS = make_trials(CONFIG, load_space("micro"), 3)
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """The folder of a search that was stopped in its second round."""
+    write_trials(tmp_path / "[b]", CONFIG, TRIALS[:7])
+    return tmp_path / "[b]"
+
+
+def test_the_status_is_one_screen(run, stopped):
+    code, out, err = run("search", "status", stopped)
+    assert (code, err) == (0, "")
+    lines = [line.split(maxsplit=1) for line in out.splitlines()]
+    assert [line[0] for line in lines] == ["search", "state", "trainings", "best", "time", "next"]
+    assert lines[0][1].rstrip() == f"quickstart in {stopped}"
+    assert lines[-1][1].rstrip() == f"fbnetv3 search resume {stopped}"
+
+
+def test_the_status_is_json_for_programs(run, stopped):
+    code, out, _ = run("search", "status", stopped, "--json")
+    found = json.loads(out)
+    assert (code, found["state"], found["methods"][0]["trainings"]) == (0, "stopped", 7)
+
+
+@pytest.mark.parametrize("command", ["status", "watch"])
+def test_no_search_is_one_line(run, tmp_path, command):
+    one_line(run("search", command, tmp_path), "no search in")
+
+
+def test_watching_ends_with_the_search(run, stopped, monkeypatch):
+    """Two looks while it runs, with a new training between them; then it has stopped."""
+    looks, status = [], watch._status
+
+    def look(folder):
+        looks.append(status(folder))
+        return looks[-1]
+
+    lock = lock_folder(stopped, "search")
+    lock.__enter__()
+
+    def wait(seconds):
+        assert seconds == 2.0
+        if len(looks) == 1:
+            write_trials(stopped, CONFIG, TRIALS[:8])
+        else:
+            lock.__exit__(None, None, None)
+
+    monkeypatch.setattr(watch, "_status", look)
+    monkeypatch.setattr(watch.time, "sleep", wait)
+    code, out, _ = run("search", "watch", stopped, "--every", 2)
+    assert code == 0
+    assert [look.state for look in looks] == ["running", "running", "stopped"]
+    assert [look.methods[0].trainings for look in looks] == [7, 8, 8]
+    assert "8 of 17 (47%)" in out
+
+
+def test_ctrl_c_ends_the_watching_silently(run, stopped, monkeypatch):
+    def interrupt(_seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watch.time, "sleep", interrupt)
+    with lock_folder(stopped, "search"):
+        code, out, err = run("search", "watch", stopped)
+    assert (code, err) == (0, "")
+    assert "running" in out
