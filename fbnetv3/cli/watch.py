@@ -1,4 +1,4 @@
-"""`fbnetv3 search status | watch`: how far a search is."""
+"""`fbnetv3 search status | watch | top`: how far a search is, and what it has found."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fbnetv3.cli.show import Json, out
+from fbnetv3.cli.show import Json, out, print_rows, say
 from fbnetv3.schema import dump_json
 
 if TYPE_CHECKING:
+    from fbnetv3.search.report.ranking import Ranked
     from fbnetv3.search.runs.status import Status
 
 Folder = Annotated[Path, typer.Argument(help="Folder of a search, whether it runs, was stopped or has ended.")]
@@ -47,6 +48,59 @@ def watch(
                 time.sleep(every)
     except KeyboardInterrupt:
         return
+
+
+def top(
+    folder: Folder,
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of candidates.")] = 10,
+    measured: Annotated[
+        bool,
+        typer.Option("--measured", help="Rank by measured accuracy alone, without the seconds that a predictor takes."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the best candidates so far: measured accuracy, what the predictor believes, costs, and the recipes that differ.
+
+    The highest of many noisy accuracies is too high, so the predictor's mean decides the order.
+    """
+    from fbnetv3.search.report.ranking import differing, rank
+    from fbnetv3.search.runs.folder import load_search
+    from fbnetv3.search.runs.status import comparable_epochs
+
+    search = load_search(folder)
+    trials = search.trials()
+    ranking = rank(search.context, trials, comparable_epochs(search.context, trials), predict=not measured)
+    if as_json:
+        print(dump_json(ranking.to_dicts(n)))
+        return
+    if not ranking.rows:
+        say("No training has succeeded yet.")
+        return
+    shown = ranking.rows[:n]
+    names = differing(shown, [c.name for c in search.space.coordinates if not c.arch])
+    print_rows([_row(row, names) for row in shown], as_json)
+    words = f"Trials are ROUND.INDEX. Accuracies are validation accuracies after {ranking.epochs} epochs."
+    if ranking.noise is not None:
+        words += (
+            " Believed is what the predictor believes after all trainings, with an interval of 90%; best is the probability "
+            "that no other trained candidate is better. Trainings of one candidate have a standard deviation of about "
+            f"{ranking.noise:.1f} points."
+        )
+    say(words)
+
+
+def _row(row: Ranked, names: list[str]) -> dict[str, Any]:
+    from fbnetv3.search.report.findings import value_words
+
+    cells: dict[str, Any] = {"trial": row.trial}
+    if (belief := row.belief) is not None:
+        cells |= {
+            "believed": f"{belief.mean:.1f} ({belief.low:.1f} to {belief.high:.1f})",
+            "best": f"{belief.best:.0%}",
+        }
+    cells |= {"measured": f"{row.acc1:.2f}", "FLOPs": f"{row.flops:,}", "params": f"{row.params:,}"}
+    cells |= {name: value_words(row.values[name]) for name in names}
+    return cells | {"seconds": f"{row.seconds:.0f}"}
 
 
 def _status(folder: Path) -> Status:

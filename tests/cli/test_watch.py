@@ -1,4 +1,4 @@
-"""`fbnetv3 search status | watch` as a user meets them."""
+"""`fbnetv3 search status | watch | top` as a user meets them."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_the_status_is_json_for_programs(run, stopped):
     assert (code, found["state"], found["methods"][0]["trainings"]) == (0, "stopped", 7)
 
 
-@pytest.mark.parametrize("command", ["status", "watch"])
+@pytest.mark.parametrize("command", ["status", "watch", "top"])
 def test_no_search_is_one_line(run, tmp_path, command):
     one_line(run("search", command, tmp_path), "no search in")
 
@@ -77,3 +77,26 @@ def test_ctrl_c_ends_the_watching_silently(run, stopped, monkeypatch):
         code, out, err = run("search", "watch", stopped)
     assert (code, err) == (0, "")
     assert "running" in out
+
+
+def test_the_best_candidates_are_a_table(run, stopped):
+    code, out, _ = run("search", "top", stopped, "--measured", "--n", 2)
+    assert code == 0
+    head, first, second = (line.split() for line in (out.splitlines()[i].strip("┃│") for i in (1, 3, 4)))
+    assert [cell for cell in head if cell != "┃"][:4] == ["trial", "measured", "FLOPs", "params"]
+    assert [first[0], first[2], second[0], second[2]] == ["1.4", "65.00", "1.2", "64.00"]
+    assert "validation accuracies after 2 epochs" in out
+    assert "Believed" not in out
+
+
+def test_the_best_candidates_are_json_for_programs(run, stopped):
+    code, out, _ = run("search", "top", stopped, "--n", 3, "--json")
+    rows = json.loads(out)
+    assert (code, len(rows)) == (0, 3)
+    assert all(row["low"] <= row["mean"] <= row["high"] for row in rows)
+
+
+def test_before_the_first_training_there_is_no_best_one(run, tmp_path):
+    write_trials(tmp_path, CONFIG, [])
+    assert run("search", "top", tmp_path)[:2] == (0, "No training has succeeded yet.\n")
+    assert json.loads(run("search", "top", tmp_path, "--json")[1]) == []
