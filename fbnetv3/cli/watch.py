@@ -1,7 +1,8 @@
-"""`fbnetv3 search status | watch | top`: how far a search is, and what it has found."""
+"""`fbnetv3 search status | watch | top | diff`: how far a search is, and what it has found."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fbnetv3.cli.show import Json, out, print_rows, say
+from fbnetv3.errors import InputError
 from fbnetv3.schema import dump_json
 
 if TYPE_CHECKING:
@@ -87,6 +89,43 @@ def top(
             f"{ranking.noise:.1f} points."
         )
     say(words)
+
+
+def diff(
+    folder: Folder,
+    a: Annotated[
+        str, typer.Argument(help="ROUND.INDEX of a trial, as `search top` shows it, or the folder of another search.")
+    ],
+    b: Annotated[
+        str, typer.Argument(help="ROUND.INDEX of another trial. The default is the answer of the search.")
+    ] = "answer",
+    as_json: Json = False,
+) -> None:
+    """Say what two trials differ in, or a trial and the answer, or the answers of two searches."""
+    from fbnetv3.search.runs.difference import answer_of, compare, side_of
+    from fbnetv3.search.runs.folder import load_search
+
+    search = load_search(folder)
+    if Path(a).is_dir():
+        if b != "answer":
+            raise InputError(f"{a} is a folder, so the answers of both searches are compared; leave out {b}")
+        found = compare(answer_of(search, str(folder)), answer_of(load_search(a), a))
+    else:
+        found = compare(side_of(search, a), side_of(search, b))
+    if as_json:
+        print(dump_json(dataclasses.asdict(found)))
+        return
+    rows = [{"": row.kind, "what": row.what, found.a: _cell(row.a), found.b: _cell(row.b)} for row in found.rows]
+    print_rows(rows, as_json)
+    say(f"{found.same} other values of architecture and recipe are equal.")
+
+
+def _cell(value: Any) -> str | None:
+    from fbnetv3.search.report.findings import value_words
+
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return None if value is None else value_words(value)
 
 
 def _row(row: Ranked, names: list[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`fbnetv3 search status | watch | top` as a user meets them."""
+"""`fbnetv3 search status | watch | top | diff` as a user meets them."""
 
 import json
 
@@ -8,7 +8,7 @@ from fbnetv3.cli import watch
 from fbnetv3.files import lock_folder
 from fbnetv3.search.space.reader import load_space
 from tests.cli.test_cli import one_line
-from tests.search.made_up import make_config, make_trials, write_trials
+from tests.search.made_up import make_config, make_result, make_trials, write_search, write_trials
 
 CONFIG = make_config(finalists=2)
 TRIALS = make_trials(CONFIG, load_space("micro"), 3)
@@ -100,3 +100,42 @@ def test_before_the_first_training_there_is_no_best_one(run, tmp_path):
     write_trials(tmp_path, CONFIG, [])
     assert run("search", "top", tmp_path)[:2] == (0, "No training has succeeded yet.\n")
     assert json.loads(run("search", "top", tmp_path, "--json")[1]) == []
+
+
+def test_two_trials_are_compared(run, stopped):
+    code, out, _ = run("search", "diff", stopped, "1.4", "2.1")
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line]
+    assert code == 0
+    assert ["result", "val accuracy", "94", "60"] in cells
+    assert ["result", "epochs", "3", "2"] in cells
+    assert "other values of architecture and recipe are equal." in out
+
+
+def test_a_trial_is_compared_with_the_answer(run, tmp_path):
+    write_search(tmp_path, CONFIG, [make_result(CONFIG, load_space("micro"), TRIALS)])
+    found = json.loads(run("search", "diff", tmp_path, "3.3", "--json")[1])
+    assert (found["a"], found["b"]) == ("trial 3.3", "answer")
+    assert {"kind": "result", "what": "test accuracy", "a": None, "b": 81.25} in found["rows"]
+    assert found["same"] < len(TRIALS[0].candidate) + 20
+
+
+def test_answers_of_two_searches_are_compared(run, tmp_path):
+    for name, count in (("one", 15), ("two", 14)):
+        write_search(tmp_path / name, CONFIG, [make_result(CONFIG, load_space("micro"), TRIALS[:count])])
+    one, two = (str(tmp_path / name) for name in ("one", "two"))
+    found = json.loads(run("search", "diff", one, two, "--json")[1])
+    assert (found["a"], found["b"]) == (one, two)
+    assert {row["kind"] for row in found["rows"]} == {"result", "architecture", "recipe"}
+    one_line(run("search", "diff", one, two, "1.0"), "is a folder, so the answers of both searches are compared")
+
+
+def test_mistakes_with_a_comparison_are_one_line(run, stopped):
+    one_line(
+        run("search", "diff", stopped, "1.5", "1.0"),
+        "has no trial 1.5; rounds and their indices: 1 (0 to 4), 2 (0 to 1)",
+    )
+    one_line(
+        run("search", "diff", stopped, "best"),
+        "'best' is no trial; give ROUND.INDEX, such as 2.0, answer, or the folder",
+    )
+    one_line(run("search", "diff", stopped, "1.0"), "has not ended: result.json is missing")
