@@ -82,11 +82,11 @@ def top(
     names = differing(shown, [c.name for c in search.space.coordinates if not c.arch])
     print_rows([_row(row, names) for row in shown], as_json)
     words = f"Trials are ROUND.INDEX. Accuracies are validation accuracies after {ranking.epochs} epochs."
-    if ranking.noise is not None:
+    if shown[0].belief is not None:
         words += (
             " Believed is what the predictor believes after all trainings, with an interval of 90%; best is the probability "
-            "that no other trained candidate is better. Trainings of one candidate have a standard deviation of about "
-            f"{ranking.noise:.1f} points."
+            "that no other trained candidate is better. Trainings of the first one have a standard deviation of about "
+            f"{shown[0].belief.noise:.1f} points."
         )
     say(words)
 

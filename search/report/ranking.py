@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +26,14 @@ class Belief:
         mean: in percent.
         low, high: ends of the interval that holds 90% of what it believes possible.
         best: share of its joint draws in which no other trained candidate is better.
+        noise: standard deviation of trainings of the candidate, in points.
     """
 
     mean: float
     low: float
     high: float
     best: float
+    noise: float
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,10 @@ class Ranking:
 
     Attributes:
         epochs: after which accuracies are compared.
-        noise: standard deviation of trainings of the same candidate, in points, as the predictor believes.
     """
 
     rows: tuple[Ranked, ...]
     epochs: int
-    noise: float | None
 
     def to_dicts(self, n: int) -> list[dict[str, Any]]:
         """Return the first `n` candidates as plain data."""
@@ -81,7 +82,6 @@ class Ranking:
                 "epochs": self.epochs,
                 "trainings": len(row.places),
                 **({} if row.belief is None else _rounded(row.belief)),
-                "noise": None if self.noise is None else round(self.noise, 4),
                 "flops": row.flops,
                 "params": row.params,
                 "seconds": round(row.seconds, 1),
@@ -91,7 +91,9 @@ class Ranking:
         ]
 
 
-def rank(context: Context, trials: Sequence[Trial], epochs: int, *, predict: bool = True) -> Ranking:
+def rank(
+    context: Context, trials: Sequence[Trial], epochs: int, *, predict: bool = True, posterior: Posterior | None = None
+) -> Ranking:
     """Return the candidates with complete trainings, the best first.
 
     A single measurement is noisy, and the highest of many is too high. The predictor corrects for this, because it learns from
@@ -99,20 +101,22 @@ def rank(context: Context, trials: Sequence[Trial], epochs: int, *, predict: boo
 
     Args:
         epochs: after which accuracies are compared.
-        predict: fit the predictor, which takes seconds. Fewer than three candidates are not worth it.
+        predict: fit a predictor, which takes seconds. Fewer than three candidates are not worth it.
+        posterior: one that was fitted to the trials already.
     """
     groups: dict[tuple[int, ...], list[Trial]] = {}
     for trial in in_rounds(measured(trials)):
         groups.setdefault(tuple(trial.candidate), []).append(trial)
-    beliefs, noise = list[Belief | None]([None] * len(groups)), None
-    if predict and len(groups) > 2:
-        with cpu_threads(1):  # a search that runs needs the other processors
+    beliefs: Sequence[Belief | None] = [None] * len(groups)
+    with cpu_threads(1):  # a search that runs needs the other processors
+        if posterior is None and predict and len(groups) > 2:
             posterior = Posterior.of(context, trials, epochs)
+        if posterior is not None and groups:
             rows = np.array(list(groups))
-            beliefs[:], noise = _beliefs(posterior.draw(rows)), _noise(posterior.train_twice(rows))
+            beliefs = _beliefs(posterior.draw(rows), posterior.train_twice(rows))
     ranked = [_ranked(context, some, epochs, belief) for some, belief in zip(groups.values(), beliefs, strict=True)]
     ranked.sort(key=lambda row: row.acc1 if row.belief is None else row.belief.mean, reverse=True)
-    return Ranking(tuple(ranked), epochs, noise)
+    return Ranking(tuple(ranked), epochs)
 
 
 def differing(rows: Sequence[Ranked], names: Sequence[str]) -> list[str]:
@@ -133,21 +137,19 @@ def _ranked(context: Context, trials: Sequence[Trial], epochs: int, belief: Beli
     )
 
 
-def _beliefs(draws: Floats) -> list[Belief]:
-    """Return a belief for each column of joint draws [draws, candidates]."""
+def _beliefs(draws: Floats, twice: Floats) -> list[Belief]:
+    """Return a belief for each candidate.
+
+    Args:
+        draws: joint draws of accuracies without noise [draws, candidates].
+        twice: joint draws of two trainings of each candidate [draws, 2, candidates].
+    """
     best = np.bincount(draws.argmax(axis=1), minlength=draws.shape[1]) / len(draws)
+    noise = (twice[:, 0] - twice[:, 1]).std(axis=0) / 2**0.5
     ends = [interval(column) for column in draws.T]
-    return [
-        Belief(float(mean), low, high, float(share))
-        for mean, (low, _, high), share in zip(draws.mean(axis=0), ends, best, strict=True)
-    ]
-
-
-def _noise(twice: Floats) -> float:
-    """Return the deviation of a training from joint draws of two trainings of each candidate [draws, 2, candidates]."""
-    return float((twice[:, 0] - twice[:, 1]).std() / 2**0.5)
+    numbers = zip(draws.mean(axis=0).tolist(), ends, best.tolist(), noise.tolist(), strict=True)
+    return [Belief(mean, low, high, share, std) for mean, (low, _, high), share, std in numbers]
 
 
 def _rounded(belief: Belief) -> dict[str, float]:
-    named = {"mean": belief.mean, "low": belief.low, "high": belief.high, "best": belief.best}
-    return {name: round(value, 4) for name, value in named.items()}
+    return {name: round(value, 4) for name, value in dataclasses.asdict(belief).items()}
