@@ -17,6 +17,7 @@ from fbnetv3.pair_file import Pair, load_pair
 from fbnetv3.schema import load_json
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.report import template as words
+from fbnetv3.search.report.advice import advice
 from fbnetv3.search.report.analysis import errors, summary
 from fbnetv3.search.report.figures import (
     plot_early_stopping,
@@ -102,6 +103,7 @@ def _page(
     markup = {
         "css": words.CSS,
         "outcome": outcome(config, results, sizes, confirmation),
+        "advice": _advice(config, space, nars),
         "apart": fill(words.APART[split], text, {}),
         "unbiased": fill(words.UNBIASED[split], text, {}),
         "subset": fill(words.SUBSET, text, {}) if sizes else "",
@@ -124,6 +126,12 @@ def _page(
 
 
 _REPEATS = " Repeats are second trainings of candidates of round 1 with another seed. They say how noisy trainings are."
+
+
+def _advice(config: SearchConfig, space: SearchSpace, nars: SearchResult) -> str:
+    texts = advice(config, space, nars.trials, nars.proposal.epochs)
+    rows = "".join(f"<li>{html.escape(text)}</li>" for text in texts)
+    return fill(words.ADVICE, {}, {"rows": rows}) if texts else ""
 
 
 def _words(config: SearchConfig, space: NetworkSpace, nars: SearchResult) -> dict[str, object]:

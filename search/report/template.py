@@ -85,6 +85,11 @@ FAILURES = Template("""
 <ul>$rows</ul>
 """)
 
+ADVICE = Template("""
+<h2>For the next search</h2>
+<ul>$rows</ul>
+""")
+
 PAIRS = Template("""
 <h2>All returned pairs</h2>
 $table
@@ -180,6 +185,7 @@ $outcome_plot
 <p>It searched the space $space ($archs architectures, each with any of $recipes training recipes) for the pair with the
 highest accuracy on $data, with $limit $metric in the convention &ldquo;$convention&rdquo;, and trained $candidates
 ($spent).</p>
+$advice
 
 <h2>The pair</h2>
 <p>When the pair was chosen, its predicted validation accuracy after $epochs was $mean%, with a standard deviation of $std
