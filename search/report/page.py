@@ -16,6 +16,7 @@ from fbnetv3.files import write_atomically
 from fbnetv3.pair_file import Pair, load_pair
 from fbnetv3.schema import load_json
 from fbnetv3.search.nars.config import SearchConfig
+from fbnetv3.search.nars.context import Context
 from fbnetv3.search.report import template as words
 from fbnetv3.search.report.advice import advice
 from fbnetv3.search.report.analysis import errors, summary
@@ -30,13 +31,15 @@ from fbnetv3.search.report.findings_page import calibration_section, findings_pl
 from fbnetv3.search.report.markup import figure, fill, table
 from fbnetv3.search.report.outcome import image_counts, outcome, percent, plot_answers, split_of
 from fbnetv3.search.report.plots import Plot, count, groups, plot_convergence, plot_final, plot_pareto, plot_rounds
+from fbnetv3.search.report.ranking import Belief, rank
+from fbnetv3.search.report.trials_page import script, script_hash, trials_section
 from fbnetv3.search.runs.budgets import FOLDER, FRONT
 from fbnetv3.search.runs.confirm import Confirmation, load_confirmation
 from fbnetv3.search.runs.folder import METHODS, SearchResult, load_search
 from fbnetv3.search.runs.inputs import recipe_name
 from fbnetv3.search.space.network_space import NetworkSpace, as_networks
 from fbnetv3.search.space.space import SearchSpace
-from fbnetv3.search.trial import REPEATS
+from fbnetv3.search.trial import REPEATS, Place
 
 REPORT, PLOTS = "report.html", "plots"
 BUDGETS = Path(FOLDER) / f"{FRONT}.json"
@@ -59,7 +62,8 @@ def write_report(folder: str | Path) -> Path:
     plots = _plots(search.config, results, budgets) | {"findings": findings_plots(findings)}
     plots["outcome_plot"] = [] if confirmation is None else [plot_answers(confirmation)]
     pairs = [(f"budget {row['budget']}", row, load_pair(search.path / row["pair"])) for row in budgets]
-    page = _page(search.config, space, results, plots, pairs, findings, confirmation)
+    trials = trials_section(space, results, _beliefs(search.context, results[0], findings))
+    page = _page(search.config, space, results, plots, pairs, findings, confirmation, trials)
     for plot in (p for part in plots.values() for p in part):
         file = search.path / PLOTS / f"{plot.name}.png"
         if plot.png is not None:
@@ -93,6 +97,7 @@ def _page(
     budgets: list[tuple[str, dict[str, Any], Pair]],
     findings: Findings,
     confirmation: Confirmation | None,
+    trials: str,
 ) -> str:
     nars = results[0]
     pair, sizes, split = nars.pair, image_counts(config), split_of(nars)
@@ -103,6 +108,9 @@ def _page(
     markup = {
         "css": words.CSS,
         "outcome": outcome(config, results, sizes, confirmation),
+        "script": script(),
+        "script_hash": script_hash(),
+        "trials": trials,
         "advice": _advice(config, space, nars),
         "apart": fill(words.APART[split], text, {}),
         "unbiased": fill(words.UNBIASED[split], text, {}),
@@ -126,6 +134,14 @@ def _page(
 
 
 _REPEATS = " Repeats are second trainings of candidates of round 1 with another seed. They say how noisy trainings are."
+
+
+def _beliefs(context: Context, nars: SearchResult, findings: Findings) -> dict[Place, Belief]:
+    """Return what the predictor believes of every candidate, by trial; nothing where it does not explain the trials."""
+    if findings.posterior is None:
+        return {}
+    ranking = rank(context, nars.trials, nars.proposal.epochs, posterior=findings.posterior)
+    return {place: row.belief for row in ranking.rows if row.belief for place in row.places}
 
 
 def _advice(config: SearchConfig, space: SearchSpace, nars: SearchResult) -> str:

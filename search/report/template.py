@@ -90,6 +90,21 @@ ADVICE = Template("""
 <ul>$rows</ul>
 """)
 
+TRIALS = Template("""
+<h2>All trials</h2>
+<div class="scroll"><table class="numbers trials" id="trials">
+<thead><tr>$head</tr></thead>
+$rows
+</table></div>
+<p class="note">Accuracies are validation accuracies after $epochs. &ldquo;Predicted before&rdquo; is what the predictor
+expected of the training before it, with the interval that should hold 90%.$believed The highlighted candidate is the pair of
+this page.</p>
+""")
+BELIEVED = (
+    " \u201cBelieved\u201d is what it believes of the candidate after all trainings, without the noise of one, with the same "
+    "kind of interval."
+)
+
 PAIRS = Template("""
 <h2>All returned pairs</h2>
 $table
@@ -172,7 +187,8 @@ PAGE = Template("""<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '$script_hash'">
 <title>Search report: $name</title>
 <style>$css</style>
 </head>
@@ -214,6 +230,7 @@ $calibration
 
 <h2>The search</h2>
 $search
+$trials
 <h2>The predictor and early stopping</h2>
 $knowledge
 <h2>The final training</h2>
@@ -233,6 +250,7 @@ $use
 <h3>Seeds and versions</h3>
 $made
 </main>
+<script>$script</script>
 </body>
 </html>
 """)
@@ -262,6 +280,14 @@ th { color: var(--dim); vertical-align: bottom }
 .numbers :is(th, td):not(:first-child) { text-align: right }
 .numbers td { white-space: nowrap }
 .marked { background: var(--mark) }
+.trials :is(th, td) { text-align: right }
+.trials .more td { padding: 0 .55rem .3rem; text-align: left; white-space: normal; color: var(--dim); font-size: .8rem }
+.trials .more p { margin: .2rem 0; overflow-wrap: anywhere }
+.trials button { border: 0; padding: 0; background: none; color: inherit; font: inherit; cursor: pointer; text-align: inherit }
+.trials td button { text-decoration: underline dotted }
+[aria-sort=ascending] button::after { content: " \u2191" }
+[aria-sort=descending] button::after { content: " \u2193" }
+.filter input { width: min(24rem, 70%); padding: .3rem .5rem; font: inherit }
 pre { padding: .8rem 1rem; border-radius: .5rem; background: var(--soft); overflow-x: auto; font-size: .875rem }
 figure { margin: 2rem 0 }
 figure h3 { margin: 0 0 .5rem }

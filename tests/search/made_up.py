@@ -145,7 +145,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.text, self.rows, self.tags, self.links, self.in_cell = "", [], [], [], False
+        self.text, self.script, self.rows, self.tags, self.links, self.in_cell = "", "", [], [], [], False
         self.feed(text)
         self.close()
 
@@ -163,6 +163,9 @@ class Page(HTMLParser):
             self.in_cell = False
 
     def handle_data(self, data):
+        if self.tags[-1:] == ["script"] and not data.isspace():
+            self.script += data
+            return
         self.text += data
         if self.in_cell:
             self.rows[-1][-1] += data

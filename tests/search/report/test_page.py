@@ -14,6 +14,7 @@ from fbnetv3.pair_file import save_pair
 from fbnetv3.recipes import load_recipe
 from fbnetv3.search.nars.proposal import Finalist
 from fbnetv3.search.report.page import write_report
+from fbnetv3.search.report.trials_page import script, script_hash
 from fbnetv3.search.runs.folder import load_search
 from fbnetv3.search.space.reader import SPACES, load_space
 from tests.search.made_up import (
@@ -123,7 +124,12 @@ def test_the_page_needs_nothing_else(both):
     _, source, page = both
     assert "http://" not in source
     assert "https://" not in source
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert not {"link", "iframe", "object"} & set(page.tags)
+    # One script, which the page allows by its hash and no other.
+    assert source.count("<script") == source.count("</script") == 1
+    assert page.script == script()
+    assert f"script-src '{script_hash()}'" in source
+    assert not {"fetch(", "XMLHttp", "import("} & set(page.script.split())
     assert "@import" not in source
     assert "url(" not in source
     assert len(page.links) == len(PLOTS)
@@ -222,9 +228,9 @@ def test_text_is_escaped(space, tmp_path, drawn):
     config = make_config(name=evil, about=evil, space=str(tmp_path / "evil.yaml"))
     result = make_result(config, space, make_trials(config, space, 1))
     result.pair.provenance["note"] = evil
-    source, page = report(tmp_path / "run", config, [result])
-    assert "<script" not in source
-    assert "script" not in page.tags
+    page = report(tmp_path / "run", config, [result])[1]
+    assert page.tags.count("script") == 1
+    assert page.script == script()
     assert page.text.count(evil) >= 5
     assert page.row("note") == ["note", evil]
 
