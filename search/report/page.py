@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fbnetv3.arch import Arch
+from fbnetv3.device import AUTO
 from fbnetv3.files import write_atomically
 from fbnetv3.pair_file import Pair, load_pair
 from fbnetv3.schema import load_json
@@ -29,14 +30,16 @@ from fbnetv3.search.report.figures import (
 from fbnetv3.search.report.findings import Findings, find
 from fbnetv3.search.report.findings_page import calibration_section, findings_plots, findings_section
 from fbnetv3.search.report.markup import figure, fill, table
-from fbnetv3.search.report.outcome import image_counts, outcome, percent, plot_answers, split_of
+from fbnetv3.search.report.outcome import image_counts, image_interval, outcome, percent, plot_answers, split_of
 from fbnetv3.search.report.plots import Plot, count, groups, plot_convergence, plot_final, plot_pareto, plot_rounds
 from fbnetv3.search.report.ranking import Belief, rank
 from fbnetv3.search.report.trials_page import script, script_hash, trials_section
 from fbnetv3.search.runs.budgets import FOLDER, FRONT
+from fbnetv3.search.runs.clock import read_clock
 from fbnetv3.search.runs.confirm import Confirmation, load_confirmation
-from fbnetv3.search.runs.folder import METHODS, SearchResult, load_search
+from fbnetv3.search.runs.folder import METHODS, SearchFolder, SearchResult, load_search
 from fbnetv3.search.runs.inputs import recipe_name
+from fbnetv3.search.runs.status import duration
 from fbnetv3.search.space.network_space import NetworkSpace, as_networks
 from fbnetv3.search.space.space import SearchSpace
 from fbnetv3.search.trial import REPEATS, Place
@@ -63,7 +66,7 @@ def write_report(folder: str | Path) -> Path:
     plots["outcome_plot"] = [] if confirmation is None else [plot_answers(confirmation)]
     pairs = [(f"budget {row['budget']}", row, load_pair(search.path / row["pair"])) for row in budgets]
     trials = trials_section(space, results, _beliefs(search.context, results[0], findings))
-    page = _page(search.config, space, results, plots, pairs, findings, confirmation, trials)
+    page = _page(search.config, space, results, plots, pairs, findings, confirmation, trials, _cost(search, results))
     for plot in (p for part in plots.values() for p in part):
         file = search.path / PLOTS / f"{plot.name}.png"
         if plot.png is not None:
@@ -98,6 +101,7 @@ def _page(
     findings: Findings,
     confirmation: Confirmation | None,
     trials: str,
+    cost: str,
 ) -> str:
     nars = results[0]
     pair, sizes, split = nars.pair, image_counts(config), split_of(nars)
@@ -111,6 +115,7 @@ def _page(
         "script": script(),
         "script_hash": script_hash(),
         "trials": trials,
+        "cost": cost,
         "advice": _advice(config, space, nars),
         "apart": fill(words.APART[split], text, {}),
         "unbiased": fill(words.UNBIASED[split], text, {}),
@@ -118,7 +123,7 @@ def _page(
         "use": fill(words.USE if split else words.RETRAIN, {}, {}),
         "arch": table(("stage", "block", "k", "e", "c", "n", "s", "se"), _arch_rows(pair.arch)),
         "recipe": table(("field", "value", "where it comes from"), recipe, "words", searched),
-        "pairs": _pairs(space, results, budgets),
+        "pairs": _pairs(space, results, budgets, sizes),
         "rounds": table(words.ROUNDS, rounds),
         "repeats": _REPEATS if any(t.round == REPEATS for t in nars.trials) else "",
         "asynchronous": fill(words.ASYNCHRONOUS, text, {}) if config.asynchronous else "",
@@ -134,6 +139,20 @@ def _page(
 
 
 _REPEATS = " Repeats are second trainings of candidates of round 1 with another seed. They say how noisy trainings are."
+
+
+def _cost(search: SearchFolder, results: Sequence[SearchResult]) -> str:
+    """Return what the trainings cost, and how long the search took by the clock, as far as it was noted."""
+    nars, *others = results
+    spent = {r.method: duration(sum(t.seconds for t in r.trials)) for r in results}
+    rest = [fill(words.COST_OTHER, {"other": METHODS[r.method], "seconds": spent[r.method]}, {}) for r in others]
+    device = "" if search.config.device == AUTO else f" on {search.config.device}"
+    text = fill(words.COST, {"seconds": spent[nars.method], "device": device}, {"others": "".join(rest)})
+    clock = read_clock(search.path)
+    if not clock.sessions:
+        return text
+    sessions = "" if len(clock.sessions) == 1 else f", in {len(clock.sessions)} sessions"
+    return text + fill(words.WALL, {"wall": duration(clock.wall()), "sessions": sessions}, {})
 
 
 def _beliefs(context: Context, nars: SearchResult, findings: Findings) -> dict[Place, Belief]:
@@ -189,7 +208,12 @@ def _finalists(nars: SearchResult) -> str:
     return words.FINALISTS.substitute(table=marked, chosen=words.CHOSEN[bool(chosen)])
 
 
-def _pairs(space: SearchSpace, results: list[SearchResult], budgets: list[tuple[str, dict[str, Any], Pair]]) -> str:
+def _pairs(
+    space: SearchSpace,
+    results: list[SearchResult],
+    budgets: list[tuple[str, dict[str, Any], Pair]],
+    sizes: Mapping[str, int],
+) -> str:
     """Return the tables of all pairs: costs, accuracies and searched recipe fields; nothing if there is one pair only."""
     pairs = [(METHODS[f.method], {"flops": f.flops, "params": f.params}, f.pair) for f in results] + budgets
     if len(pairs) == 1:
@@ -201,6 +225,9 @@ def _pairs(space: SearchSpace, results: list[SearchResult], budgets: list[tuple[
         predicted = predicted if pair.predicted["std"] else "-"
         # On the test images, or on the validation images where the data has no others.
         final = f"{percent(pair)}%" if pair.measured else "-"
+        if pair.measured and pair.measured["split"] in sizes:
+            low, high = image_interval(pair.measured["acc1"], sizes[pair.measured["split"]])
+            final += f" ({low:.1f} to {high:.1f})"
         rows.append([name, f"{costs['flops']:,}", f"{costs['params']:,}", predicted, final])
     fields = [c.name for c in space.coordinates if not c.arch]
     recipes = [[name, *(_value(pair.recipe.to_dict()[field]) for field in fields)] for name, _, pair in pairs]

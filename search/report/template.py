@@ -109,7 +109,8 @@ PAIRS = Template("""
 <h2>All returned pairs</h2>
 $table
 <p class="note">&ldquo;Predicted&rdquo; is the validation accuracy after $epochs that was predicted when the pair was
-chosen. &ldquo;Measured&rdquo; is the accuracy after the final training, &ldquo;-&rdquo; if there was none. Pairs of budgets
+chosen. &ldquo;Measured&rdquo; is the accuracy after the final training, with
+the 95% interval by the choice of images alone, &ldquo;-&rdquo; if there was none. Pairs of budgets
 come from <code>fbnetv3 search budgets</code>; their files are in <code>budgets/</code>.</p>
 <h3>Their recipes</h3>
 $recipes
@@ -149,6 +150,10 @@ OUTCOME = {
     ),
     "": Template("It had no final training here."),
 }
+BY_IMAGES = Template(" (95% interval $low% to $high%, by the choice of images alone; other seeds add to it)")
+COST = Template(" Its trainings took $seconds in all$device$others.")
+COST_OTHER = Template("; those of $other $seconds")
+WALL = Template(" The wall clock of the whole search is $wall$sessions.")
 SURE = Template(", the mean of $seeds with different seeds$interval")
 APART = {
     "test": Template(
@@ -200,8 +205,22 @@ $outcome
 $outcome_plot
 <p>It searched the space $space ($archs architectures, each with any of $recipes training recipes) for the pair with the
 highest accuracy on $data, with $limit $metric in the convention &ldquo;$convention&rdquo;, and trained $candidates
-($spent).</p>
+($spent).$cost</p>
 $advice
+
+<h2>The search</h2>
+$search
+$trials
+<h2>Round by round</h2>
+$rounds
+<p class="note">All accuracies are validation accuracies after $epochs, so that rows are comparable. The rank correlation
+(Spearman) and the mean absolute error, in points, compare predicted with measured accuracy. A training diverged if its loss
+was not finite; it failed if an error ended it or its worker was lost. Both are only counted.$repeats</p>
+$asynchronous
+$failures
+$lone
+$finalists
+$calibration
 
 <h2>The pair</h2>
 <p>When the pair was chosen, its predicted validation accuracy after $epochs was $mean%, with a standard deviation of $std
@@ -217,20 +236,6 @@ $recipe
 
 $pairs
 $findings
-<h2>Round by round</h2>
-$rounds
-<p class="note">All accuracies are validation accuracies after $epochs, so that rows are comparable. The rank correlation
-(Spearman) and the mean absolute error, in points, compare predicted with measured accuracy. A training diverged if its loss
-was not finite; it failed if an error ended it or its worker was lost. Both are only counted.$repeats</p>
-$asynchronous
-$failures
-$lone
-$finalists
-$calibration
-
-<h2>The search</h2>
-$search
-$trials
 <h2>The predictor and early stopping</h2>
 $knowledge
 <h2>The final training</h2>

@@ -77,8 +77,8 @@ def test_the_baseline_is_compared_with_the_noise_of_one_run(both):
 
 def test_all_pairs_are_listed_with_what_was_predicted_and_measured(both):
     nars, random = both[2].after("pair", "FLOPs", "parameters", "predicted", "measured")[:2]
-    assert nars == ["NARS", nars[1], nars[2], "66.6 ± 0.9%", "81.25%"]
-    assert random == ["random search", nars[1], nars[2], "66.6 ± 0.9%", "80.00%"]
+    assert nars == ["NARS", nars[1], nars[2], "66.6 ± 0.9%", "81.25% (80.0 to 82.4)"]
+    assert random == ["random search", nars[1], nars[2], "66.6 ± 0.9%", "80.00% (78.7 to 81.2)"]
 
 
 def test_the_page_says_how_to_use_the_pair(both):
@@ -295,6 +295,24 @@ def test_failed_trainings_are_counted_with_their_first_errors(space, tmp_path, d
     assert "candidate 2: OSError" not in page.words
     assert "NARS, round 3, candidate 2: the worker died" in page.words
     assert [row[3:5] for row in page.after("round")[:3]] == [["0", "0"], ["0", "2"], ["0", "1"]]
+
+
+def test_results_come_before_the_recipe(both):
+    titles = ["The search", "All trials", "Round by round", "The pair", "All returned pairs", "The predictor and early"]
+    places = [both[1].index(f"<h2>{title}") for title in titles]
+    assert places == sorted(places)
+    head = both[1].index("<th>field</th>")
+    assert both[1].index('id="trials"') < head < both[1].index("<h2>All returned pairs")
+
+
+def test_the_page_says_what_the_search_cost(both, space, tmp_path, drawn):
+    assert "Its trainings took 2 min in all; those of random search 2 min." in both[2].words  # 15 * 6 s each
+    assert "wall clock" not in both[2].words  # nobody noted it
+    config = make_config(device="cpu")
+    sessions = [{"began": 0, "last": 100.0, "epochs": 0}, {"began": 500.0, "last": 4000.0, "epochs": 9}]
+    (tmp_path / "clock.json").write_text(json.dumps({"sessions": sessions, "doing": ""}))
+    page = report(tmp_path, config, [make_result(config, space, make_trials(config, space, 3))])[1]
+    assert "took 2 min in all on cpu. The wall clock of the whole search is 1 h 00 min, in 2 sessions." in page.words
 
 
 def test_the_page_advises_what_to_change(space, tmp_path, drawn):
