@@ -1,4 +1,4 @@
-"""The report of a search: one self-contained HTML page, and its plots as PNG files in `plots/` next to it.
+"""The report of a search, ended or not: one self-contained HTML page, and its plots as PNG files in `plots/` next to it.
 
 It is written from the files in the search's folder, so it can be written again at any time.
 """
@@ -36,10 +36,11 @@ from fbnetv3.search.report.ranking import Belief, rank
 from fbnetv3.search.report.trials_page import script, script_hash, trials_section
 from fbnetv3.search.runs.budgets import FOLDER, FRONT
 from fbnetv3.search.runs.clock import read_clock
-from fbnetv3.search.runs.confirm import Confirmation, load_confirmation
-from fbnetv3.search.runs.folder import METHODS, SearchFolder, SearchResult, load_search
+from fbnetv3.search.runs.confirm import load_confirmation
+from fbnetv3.search.runs.folder import METHODS, RESULT, SearchFolder, SearchResult, load_search
 from fbnetv3.search.runs.inputs import recipe_name
-from fbnetv3.search.runs.status import duration
+from fbnetv3.search.runs.provisional import provisional_results
+from fbnetv3.search.runs.status import duration, status_of
 from fbnetv3.search.space.network_space import NetworkSpace, as_networks
 from fbnetv3.search.space.space import SearchSpace
 from fbnetv3.search.trial import REPEATS, Place
@@ -49,24 +50,34 @@ BUDGETS = Path(FOLDER) / f"{FRONT}.json"
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write the page and the plots of a search that has ended, each file completely or not at all; return the page's path.
+    """Write the page and the plots of a search, each file completely or not at all; return the page's path.
 
-    Pairs that `fbnetv3 search budgets` made are shown too.
+    The page of a search that has not ended says so, and is about the trainings so far. Pairs that `fbnetv3 search budgets` made
+    are shown too.
 
     Raises:
-        InputError: no search there that has ended, a folder that cannot be written, or a damaged file.
+        InputError: no search there, or one without a training that succeeded; a folder that cannot be written; a damaged file.
     """
     search = load_search(folder)
-    results, space = search.results(), as_networks(search.space)
+    ended = (search.path / RESULT).is_file()
+    results, space = search.results() if ended else provisional_results(search), as_networks(search.space)
     front = search.path / BUDGETS
     budgets = load_json(front, "answer to budgets", ("budgets",))["budgets"] if front.is_file() else []
-    findings = find(search.context, results[0].trials, results[0].proposal.epochs)
+    findings = find(search.context, results[0].trials, results[0].proposal.epochs) if ended else Findings()
     confirmation = load_confirmation(search)
-    plots = _plots(search.config, results, budgets) | {"findings": findings_plots(findings)}
+    plots = _plots(search.config, results, budgets, ended)
+    plots["findings"] = findings_plots(findings) if ended else []
     plots["outcome_plot"] = [] if confirmation is None else [plot_answers(confirmation)]
     pairs = [(f"budget {row['budget']}", row, load_pair(search.path / row["pair"])) for row in budgets]
-    trials = trials_section(space, results, _beliefs(search.context, results[0], findings))
-    page = _page(search.config, space, results, plots, pairs, findings, confirmation, trials, _cost(search, results))
+    parts = {
+        "trials": trials_section(space, results, _beliefs(search.context, results[0], findings)),
+        "cost": _cost(search, results),
+    }
+    if ended:
+        parts["outcome"] = outcome(search.config, results, image_counts(search.config), confirmation)
+    else:
+        parts["outcome"] = fill(words.UNFINISHED, {}, {"status": table(("", ""), status_of(search).lines(), "words")})
+    page = _page(search.config, space, results, plots, pairs, findings, parts, ended)
     for plot in (p for part in plots.values() for p in part):
         file = search.path / PLOTS / f"{plot.name}.png"
         if plot.png is not None:
@@ -78,17 +89,17 @@ def write_report(folder: str | Path) -> Path:
     return search.path / REPORT
 
 
-def _plots(config: SearchConfig, results: list[SearchResult], budgets: list[dict[str, Any]]) -> dict[str, list[Plot]]:
+def _plots(
+    config: SearchConfig, results: list[SearchResult], budgets: list[dict[str, Any]], ended: bool
+) -> dict[str, list[Plot]]:
     """Return the plots of every part of the page, by the part's name in the template."""
     nars = results[0]
     same_metric = [row for row in budgets if config.constraint.metric in row]
     search = [plot_rounds(results), plot_pareto(config, results, same_metric), plot_convergence(results)]
-    knowledge = [
-        plot_proxy(nars),
-        plot_predicted(nars),
-        plot_early_stopping(config, nars),
-        plot_evolution(config, nars),
-    ]
+    knowledge = [plot_predicted(nars), plot_early_stopping(config, nars)]
+    if not ended:
+        return {"search": search, "knowledge": knowledge, "final_plot": []}
+    knowledge = [plot_proxy(nars), *knowledge, plot_evolution(config, nars)]
     return {"search": search, "knowledge": knowledge, "final_plot": [plot_final(results)]}
 
 
@@ -99,9 +110,8 @@ def _page(
     plots: Mapping[str, list[Plot]],
     budgets: list[tuple[str, dict[str, Any], Pair]],
     findings: Findings,
-    confirmation: Confirmation | None,
-    trials: str,
-    cost: str,
+    parts: Mapping[str, str],
+    ended: bool,
 ) -> str:
     nars = results[0]
     pair, sizes, split = nars.pair, image_counts(config), split_of(nars)
@@ -111,11 +121,11 @@ def _page(
     rounds = [[name, *summary(trials, nars.proposal.epochs)] for _, name, trials in groups(results)]
     markup = {
         "css": words.CSS,
-        "outcome": outcome(config, results, sizes, confirmation),
         "script": script(),
         "script_hash": script_hash(),
-        "trials": trials,
-        "cost": cost,
+        **parts,
+        "unfinished": "" if ended else " (unfinished)",
+        "chosen": fill(words.CHOSEN_BY, text, {"apart": fill(words.APART[split], text, {})}),
         "advice": _advice(config, space, nars),
         "apart": fill(words.APART[split], text, {}),
         "unbiased": fill(words.UNBIASED[split], text, {}),
@@ -133,8 +143,13 @@ def _page(
         "made": table(("what", "value"), [[k.replace("_", " "), _value(v)] for k, v in made.items()], "words"),
         "calibration": calibration_section(findings.calibration),
         **{part: "".join(map(figure, some)) for part, some in plots.items()},
-        "findings": findings_section(findings, plots["findings"], space, config.constraint.metric),
     }
+    if ended:
+        markup["findings"] = findings_section(findings, plots["findings"], space, config.constraint.metric)
+    else:
+        best = {"best": f"{nars.pair.predicted['mean']:.2f}", "epochs": text["epochs"]}
+        markup |= {"chosen": fill(words.UNFINISHED_PAIR, best, {}), "findings": words.UNFINISHED_FINDINGS}
+        markup |= {"use": words.UNFINISHED_USE, "final_plot": words.UNFINISHED_USE}
     return fill(words.PAGE, text, markup)
 
 

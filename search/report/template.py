@@ -155,6 +155,26 @@ COST = Template(" Its trainings took $seconds in all$device$others.")
 COST_OTHER = Template("; those of $other $seconds")
 WALL = Template(" The wall clock of the whole search is $wall$sessions.")
 SURE = Template(", the mean of $seeds with different seeds$interval")
+CHOSEN_BY = Template("""
+<p>When the pair was chosen, its predicted validation accuracy after $epochs was $mean%, with a standard deviation of $std
+points. $apart</p>
+""")
+UNFINISHED = Template("""
+<p class="lead"><b>This search has not ended.</b> This page is about its trainings so far, and it is renewed while the search
+runs: reload it. Wherever it speaks of the pair or the answer, it means the best candidate so far.</p>
+$status
+""")
+UNFINISHED_PAIR = Template("""
+<p>The candidate with the highest validation accuracy so far, $best% after $epochs. The highest of many noisy accuracies is too
+high. The search may choose another candidate, and then it trains that once more.</p>
+""")
+UNFINISHED_FINDINGS = """
+<p class="note">What the trials tell about the space is left out until the search has ended, because it takes a while. <code>
+fbnetv3 search importance DIR</code> says it now, and <code>fbnetv3 search top DIR</code> what the predictor believes of the
+best candidates.</p>
+"""
+UNFINISHED_USE = "<p>Its pair file and its weights come with the end of the search.</p>"
+
 APART = {
     "test": Template(
         "This is not comparable with the test accuracy above: that is for $final of training and other images."
@@ -194,12 +214,12 @@ PAGE = Template("""<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
   content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '$script_hash'">
-<title>Search report: $name</title>
+<title>Search report: $name$unfinished</title>
 <style>$css</style>
 </head>
 <body>
 <main>
-<h1>Search report: $name</h1>
+<h1>Search report: $name$unfinished</h1>
 <p class="note">$about</p>
 $outcome
 $outcome_plot
@@ -223,8 +243,7 @@ $finalists
 $calibration
 
 <h2>The pair</h2>
-<p>When the pair was chosen, its predicted validation accuracy after $epochs was $mean%, with a standard deviation of $std
-points. $apart</p>
+$chosen
 <h3>Architecture</h3>
 $arch
 <p class="note">For images of $resolution &times; $resolution pixels. k: kernel; e: expansion; c: output channels; n: number

@@ -204,21 +204,29 @@ def _round(config: SearchConfig, method: str, trials: Sequence[Trial]) -> str:
     return ""
 
 
-def _best(context: Context, method: str, trials: Sequence[Trial]) -> Best | None:
-    measured = [t for t in completed(trials) if t.status == "ok" and t.round != REPEATS]
-    if not measured:
+def best_so_far(context: Context, method: str, trials: Sequence[Trial]) -> tuple[Trial, int] | None:
+    """Return the most accurate complete trial of a method, and after how many epochs trials are compared.
+
+    Of equally accurate trials it is the earliest. None if no training has succeeded.
+    """
+    whole = [t for t in completed(trials) if t.status == "ok" and t.round != REPEATS]
+    if not whole:
         return None
     # Early stopping ends later trainings sooner: all are compared after as many epochs.
     epochs = comparable_epochs(context, trials) if method == "nars" else context.base.epochs
-    values = [t.acc1[min(epochs, len(t.acc1)) - 1] for t in measured]
-    best = max(range(len(values)), key=lambda i: (values[i], -measured[i].round, -measured[i].index))
-    trial, (low, high) = measured[best], (None, None)
+    return max(whole, key=lambda t: (t.acc1[min(epochs, len(t.acc1)) - 1], -t.round, -t.index)), epochs
+
+
+def _best(context: Context, method: str, trials: Sequence[Trial]) -> Best | None:
+    found = best_so_far(context, method, trials)
+    if found is None:
+        return None
+    trial, epochs = found[0], min(found[1], len(found[0].acc1))
+    low, high = None, None
     if trial.predicted is not None:
         mean, std = trial.predicted
         low, high = mean - Z90 * std, mean + Z90 * std
-    return Best(
-        f"{trial.round}.{trial.index}", values[best], min(epochs, len(trial.acc1)), low, high, trial.flops, trial.params
-    )
+    return Best(f"{trial.round}.{trial.index}", trial.acc1[epochs - 1], epochs, low, high, trial.flops, trial.params)
 
 
 def _answer(search: SearchFolder, method: str) -> str:

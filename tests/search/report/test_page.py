@@ -23,9 +23,11 @@ from tests.search.made_up import (
     make_config,
     make_result,
     make_trials,
+    read,
     repeats,
     report,
     write_search,
+    write_trials,
 )
 
 PLOTS = {
@@ -376,8 +378,28 @@ def test_an_accuracy_on_validation_images_is_called_one(space, tmp_path, drawn):
     assert "$" not in words
 
 
-def test_a_search_that_has_not_ended_is_refused(both, tmp_path):
-    (tmp_path / "config.yaml").write_bytes((both[0] / "config.yaml").read_bytes())
-    with pytest.raises(InputError, match=r"has not ended: result.json is missing; .*fbnetv3 search resume"):
-        write_report(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+def test_a_search_that_has_not_ended_is_reported_as_unfinished(space, tmp_path, drawn):
+    config = make_config(finalists=2)
+    write_trials(tmp_path, config, make_trials(config, space, 3)[:7])
+    source, page = read(write_report(tmp_path))
+    assert "<title>Search report: quickstart (unfinished)</title>" in source
+    assert "This search has not ended." in page.words
+    assert page.row("trainings") == ["trainings", "7 of 17 (41%); round 2 of 3: 2 of 5 trained"]
+    assert page.row("next") == ["next", f"fbnetv3 search resume {tmp_path}"]
+    assert "The candidate with the highest validation accuracy so far, 65.00% after 2 epochs." in page.words
+    assert source.count("<tbody") == 7
+    assert "It had no final training here" not in page.words
+    assert "pair.yaml" not in page.words
+    assert "$" not in page.words
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} == {
+        *("accuracy_by_round", "pareto", "convergence", "predicted_vs_measured", "early_stopping")
+    }
+
+
+def test_without_a_training_that_succeeded_there_is_nothing_to_report(space, tmp_path):
+    config = make_config()
+    for trials in ([], [diverged(t) for t in make_trials(config, space, 1)]):
+        write_trials(tmp_path, config, trials)
+        with pytest.raises(InputError, match="has no training yet that succeeded"):
+            write_report(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "ledger.jsonl"}
