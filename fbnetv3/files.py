@@ -14,6 +14,7 @@ import os
 import pickle
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from fbnetv3.errors import InputError
 logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
+LOOK_SECONDS = 0.05  # more than a look at a lock takes
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems have no locks
 
 
@@ -91,8 +93,31 @@ def lock_folder(folder: str | Path, what: str) -> Iterator[None]:
                 path.rmdir()
 
 
+def is_locked(folder: str | Path) -> bool | None:
+    """Return whether a process has the lock of a folder. Nothing is written, and that process is not disturbed.
+
+    None where this cannot be told: the lock may not be read, or the file system has no locks.
+    """
+    try:
+        handle = os.open(Path(folder) / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        _flock(handle, shared=True)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+
+
 def _take_lock(folder: Path, what: str) -> int:
     """Return the open file that holds the lock of a folder."""
+    refused = False
     while True:
         path = make_folder(folder) / LOCK
         try:
@@ -107,6 +132,10 @@ def _take_lock(folder: Path, what: str) -> int:
                 return handle
         except BlockingIOError:
             os.close(handle)
+            if not refused:  # `is_locked` of another process may have had it for a moment
+                refused = True
+                time.sleep(LOOK_SECONDS)
+                continue
             raise InputError(
                 f"{folder} is in use by another {what}; wait until that has ended, or give another folder"
             ) from None
@@ -121,12 +150,12 @@ def _take_lock(folder: Path, what: str) -> int:
         os.close(handle)  # the process before removed this file; the next one makes its own
 
 
-def _flock(handle: int) -> None:
+def _flock(handle: int, shared: bool = False) -> None:
     try:
         import fcntl
     except ImportError:  # Windows
         raise OSError(errno.ENOSYS, "this system has no such locks") from None
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:

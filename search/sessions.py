@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +12,14 @@ from fbnetv3.search.execution.settings import THIS_MACHINE, ExecutorSettings
 from fbnetv3.search.nars.config import SearchConfig, load_preset
 from fbnetv3.search.report.page import write_report
 from fbnetv3.search.runs import run
-from fbnetv3.search.runs.folder import CONFIG, SearchResult
-from fbnetv3.search.trial import Evaluator
+from fbnetv3.search.runs.clock import timed
+from fbnetv3.search.runs.folder import CONFIG, LEDGER, SearchResult
+from fbnetv3.search.trial import Evaluator, read_ledger
+
+RENEW = 120.0  # seconds between two reports of a search that runs, at least
+SHARE = 20  # so many times as long as a report took, so that reports take a twentieth of the time at most
+
+logger = logging.getLogger(__name__)
 
 
 def run_search(
@@ -48,6 +56,7 @@ def run_search(
     settings = load_preset(config) if isinstance(config, str) else config
     if warm_start is not None:
         settings = settings.replace(warm_start=tuple(map(str, warm_start)))
+    progress = _watched(progress, Path(out))
     if resume and (Path(out) / CONFIG).exists():
         run.check_same(settings, out, executor)
         results = run.resume(out, progress, executor, evaluator)
@@ -80,6 +89,31 @@ def resume_search(
         InputError: no search there, or a configuration, an input or a ledger that was changed or damaged, `data` with other
             images, or a device that cannot be used.
     """
-    results = run.resume(folder, progress, executor, evaluator, data, device)
+    results = run.resume(folder, _watched(progress, Path(folder)), executor, evaluator, data, device)
     write_report(folder)
     return results
+
+
+def _watched(progress: Report, folder: Path) -> Report:
+    """Return a function that reports the same, and keeps what others look at up to date: the clock, and every while the page.
+
+    It is called between two trainings, while the workers go on. A page that cannot be written stops no search.
+    """
+    note, renew, failed = timed(progress, folder), time.monotonic() + RENEW, False
+
+    def report(done: int, total: int, text: str) -> None:
+        nonlocal renew, failed
+        note(done, total, text)
+        began = time.monotonic()
+        if failed or began < renew:
+            return
+        try:
+            if any(t.status == "ok" for t in read_ledger(folder / LEDGER)):
+                write_report(folder)
+        except Exception as error:  # whatever it is, hours of trainings are worth more
+            failed = True
+            logger.warning("the search goes on, but its report is not renewed while it runs: %s", error)
+        now = time.monotonic()
+        renew = now + max(RENEW, SHARE * (now - began))
+
+    return report

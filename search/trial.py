@@ -299,6 +299,17 @@ def read_ledger(path: str | Path, fault: Fault | None = None, config: str | None
     return list(_parse(path, complete, fault).trials.values())
 
 
+def ledger_config(path: Path) -> str | None:
+    """Return the fingerprint of the configuration that a ledger belongs to; None where there is no ledger, or a damaged one."""
+    try:
+        with path.open("rb") as file:
+            data = parse_json(file.readline(1000), "header")
+    except (OSError, InputError):
+        return None
+    config = data.get("config") if isinstance(data, dict) else None
+    return config if isinstance(config, str) else None
+
+
 def _header(config: str) -> str:
     return json.dumps({"ledger": SCHEMA, "config": config})
 

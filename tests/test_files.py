@@ -6,6 +6,7 @@ import fcntl
 import pickle
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch
 from fbnetv3.errors import InputError
 from fbnetv3.files import (
     is_file,
+    is_locked,
     load_torch,
     lock_folder,
     make_folder,
@@ -200,3 +202,31 @@ def test_a_lock_that_is_a_folder_is_refused(tmp_path):
     (tmp_path / ".lock").mkdir()
     with pytest.raises(InputError, match=r"cannot lock .*\.lock: Is a directory; remove it"):
         lock_folder(tmp_path, "search").__enter__()
+
+
+def test_others_see_whether_a_folder_is_locked(tmp_path):
+    assert is_locked(tmp_path / "absent") is False
+    with lock_folder(tmp_path, "search"):
+        assert is_locked(tmp_path) is True
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert is_locked(tmp_path) is False
+    (tmp_path / ".lock").write_text("")  # of a process that was killed
+    assert is_locked(tmp_path) is False
+
+
+def test_a_look_at_a_lock_keeps_nobody_out(tmp_path):
+    (tmp_path / ".lock").write_text("")
+    with (tmp_path / ".lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.01, looking.close).start()
+        with lock_folder(tmp_path, "search"):
+            assert is_locked(tmp_path) is True
+
+
+def test_without_locks_nobody_can_say_whether_a_folder_is_used(tmp_path, monkeypatch):
+    def no_locks(_handle, _how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    (tmp_path / ".lock").write_text("")
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    assert is_locked(tmp_path) is None

@@ -12,7 +12,7 @@ import typer
 
 import fbnetv3
 from fbnetv3.benchmarks.catalogue import COMPARE
-from fbnetv3.cli import benchmark, collect, detection, networks, recipes, search, spaces, tables, weights
+from fbnetv3.cli import benchmark, collect, detection, networks, recipes, search, spaces, tables, watch, weights
 from fbnetv3.cli.evaluate import check_data, evaluate
 from fbnetv3.cli.make_zoo import make_zoo
 from fbnetv3.cli.processes import join_processes
@@ -35,6 +35,10 @@ app.command("check-data", rich_help_panel=TRAINING)(check_data)
 app.add_typer(recipes.app, name="recipe", rich_help_panel=TRAINING)
 app.add_typer(search.app, name="search", rich_help_panel=TRAINING)
 app.command(rich_help_panel=TRAINING)(make_zoo)
+search.app.command("status")(watch.status)
+search.app.command("watch")(watch.watch)
+search.app.command("top")(watch.top)
+search.app.command("diff")(watch.diff)
 search.app.command("audit")(spaces.audit)
 search.app.command("latency-table")(spaces.latency_table)
 search.app.add_typer(tables.app, name="table")

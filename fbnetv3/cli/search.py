@@ -250,7 +250,9 @@ def search_export(
     out_path: Annotated[Path, typer.Option("--out", help="File to write. For tensorboard, a folder to create.")],
     kind: Annotated[
         str,
-        typer.Option("--format", help="csv (a table that a search can look trainings up in), json, or tensorboard."),
+        typer.Option(
+            "--format", help="csv (a table that a search can look trainings up in), json, tensorboard, or optuna."
+        ),
     ] = "csv",
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Write the trials of random search instead of those of NARS.")

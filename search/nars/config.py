@@ -30,6 +30,8 @@ from fbnetv3.training.data.spec import absolute_spec
 SCHEMA = 1
 PRESETS = Path(__file__).parent / "presets"
 SUFFIXES = (".yaml", ".yml", *TABLES)  # of files; everything else is a name of the package
+# Settings that may be changed: the baseline is another search, more seeds change no answer, and readers change the speed alone.
+WITHOUT_EFFECT = ("baseline", "confirm", "about", "readers")
 Count = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]  # YAML knows lists alone
 
@@ -124,9 +126,7 @@ class SearchConfig:
     @property
     def fingerprint(self) -> str:
         """Hash of every setting that the result of the search depends on."""
-        # The baseline is another search, more seeds change no answer, and the number of readers changes the speed alone.
-        without = ("baseline", "confirm", "about", "readers")
-        settings = {key: value for key, value in self.to_dict().items() if key not in without}
+        settings = {key: value for key, value in self.to_dict().items() if key not in WITHOUT_EFFECT}
         # Versions before `auto` had these defaults, and on the CPU it means them. A search that has begun has no `auto`.
         chosen = {"device": "cpu", "precision": "fp32"}
         settings |= {key: value for key, value in chosen.items() if settings[key] == AUTO}

@@ -1,4 +1,4 @@
-"""The trials of a search for other programs: CSV, JSON, TensorBoard's event files.
+"""The trials of a search for other programs: CSV, JSON, TensorBoard's event files, a storage of Optuna.
 
 fbnetv3 search export DIR --format csv --out trials.csv
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import os
 import tempfile
@@ -18,8 +19,9 @@ from fbnetv3.errors import InputError
 from fbnetv3.files import make_folder, write_atomically
 from fbnetv3.schema import dump_json
 from fbnetv3.search.report.analysis import by_round, convergence, measured
+from fbnetv3.search.rivals.packages import load_package
 from fbnetv3.search.runs.folder import load_search
-from fbnetv3.search.space.space import SearchSpace
+from fbnetv3.search.space.space import Coordinate, SearchSpace
 from fbnetv3.search.trial import Trial, evaluated
 
 
@@ -34,13 +36,15 @@ def export_trials(folder: str | Path, kind: str, out: str | Path, method: str = 
     - `tensorboard` is a new folder. A step is a training, with its accuracy, its prediction and the best accuracy so far.
       HPARAMS has all coordinates.
 
+    - `optuna` is a journal file with a study, which `optuna-dashboard FILE` shows.
+
     Args:
         kind: a key of `FORMATS`.
         out: a file; for `tensorboard` a folder that does not exist or is empty.
         method: whose ledger, `nars` or `random`.
 
     Raises:
-        InputError: no search there, no trials yet, `out` cannot be written, or TensorBoard is not installed.
+        InputError: no search there, no trials yet, `out` cannot be written, or a package is not installed.
     """
     search = load_search(folder)
     trials = [t for batch in by_round(search.trials(method)).values() for t in batch]
@@ -141,8 +145,57 @@ def _write_events(space: SearchSpace, trials: Sequence[Trial], out: Path) -> Non
         os.replace(folder, out)  # noqa: PTH105
 
 
+def _write_optuna(space: SearchSpace, trials: Sequence[Trial], out: Path) -> None:
+    """Write a study: its value is the accuracy, and everything else that is known of a trial is an attribute.
+
+    A trial that was stopped early is pruned there; one that diverged or failed is a failed one.
+    """
+    optuna = load_package("optuna")
+    optuna.logging.set_verbosity(logging.WARNING)
+    backend = load_package("optuna.storages.journal").JournalFileBackend
+    distributions = {c.name: _distribution(optuna, c) for c in space.coordinates}
+    # As for TensorBoard: the shortest measured trial decides after how many epochs all are compared.
+    epochs = min((len(t.acc1) for t in measured(trials)), default=1)
+    make_folder(out.parent)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+        file = Path(temporary) / "journal"
+        storage = optuna.storages.JournalStorage(backend(str(file)))
+        study = optuna.create_study(storage=storage, study_name=space.name, direction="maximize")
+        study.set_user_attr("value", f"validation accuracy in percent after {epochs} epochs")
+        study.add_trials([_optuna_trial(optuna, space, t, epochs, distributions) for t in trials])
+        write_atomically(out, file.read_bytes())
+
+
+def _distribution(optuna: Any, coordinate: Coordinate) -> Any:
+    """Return a coordinate as Optuna has it: a range of numbers, so that it can draw an axis, or a choice."""
+    kinds = optuna.distributions
+    values = list(dict.fromkeys(coordinate.values))
+    if not coordinate.ordered:
+        return kinds.CategoricalDistribution(values)
+    low, high = min(values), max(values)
+    if all(isinstance(value, int) for value in values):
+        return kinds.IntDistribution(low, high)
+    return kinds.FloatDistribution(float(low), float(high), log=coordinate.log)
+
+
+def _optuna_trial(optuna: Any, space: SearchSpace, trial: Trial, epochs: int, distributions: Mapping[str, Any]) -> Any:
+    states, compared = optuna.trial.TrialState, bool(measured([trial]))
+    state = states.COMPLETE if compared else states.PRUNED if trial.status == "ok" else states.FAIL
+    predicted = dict(zip(("predicted", "deviation"), trial.predicted or (), strict=False))
+    kept = ("round", "index", "status", "error", "seed", "epochs", "flops", "params", "seconds")
+    return optuna.trial.create_trial(
+        state=state,
+        value=trial.acc1[epochs - 1] if compared else None,
+        params=space.values(trial.candidate),
+        distributions=distributions,
+        user_attrs={name: getattr(trial, name) for name in kept} | predicted,
+        intermediate_values=dict(enumerate(trial.acc1, 1)),
+    )
+
+
 FORMATS: Mapping[str, Callable[[SearchSpace, Sequence[Trial], Path], None]] = {
     "csv": _write_csv,
     "json": _write_json,
     "tensorboard": _write_events,
+    "optuna": _write_optuna,
 }

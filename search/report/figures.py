@@ -1,4 +1,4 @@
-"""Plots of what the search knows: the predictor (Figure 4), early stopping (Figure 5), importance, the evolution."""
+"""Plots of what the search knows: the predictor (as Figure 4), early stopping (as Figure 5), importance, the evolution."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ NAMES = {"flops": "FLOPs", "params": "parameters"}
 
 
 def plot_proxy(nars: SearchResult) -> Plot:
-    """Plot predicted against exact statistics of unseen architectures (Figure 4 a and b)."""
+    """Plot predicted against exact statistics of unseen architectures, as Figure 4 a and b do."""
     from matplotlib.ticker import EngFormatter
 
-    title, proxy = "What pretraining taught the predictor (Figure 4 a, b)", nars.proposal.proxy
+    title, proxy = "FLOPs and parameters predicted after pretraining, against the exact ones", nars.proposal.proxy
     if not proxy:
         return Plot("proxy", title, "This search kept no predictions of statistics.", None)
     row = plot_row(len(proxy))
@@ -62,8 +62,8 @@ def plot_proxy(nars: SearchResult) -> Plot:
 
 
 def plot_predicted(nars: SearchResult) -> Plot:
-    """Plot measured against predicted accuracy, for predictions made before the training (Figure 4 c)."""
-    epochs, title = nars.proposal.epochs, "Predicted and measured accuracy (Figure 4 c)"
+    """Plot measured against predicted accuracy, for predictions made before the training, as Figure 4 c does."""
+    epochs, title = nars.proposal.epochs, "Accuracy predicted before each training, against the measured one"
     rounds = {number: predictions(trials, epochs) for number, trials in by_round(nars.trials).items()}
     rounds = {number: pairs for number, pairs in rounds.items() if len(pairs)}
     if not rounds:
@@ -88,8 +88,8 @@ def plot_predicted(nars: SearchResult) -> Plot:
 
 
 def plot_early_stopping(config: SearchConfig, nars: SearchResult) -> Plot:
-    """Plot the rank correlation of every epoch with the last one (Figure 5)."""
-    title = "Rank correlation by epoch (Figure 5)"
+    """Plot the rank correlation of every epoch with the last one, as Figure 5 does."""
+    title = "How well the ranking after every epoch agrees with the last one"
     batch = [t for t in nars.trials if t.round == 1]
     found = rank_correlations([t.acc1 for t in measured(batch)])
     if len(found) < 2 or math.isnan(found[-1].spearman):

@@ -31,6 +31,7 @@ class Findings:
         flips: how often the ranking of architectures changes.
         recipes: what small and large networks want.
         calibration: how often predictions came out inside their intervals.
+        posterior: what all of this was asked of.
     """
 
     importance: Importance | None = None
@@ -38,6 +39,7 @@ class Findings:
     flips: Flips | None = None
     recipes: Recipes | None = None
     calibration: Coverage | None = None
+    posterior: Posterior | None = None
 
 
 def find(context: Context, trials: Sequence[Trial], epochs: int) -> Findings:
@@ -63,6 +65,7 @@ def find(context: Context, trials: Sequence[Trial], epochs: int) -> Findings:
             rank_flips(posterior) if joint else None,
             recipes_by_size(posterior) if joint else None,
             coverage(predictions(trials, epochs)),
+            posterior,
         )
 
 

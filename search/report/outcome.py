@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 
 from fbnetv3.pair_file import Pair
 from fbnetv3.search.nars.config import SearchConfig
@@ -38,6 +39,9 @@ def outcome(
         "images": f"{counts[split]:,} {SPLITS[split]} images" if split in counts else f"{SPLITS.get(split)} images",
     }
     sure = ""
+    if split in counts and not confirmation:
+        low, high = image_interval(nars.pair.measured["acc1"], counts[split])
+        sure = fill(words.BY_IMAGES, {"low": f"{low:.1f}", "high": f"{high:.1f}"}, {})
     if confirmation and mean:
         seeds = count(len(confirmation.ended("nars")), "training")
         sure = fill(words.SURE, {"seeds": seeds, "interval": _interval(mean, "%")}, {})
@@ -84,6 +88,14 @@ def image_counts(config: SearchConfig) -> dict[str, int]:
     data = load_images(config.data)
     sizes = {split: len(data.split(split)) for split in ("train", "val", "test")}
     return sizes | {"images": sum(sizes.values())}
+
+
+def image_interval(acc1: float, images: int) -> tuple[float, float]:
+    """Return the ends of Wilson's 95% interval of an accuracy in percent, which other images of the same kind would give."""
+    z, p = NormalDist().inv_cdf(0.975), acc1 / 100
+    middle, half = p + z**2 / (2 * images), z * (p * (1 - p) / images + z**2 / (4 * images**2)) ** 0.5
+    low, high = ((middle + side * half) / (1 + z**2 / images) for side in (-1, 1))
+    return 100 * low, 100 * high
 
 
 def percent(pair: Pair) -> str:

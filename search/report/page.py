@@ -1,4 +1,4 @@
-"""The report of a search: one self-contained HTML page, and its plots as PNG files in `plots/` next to it.
+"""The report of a search, ended or not: one self-contained HTML page, and its plots as PNG files in `plots/` next to it.
 
 It is written from the files in the search's folder, so it can be written again at any time.
 """
@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fbnetv3.arch import Arch
+from fbnetv3.device import AUTO
 from fbnetv3.files import write_atomically
 from fbnetv3.pair_file import Pair, load_pair
 from fbnetv3.schema import load_json
 from fbnetv3.search.nars.config import SearchConfig
+from fbnetv3.search.nars.context import Context
 from fbnetv3.search.report import template as words
+from fbnetv3.search.report.advice import advice
 from fbnetv3.search.report.analysis import errors, summary
 from fbnetv3.search.report.figures import (
     plot_early_stopping,
@@ -27,38 +30,54 @@ from fbnetv3.search.report.figures import (
 from fbnetv3.search.report.findings import Findings, find
 from fbnetv3.search.report.findings_page import calibration_section, findings_plots, findings_section
 from fbnetv3.search.report.markup import figure, fill, table
-from fbnetv3.search.report.outcome import image_counts, outcome, percent, plot_answers, split_of
+from fbnetv3.search.report.outcome import image_counts, image_interval, outcome, percent, plot_answers, split_of
 from fbnetv3.search.report.plots import Plot, count, groups, plot_convergence, plot_final, plot_pareto, plot_rounds
+from fbnetv3.search.report.ranking import Belief, rank
+from fbnetv3.search.report.trials_page import script, script_hash, trials_section
 from fbnetv3.search.runs.budgets import FOLDER, FRONT
-from fbnetv3.search.runs.confirm import Confirmation, load_confirmation
-from fbnetv3.search.runs.folder import METHODS, SearchResult, load_search
+from fbnetv3.search.runs.clock import read_clock
+from fbnetv3.search.runs.confirm import load_confirmation
+from fbnetv3.search.runs.folder import METHODS, RESULT, SearchFolder, SearchResult, load_search
 from fbnetv3.search.runs.inputs import recipe_name
+from fbnetv3.search.runs.provisional import provisional_results
+from fbnetv3.search.runs.status import duration, status_of
 from fbnetv3.search.space.network_space import NetworkSpace, as_networks
 from fbnetv3.search.space.space import SearchSpace
-from fbnetv3.search.trial import REPEATS
+from fbnetv3.search.trial import REPEATS, Place
 
 REPORT, PLOTS = "report.html", "plots"
 BUDGETS = Path(FOLDER) / f"{FRONT}.json"
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write the page and the plots of a search that has ended, each file completely or not at all; return the page's path.
+    """Write the page and the plots of a search, each file completely or not at all; return the page's path.
 
-    Pairs that `fbnetv3 search budgets` made are shown too.
+    The page of a search that has not ended says so, and is about the trainings so far. Pairs that `fbnetv3 search budgets` made
+    are shown too.
 
     Raises:
-        InputError: no search there that has ended, a folder that cannot be written, or a damaged file.
+        InputError: no search there, or one without a training that succeeded; a folder that cannot be written; a damaged file.
     """
     search = load_search(folder)
-    results, space = search.results(), as_networks(search.space)
+    ended = (search.path / RESULT).is_file()
+    results, space = search.results() if ended else provisional_results(search), as_networks(search.space)
     front = search.path / BUDGETS
     budgets = load_json(front, "answer to budgets", ("budgets",))["budgets"] if front.is_file() else []
-    findings = find(search.context, results[0].trials, results[0].proposal.epochs)
+    findings = find(search.context, results[0].trials, results[0].proposal.epochs) if ended else Findings()
     confirmation = load_confirmation(search)
-    plots = _plots(search.config, results, budgets) | {"findings": findings_plots(findings)}
+    plots = _plots(search.config, results, budgets, ended)
+    plots["findings"] = findings_plots(findings) if ended else []
     plots["outcome_plot"] = [] if confirmation is None else [plot_answers(confirmation)]
     pairs = [(f"budget {row['budget']}", row, load_pair(search.path / row["pair"])) for row in budgets]
-    page = _page(search.config, space, results, plots, pairs, findings, confirmation)
+    parts = {
+        "trials": trials_section(space, results, _beliefs(search.context, results[0], findings)),
+        "cost": _cost(search, results),
+    }
+    if ended:
+        parts["outcome"] = outcome(search.config, results, image_counts(search.config), confirmation)
+    else:
+        parts["outcome"] = fill(words.UNFINISHED, {}, {"status": table(("", ""), status_of(search).lines(), "words")})
+    page = _page(search.config, space, results, plots, pairs, findings, parts, ended)
     for plot in (p for part in plots.values() for p in part):
         file = search.path / PLOTS / f"{plot.name}.png"
         if plot.png is not None:
@@ -70,17 +89,17 @@ def write_report(folder: str | Path) -> Path:
     return search.path / REPORT
 
 
-def _plots(config: SearchConfig, results: list[SearchResult], budgets: list[dict[str, Any]]) -> dict[str, list[Plot]]:
+def _plots(
+    config: SearchConfig, results: list[SearchResult], budgets: list[dict[str, Any]], ended: bool
+) -> dict[str, list[Plot]]:
     """Return the plots of every part of the page, by the part's name in the template."""
     nars = results[0]
     same_metric = [row for row in budgets if config.constraint.metric in row]
     search = [plot_rounds(results), plot_pareto(config, results, same_metric), plot_convergence(results)]
-    knowledge = [
-        plot_proxy(nars),
-        plot_predicted(nars),
-        plot_early_stopping(config, nars),
-        plot_evolution(config, nars),
-    ]
+    knowledge = [plot_predicted(nars), plot_early_stopping(config, nars)]
+    if not ended:
+        return {"search": search, "knowledge": knowledge, "final_plot": []}
+    knowledge = [plot_proxy(nars), *knowledge, plot_evolution(config, nars)]
     return {"search": search, "knowledge": knowledge, "final_plot": [plot_final(results)]}
 
 
@@ -91,7 +110,8 @@ def _page(
     plots: Mapping[str, list[Plot]],
     budgets: list[tuple[str, dict[str, Any], Pair]],
     findings: Findings,
-    confirmation: Confirmation | None,
+    parts: Mapping[str, str],
+    ended: bool,
 ) -> str:
     nars = results[0]
     pair, sizes, split = nars.pair, image_counts(config), split_of(nars)
@@ -101,14 +121,19 @@ def _page(
     rounds = [[name, *summary(trials, nars.proposal.epochs)] for _, name, trials in groups(results)]
     markup = {
         "css": words.CSS,
-        "outcome": outcome(config, results, sizes, confirmation),
+        "script": script(),
+        "script_hash": script_hash(),
+        **parts,
+        "unfinished": "" if ended else " (unfinished)",
+        "chosen": fill(words.CHOSEN_BY, text, {"apart": fill(words.APART[split], text, {})}),
+        "advice": _advice(config, space, nars),
         "apart": fill(words.APART[split], text, {}),
         "unbiased": fill(words.UNBIASED[split], text, {}),
         "subset": fill(words.SUBSET, text, {}) if sizes else "",
         "use": fill(words.USE if split else words.RETRAIN, {}, {}),
         "arch": table(("stage", "block", "k", "e", "c", "n", "s", "se"), _arch_rows(pair.arch)),
         "recipe": table(("field", "value", "where it comes from"), recipe, "words", searched),
-        "pairs": _pairs(space, results, budgets),
+        "pairs": _pairs(space, results, budgets, sizes),
         "rounds": table(words.ROUNDS, rounds),
         "repeats": _REPEATS if any(t.round == REPEATS for t in nars.trials) else "",
         "asynchronous": fill(words.ASYNCHRONOUS, text, {}) if config.asynchronous else "",
@@ -118,12 +143,45 @@ def _page(
         "made": table(("what", "value"), [[k.replace("_", " "), _value(v)] for k, v in made.items()], "words"),
         "calibration": calibration_section(findings.calibration),
         **{part: "".join(map(figure, some)) for part, some in plots.items()},
-        "findings": findings_section(findings, plots["findings"], space, config.constraint.metric),
     }
+    if ended:
+        markup["findings"] = findings_section(findings, plots["findings"], space, config.constraint.metric)
+    else:
+        best = {"best": f"{nars.pair.predicted['mean']:.2f}", "epochs": text["epochs"]}
+        markup |= {"chosen": fill(words.UNFINISHED_PAIR, best, {}), "findings": words.UNFINISHED_FINDINGS}
+        markup |= {"use": words.UNFINISHED_USE, "final_plot": words.UNFINISHED_USE}
     return fill(words.PAGE, text, markup)
 
 
 _REPEATS = " Repeats are second trainings of candidates of round 1 with another seed. They say how noisy trainings are."
+
+
+def _cost(search: SearchFolder, results: Sequence[SearchResult]) -> str:
+    """Return what the trainings cost, and how long the search took by the clock, as far as it was noted."""
+    nars, *others = results
+    spent = {r.method: duration(sum(t.seconds for t in r.trials)) for r in results}
+    rest = [fill(words.COST_OTHER, {"other": METHODS[r.method], "seconds": spent[r.method]}, {}) for r in others]
+    device = "" if search.config.device == AUTO else f" on {search.config.device}"
+    text = fill(words.COST, {"seconds": spent[nars.method], "device": device}, {"others": "".join(rest)})
+    clock = read_clock(search.path)
+    if not clock.sessions:
+        return text
+    sessions = "" if len(clock.sessions) == 1 else f", in {len(clock.sessions)} sessions"
+    return text + fill(words.WALL, {"wall": duration(clock.wall()), "sessions": sessions}, {})
+
+
+def _beliefs(context: Context, nars: SearchResult, findings: Findings) -> dict[Place, Belief]:
+    """Return what the predictor believes of every candidate, by trial; nothing where it does not explain the trials."""
+    if findings.posterior is None:
+        return {}
+    ranking = rank(context, nars.trials, nars.proposal.epochs, posterior=findings.posterior)
+    return {place: row.belief for row in ranking.rows if row.belief for place in row.places}
+
+
+def _advice(config: SearchConfig, space: SearchSpace, nars: SearchResult) -> str:
+    texts = advice(config, space, nars.trials, nars.proposal.epochs)
+    rows = "".join(f"<li>{html.escape(text)}</li>" for text in texts)
+    return fill(words.ADVICE, {}, {"rows": rows}) if texts else ""
 
 
 def _words(config: SearchConfig, space: NetworkSpace, nars: SearchResult) -> dict[str, object]:
@@ -165,7 +223,12 @@ def _finalists(nars: SearchResult) -> str:
     return words.FINALISTS.substitute(table=marked, chosen=words.CHOSEN[bool(chosen)])
 
 
-def _pairs(space: SearchSpace, results: list[SearchResult], budgets: list[tuple[str, dict[str, Any], Pair]]) -> str:
+def _pairs(
+    space: SearchSpace,
+    results: list[SearchResult],
+    budgets: list[tuple[str, dict[str, Any], Pair]],
+    sizes: Mapping[str, int],
+) -> str:
     """Return the tables of all pairs: costs, accuracies and searched recipe fields; nothing if there is one pair only."""
     pairs = [(METHODS[f.method], {"flops": f.flops, "params": f.params}, f.pair) for f in results] + budgets
     if len(pairs) == 1:
@@ -177,6 +240,9 @@ def _pairs(space: SearchSpace, results: list[SearchResult], budgets: list[tuple[
         predicted = predicted if pair.predicted["std"] else "-"
         # On the test images, or on the validation images where the data has no others.
         final = f"{percent(pair)}%" if pair.measured else "-"
+        if pair.measured and pair.measured["split"] in sizes:
+            low, high = image_interval(pair.measured["acc1"], sizes[pair.measured["split"]])
+            final += f" ({low:.1f} to {high:.1f})"
         rows.append([name, f"{costs['flops']:,}", f"{costs['params']:,}", predicted, final])
     fields = [c.name for c in space.coordinates if not c.arch]
     recipes = [[name, *(_value(pair.recipe.to_dict()[field]) for field in fields)] for name, _, pair in pairs]

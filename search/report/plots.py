@@ -17,6 +17,7 @@ from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.report.analysis import accuracies, by_round, convergence, measured
 from fbnetv3.search.runs.budgets import pareto_front
 from fbnetv3.search.runs.folder import METHODS, SearchResult
+from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.trial import REPEATS, Trial
 
 COLORS = {"nars": "#0072b2", "random": "#d55e00"}  # of a palette that colour-blind readers can tell apart
@@ -131,9 +132,9 @@ def round_name(nars: SearchResult, number: int) -> str:
 
 
 def plot_rounds(results: list[SearchResult]) -> Plot:
-    """Plot the trainings of every round and their accuracy (Figure 6)."""
-    nars, title = results[0], "Samples of every round (Figure 6)"
-    epochs = nars.proposal.epochs
+    """Plot the trainings of every round and their accuracy, as Figure 6 does."""
+    nars, title = results[0], "Accuracy of the trainings of every round"
+    epochs, by = nars.proposal.epochs, _compared_by(results)
     shown = [group for group in groups(results) if group[1] != "repeats"]
     values = [value for _, _, trials in shown for value in accuracies(trials, epochs)]
     if not values:
@@ -149,12 +150,18 @@ def plot_rounds(results: list[SearchResult]) -> Plot:
             axes.hlines(middle, x - 0.33, x + 0.33, color=color, linewidth=2)
         if chosen is not None and chosen in trials and method == "nars":
             place = (places[measured(trials).index(chosen)], accuracies([chosen], epochs)[0])
-            axes.scatter(*place, s=130, marker="*", color=STAR, edgecolors="black", linewidths=0.8, zorder=4)
+            face = STAR if by[-1] == epochs else "none"
+            axes.scatter(*place, s=130, marker="*", facecolors=face, edgecolors="black", linewidths=0.8, zorder=4)
+    star = "The star is the returned pair."
+    if by[-1] != epochs:
+        star = (
+            f"The star is the returned pair, hollow because it was chosen by accuracies after {count(by[-1], 'epoch')}."
+        )
     axes.set_xticks(range(len(shown)), [name.replace(" ", "\n") for _, name, _ in shown])
     axes.set_xlim(-0.6, len(shown) - 0.4)
     caption = (
         "Validation accuracy. A dot is a training, a line the median, a box the middle half. Round 1 is random. The predictor "
-        "chose the candidates of later rounds. " + (NOT_TRIED if chosen is None else "The star is the returned pair.")
+        "chose the candidates of later rounds. " + (NOT_TRIED if chosen is None else star)
     )
     return finish("accuracy_by_round", title, caption + below(values, floor), axes)
 
@@ -167,62 +174,98 @@ def _chosen(result: SearchResult) -> Trial | None:
 
 
 def plot_pareto(config: SearchConfig, results: list[SearchResult], budgets: list[dict[str, Any]]) -> Plot:
-    """Plot accuracy against cost, with the Pareto front and the returned pairs (as Figure 1).
+    """Plot accuracy against cost, with the Pareto front and the returned pairs, as Figure 1 does.
+
+    A pair that was chosen by complete trainings has its star among them. Shorter trainings have a panel of their own.
 
     Args:
         budgets: the rows of `budgets/front.json`.
     """
     from matplotlib.ticker import EngFormatter
 
-    limit, epochs = config.constraint, results[0].proposal.epochs
-    name = "FLOPs" if limit.metric == "flops" else "parameters"
-    title = f"Accuracy and {name} (as Figure 1)"
-    everything = [t for result in results for t in measured(result.trials)]
-    if not everything:
+    metric, by = config.constraint.metric, _compared_by(results)
+    name = "FLOPs" if metric == "flops" else "parameters"
+    title = f"Accuracy against {name}"
+    if not any(measured(result.trials) for result in results):
         return Plot("pareto", title, "No training succeeded.", None)
-    axes = plot_axes(name, f"accuracy (%), {count(epochs, 'epoch')}")
-    costs = np.array([getattr(t, limit.metric) for t in everything], float)
-    values = np.array(accuracies(everything, epochs))
-    floor = floor_of(values.tolist())
-    for result in results:
-        color, trials = COLORS[result.method], measured(result.trials)
-        x = [getattr(t, limit.metric) for t in trials]
-        scatter(axes, x, accuracies(trials, epochs), floor, color=color, label=METHODS[result.method])
-    front = pareto_front(costs, values)
-    axes.step(
-        costs[front], values[front], where="post", color=GREEN, linewidth=1.2, label="front of all trials", zorder=1
-    )
-    for result in results:
-        _mark_pair(axes, result, limit.metric, epochs)
+    row = [plot_axes(name, "")] if len(by) == 1 else plot_row(len(by))
+    triangles = ""
+    for axes, epochs in zip(row, by, strict=True):
+        axes.set(xlabel=name, ylabel=f"accuracy (%), {count(epochs, 'epoch')}")
+        triangles += _front(axes, config.constraint, results, epochs)
+        for result in results:
+            _mark_pair(axes, result, metric, epochs, chosen_by=epochs == by[-1])
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.get_major_locator().set_params(nbins=9 // len(by))
     if budgets:
-        x, y = [row[limit.metric] for row in budgets], [row["predicted"] for row in budgets]
-        axes.scatter(x, y, marker="D", s=34, facecolors="none", edgecolors="black", label="pairs of budgets, predicted")
-    for edge, label in ((limit.max, "constraint"), (limit.min, None)):
-        # A limit that is far away would squeeze the dots together.
-        if costs.min() / 1.5 < edge < costs.max() * 1.5:
-            axes.axvline(edge, color=GREY, linestyle="--", linewidth=1, label=label)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        x, y = [pair[metric] for pair in budgets], [pair["predicted"] for pair in budgets]
+        row[0].scatter(
+            x, y, marker="D", s=34, facecolors="none", edgecolors="black", label="pairs of budgets, predicted"
+        )
     caption = (
         "Validation accuracy. A dot is a training. The green line connects trainings that no cheaper one beats. A star is a "
         f"returned pair with the accuracy of its trial. A dotted line shows the {name} of a returned pair that was not a trial."
     )
+    if len(by) > 1:
+        caption += (
+            f" Left: all trainings, after {count(by[0], 'epoch')}. Right: those that went on, after {count(by[1], 'epoch')}; "
+            "the pair was chosen among these. On the left its star is hollow, because it was not chosen by these accuracies."
+        )
     if budgets:
         caption += " Diamonds are pairs of other budgets with their predicted accuracy; they were not measured."
-    return finish("pareto", title, caption + below(values.tolist(), floor), axes, below_axes=True)
+    return finish("pareto", title, caption + triangles, row[0], below_axes=True)
 
 
-def _mark_pair(axes: Any, result: SearchResult, metric: str, epochs: int) -> None:
+def _compared_by(results: list[SearchResult]) -> list[int]:
+    """Return after how many epochs trainings are compared; the pair was chosen by the last of these."""
+    nars = results[0]
+    longest = max((t.epochs for t in nars.trials), default=nars.proposal.epochs)
+    # The finalists of a search that stopped its trials early train to the end, and the best of them is the answer.
+    return sorted({nars.proposal.epochs, longest if nars.proposal.finalists else nars.proposal.epochs})
+
+
+def _front(axes: Any, limit: Constraint, results: list[SearchResult], epochs: int) -> str:
+    """Draw the trainings that have so many epochs, their front, and the limits; return what the caption says of triangles."""
+    shown = {r.method: _as_long(r.trials, epochs, results) for r in results}
+    everything = [t for some in shown.values() for t in some]
+    if not everything:
+        return ""
+    costs = np.array([getattr(t, limit.metric) for t in everything], float)
+    values = np.array(accuracies(everything, epochs))
+    floor = floor_of(values.tolist())
+    for method, trials in shown.items():
+        x = [getattr(t, limit.metric) for t in trials]
+        scatter(axes, x, accuracies(trials, epochs), floor, color=COLORS[method], label=METHODS[method])
+    front = pareto_front(costs, values)
+    axes.step(
+        costs[front], values[front], where="post", color=GREEN, linewidth=1.2, label="front of all trials", zorder=1
+    )
+    for edge, label in ((limit.max, "constraint"), (limit.min, None)):
+        # A limit that is far away would squeeze the dots together.
+        if costs.min() / 1.5 < edge < costs.max() * 1.5:
+            axes.axvline(edge, color=GREY, linestyle="--", linewidth=1, label=label)
+    return below(values.tolist(), floor)
+
+
+def _as_long(trials: Sequence[Trial], epochs: int, results: list[SearchResult]) -> list[Trial]:
+    """Return the measured trials that can be compared after so many epochs. The shortest comparison has all of them."""
+    least = epochs if epochs > results[0].proposal.epochs else 0
+    return [t for t in measured(trials) if len(t.acc1) >= least]
+
+
+def _mark_pair(axes: Any, result: SearchResult, metric: str, epochs: int, chosen_by: bool) -> None:
     chosen, color, label = _chosen(result), COLORS[result.method], f"pair of {METHODS[result.method]}"
     if chosen is None:
         axes.axvline(getattr(result, metric), color=color, linestyle=":", label=label)
-    else:
-        place = ([getattr(chosen, metric)], accuracies([chosen], epochs))
-        axes.scatter(*place, s=130, marker="*", color=color, edgecolors="black", linewidths=0.8, zorder=4, label=label)
+        return
+    place = ([getattr(chosen, metric)], accuracies([chosen], epochs))
+    face = color if chosen_by else "none"
+    axes.scatter(*place, s=130, marker="*", facecolors=face, edgecolors="black", linewidths=0.8, zorder=4, label=label)
 
 
 def plot_convergence(results: list[SearchResult]) -> Plot:
     """Plot the best accuracy so far, against trainings and against the epochs spent."""
-    title, epochs = "Convergence", results[0].proposal.epochs
+    title, epochs = "Best accuracy so far, by trainings and by epochs", results[0].proposal.epochs
     if not any(measured(result.trials) for result in results):
         return Plot("convergence", title, "No training succeeded.", None)
     left, right = plot_row(2, f"best so far (%), {count(epochs, 'epoch')}")

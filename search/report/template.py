@@ -85,11 +85,32 @@ FAILURES = Template("""
 <ul>$rows</ul>
 """)
 
+ADVICE = Template("""
+<h2>For the next search</h2>
+<ul>$rows</ul>
+""")
+
+TRIALS = Template("""
+<h2>All trials</h2>
+<div class="scroll"><table class="numbers trials" id="trials">
+<thead><tr>$head</tr></thead>
+$rows
+</table></div>
+<p class="note">Accuracies are validation accuracies after $epochs. &ldquo;Predicted before&rdquo; is what the predictor
+expected of the training before it, with the interval that should hold 90%.$believed The highlighted candidate is the pair of
+this page.</p>
+""")
+BELIEVED = (
+    " \u201cBelieved\u201d is what it believes of the candidate after all trainings, without the noise of one, with the same "
+    "kind of interval."
+)
+
 PAIRS = Template("""
 <h2>All returned pairs</h2>
 $table
 <p class="note">&ldquo;Predicted&rdquo; is the validation accuracy after $epochs that was predicted when the pair was
-chosen. &ldquo;Measured&rdquo; is the accuracy after the final training, &ldquo;-&rdquo; if there was none. Pairs of budgets
+chosen. &ldquo;Measured&rdquo; is the accuracy after the final training, with
+the 95% interval by the choice of images alone, &ldquo;-&rdquo; if there was none. Pairs of budgets
 come from <code>fbnetv3 search budgets</code>; their files are in <code>budgets/</code>.</p>
 <h3>Their recipes</h3>
 $recipes
@@ -129,7 +150,31 @@ OUTCOME = {
     ),
     "": Template("It had no final training here."),
 }
+BY_IMAGES = Template(" (95% interval $low% to $high%, by the choice of images alone; other seeds add to it)")
+COST = Template(" Its trainings took $seconds in all$device$others.")
+COST_OTHER = Template("; those of $other $seconds")
+WALL = Template(" The wall clock of the whole search is $wall$sessions.")
 SURE = Template(", the mean of $seeds with different seeds$interval")
+CHOSEN_BY = Template("""
+<p>When the pair was chosen, its predicted validation accuracy after $epochs was $mean%, with a standard deviation of $std
+points. $apart</p>
+""")
+UNFINISHED = Template("""
+<p class="lead"><b>This search has not ended.</b> This page is about its trainings so far, and it is renewed while the search
+runs: reload it. Wherever it speaks of the pair or the answer, it means the best candidate so far.</p>
+$status
+""")
+UNFINISHED_PAIR = Template("""
+<p>The candidate with the highest validation accuracy so far, $best% after $epochs. The highest of many noisy accuracies is too
+high. The search may choose another candidate, and then it trains that once more.</p>
+""")
+UNFINISHED_FINDINGS = """
+<p class="note">What the trials tell about the space is left out until the search has ended, because it takes a while. <code>
+fbnetv3 search importance DIR</code> says it now, and <code>fbnetv3 search top DIR</code> what the predictor believes of the
+best candidates.</p>
+"""
+UNFINISHED_USE = "<p>Its pair file and its weights come with the end of the search.</p>"
+
 APART = {
     "test": Template(
         "This is not comparable with the test accuracy above: that is for $final of training and other images."
@@ -167,34 +212,25 @@ PAGE = Template("""<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>Search report: $name</title>
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '$script_hash'">
+<title>Search report: $name$unfinished</title>
 <style>$css</style>
 </head>
 <body>
 <main>
-<h1>Search report: $name</h1>
+<h1>Search report: $name$unfinished</h1>
 <p class="note">$about</p>
 $outcome
 $outcome_plot
 <p>It searched the space $space ($archs architectures, each with any of $recipes training recipes) for the pair with the
 highest accuracy on $data, with $limit $metric in the convention &ldquo;$convention&rdquo;, and trained $candidates
-($spent).</p>
+($spent).$cost</p>
+$advice
 
-<h2>The pair</h2>
-<p>When the pair was chosen, its predicted validation accuracy after $epochs was $mean%, with a standard deviation of $std
-points. $apart</p>
-<h3>Architecture</h3>
-$arch
-<p class="note">For images of $resolution &times; $resolution pixels. k: kernel; e: expansion; c: output channels; n: number
-of blocks; s: stride of the first block; se: squeeze-and-excitation. conv: convolution; ir: inverted residual; pool: pooling
-head before the classifier.</p>
-<h3>Recipe</h3>
-$recipe
-<p class="note">Highlighted fields were searched. The others come from the base recipe $base.</p>
-
-$pairs
-$findings
+<h2>The search</h2>
+$search
+$trials
 <h2>Round by round</h2>
 $rounds
 <p class="note">All accuracies are validation accuracies after $epochs, so that rows are comparable. The rank correlation
@@ -206,8 +242,19 @@ $lone
 $finalists
 $calibration
 
-<h2>The search</h2>
-$search
+<h2>The pair</h2>
+$chosen
+<h3>Architecture</h3>
+$arch
+<p class="note">For images of $resolution &times; $resolution pixels. k: kernel; e: expansion; c: output channels; n: number
+of blocks; s: stride of the first block; se: squeeze-and-excitation. conv: convolution; ir: inverted residual; pool: pooling
+head before the classifier.</p>
+<h3>Recipe</h3>
+$recipe
+<p class="note">Highlighted fields were searched. The others come from the base recipe $base.</p>
+
+$pairs
+$findings
 <h2>The predictor and early stopping</h2>
 $knowledge
 <h2>The final training</h2>
@@ -227,6 +274,7 @@ $use
 <h3>Seeds and versions</h3>
 $made
 </main>
+<script>$script</script>
 </body>
 </html>
 """)
@@ -256,6 +304,14 @@ th { color: var(--dim); vertical-align: bottom }
 .numbers :is(th, td):not(:first-child) { text-align: right }
 .numbers td { white-space: nowrap }
 .marked { background: var(--mark) }
+.trials :is(th, td) { text-align: right }
+.trials .more td { padding: 0 .55rem .3rem; text-align: left; white-space: normal; color: var(--dim); font-size: .8rem }
+.trials .more p { margin: .2rem 0; overflow-wrap: anywhere }
+.trials button { border: 0; padding: 0; background: none; color: inherit; font: inherit; cursor: pointer; text-align: inherit }
+.trials td button { text-decoration: underline dotted }
+[aria-sort=ascending] button::after { content: " \u2191" }
+[aria-sort=descending] button::after { content: " \u2193" }
+.filter input { width: min(24rem, 70%); padding: .3rem .5rem; font: inherit }
 pre { padding: .8rem 1rem; border-radius: .5rem; background: var(--soft); overflow-x: auto; font-size: .875rem }
 figure { margin: 2rem 0 }
 figure h3 { margin: 0 0 .5rem }

@@ -5,13 +5,14 @@ config.yaml         every setting
 inputs/             the files that it names, see inputs.py
 environment.json    versions and devices that the numbers depend on
 ledger.jsonl        every trial
+clock.json          when the search was at work, and on what; for those who watch it
 pair.yaml           the answer; weights.pt its weights, final/ its final training
 result.json         what each method found, for other programs
 diagnostics.json    how it was found: predictions, finalists, evolution; for the report
 confirm/            final trainings with more seeds, if asked for; confirmed.json has what they say
 baseline/           ledger, pair and weights of random search, if it ran
 budgets/            pairs for other budgets, if asked for
-report.html plots/  the report
+report.html plots/  the report, renewed while the search runs
 ```
 """
 
@@ -34,9 +35,9 @@ from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.proposal import Finalist, Proposal
 from fbnetv3.search.nars.sources import Source, read_source
 from fbnetv3.search.predictor.diagnostics import Statistic
-from fbnetv3.search.runs.inputs import check_costs, check_inputs, check_paths, locate_inputs
+from fbnetv3.search.runs.inputs import check_costs, check_inputs, check_paths, check_settings, locate_inputs
 from fbnetv3.search.space.space import SearchSpace
-from fbnetv3.search.trial import Trial, read_ledger
+from fbnetv3.search.trial import Trial, ledger_config, read_ledger
 from fbnetv3.training.data.spec import absolute_spec
 
 CONFIG, ENVIRONMENT, RESULT, DIAGNOSTICS = "config.yaml", "environment.json", "result.json", "diagnostics.json"
@@ -160,7 +161,7 @@ def load_search(folder: str | Path) -> SearchFolder:
     """Open the folder of a search, whether it has ended or not.
 
     Raises:
-        InputError: no search there, a configuration that is damaged, or files of the search that were changed.
+        InputError: no search there, a configuration that is damaged, or settings or files of the search that were changed.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
@@ -170,6 +171,9 @@ def load_search(folder: str | Path) -> SearchFolder:
         )
     config = written_config(folder)
     check_inputs(config, folder)
+    for place in FOLDERS.values():
+        if (began_with := ledger_config(folder / place / LEDGER)) is not None:
+            check_settings(config, folder, began_with)
     return SearchFolder(folder, locate_inputs(config, folder))
 
 

@@ -5,6 +5,7 @@ inputs/space/NAME.yaml      the space
 inputs/recipe/NAME.yaml     the base recipe, with all its values
 inputs/latency/NAME.json    the latency table, if the search has one
 inputs/source/1.json        the trainings of the first earlier search that it starts from, and so on
+inputs/config.yaml          the configuration as it began, to name what was changed in it since
 ```
 
 `config.yaml` names the copies by their paths below its folder, and has their sha256. So the folder can be moved, and no file
@@ -16,21 +17,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import operator
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from fbnetv3.errors import InputError, quote
 from fbnetv3.recipes import list_recipes
-from fbnetv3.schema import dump_yaml
-from fbnetv3.search.nars.config import SUFFIXES, Contents, SearchConfig
+from fbnetv3.schema import dump_yaml, load_yaml
+from fbnetv3.search.nars.config import SUFFIXES, WITHOUT_EFFECT, Contents, SearchConfig, read_config
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.space.reader import space_path
 from fbnetv3.search.trial import Planned
 from fbnetv3.training.data.spec import absolute_spec
 
 INPUTS, SOURCE = "inputs", "source"
+COPY = f"{INPUTS}/config.yaml"
 
 
 def take_inputs(context: Context, images: str | None) -> tuple[SearchConfig, dict[str, bytes]]:
@@ -92,6 +95,47 @@ def check_inputs(config: SearchConfig, folder: Path) -> None:
             raise InputError(
                 f"{folder / name} was changed after the search began; restore it, or start another search with it"
             )
+
+
+def check_settings(config: SearchConfig, folder: Path, began_with: str) -> None:
+    """Check that the settings of a search are still those that its ledger belongs to.
+
+    Nothing is said where the copy of the configuration is missing or not that of the ledger, which is refused later.
+
+    Args:
+        began_with: fingerprint of the configuration in the ledger.
+
+    Raises:
+        InputError: a setting was changed. The message names all that were.
+    """
+    if config.fingerprint == began_with:
+        return
+    try:
+        began = read_config(load_yaml(folder / COPY, "search configuration"), str(folder / COPY))
+    except InputError:  # of an earlier version, or damaged
+        return
+    if began.fingerprint == began_with:
+        raise InputError(
+            f"{folder} holds the trainings of another configuration: {'; '.join(changes(began, config))}. Set it back, or "
+            "start another search with it"
+        )
+
+
+def changes(before: SearchConfig, now: SearchConfig) -> list[str]:
+    """Return what was changed from one configuration to another, apart from settings that no result depends on."""
+    old, new = _flat(before.to_dict()), _flat(now.to_dict())
+    keys = [key for key in dict.fromkeys([*old, *new]) if key.partition(".")[0] not in (*WITHOUT_EFFECT, "data")]
+    return [
+        f"{key} is {quote(new.get(key))} and was {quote(old.get(key))}" for key in keys if old.get(key) != new.get(key)
+    ]
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return settings with the names of those inside others joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return flat
 
 
 def check_paths(config: SearchConfig, folder: Path) -> None:

@@ -40,7 +40,7 @@ from fbnetv3.search.runs.folder import (
     write_results,
     written_config,
 )
-from fbnetv3.search.runs.inputs import check_costs, take_inputs
+from fbnetv3.search.runs.inputs import COPY, check_costs, take_inputs
 from fbnetv3.search.trial import Evaluator, Ledger, Trial
 from fbnetv3.training.engine import cpu_threads
 
@@ -85,6 +85,7 @@ def start(
             write_atomically(out / path, content)
         record(out, environment(), machine, config)
         announce(config, machine, executor, evaluator)
+        save_config(kept, out / COPY)
         # The configuration comes last: with it, the folder has a search that can be resumed.
         save_config(kept, out / CONFIG)
         return _run(context, SearchFolder(out, context.config), evaluator, progress, executor)

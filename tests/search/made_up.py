@@ -110,14 +110,21 @@ def make_result(config, space, trials, method="nars", acc1=81.25):
 def write_search(folder, config, results):
     """Write the files that a search with these results leaves, over those of an earlier call."""
     search = SearchFolder(folder, config)
-    save_config(config, folder / CONFIG)
     for result in results:
-        search.ledger(result.method).unlink(missing_ok=True)
-        with Ledger.open(search.ledger(result.method), config.fingerprint) as ledger:
-            for trial in result.trials:
-                ledger.append(trial)
+        write_trials(folder, config, result.trials, result.method)
         save_pair(result.pair, search.pair(result.method))
     write_results(results, folder)
+    return search
+
+
+def write_trials(folder, config, trials, method="nars"):
+    """Write the files of a search that has made these trials so far, over those of an earlier call."""
+    search = SearchFolder(folder, config)
+    save_config(config, folder / CONFIG)
+    search.ledger(method).unlink(missing_ok=True)
+    with Ledger.open(search.ledger(method), config.fingerprint) as ledger:
+        for trial in trials:
+            ledger.append(trial)
     return search
 
 
@@ -138,7 +145,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.text, self.rows, self.tags, self.links, self.in_cell = "", [], [], [], False
+        self.text, self.script, self.rows, self.tags, self.links, self.in_cell = "", "", [], [], [], False
         self.feed(text)
         self.close()
 
@@ -156,6 +163,9 @@ class Page(HTMLParser):
             self.in_cell = False
 
     def handle_data(self, data):
+        if self.tags[-1:] == ["script"] and not data.isspace():
+            self.script += data
+            return
         self.text += data
         if self.in_cell:
             self.rows[-1][-1] += data

@@ -1,6 +1,7 @@
 """A search in one call, from Python: it runs, reports and can be resumed."""
 
 import dataclasses
+import re
 import shutil
 
 import numpy as np
@@ -8,13 +9,16 @@ import pytest
 
 from fbnetv3 import InputError
 from fbnetv3.progress import silent
+from fbnetv3.search import sessions
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.acquisition import first_batch
 from fbnetv3.search.nars.config import save_config
 from fbnetv3.search.report import plots
+from fbnetv3.search.runs.clock import epochs_trained, read_clock
 from fbnetv3.search.runs.folder import load_search
 from fbnetv3.search.runs.verify import verify
 from fbnetv3.search.sessions import resume_search, run_search
+from fbnetv3.search.trial import comparable
 from tests.search.scripted import Scripted, config
 
 ONE = ExecutorSettings(workers=1)
@@ -23,6 +27,13 @@ ONE = ExecutorSettings(workers=1)
 @pytest.fixture(autouse=True)
 def no_drawing(monkeypatch):
     monkeypatch.setattr(plots, "png_of", lambda figure: b"a PNG")
+
+
+def without_time(folder):
+    """The report without the sentence that says how long the search took by the clock."""
+    parts = re.split(r" The wall clock of the whole search is [^.]*\.", (folder / "report.html").read_text())
+    assert len(parts) == 2
+    return parts
 
 
 @pytest.fixture
@@ -52,6 +63,67 @@ def test_a_search_tells_its_progress(cfg, tmp_path):
     assert said[-1].startswith("finalists: 2 of 2 candidates trained, best so far ")
 
 
+def test_a_search_notes_when_it_was_at_work(cfg, tmp_path):
+    run_search(cfg, tmp_path / "run", evaluator=Scripted(), executor=ONE)
+    (first,) = read_clock(tmp_path / "run").sessions
+    assert first.began < first.last
+    resume_search(tmp_path / "run", evaluator=Scripted(), executor=ONE)
+    clock = read_clock(tmp_path / "run")
+    assert clock.sessions[0] == first
+    assert [session.epochs for session in clock.sessions] == [0, epochs_trained(tmp_path / "run")]
+    assert clock.doing.startswith("finalists: 2 of 2")
+
+
+def test_the_report_is_renewed_while_the_search_runs(cfg, tmp_path, monkeypatch):
+    monkeypatch.setattr(sessions, "RENEW", 0.0)
+    monkeypatch.setattr(sessions, "SHARE", 0)
+    pages = []
+
+    class Looking(Scripted):
+        def __call__(self, candidate, epochs, seed):
+            page = tmp_path / "run" / "report.html"
+            pages.append(page.read_text() if page.exists() else "")
+            return super().__call__(candidate, epochs, seed)
+
+    found = run_search(cfg, tmp_path / "run", evaluator=Looking(), executor=ONE)
+    assert pages[0] == ""
+    assert "Search report: quickstart (unfinished)" in pages[-1]
+    assert pages[-1].count("<tbody") == len(found[0].trials) - 1
+    assert "unfinished" not in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_search_is_the_same_whether_its_report_is_renewed_or_not(cfg, tmp_path, monkeypatch):
+    (plain,) = run_search(cfg, tmp_path / "plain", evaluator=Scripted(), executor=ONE)
+    monkeypatch.setattr(sessions, "RENEW", 0.0)
+    monkeypatch.setattr(sessions, "SHARE", 0)
+    (renewed,) = run_search(cfg, tmp_path / "renewed", evaluator=Scripted(), executor=ONE)
+    assert renewed.proposal == plain.proposal
+    assert comparable(renewed.trials) == comparable(plain.trials)
+
+
+def test_a_report_that_fails_stops_no_search(cfg, tmp_path, monkeypatch, caplog):
+    calls = []
+
+    def fails(folder):
+        calls.append(folder)
+        if len(calls) == 1:
+            raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(sessions, "RENEW", 0.0)
+    monkeypatch.setattr(sessions, "write_report", fails)
+    (found,) = run_search(cfg, tmp_path / "run", evaluator=Scripted(), executor=ONE)
+    assert len(found.trials) == 6
+    assert caplog.text.count("the search goes on, but its report is not renewed while it runs: by zero") == 1
+    assert len(calls) == 2  # and the one at the end
+
+
+def test_a_short_search_gets_its_report_at_the_end(cfg, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(sessions, "write_report", calls.append)
+    run_search(cfg, tmp_path / "run", evaluator=Scripted(), executor=ONE)
+    assert calls == [tmp_path / "run"]
+
+
 def test_a_custom_evaluator_is_asked_for_every_training(cfg, tmp_path):
     evaluator = Scripted()
     (found,) = run_search(cfg, tmp_path / "run", evaluator=evaluator, executor=ONE)
@@ -67,11 +139,11 @@ def test_an_unknown_preset_is_refused_before_anything_is_written(tmp_path):
 def test_a_finished_search_that_is_resumed_gets_its_report_again(scripted_search, tmp_path):
     folder, evaluator = tmp_path / "run", Scripted()
     shutil.copytree(scripted_search[1], folder)
-    page = (folder / "report.html").read_bytes()
+    page = without_time(folder)
     (folder / "report.html").unlink()
     assert resume_search(folder, evaluator=evaluator, executor=ONE) == scripted_search[2]
     assert evaluator.calls == []
-    assert (folder / "report.html").read_bytes() == page
+    assert without_time(folder) == page
 
 
 def test_a_search_that_was_stopped_is_continued(scripted_search, tmp_path):
@@ -83,7 +155,7 @@ def test_a_search_that_was_stopped_is_continued(scripted_search, tmp_path):
         (folder / name).unlink()
     assert resume_search(folder, evaluator=evaluator, executor=ONE) == scripted_search[2]
     assert len(evaluator.calls) == len(lines) - 4
-    assert (folder / "report.html").read_bytes() == (scripted_search[1] / "report.html").read_bytes()
+    assert without_time(folder) == without_time(scripted_search[1])
 
 
 def test_one_call_starts_a_search_and_continues_it(scripted_search, tmp_path):

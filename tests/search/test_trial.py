@@ -22,6 +22,7 @@ from fbnetv3.search.trial import (
     evaluated,
     fault_of,
     in_rounds,
+    ledger_config,
     read_ledger,
     until_stopped,
 )
@@ -125,6 +126,14 @@ def test_a_line_cut_anywhere_by_a_crash_is_dropped_and_nothing_else(path):
             assert len(ledger.trials) == 2
             ledger.append(trial(index=2))
         assert path.read_bytes() == complete
+
+
+def test_a_ledger_names_its_configuration(path):
+    assert ledger_config(path) == "config"
+    for header in ("", '{"ledger": 2', '{"ledger": 2, "config": 5}', "[]"):
+        path.write_text(header)
+        assert ledger_config(path) is None
+    assert ledger_config(path.parent / "absent") is None
 
 
 def test_a_ledger_with_a_cut_header_starts_again(path):

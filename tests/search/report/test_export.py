@@ -1,6 +1,7 @@
 """Trials for other programs: what was measured, by name, and nothing half-written."""
 
 import csv
+import dataclasses
 import json
 import math
 import shutil
@@ -10,6 +11,7 @@ import pytest
 
 from fbnetv3.errors import InputError
 from fbnetv3.search.nars.config import save_config
+from fbnetv3.search.nars.context import trial_seed
 from fbnetv3.search.report.export import coordinates, export_trials
 from fbnetv3.search.runs.folder import SearchFolder
 from fbnetv3.search.space.reader import load_space
@@ -143,6 +145,61 @@ def test_the_trials_of_the_baseline_can_be_exported(searched, trials, tmp_path):
     with Ledger.open(search.ledger("random"), search.config.fingerprint) as ledger:
         ledger.append(trials[0])
     assert export_trials(tmp_path / "run", "json", tmp_path / "random.json", "random") == 1
+
+
+@pytest.fixture
+def study(searched, tmp_path):
+    """What Optuna loads."""
+    optuna = pytest.importorskip("optuna")
+    assert export_trials(searched, "optuna", tmp_path / "out" / "study.log") == 10
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["study.log"]
+    journal = optuna.storages.journal.JournalFileBackend(str(tmp_path / "out" / "study.log"))
+    return optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(journal))
+
+
+def test_optuna_loads_the_search_as_a_study(study, trials, space):
+    assert (study.study_name, study.direction.name) == ("micro", "MAXIMIZE")
+    assert study.user_attrs["value"] == "validation accuracy in percent after 2 epochs"
+    states = [t.state.name for t in study.trials]
+    assert [i for i, state in enumerate(states) if state == "FAIL"] == [1, 6]  # diverged, failed
+    assert states.count("COMPLETE") == 8
+    assert [study.trials[i].value for i in (0, 2, 5)] == [61.0, 64.0, 61.0]
+    assert study.best_trial.number == 4
+    first = study.trials[0]
+    assert first.params == space.values(trials[0].candidate)
+    assert first.intermediate_values == {1: 50.0, 2: 61.0, 3: 90.0}
+    assert (first.user_attrs["flops"], first.user_attrs["seed"]) == (trials[0].flops, trials[0].seed)
+    assert study.trials[6].user_attrs["error"] == "OSError: gone"
+    assert study.trials[5].user_attrs["predicted"] == 60.0
+    assert "predicted" not in first.user_attrs
+
+
+def test_optuna_gets_ranges_as_numbers_and_choices_as_choices(study):
+    found = study.trials[0].distributions
+    assert type(found["optimizer"]).__name__ == "CategoricalDistribution"
+    assert type(found["stem.c"]).__name__ in ("IntDistribution", "CategoricalDistribution")
+    lr = found["lr"]
+    assert (type(lr).__name__, lr.low, lr.high, lr.log) == ("FloatDistribution", 0.001, 0.012, False)
+
+
+def test_a_training_that_was_stopped_is_pruned(searched, trials, tmp_path):
+    optuna = pytest.importorskip("optuna")
+    shutil.copytree(searched, tmp_path / "run")
+    stopped = dataclasses.replace(trials[0], round=3, acc1=[50.0], epochs=2, stopped=True, seed=trial_seed(0, 3, 0))
+    search = SearchFolder(tmp_path / "run", make_config())
+    with Ledger.open(search.ledger(), search.config.fingerprint) as ledger:
+        ledger.append(stopped)
+    export_trials(tmp_path / "run", "optuna", tmp_path / "study.log")
+    journal = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log"))
+    last = optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(journal)).trials[-1]
+    assert (last.state.name, last.intermediate_values) == ("PRUNED", {1: 50.0})
+
+
+def test_without_optuna_the_message_says_what_to_install(searched, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(InputError, match=r"pip install 'fbnetv3\[compare\]'"):
+        export_trials(searched, "optuna", tmp_path / "study.log")
+    assert not (tmp_path / "study.log").exists()
 
 
 def test_a_folder_without_a_search_is_refused(tmp_path):

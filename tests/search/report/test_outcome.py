@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from fbnetv3.search.report.outcome import image_counts, outcome, percent, plot_answers, split_of
+from fbnetv3.search.report.outcome import image_counts, image_interval, outcome, percent, plot_answers, split_of
 from fbnetv3.search.runs.confirm import Confirmation
 from tests.search.made_up import Page, make_config, make_result, make_trials
 
@@ -29,7 +29,11 @@ def confirmed(**accuracies):
 
 def test_one_training_each_says_what_it_cannot_show(screen):
     words = screen()
-    assert "it classifies 81.25% of the 4,000 test images correctly. No earlier step had used them." in words
+    # By hand: (0.8125 + 0.00048 -+ 1.96 * 0.00619) / 1.00096
+    interval = "(95% interval 80.0% to 82.4%, by the choice of images alone; other seeds add to it)"
+    assert (
+        f"it classifies 81.25% of the 4,000 test images correctly {interval}. No earlier step had used them." in words
+    )
     assert "which is 1.25 points below NARS" in words
     assert "Each accuracy is of one training. fbnetv3 search confirm DIR repeats" in words
 
@@ -43,6 +47,12 @@ def test_a_confirmed_answer_says_how_sure_it_is(screen):
     assert "(95% interval +3.92 to +16.08)." in words
     assert "search confirm" not in words
     assert "do not show a difference" not in words
+
+
+def test_an_interval_of_images_stays_between_0_and_100():
+    assert image_interval(50.0, 100) == pytest.approx((40.38, 59.62), abs=0.01)
+    assert image_interval(100.0, 10) == pytest.approx((72.25, 100.0), abs=0.01)
+    assert image_interval(0.0, 10) == pytest.approx((0.0, 27.75), abs=0.01)
 
 
 def test_a_difference_that_may_be_chance_is_none(screen):

@@ -14,6 +14,7 @@ from fbnetv3.pair_file import save_pair
 from fbnetv3.recipes import load_recipe
 from fbnetv3.search.nars.proposal import Finalist
 from fbnetv3.search.report.page import write_report
+from fbnetv3.search.report.trials_page import script, script_hash
 from fbnetv3.search.runs.folder import load_search
 from fbnetv3.search.space.reader import SPACES, load_space
 from tests.search.made_up import (
@@ -22,9 +23,11 @@ from tests.search.made_up import (
     make_config,
     make_result,
     make_trials,
+    read,
     repeats,
     report,
     write_search,
+    write_trials,
 )
 
 PLOTS = {
@@ -76,8 +79,8 @@ def test_the_baseline_is_compared_with_the_noise_of_one_run(both):
 
 def test_all_pairs_are_listed_with_what_was_predicted_and_measured(both):
     nars, random = both[2].after("pair", "FLOPs", "parameters", "predicted", "measured")[:2]
-    assert nars == ["NARS", nars[1], nars[2], "66.6 ± 0.9%", "81.25%"]
-    assert random == ["random search", nars[1], nars[2], "66.6 ± 0.9%", "80.00%"]
+    assert nars == ["NARS", nars[1], nars[2], "66.6 ± 0.9%", "81.25% (80.0 to 82.4)"]
+    assert random == ["random search", nars[1], nars[2], "66.6 ± 0.9%", "80.00% (78.7 to 81.2)"]
 
 
 def test_the_page_says_how_to_use_the_pair(both):
@@ -123,7 +126,12 @@ def test_the_page_needs_nothing_else(both):
     _, source, page = both
     assert "http://" not in source
     assert "https://" not in source
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert not {"link", "iframe", "object"} & set(page.tags)
+    # One script, which the page allows by its hash and no other.
+    assert source.count("<script") == source.count("</script") == 1
+    assert page.script == script()
+    assert f"script-src '{script_hash()}'" in source
+    assert not {"fetch(", "XMLHttp", "import("} & set(page.script.split())
     assert "@import" not in source
     assert "url(" not in source
     assert len(page.links) == len(PLOTS)
@@ -211,7 +219,7 @@ def test_a_constraint_on_parameters_is_named(space, tmp_path, drawn):
     config = make_config(constraint={"metric": "params", "max": 30000.0})
     page = report(tmp_path, config, [make_result(config, space, make_trials(config, space, 2))])[1]
     assert "with at most 30,000 parameters" in page.words
-    assert "Accuracy and parameters" in page.text
+    assert "Accuracy against parameters" in page.text
 
 
 def test_text_is_escaped(space, tmp_path, drawn):
@@ -222,9 +230,9 @@ def test_text_is_escaped(space, tmp_path, drawn):
     config = make_config(name=evil, about=evil, space=str(tmp_path / "evil.yaml"))
     result = make_result(config, space, make_trials(config, space, 1))
     result.pair.provenance["note"] = evil
-    source, page = report(tmp_path / "run", config, [result])
-    assert "<script" not in source
-    assert "script" not in page.tags
+    page = report(tmp_path / "run", config, [result])[1]
+    assert page.tags.count("script") == 1
+    assert page.script == script()
     assert page.text.count(evil) >= 5
     assert page.row("note") == ["note", evil]
 
@@ -286,9 +294,35 @@ def test_failed_trainings_are_counted_with_their_first_errors(space, tmp_path, d
     trials[12] = failed(trials[12], "the worker died")
     page = report(tmp_path, config, [make_result(config, space, trials)])[1]
     assert "NARS, round 2, candidate 1: OSError: no <space> left" in page.words
-    assert page.words.count("OSError") == 1
+    assert "candidate 2: OSError" not in page.words
     assert "NARS, round 3, candidate 2: the worker died" in page.words
     assert [row[3:5] for row in page.after("round")[:3]] == [["0", "0"], ["0", "2"], ["0", "1"]]
+
+
+def test_results_come_before_the_recipe(both):
+    titles = ["The search", "All trials", "Round by round", "The pair", "All returned pairs", "The predictor and early"]
+    places = [both[1].index(f"<h2>{title}") for title in titles]
+    assert places == sorted(places)
+    head = both[1].index("<th>field</th>")
+    assert both[1].index('id="trials"') < head < both[1].index("<h2>All returned pairs")
+
+
+def test_the_page_says_what_the_search_cost(both, space, tmp_path, drawn):
+    assert "Its trainings took 2 min in all; those of random search 2 min." in both[2].words  # 15 * 6 s each
+    assert "wall clock" not in both[2].words  # nobody noted it
+    config = make_config(device="cpu")
+    sessions = [{"began": 0, "last": 100.0, "epochs": 0}, {"began": 500.0, "last": 4000.0, "epochs": 9}]
+    (tmp_path / "clock.json").write_text(json.dumps({"sessions": sessions, "doing": ""}))
+    page = report(tmp_path, config, [make_result(config, space, make_trials(config, space, 3))])[1]
+    assert "took 2 min in all on cpu. The wall clock of the whole search is 1 h 00 min, in 2 sessions." in page.words
+
+
+def test_the_page_advises_what_to_change(space, tmp_path, drawn):
+    config = make_config()
+    page = report(tmp_path, config, [make_result(config, space, make_trials(config, space, 3))])[1]
+    assert "For the next search The best accuracy came from training 5 of 15; the later ones did not" in page.words
+    short = report(tmp_path, config, [make_result(config, space, make_trials(config, space, 1))])[1]
+    assert "For the next search" not in short.words
 
 
 def test_pairs_of_budgets_join_the_page(space, tmp_path, drawn):
@@ -344,8 +378,28 @@ def test_an_accuracy_on_validation_images_is_called_one(space, tmp_path, drawn):
     assert "$" not in words
 
 
-def test_a_search_that_has_not_ended_is_refused(both, tmp_path):
-    (tmp_path / "config.yaml").write_bytes((both[0] / "config.yaml").read_bytes())
-    with pytest.raises(InputError, match=r"has not ended: result.json is missing; .*fbnetv3 search resume"):
-        write_report(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+def test_a_search_that_has_not_ended_is_reported_as_unfinished(space, tmp_path, drawn):
+    config = make_config(finalists=2)
+    write_trials(tmp_path, config, make_trials(config, space, 3)[:7])
+    source, page = read(write_report(tmp_path))
+    assert "<title>Search report: quickstart (unfinished)</title>" in source
+    assert "This search has not ended." in page.words
+    assert page.row("trainings") == ["trainings", "7 of 17 (41%); round 2 of 3: 2 of 5 trained"]
+    assert page.row("next") == ["next", f"fbnetv3 search resume {tmp_path}"]
+    assert "The candidate with the highest validation accuracy so far, 65.00% after 2 epochs." in page.words
+    assert source.count("<tbody") == 7
+    assert "It had no final training here" not in page.words
+    assert "pair.yaml" not in page.words
+    assert "$" not in page.words
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} == {
+        *("accuracy_by_round", "pareto", "convergence", "predicted_vs_measured", "early_stopping")
+    }
+
+
+def test_without_a_training_that_succeeded_there_is_nothing_to_report(space, tmp_path):
+    config = make_config()
+    for trials in ([], [diverged(t) for t in make_trials(config, space, 1)]):
+        write_trials(tmp_path, config, trials)
+        with pytest.raises(InputError, match="has no training yet that succeeded"):
+            write_report(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "ledger.jsonl"}

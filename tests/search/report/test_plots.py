@@ -210,7 +210,49 @@ def test_parameters_are_drawn_where_they_are_constrained(space, drawn):
     plot = plot_pareto(config, [result], [])
     (axes,) = drawn[0].axes
     assert dots(axes)["NARS"][:, 0].tolist() == [t.params for t in result.trials]
-    assert (axes.get_xlabel(), plot.title) == ("parameters", "Accuracy and parameters (as Figure 1)")
+    assert (axes.get_xlabel(), plot.title) == ("parameters", "Accuracy against parameters")
+
+
+@pytest.fixture
+def shortened(results, trials):
+    """Later trials stopped after 2 of 3 epochs. Two finalists trained for all 3, and the second one is the answer."""
+    ends = ([50.0, 66.0, 95.0], [50.0, 60.0, 97.0])
+    late = [dataclasses.replace(trials[i], round=4, index=i, epochs=3, acc1=acc1) for i, acc1 in enumerate(ends)]
+    finalists = tuple(Finalist(tuple(t.candidate), (60.0, 1.0), t.acc1[1], t.acc1[2]) for t in late)
+    proposal = dataclasses.replace(results[0].proposal, candidate=finalists[1].candidate, finalists=finalists)
+    return dataclasses.replace(results[0], proposal=proposal, trials=(*trials, *late))
+
+
+def test_the_star_is_among_the_trainings_that_the_pair_was_chosen_by(config, shortened, drawn):
+    """After 2 epochs the answer has 60%, far below the front, and after all 3 epochs it is on the front."""
+    plot = plot_pareto(config, [shortened], [{"flops": 199_000, "predicted": 61.5}])
+    left, right = drawn[0].axes
+    assert (left.get_ylabel(), right.get_ylabel()) == ("accuracy (%), 2 epochs", "accuracy (%), 3 epochs")
+    assert (len(dots(left)["NARS"]), len(dots(right)["NARS"])) == (17, 7)  # the first batch and the finalists went on
+    flops = shortened.trials[-1].flops
+    assert (stars(left), stars(right)) == ([[flops, 60.0]], [[flops, 97.0]])
+    hollow, full = (
+        [c for c in axes.collections if [flops, y] in c.get_offsets().tolist()][-1]
+        for axes, y in ((left, 60.0), (right, 97.0))
+    )
+    assert len(hollow.get_facecolors()) == 0
+    assert len(full.get_facecolors()) == 1
+    assert 97.0 in lines(right)["front of all trials"][1]
+    assert "pairs of budgets, predicted" in dots(left)
+    assert "On the left its star is hollow, because it was not chosen by these accuracies." in plot.caption
+
+
+def test_the_star_among_the_rounds_is_hollow_where_it_was_not_chosen_by_them(results, shortened, drawn):
+    assert "hollow because it was chosen by accuracies after 3 epochs" in plot_rounds([shortened]).caption
+    assert plot_rounds(results).caption.endswith("The star is the returned pair.")
+
+
+def test_a_search_without_early_stopping_has_one_front(config, shortened, drawn):
+    whole = dataclasses.replace(shortened, proposal=dataclasses.replace(shortened.proposal, epochs=3))
+    plot = plot_pareto(config, [whole], [])
+    (axes,) = drawn[0].axes
+    assert stars(axes) == [[shortened.trials[-1].flops, 97.0]]
+    assert "hollow" not in plot.caption
 
 
 def test_a_pair_that_was_no_trial_is_a_dotted_line_at_its_cost(config, results, drawn):

@@ -17,7 +17,7 @@ from fbnetv3.search.nars.context import Context
 from fbnetv3.search.report.export import export_trials
 from fbnetv3.search.runs.budgets import budget_pairs
 from fbnetv3.search.runs.folder import load_search
-from fbnetv3.search.runs.inputs import check_costs, check_inputs, locate_inputs, recipe_name, take_inputs
+from fbnetv3.search.runs.inputs import changes, check_costs, check_inputs, locate_inputs, recipe_name, take_inputs
 from fbnetv3.search.runs.run import resume, start
 from fbnetv3.search.runs.verify import verify
 from fbnetv3.search.space.latency import LatencyTable, covering, distinct_parts, save_table
@@ -146,6 +146,7 @@ def test_a_folder_of_the_version_before_is_read_and_continued(copied, tmp_path, 
 
 
 def test_a_folder_without_copies_chooses_as_it_began(copied):
+    (copied / "inputs" / "config.yaml").unlink()
     path = copied / "config.yaml"
     data = yaml.safe_load(path.read_text())
     earlier = {key: value for key, value in data.items() if key not in ("contents", "acquisition")}
@@ -226,8 +227,37 @@ def test_a_configuration_that_was_changed_is_refused_by_everything_that_uses_its
         lambda: resume(copied, silent, ONE, Scripted()),
         lambda: verify(copied, 0, silent),
     ):
-        with pytest.raises(InputError, match=r"ledger\.jsonl belongs to another configuration"):
+        with pytest.raises(InputError, match=r"early_stopping is 0\.5 and was 0\.98\. Set it back"):
             call()
+    (copied / "inputs" / "config.yaml").unlink()  # of an earlier version, which did not keep it
+    with pytest.raises(InputError, match=r"ledger\.jsonl belongs to another configuration"):
+        resume(copied, silent, ONE, Scripted())
+
+
+@pytest.mark.parametrize("content", ["", "rounds: 3", "schema: 1"])
+def test_a_copy_of_the_configuration_that_is_not_that_of_the_ledger_names_nothing(copied, content):
+    text = (copied / "config.yaml").read_text()
+    (copied / "config.yaml").write_text(text.replace("rounds: 2", "rounds: 3"))
+    (copied / "inputs" / "config.yaml").write_text(content or text.replace("rounds: 2", "rounds: 4"))
+    with pytest.raises(InputError, match=r"ledger\.jsonl belongs to another configuration"):
+        resume(copied, silent, ONE, Scripted())
+
+
+def test_every_changed_setting_is_named_and_those_without_effect_are_not():
+    before = load_preset("quickstart")
+    evolution = dataclasses.replace(before.evolution, caution=0.25)
+    now = dataclasses.replace(before, rounds=7, evolution=evolution, about="mine", confirm=3, data="elsewhere")
+    assert changes(before, now) == [
+        f"rounds is 7 and was {before.rounds}",
+        f"evolution.caution is 0.25 and was {before.evolution.caution}",
+    ]
+    assert changes(before, before) == []
+
+
+def test_settings_without_effect_may_be_changed(copied):
+    text = (copied / "config.yaml").read_text()
+    (copied / "config.yaml").write_text(text.replace("baseline: false", "baseline: true"))
+    assert load_search(copied).config.baseline
 
 
 def test_a_folder_in_use_is_left_alone(copied):

@@ -226,7 +226,7 @@ def test_a_search_of_an_edited_configuration_is_not_resumed(scripted_search, tmp
     folder = copy(scripted_search, tmp_path / "run")
     text = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text.replace("rounds: 2", "rounds: 3"))
-    with pytest.raises(InputError, match="belongs to another configuration"):
+    with pytest.raises(InputError, match="trainings of another configuration: rounds is 3 and was 2"):
         resume(folder, silent, ONE, Scripted())
 
 
