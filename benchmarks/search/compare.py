@@ -65,7 +65,7 @@ TRUTHS = {  # by the kind of accuracies, what fills the braces of METHOD
     "invented": (f"of a made-up landscape; a training sees it with a noise of {NOISE} points", "of the landscape, too"),
     "surrogate": (
         "the estimate of a surrogate that is fitted to a table of trainings, no measurement; a training sees it with the std "
-        "of the table's repeated trainings",
+        "of the table's repeated trainings of pairs that are about as good",
         "of the surrogate, too",
     ),
     "real": ("top-1 on the test images after the final training", "here validation accuracy after a trial's epochs"),

@@ -21,6 +21,7 @@ from fbnetv3.search.space.table import TableSpace
 
 FOLDS = 5
 BEST = 0.25  # share of the pairs that are looked at on their own: a search spends its trainings there
+NOISE_GROUPS = 4  # of the pairs with several trainings, by accuracy
 SEED = 0
 SETTINGS = PredictorSettings(members=1)  # only means are used
 
@@ -30,12 +31,14 @@ class Surrogate:
     """Accuracies of all pairs of a space, estimated from a table of trainings. Make it with `Surrogate.fit`.
 
     Attributes:
-        noise: std of a training in points, as the table's repeated trainings have it.
+        levels, noises: mean accuracies of groups of pairs with several trainings, rising, and the std of a training of each
+            group in points. Trainings of good pairs differ much less than those of bad ones.
     """
 
     space: SearchSpace
     predictor: AccuracyPredictor
-    noise: float
+    levels: Floats
+    noises: Floats
 
     @classmethod
     def fit(cls, space: SearchSpace, table: TableSpace) -> Surrogate:
@@ -45,19 +48,31 @@ class Surrogate:
             InputError: the table is of another space, or has no pair with several trainings.
         """
         _check(space, table)
-        noise = table.noise()
-        if np.isnan(noise):
+        if not (table.trainings > 1).any():
             raise InputError(
                 f"table {table.name} has no pair with several trainings, so it does not say how noisy a training is; collect "
                 "some with `fbnetv3 search collect`"
             )
         predictor = _pretrained(space, table)
         _fit(predictor, space, table, np.ones(len(table.table), bool))
-        return cls(space, predictor, noise)
+        return cls(space, predictor, *_noise_by_accuracy(table))
 
     def __call__(self, index: IntMatrix) -> Floats:
         """Return the estimated accuracies of index rows in percent [n]."""
         return self.predictor.predict(encode(self.space, index))[0]
+
+    def noise(self, accuracy: float) -> float:
+        """Return the std of a training of a pair with this accuracy, in points."""
+        return float(np.interp(accuracy, self.levels, self.noises))
+
+
+def _noise_by_accuracy(table: TableSpace) -> tuple[Floats, Floats]:
+    """Return the mean accuracies of groups of pairs with several trainings, rising, and the noise of each group."""
+    mean = table.accuracy(table.table)
+    several = np.flatnonzero(table.trainings > 1)
+    groups = np.array_split(several[np.argsort(mean[several])], min(NOISE_GROUPS, len(several)))
+    which = [np.isin(np.arange(len(mean)), group) for group in groups]
+    return np.array([mean[group].mean() for group in groups]), np.array([table.noise(group) for group in which])
 
 
 @dataclass(frozen=True)

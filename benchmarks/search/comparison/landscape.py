@@ -24,16 +24,20 @@ Truth = Callable[[IntMatrix], Floats]
 
 @dataclass(frozen=True)
 class LandscapeEvaluator:
-    """A training whose accuracy is that of a landscape with noise. Earlier epochs are lower, but rank candidates alike."""
+    """A training whose accuracy is that of a landscape with noise. Earlier epochs are lower, but rank candidates alike.
+
+    Attributes:
+        noise: std of a training in points, by the true accuracy.
+    """
 
     space: SearchSpace
     truth: Truth
-    noise: float
+    noise: Callable[[float], float]
 
     def __call__(self, candidate: Candidate, epochs: int, seed: int) -> Outcome:
         """Return a curve that ends near the true accuracy after the last epoch of the recipe."""
         top = float(self.truth(np.array([self.space.find(candidate.values)]))[0])
-        top += self.noise * float(np.random.default_rng(seed).normal())
+        top += self.noise(top) * float(np.random.default_rng(seed).normal())
         last = candidate.recipe.epochs
         # All curves have the same shape, so every epoch ranks the candidates alike: early stopping loses nothing here.
         curve = (top - 10.0 * (last - epoch) / last for epoch in range(1, epochs + 1))
@@ -50,9 +54,13 @@ def landscape(name: str, place: str, space: SearchSpace) -> LandscapeEvaluator:
         InputError: no such table, or one of another space.
     """
     if name == INVENTED:
-        return LandscapeEvaluator(space, Oracle(space), NOISE)
+        return LandscapeEvaluator(space, Oracle(space), _invented_noise)
     surrogate = _fitted(name, Path(name).stat().st_mtime_ns, place)
     return LandscapeEvaluator(space, surrogate, surrogate.noise)
+
+
+def _invented_noise(accuracy: float) -> float:
+    return NOISE
 
 
 @functools.lru_cache(maxsize=1)

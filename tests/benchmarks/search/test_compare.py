@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,8 +188,11 @@ def test_real_trainings_in_small(tmp_path):
         ({}, "give one of --preset and --table"),
         ({"preset": "quickstart", "table": ("x.csv",)}, "give one of --preset and --table"),
         ({"table": ("x.csv",), "invented": True}, "--invented needs --preset"),
-        ({"table": ("x.csv",), "surrogate": "y.npz"}, "--surrogate needs --preset"),
-        ({"preset": "quickstart", "invented": True, "surrogate": "y.npz"}, "give one of --invented and --surrogate"),
+        ({"table": ("x.csv",), "surrogate": Path("y.npz")}, "--surrogate needs --preset"),
+        (
+            {"preset": "quickstart", "invented": True, "surrogate": Path("y.npz")},
+            "give one of --invented and --surrogate",
+        ),
         (
             {"preset": "quickstart", "processes": 2},
             "--processes is for accuracies that are looked up; give --workers for real trainings",

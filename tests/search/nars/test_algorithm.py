@@ -121,7 +121,11 @@ def test_after_complete_trials_finalists_are_new_and_the_best_score_is_the_answe
     cfg = config(tmp_path, batch=3, finalists=4)
     proposal, trials, context = run_scripted(cfg, tmp_path / "a.jsonl", evaluator=Deceived(0))
     assert len({tuple(t.candidate) for t in trials}) == 10
-    scores = [mean - cfg.evolution.caution * std for mean, std in (f.predicted for f in proposal.finalists)]
+    before = stage1(context)
+    fit_trials(context, before, trials[:6], 2)
+    chosen = encode(context.space, np.array([t.candidate for t in trials[6:]]))
+    means, stds = before.predict(chosen)
+    scores = (means - cfg.evolution.caution * stds).tolist()
     assert scores == sorted(scores, reverse=True)
     assert [t.predicted for t in trials[6:]] == [pytest.approx(list(f.predicted)) for f in proposal.finalists]
     predictor = stage1(context)

@@ -10,7 +10,7 @@ from tests.search.made_up import diverged, failed, make_config, make_trials
 from tests.search.report.known import NAMES
 
 CONFIG = make_config()
-MOST = 11  # index of the highest learning rate
+MOST = 16  # index of the highest learning rate
 
 
 @pytest.fixture

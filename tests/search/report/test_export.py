@@ -179,7 +179,7 @@ def test_optuna_gets_ranges_as_numbers_and_choices_as_choices(study):
     assert type(found["optimizer"]).__name__ == "CategoricalDistribution"
     assert type(found["stem.c"]).__name__ in ("IntDistribution", "CategoricalDistribution")
     lr = found["lr"]
-    assert (type(lr).__name__, lr.low, lr.high, lr.log) == ("FloatDistribution", 0.001, 0.012, False)
+    assert (type(lr).__name__, lr.low, lr.high, lr.log) == ("FloatDistribution", 0.0003, 0.03, True)
 
 
 def test_a_training_that_was_stopped_is_pruned(searched, trials, tmp_path):

@@ -159,7 +159,7 @@ def test_the_same_search_is_reported_to_the_same_bytes(both, tmp_path):
         assert (tmp_path / "plots" / path.name).read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize(("optimizer", "choices"), [(0, "0.001 to 0.012"), (1, "0.02 to 0.24")])
+@pytest.mark.parametrize(("optimizer", "choices"), [(0, "0.0003 to 0.03"), (1, "0.006 to 0.6")])
 def test_the_rate_of_sgd_is_shown_with_the_range_it_was_searched_in(space, tmp_path, drawn, optimizer, choices):
     config = make_config()
     trials = make_trials(config, space, 1)

@@ -21,7 +21,9 @@ def fitted(space):
     """A posterior of 30 trials whose accuracy is that of the learning rate."""
     config = make_config()
     trials = [
-        dataclasses.replace(t, acc1=[0.0, 60.0 + 20.0 * t.candidate[NAMES.index("lr")] / 11, 0.0][: t.epochs])
+        dataclasses.replace(
+            t, acc1=[0.0, 60.0 + 20.0 * float(column(np.array([t.candidate]), "lr")[0]), 0.0][: t.epochs]
+        )
         for t in make_trials(config, space, 6)
     ]
     with pytest.MonkeyPatch.context() as patch:

@@ -113,7 +113,7 @@ def test_resumed_after_a_crash_it_ends_the_same(tmp_path, whole, search, crash):
 
 @pytest.mark.parametrize(
     ("search", "seeds"),
-    [pytest.param(tpe, 2, marks=needs_optuna), (evolution, 10)],
+    [pytest.param(tpe, 4, marks=needs_optuna), (evolution, 10)],
     ids=["tpe", "evolution"],
 )
 def test_it_is_better_than_random_search_on_a_smooth_landscape(tmp_path, search, seeds):
