@@ -217,7 +217,8 @@ def test_a_training_that_was_queued_again_ends_as_an_uninterrupted_one_of_torchr
     metrics = [(tmp_path / folder / "metrics.csv").read_text() for folder in ("run", "whole")]
     assert len(metrics[0].splitlines()) == 4
     assert metrics[0] == metrics[1]
-    weights, expected = (load_torch(tmp_path / folder / "weights.pt", "weights") for folder in ("run", "whole"))
+    files = (load_torch(tmp_path / folder / "weights.pt", "weights") for folder in ("run", "whole"))
+    weights, expected = (file["state_dict"] for file in files)
     assert weights.keys() == expected.keys()
     assert all(value.equal(expected[key]) for key, value in weights.items())
 
