@@ -135,13 +135,12 @@ def _recipe(file: WeightFile) -> str:
 
 def _metrics(file: WeightFile) -> tuple[Metric, ...]:
     """Return the accuracies that were measured at the end of the training."""
-    training = file.training
+    metrics = file.training.get("metrics", {})
+    split = "test" if "test_acc1" in metrics else "val"
+    origin = f"measured after its training: {split} images of {file.training.get('data')}"
     return tuple(
-        Metric(
-            name.removeprefix(f"{split}_"), value, f"measured after its training: {split} images of {training['data']}"
-        )
-        for split in ("test", "val")[: 1 if "test_acc1" in training.get("metrics", {}) else 2]
-        for name, value in training.get("metrics", {}).items()
+        Metric(name.removeprefix(f"{split}_"), value, origin)
+        for name, value in metrics.items()
         if name.startswith(f"{split}_") and value is not None
     )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fbnetv3.arch import Arch
 from fbnetv3.errors import InputError, quote
 
 if TYPE_CHECKING:
@@ -129,77 +130,61 @@ def plan_of_recipe(
     options: dict[str, Any],
     weights: str | None = None,
 ) -> Plan:
-    """Return what is trained for a network and a recipe. The arguments are the options of the command."""
+    """Return what is trained for a network and a recipe. The arguments are the options of the command.
+
+    With weights, the training starts from them: with their preprocessing, and a new classifier if the classes are others.
+    """
+    from fbnetv3.hub.load import fill, load_weights
     from fbnetv3.networks.named import find_network
     from fbnetv3.recipes import load_recipe
     from fbnetv3.training.data.load import load_data
-    from fbnetv3.training.network.factory import build
 
-    if weights is not None:
-        return _plan_of_weights(model, weights, recipe, data, out_dir, seed, changed, options)
-    needed = {"--model": model, "--recipe": recipe, "--data": data, "--out": out_dir}
-    if model is None or recipe is None or data is None or out_dir is None:
+    needed = {"--model": model or weights, "--recipe": recipe, "--data": data, "--out": out_dir}
+    if recipe is None or data is None or out_dir is None or (model is None and weights is None):
         missing = ", ".join(name for name, value in needed.items() if value is None)
-        raise InputError(f"{missing} missing; give --pair, or --model, --recipe, --data and --out")
-    chosen, images = load_recipe(recipe).replace(**changed), load_data(data, **options)
-    find_modules_here(model)
-    network = find_network(model)
-    notes: list[str] = []
-
-    def make() -> nn.Module:
-        built = build(model, chosen, len(images.classes), images.transforms.in_chans)
-        notes.append(built.summary())
-        return built.model
-
-    return Plan(make, chosen, images, data, network, SEED if seed is None else seed, out_dir, notes)
-
-
-def _plan_of_weights(
-    model: str | None,
-    weights: str,
-    recipe: str | None,
-    data: str | None,
-    out_dir: Path | None,
-    seed: int | None,
-    changed: dict[str, Any],
-    options: dict[str, Any],
-) -> Plan:
-    """Return the training of a network that starts from weights: with their preprocessing, and a new classifier if the classes
-    are others.
-    """
-    from fbnetv3.arch import Arch
-    from fbnetv3.hub.load import fill, load_weights
-    from fbnetv3.model import build_model
-    from fbnetv3.recipes import load_recipe
-    from fbnetv3.training.data.load import image_side, load_data
-    from fbnetv3.training.network.factory import build
-
-    needed = {"--recipe": recipe, "--data": data, "--out": out_dir}
-    if recipe is None or data is None or out_dir is None:
-        missing = ", ".join(name for name, value in needed.items() if value is None)
-        raise InputError(f"{missing} missing; give --weights with --recipe, --data and --out")
+        ways = "--weights with" if weights else "--pair, or --model,"
+        raise InputError(f"{missing} missing; give {ways} --recipe, --data and --out")
+    chosen, notes = load_recipe(recipe).replace(**changed), list[str]()
     if model is not None:
         find_modules_here(model)
-    chosen, file = load_recipe(recipe).replace(**changed), load_weights(model, weights)
-    options["resolution"] = options["resolution"] or image_side(data, file.transforms.crop)
-    if options["resolution"] and not data.startswith("memory:"):
-        options["transforms"] = file.transforms.at(options["resolution"])
+    start = None if weights is None else load_weights(model, weights)
+    if start is not None:
+        options |= _preprocessing(start, data, options["resolution"])
+        notes.append(f"starting from {weights}: {start.arch.name}, {start.num_classes} classes")
     images = load_data(data, **options)
-    count, in_chans = len(images.classes), images.transforms.in_chans
-    notes: list[str] = [f"starting from {weights}: {file.arch.name}, {file.num_classes} classes"]
+    network = find_network(model or "") if start is None else start.arch
 
     def make() -> nn.Module:
-        if isinstance(file.arch, Arch):
-            new: nn.Module = build_model(file.arch, count, in_chans, chosen.dropout, chosen.stochastic_depth)
-        else:
-            built = build(file.arch.name, chosen, count, in_chans, **file.arch.arguments)
-            notes.append(built.summary())
-            new = built.model
-        fill(new, file)
+        new = _new_network(network, chosen, images, notes)
+        if start is not None:
+            fill(new, start)
         return new
 
-    network = None if isinstance(file.arch, Arch) else file.arch
-    return Plan(make, chosen, images, data, network, SEED if seed is None else seed, out_dir, notes)
+    named = None if isinstance(network, Arch) else network
+    return Plan(make, chosen, images, data, named, SEED if seed is None else seed, out_dir, notes)
+
+
+def _preprocessing(file: WeightFile, spec: str, resolution: int | None) -> dict[str, Any]:
+    """Return the options with which images are loaded as weights need them. Images in memory keep their own preprocessing."""
+    from fbnetv3.training.data.load import image_side
+
+    side = resolution or image_side(spec, file.transforms.crop)
+    transforms = {"transforms": file.transforms.at(side)} if side and not spec.startswith("memory:") else {}
+    return {"resolution": side, **transforms}
+
+
+def _new_network(network: Arch | NamedNetwork, recipe: Recipe, images: Data, notes: list[str]) -> nn.Module:
+    """Return a network with new weights, and the dropout and stochastic depth of a recipe; add what was built to the notes."""
+    from fbnetv3.model import build_model
+    from fbnetv3.training.network.factory import build
+
+    classes, in_chans = len(images.classes), images.transforms.in_chans
+    if isinstance(network, Arch):
+        model: nn.Module = build_model(network, classes, in_chans, recipe.dropout, recipe.stochastic_depth)
+        return model
+    built = build(network.name, recipe, classes, in_chans, **network.arguments)
+    notes.append(built.summary())
+    return built.model
 
 
 def find_modules_here(model: str) -> None:

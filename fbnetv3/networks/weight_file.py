@@ -113,9 +113,12 @@ class WeightFile:
         # The description of a damaged file may ask for more memory than there is. A custom network may need numbers.
         if not (isinstance(self.arch, NamedNetwork) and self.arch.source == CUSTOM):
             with torch.device("meta"):
-                self._check(self._new())
+                check_state(self.state, self._new().state_dict(), self.arch.name)
         model = self._new()
-        self._check(model)
+        check_state(self.state, model.state_dict(), self.arch.name)
+        # Other networks may hold infinities elsewhere than in their parameters, in a mask for example.
+        names = self.state if isinstance(self.arch, Arch) else [name for name, _ in model.named_parameters()]
+        check_finite({name: self.state[name] for name in names}, f"the weights of {self.arch.name}")
         load_values(model, self.state)  # keys and shapes fit: the check above explains differences better than torch
         model.derived_from = self.derived_from  # type: ignore[assignment]
         return model.eval()
@@ -125,12 +128,6 @@ class WeightFile:
         if isinstance(self.arch, NamedNetwork):
             return self.arch.construct(count, self.transforms.in_chans).model
         return build_model(self.arch, count, self.transforms.in_chans)
-
-    def _check(self, model: nn.Module) -> None:
-        check_state(self.state, model.state_dict(), self.arch.name)
-        # Other networks may hold infinities elsewhere than in their parameters, in a mask for example.
-        names = self.state if isinstance(self.arch, Arch) else [name for name, _ in model.named_parameters()]
-        check_finite({name: self.state[name] for name in names}, f"the weights of {self.arch.name}")
 
 
 def load_values(model: nn.Module, state: Mapping[str, Tensor]) -> None:
