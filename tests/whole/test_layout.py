@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "fbnetv3.networks": {"fbnetv3"},
     "fbnetv3.training": CORE,
     "fbnetv3.inference": CORE,
+    "fbnetv3.weight_file": {"fbnetv3.networks"},
     "fbnetv3.pair_file": TRAINING,
     "fbnetv3.recipes": TRAINING,
     "fbnetv3.hub": CORE,
