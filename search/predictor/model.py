@@ -27,7 +27,8 @@ from fbnetv3.search.predictor.gaussian_process import GaussianProcessHead
 from fbnetv3.search.predictor.network import NetworkHead
 from fbnetv3.search.predictor.settings import PredictorSettings
 
-SCHEMA = 2
+SCHEMA = 3
+UNWEIGHTED = 2  # the schema of files whose columns all have the same weight
 KIND = "accuracy_predictor"
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -61,6 +62,9 @@ class AccuracyPredictor:
         if columns.ndim != 1 or not columns.any():
             raise InputError("arch_columns must name at least one column")
         self.arch_columns = columns
+        # To the Gaussian processes, architecture and recipe matter the same at first, however many columns each has.
+        recipe = int((~columns).sum())
+        self._weights = np.where(columns, 1.0, np.sqrt(columns.sum() / recipe) if recipe else 1.0)
         self.seed = check_seed(seed, LEAST_SEED)
         self.settings = settings or PredictorSettings()
         self._proxy: Proxy | None = None
@@ -234,16 +238,18 @@ class AccuracyPredictor:
         tensors, header = read_tensors(path)
         if not isinstance(header, dict) or header.get("kind") != KIND:
             raise InputError(f"{path} holds no accuracy predictor; give a file that AccuracyPredictor.save wrote")
-        if header.get("schema") != SCHEMA:
+        if header.get("schema") not in (UNWEIGHTED, SCHEMA):
             raise InputError(
-                f"{path}: schema is {quote(header.get('schema'))}; this version reads {SCHEMA}: fit it again, or load it with "
-                "the version of fbnetv3 that wrote it"
+                f"{path}: schema is {quote(header.get('schema'))}; this version reads {UNWEIGHTED} and {SCHEMA}: fit it "
+                "again, or load it with the version of fbnetv3 that wrote it"
             )
         settings = read(PredictorSettings, header.get("settings"), f"{path}: settings")
         # Copies, because torch aligns their memory as it does after a fit. With another alignment, sums round differently.
         tensors = {key: value.clone() for key, value in tensors.items()}
         try:
             self = cls(np.array(header["arch_columns"], bool), seed=header["seed"], settings=settings)
+            if header["schema"] == UNWEIGHTED:
+                self._weights = np.ones(len(self.arch_columns))
             columns = (int(self.arch_columns.sum()), int((~self.arch_columns).sum()))
             if header["pretrained"]:
                 self._proxy = Proxy.from_tensors(tensors, columns[0], settings)
@@ -282,8 +288,8 @@ class AccuracyPredictor:
 
     def _own_groups(self, inputs: Tensor) -> list[npt.NDArray[np.float64]]:
         """Return the columns of candidates, and the statistics that the proxy head predicts."""
-        groups = [inputs] + ([self._proxy.targets(self._split(inputs)[0])] if self._proxy else [])
-        return [group.double().numpy() for group in groups]
+        statistics = [self._proxy.targets(self._split(inputs)[0]).double().numpy()] if self._proxy else []
+        return [inputs.double().numpy() * self._weights, *statistics]
 
     def _source_columns(self, own: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
         return np.stack([source.standing(own) for source in self._sources], axis=1)

@@ -194,6 +194,19 @@ def test_the_recipe_changes_accuracies_and_no_statistics(pretrained):
     assert np.array_equal(pretrained.predict_labels(x[:, ARCH]), pretrained.predict_labels(other[:, ARCH]))
 
 
+def test_many_columns_of_the_architecture_do_not_hide_the_recipe():
+    """The recipe decides; sixteen labels are enough to see it, although the architecture has ten times as many columns."""
+    ranks = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        x = rng.uniform(size=(316, 33))
+        y = 70 + 10 * np.cos(3 * (x[:, 30] - 0.4)) * np.cos(2 * (x[:, 31] - 0.6)) + rng.normal(0, 0.3, len(x))
+        predictor = AccuracyPredictor(np.arange(30), n_columns=33, seed=0, settings=QUICK)
+        predictor.fit(x[:16], y[:16])
+        ranks.append(spearmanr(predictor.predict(x[16:])[0], y[16:]).statistic)
+    assert np.mean(ranks) > 0.45
+
+
 def test_columns_by_index_are_those_of_a_mask():
     x, y = table(20, 0)
     by_index = AccuracyPredictor([0, 1, 2, 3, 4, 5], seed=0, n_columns=9, settings=QUICK)
@@ -279,7 +292,7 @@ def saved(tmp_path_factory):
     fitted(*table(10, 0)).save(path)
     header = {
         "kind": "accuracy_predictor",
-        "schema": 2,
+        "schema": 3,
         "arch_columns": ARCH.tolist(),
         "seed": 0,
         "pretrained": False,
@@ -288,6 +301,20 @@ def saved(tmp_path_factory):
         "settings": dataclasses.asdict(QUICK),
     }
     return load_file(path), header
+
+
+def test_a_file_of_schema_2_is_read_as_it_was_written(tmp_path, saved):
+    """Its columns all weighed the same; where there is no recipe, they still do."""
+    tensors, header = saved
+    save_file(tensors, tmp_path / "p.safetensors", {"fbnetv3": json.dumps(header | {"schema": 2})})
+    x, y = table(10, 0)
+    assert not np.allclose(AccuracyPredictor.load(tmp_path / "p.safetensors").predict(x)[0], fitted(x, y).predict(x)[0])
+    alone = AccuracyPredictor(np.ones(x.shape[1], bool), seed=0, settings=QUICK)
+    alone.fit(x, y)
+    alone.save(tmp_path / "alone.safetensors")
+    old = {"fbnetv3": json.dumps(header | {"schema": 2, "arch_columns": alone.arch_columns.tolist()})}
+    save_file(load_file(tmp_path / "alone.safetensors"), tmp_path / "old.safetensors", old)
+    assert np.array_equal(AccuracyPredictor.load(tmp_path / "old.safetensors").predict(x)[0], alone.predict(x)[0])
 
 
 def test_the_file_has_the_described_header(tmp_path, saved):
@@ -301,7 +328,7 @@ def test_the_file_has_the_described_header(tmp_path, saved):
 @pytest.mark.parametrize(
     ("change", "lost", "words"),
     [
-        ({"schema": 1}, "", "schema is 1; this version reads 2: fit it again"),
+        ({"schema": 1}, "", "schema is 1; this version reads 2 and 3: fit it again"),
         ({"kind": "detector"}, "", "holds no accuracy predictor; give a file that AccuracyPredictor.save wrote"),
         ({}, "member1.process0.weights", "damaged: KeyError"),
         ({"settings": {"members": 0}}, "", "members"),
@@ -377,7 +404,7 @@ def test_a_source_helps_where_labels_are_few(factor):
         predictor.fit(x, y)
         return spearmanr(predictor.predict(test_x)[0], test_y)[0]
 
-    assert correlation(linear(40, 2, factor)) > correlation() + 0.1
+    assert correlation(linear(40, 2, factor)) > correlation() + 0.05
     assert correlation(linear(40, 2, factor)) > 0.95
 
 
