@@ -208,14 +208,14 @@ def test_a_latency_is_a_limit_of_the_table(run, asked, tmp_path):
 @pytest.mark.parametrize(
     ("options", "constraints"),
     [
-        # The window of the preset is 150,000 to 400,000 FLOPs.
-        (("--max-flops", "800K"), [Constraint("flops", 8e5, 3e5)]),
-        (("--flops-convention", "fvcore"), [Constraint("flops", 4e5, 1.5e5, "fvcore")]),
+        # The window of the preset is 150,000 to 800,000 FLOPs.
+        (("--max-flops", "1.6M"), [Constraint("flops", 1.6e6, 3e5)]),
+        (("--flops-convention", "fvcore"), [Constraint("flops", 8e5, 1.5e5, "fvcore")]),
         (("--max-params", "20K"), [Constraint("params", 2e4)]),
-        (("--max-flops", "800K", "--max-params", "20K"), [Constraint("flops", 8e5, 3e5), Constraint("params", 2e4)]),
+        (("--max-flops", "1.6M", "--max-params", "20K"), [Constraint("flops", 1.6e6, 3e5), Constraint("params", 2e4)]),
         (
-            ("--max-flops", "800K", "--max-params", "20K", "--flops-convention", "fvcore"),
-            [Constraint("flops", 8e5, 3e5, "fvcore"), Constraint("params", 2e4, 0.0, "fvcore")],
+            ("--max-flops", "1.6M", "--max-params", "20K", "--flops-convention", "fvcore"),
+            [Constraint("flops", 1.6e6, 3e5, "fvcore"), Constraint("params", 2e4, 0.0, "fvcore")],
         ),
     ],
     ids=["flops", "convention", "params", "both", "both in a convention"],

@@ -30,7 +30,7 @@ PROXY = (
 
 def make_config(**changes):
     """The quickstart with rounds of 5 trainings."""
-    return load_preset("quickstart").replace(**{"first": None, "batch": 5, "rounds": 3} | changes)
+    return load_preset("quickstart").replace(**{"first": None, "batch": 5, "rounds": 3, "confirm": 1} | changes)
 
 
 def make_trials(config, space, rounds):

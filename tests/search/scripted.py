@@ -36,6 +36,7 @@ def config(tmp_path, **changes):
         "rounds": 2,
         "finalists": 2,
         "final_stretch": 1,
+        "confirm": 1,
     }
     return load_preset("quickstart").replace(**QUICK | PLAIN | small | changes)
 

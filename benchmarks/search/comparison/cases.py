@@ -198,7 +198,7 @@ def table_config(path: Path, flops: Budget) -> SearchConfig:
             f"{path} has {feasible} pairs of at most {constraint.max:g} FLOPs; at least {FEWEST} are needed"
         )
     settings: dict[str, Any] = {"schema": 1, "about": "a table", "data": "table", "recipe": "table"}
-    # 8 random trainings, 7 batches of 4 and 4 finalists: 40 trainings, as many as the quickstart makes. Table trainings are not
+    # 8 random trainings, 7 batches of 4 and 4 finalists: 40 trainings. Table trainings are not
     # trained again with a longer schedule, so `final_stretch` is 1.
     small = {"first": 8, "batch": 4, "rounds": 8, "finalists": FINALISTS, "early_stopping": 0.98, "final_stretch": 1}
     settings |= {"name": space.name, "space": str(path), "constraint": constraint, "pool": min(feasible, POOL)}

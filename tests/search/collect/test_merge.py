@@ -28,7 +28,7 @@ A = TableSpace(
     test_acc1=np.array([[[1.0, 2.0], [NAN, NAN]], [[3.0, 4.0], [5.0, 6.0]]]),
     seconds=np.array([[1.0, NAN], [2.0, 3.0]]),
     seeds=np.array([[11, 0], [12, 13]]),
-    facts={"data": "images", "design": "seed 0", "licence": "MIT"},
+    facts={"data": "images", "design": "seed 0", "constraint": "small", "licence": "MIT"},
 )
 B = dataclasses.replace(
     A,
@@ -39,7 +39,13 @@ B = dataclasses.replace(
     test_acc1=np.array([[[7.0, 8.0]], [[NAN, NAN]]]),
     seconds=np.array([[4.0], [5.0]]),
     seeds=np.array([[14], [15]]),
-    facts={"data": "images", "design": "seed 1", "licence": "MIT", "failed": "2 trainings failed and are left out"},
+    facts={
+        "data": "images",
+        "design": "seed 1",
+        "constraint": "large",
+        "licence": "MIT",
+        "failed": "2 trainings failed and are left out",
+    },
 )
 
 
@@ -56,6 +62,7 @@ def test_the_trainings_of_two_tables_by_hand():
     assert found.facts == {
         "data": "images",
         "design": "seed 0; and seed 1",
+        "constraint": "small; and large",
         "licence": "MIT",
         "failed": "2 trainings failed and are left out",
     }

@@ -113,6 +113,7 @@ def test_the_fingerprint_covers_what_trials_depend_on(cfg, change):
 def test_the_fingerprint_does_not_change_between_versions():
     """A version that computes another one cannot resume the searches of earlier versions."""
     earlier = {"acquisition": "mean", "predictor": {"members": 4}, "first": None, "batch": 9, "rounds": 4}
+    earlier["constraint"] = {"metric": "flops", "convention": "published", "min": 1.5e5, "max": 4e5}
     assert load_preset("quickstart").replace(**earlier).fingerprint == "600907a662977c81"
 
 

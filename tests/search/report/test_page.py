@@ -62,7 +62,7 @@ def test_the_outcome_is_told_in_plain_words(both, space):
     trial = make_trials(make_config(), space, 3)[-1]
     assert f"{space.arch_size:,} architectures" in page.words
     assert f"{space.recipe_size:,} training recipes" in page.words
-    assert "150,000 to 400,000 FLOPs (one multiply-add = 1)" in page.words
+    assert "150,000 to 800,000 FLOPs (one multiply-add = 1)" in page.words
     assert "trained 15 candidates (5 for 3 epochs, 10 for 2 epochs)" in page.words
     assert f"{trial.flops:,} FLOPs and {trial.params:,} parameters" in page.words
     assert "classifies 81.25% of the 4,000 test images correctly" in page.words
