@@ -12,7 +12,8 @@ import numpy.typing as npt
 from fbnetv3.errors import InputError
 from fbnetv3.search.space.table import TableSpace
 
-# Facts in which collections of the same kind may differ: all of them are kept. A constraint says which pairs were trained, not how.
+# Facts in which collections of the same kind may differ: all of them are kept. A constraint says which pairs were trained,
+# and not how.
 OWN = ("design", "constraint", "versions", "failed")
 _SAME = ("num_classes", "in_chans", "coordinates")
 _TRAININGS = ("acc1", "test_acc1", "seconds", "seeds")  # arrays with an entry for every training
