@@ -92,8 +92,8 @@ class SearchConfig:
     # Classes of the data, where it has only some of the space's (section 4). Costs are counted for all classes of the space.
     classes: Count | None = None
     final_training: bool = True  # train the answer on the same data, and measure its test accuracy
-    # Seeds of the final training in all. With more than one, the answers and the network of the answer with the base recipe are
-    # trained with each, which says how sure the accuracies and their differences are (runs/confirm.py).
+    # Seeds of the final training in all, where there is one. With more than one, the answers and the network of the answer with
+    # the base recipe are trained with each, which says how sure the accuracies and their differences are (runs/confirm.py).
     confirm: Count = 1
     device: str = AUTO  # of trainings; `auto` and None are chosen by what is there when the search begins
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
@@ -183,10 +183,6 @@ def read_config(data: Any, where: str) -> SearchConfig:
         )
     if config.asynchronous:
         _check_asynchronous(config, where)
-    if config.confirm > 1 and not config.final_training:
-        raise InputError(
-            f"{where}: confirm is {config.confirm}, but there is no final training to repeat; give final_training: true"
-        )
     if config.repeats > config.batches[0]:
         raise InputError(f"{where}: repeats is {config.repeats}; at most the {config.batches[0]} of the first batch")
     return config

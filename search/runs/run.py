@@ -213,7 +213,7 @@ def _run(
                 results.append(_finish(context, folder, method, proposal, trials, progress))
                 free_memory()  # the final training ran in this process, and the trials of the next method need its GPU
         write_results(results, folder.path)
-        if config.confirm > 1:
+        if config.final_training and config.confirm > 1:
             confirm_results(context, folder, results, config.confirm, progress, settings)
     return results
 
