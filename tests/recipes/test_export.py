@@ -59,7 +59,7 @@ def fields(exported):
 
 def timm_parser():
     """Return a parser with the options of timm's train.py that a recipe uses, with their types."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     numbers = (
         "momentum",
         "weight-decay",
@@ -179,6 +179,40 @@ def test_timm_makes_the_augmentation_of_its_arguments(kind, steps):
 
 
 # ---------------------------------------------------------------- torchvision
+
+
+def torchvision_parser():
+    """Return a parser with the options of references/classification/train.py that a recipe uses, with their types."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for name in (
+        "lr",
+        "momentum",
+        "weight-decay",
+        "norm-weight-decay",
+        "bias-weight-decay",
+        "label-smoothing",
+        "mixup-alpha",
+        "lr-warmup-decay",
+        "lr-gamma",
+        "lr-min",
+        "model-ema-decay",
+        "clip-grad-norm",
+    ):
+        parser.add_argument(f"--{name}", type=float)
+    for name in ("batch-size", "epochs", "lr-warmup-epochs", "lr-step-size", "model-ema-steps"):
+        parser.add_argument(f"--{name}", type=int)
+    for name in ("opt", "lr-scheduler", "lr-warmup-method", "auto-augment"):
+        parser.add_argument(f"--{name}")
+    for name in ("sync-bn", "model-ema"):
+        parser.add_argument(f"--{name}", action="store_true")
+    return parser
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_torchvisions_parser_takes_every_recipe_of_the_package(name):
+    exported = to_torchvision(load_recipe(name), 100_000)
+    args = torchvision_parser().parse_args(shlex.split(exported.command_line))
+    assert {key: vars(args)[key] for key in exported.arguments} == exported.arguments
 
 
 def torchvision_rates(arguments):
@@ -308,7 +342,6 @@ def test_the_solver_config_by_hand():
 
 def test_what_detectron2_cannot_express_is_listed():
     recipe = BASE.replace(
-        optimizer="rmsprop",
         mixup=0.1,
         dropout=0.1,
         stochastic_depth=0.1,
@@ -320,7 +353,6 @@ def test_what_detectron2_cannot_express_is_listed():
         warmup_epochs=0.1,
     )
     assert fields(to_detectron2(recipe, IMAGES)) == {
-        "optimizer",
         "augmentation",
         "warmup_epochs",
         "mixup",
@@ -333,6 +365,13 @@ def test_what_detectron2_cannot_express_is_listed():
         "clip_norm",
     }
     assert to_detectron2(BASE.replace(augmentation="none"), IMAGES).not_expressed == ()
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "rmsprop_tf"])
+def test_an_optimizer_that_detectron2_does_not_have_is_refused(optimizer):
+    words = f"the recipe's optimizer is {optimizer}, and detectron2's solver has SGD alone, .*; give a recipe with sgd"
+    with pytest.raises(InputError, match=words):
+        export_recipe(BASE.replace(optimizer=optimizer), "detectron2", IMAGES)
 
 
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.optimizer == "sgd"])
