@@ -82,7 +82,7 @@ class RecipeSchedule(LRScheduler):
     """The recipe's learning rates as a scheduler of torch, for a loop other than this package's.
 
     Call `step` after every step of the optimizer, not after every epoch. A parameter group whose rate is not the recipe's
-    keeps its ratio to the recipe's rate.
+    keeps its ratio to the recipe's rate, or has it as `lr_scale`, which is timm's name for it.
 
     Args:
         steps_per_epoch: steps of the optimizer in an epoch.
@@ -95,8 +95,9 @@ class RecipeSchedule(LRScheduler):
     def get_lr(self) -> list[float | Tensor]:
         """Return the learning rate of every parameter group for the next step."""
         rate = learning_rate(self.recipe, self.last_epoch, self.steps_per_epoch)
+        groups = zip(self.optimizer.param_groups, self.base_lrs, strict=True)
         # Divided first: a group with the recipe's rate then gets the very bits of `learning_rate`.
-        return [rate * (base / self.recipe.lr) for base in self.base_lrs]
+        return [rate * group.get("lr_scale", base / self.recipe.lr) for group, base in groups]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state without the recipe, so that torch loads it as plain data."""

@@ -243,12 +243,13 @@ def test_the_moving_average_equals_torchs_to_the_last_bit_and_reads_its_state():
 )
 def test_torchs_scheduler_has_the_learning_rate_of_every_step(recipe, tmp_path):
     optimizer = make_optimizer(network(), recipe)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr_scale": 0.3})
     optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": recipe.lr / 4})
     schedule, steps = RecipeSchedule(optimizer, recipe, 7), 7 * recipe.epochs
     for step in range(steps):
         rates = [group["lr"] for group in optimizer.param_groups]
         assert rates[0] == learning_rate(recipe, step, 7)  # to the last bit
-        assert rates[-1] == pytest.approx(rates[0] / 4, rel=1e-15)
+        assert rates[1:] == [rates[0] * 0.3, pytest.approx(rates[0] / 4, rel=1e-15)]
         assert schedule.get_last_lr() == rates
         if step == 30:  # what is saved is plain data, and is continued
             torch.save([optimizer.state_dict(), schedule.state_dict()], tmp_path / "saved.pt")
