@@ -70,7 +70,8 @@ def export_recipe(recipe: Recipe, to: str, images: int = IMAGES["imagenet"], pro
         processes: number of processes that share the batch.
 
     Raises:
-        InputError: an unknown trainer, or a batch that cannot be divided evenly among the processes.
+        InputError: an unknown trainer, one that does not have the recipe's optimizer, or a batch that cannot be divided evenly
+            among the processes.
     """
     if to not in TRAINERS:
         raise InputError(f"--to is {to!r}; {available(to, TRAINERS)}")
@@ -159,9 +160,17 @@ def to_torchvision(recipe: Recipe, images: int = IMAGES["imagenet"], processes: 
 def to_detectron2(recipe: Recipe, images: int = IMAGES["imagenet"], processes: int = 1) -> ExportedRecipe:
     """Return a recipe as the keys of detectron2's SOLVER config, which `train_net.py` takes after its options.
 
-    Every step has this package's learning rate. detectron2's only optimizer is SGD. `processes` has no effect, because
-    detectron2 counts the batch over all processes.
+    Every step has this package's learning rate. `processes` has no effect, because detectron2 counts the batch over all
+    processes.
+
+    Raises:
+        InputError: the recipe's optimizer is not SGD, the only one that detectron2 has. No rate of SGD corresponds to its rate.
     """
+    if recipe.optimizer != "sgd":
+        raise InputError(
+            f"the recipe's optimizer is {recipe.optimizer}, and detectron2's solver has SGD alone, to which the recipe's "
+            "learning rates mean nothing; give a recipe with sgd, or export to timm or torchvision"
+        )
     steps = _steps(recipe, images)
     warmup = math.ceil(recipe.warmup_epochs * steps)
     total = recipe.epochs * steps
@@ -189,8 +198,6 @@ def to_detectron2(recipe: Recipe, images: int = IMAGES["imagenet"], processes: i
         decays = range(warmup + interval, total, interval) if recipe.lr_decay < 1.0 else ()
         solver |= {"LR_SCHEDULER_NAME": "WarmupMultiStepLR", "GAMMA": recipe.lr_decay, "STEPS": tuple(decays)}
     words = []
-    if recipe.optimizer != "sgd":
-        words.append(f"optimizer: detectron2's solver is SGD, not {recipe.optimizer}; SGD needs another rate")
     if warmup != recipe.warmup_epochs * steps:
         words.append(f"warmup_epochs: {recipe.warmup_epochs:g} epochs are not whole steps; rounded up to {warmup}")
     if recipe.augmentation != "none":

@@ -8,6 +8,7 @@ name.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -68,6 +69,23 @@ class RecipeFile:
             "hours": self.hours,
             "hardware": self.hardware,
             "command": self.command,
+        }
+
+    @property
+    def network(self) -> str | None:
+        """The network that the header's command trains, such as `torchvision:resnet50`; None if it names none."""
+        words = shlex.split(self.command)
+        return words[words.index("--model") + 1] if "--model" in words[:-1] else None
+
+    def summary(self) -> dict[str, Any]:
+        """Return a row for a table of recipes. `acc1` is the expected accuracy, and `status` says whose it is, or why none."""
+        return {
+            "recipe": self.name,
+            "data": self.name.rpartition("/")[0] or None,
+            "network": self.network,
+            "epochs": self.recipe.epochs,
+            "acc1": self.expected.acc1,
+            "status": self.expected.origin.partition(";")[0],
         }
 
     def rows(self) -> list[dict[str, Any]]:

@@ -20,12 +20,11 @@ Name = Annotated[
 
 
 @app.command("list")
-def recipe_list() -> None:
-    """List the packaged recipes."""
-    from fbnetv3.recipes import list_recipes
+def recipe_list(as_json: Json = False) -> None:
+    """List the packaged recipes: data set, network, epochs, and the expected top-1 accuracy (in percent) with its origin."""
+    from fbnetv3.recipes import list_recipes, read_recipe_file
 
-    for name in list_recipes():
-        print(name)
+    print_rows([read_recipe_file(name).summary() for name in list_recipes()], as_json)
 
 
 @app.command("show")

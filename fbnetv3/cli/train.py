@@ -58,6 +58,14 @@ def train(
         list[str] | None,
         typer.Option("--set", help="FIELD=VALUE changes a value of the recipe. May be repeated.", rich_help_panel=WHAT),
     ] = None,
+    scale_lr: Annotated[
+        str | None,
+        typer.Option(
+            help="Let the learning rate follow --set batch_size=N: linear, by the same factor (usual for SGD), or sqrt, by its "
+            "square root (usual for RMSProp).",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
     teacher: Annotated[
         str | None,
         typer.Option(
@@ -198,9 +206,9 @@ def train(
             raise InputError(
                 "--pair with --model, --weights or --recipe; a pair has network and recipe: give only --pair, or the others"
             )
-        plan = plan_of_pair(pair, data, out_dir, seed, changes(change), options)
+        plan = plan_of_pair(pair, data, out_dir, seed, changes(change), options, scale_lr)
     else:
-        plan = plan_of_recipe(model, recipe, data, out_dir, seed, changes(change), options, weights)
+        plan = plan_of_recipe(model, recipe, data, out_dir, seed, changes(change), options, weights, scale_lr)
     keep_other_weights(plan.out)
     taught = load_teacher(teacher, plan)
     plan.notes.extend(settings.notes())  # before the network's, which is built later

@@ -93,6 +93,32 @@ def changes(texts: list[str] | None) -> dict[str, Any]:
     return {key: parse_scalar(value) for key, _, value in (text.partition("=") for text in texts or ())}
 
 
+def adapt(recipe: Recipe, changed: dict[str, Any], scale_lr: str | None, notes: list[str]) -> Recipe:
+    """Return a recipe with the changes of `--set` and `--scale-lr`.
+
+    If the batch has another size and the learning rate is the recipe's, a note says what the usual rules make of it.
+    """
+    from fbnetv3.training.recipe import LR_SCALES
+
+    new = recipe.replace(**changed)
+    if scale_lr is None:
+        if new.batch_size != recipe.batch_size and "lr" not in changed:
+            rates = (f"{rule} makes it {recipe.at_batch_size(new.batch_size, rule).lr:g}" for rule in LR_SCALES)
+            notes.append(
+                f"batch_size is {new.batch_size} instead of {recipe.batch_size}, and the learning rate stays {new.lr:g}; "
+                f"--scale-lr {', --scale-lr '.join(rates)}"
+            )
+        return new
+    if "lr" in changed or "batch_size" not in changed:
+        raise InputError(
+            "--scale-lr changes the recipe's learning rate with the batch; give it with --set batch_size=N, without --set lr"
+        )
+    new = new.replace(batch_size=recipe.batch_size).at_batch_size(new.batch_size, scale_lr)
+    what = f"batch_size {recipe.batch_size} became {new.batch_size}"
+    notes.append(f"{what}, and the learning rate {recipe.lr:g} became {new.lr:g} (--scale-lr {scale_lr})")
+    return new
+
+
 def plan_of_pair(
     pair: Path,
     data: str | None,
@@ -100,6 +126,7 @@ def plan_of_pair(
     seed: int | None,
     changed: dict[str, Any],
     options: dict[str, Any],
+    scale_lr: str | None = None,
 ) -> Plan:
     """Return what is trained for a pair file. The arguments are the options of the command."""
     from fbnetv3.model import build_model
@@ -107,7 +134,9 @@ def plan_of_pair(
     from fbnetv3.training.data.load import image_side, load_data
 
     given = load_pair(pair)
-    recipe, spec = given.recipe.replace(**changed), given.provenance["data"] if data is None else data
+    notes: list[str] = []
+    recipe = adapt(given.recipe, changed, scale_lr, notes)
+    spec = given.provenance["data"] if data is None else data
     options["resolution"] = options["resolution"] or image_side(spec, given.arch.resolution)
     images = load_data(spec, **options)
     seed = given.provenance.get("training_seed", given.seed) if seed is None else seed
@@ -117,7 +146,7 @@ def plan_of_pair(
             given.arch, len(images.classes), images.transforms.in_chans, recipe.dropout, recipe.stochastic_depth
         )
 
-    return Plan(build, recipe, images, spec, None, seed, out_dir or pair.parent / "retrained")
+    return Plan(build, recipe, images, spec, None, seed, out_dir or pair.parent / "retrained", notes)
 
 
 def plan_of_recipe(
@@ -129,6 +158,7 @@ def plan_of_recipe(
     changed: dict[str, Any],
     options: dict[str, Any],
     weights: str | None = None,
+    scale_lr: str | None = None,
 ) -> Plan:
     """Return what is trained for a network and a recipe. The arguments are the options of the command.
 
@@ -144,7 +174,8 @@ def plan_of_recipe(
         missing = ", ".join(name for name, value in needed.items() if value is None)
         ways = "--weights with" if weights else "--pair, or --model,"
         raise InputError(f"{missing} missing; give {ways} --recipe, --data and --out")
-    chosen, notes = load_recipe(recipe).replace(**changed), list[str]()
+    notes: list[str] = []
+    chosen = adapt(load_recipe(recipe), changed, scale_lr, notes)
     if model is not None:
         find_modules_here(model)
     start = None if weights is None else load_weights(model, weights)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
+from torch.utils.data import DataLoader
 
 from fbnetv3.device import generator_states
 from fbnetv3.errors import InputError
@@ -66,6 +67,7 @@ def fit(
 
     Args:
         model: use `engine.seeded` to build it, because its initial weights are part of what a seed must fix.
+        data: what `load_data` returns, or for torch's DataLoaders `wrap_loaders`.
         seed: of shuffling, augmentation, mixup, dropout and stochastic depth.
         epochs: stop after so many of the recipe's epochs (the early stopping of section 3.3). The learning rates are those
             of the full recipe.
@@ -84,6 +86,10 @@ def fit(
             or an image cannot be read. An epoch that could not be measured is saved.
         DivergedError: the loss or a weight became infinite or NaN.
     """
+    if isinstance(data, DataLoader):
+        raise InputError(
+            "data is a DataLoader; give wrap_loaders(train, val), because `fit` also needs images to measure on"
+        )
     epochs = recipe.epochs if epochs is None else epochs
     if not 1 <= epochs <= recipe.epochs:
         raise InputError(f"epochs is {epochs}; allowed: 1 to the recipe's {recipe.epochs}")

@@ -1,12 +1,15 @@
-"""The loss of a step: cross entropy with smoothed and mixed labels, and distillation from a teacher."""
+"""The loss of a step: cross entropy with smoothed and mixed labels (mixup), and distillation from a teacher."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fbnetv3.training.data.augment import mixup_weight
 from fbnetv3.training.recipe import Recipe
 
 
@@ -32,6 +35,29 @@ class Target:
         teacher = None if self.teacher is None else self.teacher[rows]
         other = None if self.other is None else self.other[rows]
         return Target(self.labels[rows], other, self.weight, teacher)
+
+
+def mixup(x: Tensor, labels: Tensor, recipe: Recipe, rng: np.random.Generator) -> tuple[Tensor, Target]:
+    """Return a batch with the recipe's mixup, and what the network should predict for it.
+
+    Args:
+        x: inputs float32 [n, c, h, w].
+        labels: int64 [n].
+        rng: draws the batch's weight. Without mixup in the recipe nothing is drawn, and the batch is returned as it is.
+    """
+    weight = mixup_weight(recipe.mixup, rng)
+    return mix(x, labels, None if weight == 1.0 else weight)
+
+
+def mix(x: Tensor, labels: Tensor, weight: float | Tensor | None) -> tuple[Tensor, Target]:
+    """Mix each image with another one of the same batch: with the batch in reverse order.
+
+    Args:
+        weight: of each image; the image that it is mixed with has the rest. None: no mixup.
+    """
+    if weight is None:
+        return x, Target(labels)
+    return torch.lerp(x.flip(0), x, weight), Target(labels, labels.flip(0), weight)
 
 
 def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:

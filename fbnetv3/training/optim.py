@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from fbnetv3.training.recipe import Recipe
 
@@ -75,6 +76,40 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         return 0.5 * recipe.lr * (1.0 + math.cos(math.pi * (step - warmup_steps) / length))
     epochs = int((step - warmup_steps) / steps_per_epoch)  # full epochs after warm-up, which may end within one
     return recipe.lr * recipe.lr_decay ** (epochs if recipe.schedule == "exponential" else epochs // recipe.step_epochs)
+
+
+class RecipeSchedule(LRScheduler):
+    """The recipe's learning rates as a scheduler of torch, for a loop other than this package's.
+
+    Call `step` after every step of the optimizer, not after every epoch. A parameter group whose rate is not the recipe's
+    keeps its ratio to the recipe's rate, or has it as `lr_scale`, which is timm's name for it.
+
+    Args:
+        steps_per_epoch: steps of the optimizer in an epoch.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> None:
+        self.recipe, self.steps_per_epoch = recipe, steps_per_epoch
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """Return the learning rate of every parameter group for the next step."""
+        rate = learning_rate(self.recipe, self.last_epoch, self.steps_per_epoch)
+        groups = zip(self.optimizer.param_groups, self.base_lrs, strict=True)
+        # Divided first: a group with the recipe's rate then gets the very bits of `learning_rate`.
+        return [rate * group.get("lr_scale", base / self.recipe.lr) for group, base in groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state without the recipe, so that torch loads it as plain data."""
+        return {key: value for key, value in super().state_dict().items() if key != "recipe"}
+
+
+def make_average(model: nn.Module, recipe: Recipe) -> MovingAverage | None:
+    """Return the moving average (EMA) of the weights that the recipe reports, or None if it reports the weights themselves.
+
+    Call its `update` after every step of the optimizer. Its `module` is the averaged network.
+    """
+    return MovingAverage(model, recipe.ema_decay) if recipe.ema else None
 
 
 class MovingAverage(nn.Module):

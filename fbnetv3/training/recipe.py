@@ -9,11 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from fbnetv3.errors import InputError
 from fbnetv3.schema import STRICT, read
 
 # The types check a value when a recipe is made, whether it comes from a file, from --set or from a search. The upper bounds
 # are far above any training: what exceeds them is a slip of the keyboard, which would otherwise run for ever.
 MOST_EPOCHS, MOST_IMAGES, MOST_STEP_EPOCHS = 10**6, 10**7, 10**9
+LR_SCALES = {"linear": 1.0, "sqrt": 0.5}  # exponents of the factor by which a batch grows
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Epochs = Annotated[float, Field(ge=0.0, le=MOST_EPOCHS)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -92,6 +94,23 @@ class Recipe:
     def replace(self, **changes: Any) -> Recipe:
         """Return a copy with other values. They are checked like those of a new recipe."""
         return Recipe.from_dict(self.to_dict() | changes)
+
+    def at_batch_size(self, batch_size: int, scale_lr: str | None = None) -> Recipe:
+        """Return the recipe for batches of another size.
+
+        Args:
+            scale_lr: how `lr` and `warmup_lr` change with the batch: `linear`, by the same factor, as is usual for SGD;
+                `sqrt`, by the factor's square root, as is usual for optimizers that divide by the size of the gradient, such
+                as RMSProp; None leaves them as they are.
+
+        Raises:
+            InputError: there is no such rule, or a value is out of range.
+        """
+        if scale_lr not in (None, *LR_SCALES):
+            raise InputError(f"scale_lr is {scale_lr!r}; allowed: {', '.join(LR_SCALES)}")
+        factor = 1.0 if scale_lr is None else (batch_size / self.batch_size) ** LR_SCALES[scale_lr]
+        warmup_lr = None if self.warmup_lr is None else self.warmup_lr * factor
+        return self.replace(batch_size=batch_size, lr=self.lr * factor, warmup_lr=warmup_lr)
 
     def stretched(self, factor: int) -> Recipe:
         """Return the recipe with `factor` times as many epochs and the same schedule: "slower learning rate decay", 4.1.

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -22,12 +22,13 @@ from fbnetv3.training.accuracy import measure
 from fbnetv3.training.checkpoint import EpochMetrics, Position, State
 from fbnetv3.training.data.augment import mixup_weight
 from fbnetv3.training.data.device import on_device
+from fbnetv3.training.data.epoch import draw_epoch
 from fbnetv3.training.data.protocol import Data, training_images
 from fbnetv3.training.distributed import average_buffers, current_process, synchronise_norms, total, wrap
 from fbnetv3.training.dry_run import check_network
 from fbnetv3.training.engine import DEFAULT_ENGINE, Engine, fetch_steps
-from fbnetv3.training.losses import Target, loss
-from fbnetv3.training.optim import MovingAverage, learning_rate, make_optimizer
+from fbnetv3.training.losses import loss, mix
+from fbnetv3.training.optim import learning_rate, make_average, make_optimizer
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.training.resume import DATA, DEVICE, THREADS, TRAIN_DATA
@@ -99,7 +100,7 @@ class Trainer:
         data = on_device(data, device)
         # The optimizer and the average hold on to the parameters, so the model must have its final form here.
         optimizer = make_optimizer(model, recipe)
-        ema = MovingAverage(model, recipe.ema_decay) if recipe.ema else None
+        ema = make_average(model, recipe)
         if teacher is not None:
             use_channels_last(teacher.to(device)).eval()
         network = wrap(model, process, device)
@@ -135,17 +136,15 @@ class Trainer:
         Raises:
             DivergedError: a loss is infinite or NaN, or in fp16 all gradients are.
         """
-        rng, rank = np.random.default_rng([self.seed, epoch]), self.process.rank
+        rank = self.process.rank
         done, loss_sum = (0, 0.0) if position is None else (position.step, position.losses[rank])
         losses, skipped_before = StepLosses(self.recipe, loss_sum, done), self.state.scaler.skipped
-        batches = self.data.epoch(self.recipe.augmentation, self.batch, rng, self.process, done)
-        # The processes see different images, so their dropout masks must differ too.
-        generator_seed = int(rng.integers(2**62)) + rank
+        batches, rng, torch_seed = draw_epoch(self.data, self.recipe, self.seed, epoch, self.process, done)
         for _ in range(done):
             mixup_weight(self.recipe.mixup, rng)  # drawn and dropped, so that the next step draws what it would have
         self.network.train()
         with kept_generators(self.device):
-            seed_generators(generator_seed, self.device)  # dropout and stochastic depth draw from torch's generators
+            seed_generators(torch_seed, self.device)  # dropout and stochastic depth draw from torch's generators
             if position is not None:
                 restore_generators(position.states(rank), self.device)
             for step, (x, labels) in enumerate(batches, start=done):
@@ -193,12 +192,8 @@ class Trainer:
         Returns:
             The losses of the parts of the batch, float32 [accumulate].
         """
-        # Each image is mixed with another one of the same batch: the batch in reverse order.
-        mixed = x if weight is None else torch.lerp(x.flip(0), x, weight)
-        teacher = self._teacher_logits(mixed)
-        target = (
-            Target(labels, None, 1.0, teacher) if weight is None else Target(labels, labels.flip(0), weight, teacher)
-        )
+        mixed, target = mix(x, labels, weight)
+        target = replace(target, teacher=self._teacher_logits(mixed))
         self.state.optimizer.zero_grad(set_to_none=True)
         parts = self.engine.accumulate
         losses = []

@@ -18,8 +18,21 @@ def run(*words):
     return result.stdout
 
 
-def test_list():
-    assert run("list").split() == list_recipes()
+def test_list_says_what_each_recipe_is_for():
+    rows = json.loads(run("list", "--json"))
+    assert [row["recipe"] for row in rows] == list_recipes()
+    assert all(list(row) == ["recipe", "data", "network", "epochs", "acc1", "status"] for row in rows)
+    assert all(row["data"] in ("imagenet", "cifar10", "fashion_mnist") and row["status"] for row in rows)
+    resnet = next(row for row in rows if row["recipe"] == "imagenet/torchvision_resnet50")
+    assert (resnet["network"], resnet["epochs"], resnet["acc1"]) == ("resnet50", 90, 76.13)
+
+
+def test_list_as_text(capsys):
+    from fbnetv3.cli.recipes import recipe_list
+
+    recipe_list()
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("status", *list_recipes()))
 
 
 def test_show_prints_the_header_and_every_value_with_its_source():
@@ -58,5 +71,7 @@ def test_export_takes_the_number_of_images_from_the_data_set_or_the_user():
     assert cifar["SOLVER.MAX_ITER"] == 30 * (50_000 // 128)
     fewer = json.loads(run("export", "cifar10/small", "--to", "detectron2", "--images", "1280", "--json"))["arguments"]
     assert fewer["SOLVER.MAX_ITER"] == 300
+    with pytest.raises(InputError, match="optimizer is rmsprop_tf, and detectron2's solver has SGD alone"):
+        run("export", "imagenet/fbnetv3_g_proxy", "--to", "detectron2")
     with pytest.raises(InputError, match="give --images"):
         run("export", "fashion_mnist/micro", "--to", "timm")

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +115,33 @@ def test_values_of_the_recipe_can_be_set(run, here, animals, pair):
     code, _, err = run("train", "--pair", pair, "--set", "lr=0.002")
     assert code == 0, err
     assert [float(row["lr"]) for row in metrics(here / "retrained")] == [0.002]
+
+
+def test_another_batch_size_says_and_changes_the_learning_rate(run, here, animals):
+    once = (*arguments(animals), "--epochs", 1, "--set")
+    for option, lr, words in (
+        (
+            (),
+            0.05,
+            "batch_size is 10 instead of 5, and the learning rate stays 0.05; --scale-lr linear makes it 0.1, --scale-lr sqrt",
+        ),
+        (
+            ("--scale-lr", "linear"),
+            0.1,
+            "batch_size 5 became 10, and the learning rate 0.05 became 0.1 (--scale-lr linear)\n",
+        ),
+        (("--set", "lr=0.3"), 0.3, None),
+    ):
+        code, _, err = run(*once, "batch_size=10", *option)
+        assert code == 0, err
+        assert (words or "") in err
+        assert ("learning rate" in err) == (words is not None)
+        recipe = read_weight_file(here / "run" / "weights.pt").training["recipe"]
+        assert (recipe["batch_size"], recipe["lr"]) == (10, lr)
+        shutil.rmtree(here / "run")
+    for changes in (("epochs=2",), ("batch_size=10", "--set", "lr=0.1")):
+        one_line(run(*once, *changes, "--scale-lr", "sqrt"), "give it with --set batch_size=N, without --set lr")
+    one_line(run(*once, "batch_size=10", "--scale-lr", "cube"), "scale_lr is 'cube'; allowed: linear, sqrt")
 
 
 def test_an_early_stop_and_its_resumption_end_as_one_run(run, here, animals):

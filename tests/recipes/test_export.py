@@ -4,20 +4,23 @@ import argparse
 import shlex
 import types
 
+import numpy as np
 import pytest
 import torch
 from timm.data import create_transform
+from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2, optimizer_kwargs
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler_factory import scheduler_kwargs
-from timm.utils import ParseKwargs
+from timm.utils import ModelEmaV3, ParseKwargs, dispatch_clip_grad
 from torch import nn
 from torch.optim import lr_scheduler
 
 from fbnetv3 import InputError
 from fbnetv3.recipes import list_recipes, load_recipe
 from fbnetv3.recipes.export import export_recipe, to_detectron2, to_timm, to_torchvision, training_images
-from fbnetv3.training.optim import learning_rate, make_optimizer
+from fbnetv3.training.losses import loss, mixup
+from fbnetv3.training.optim import RecipeSchedule, learning_rate, make_average, make_optimizer
 from fbnetv3.training.recipe import Recipe
 
 STEPS = 11
@@ -59,7 +62,7 @@ def fields(exported):
 
 def timm_parser():
     """Return a parser with the options of timm's train.py that a recipe uses, with their types."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     numbers = (
         "momentum",
         "weight-decay",
@@ -124,6 +127,37 @@ def test_timms_parser_takes_every_recipe_of_the_package(name):
     assert args.sync_bn == recipe.sync_bn
 
 
+@pytest.mark.parametrize("recipe", [RECIPES[1], RECIPES[3], RECIPES[4]], ids=lambda recipe: recipe.optimizer)
+def test_timms_parts_train_to_the_same_weights(recipe):
+    """As train.py puts them together: the loss with smoothed labels, clipping, the optimizer, the average, and the schedule."""
+    recipe = recipe.replace(epochs=2, warmup_epochs=1.0, clip_norm=0.3, label_smoothing=0.1, ema=True, ema_decay=0.7)
+    args, (model, other) = parse_timm(to_timm(recipe, 32 * 3)), (network(), network())
+    theirs = create_optimizer_v2(other, **optimizer_kwargs(args), **args.opt_kwargs)
+    scheduler, _ = create_scheduler_v2(theirs, **scheduler_kwargs(args), updates_per_epoch=3)
+    their_average = ModelEmaV3(other, decay=args.model_ema_decay)
+    their_loss = LabelSmoothingCrossEntropy(args.smoothing)
+    ours = make_optimizer(model, recipe)
+    schedule, average = RecipeSchedule(ours, recipe, 3), make_average(model, recipe)
+    for step in range(6):
+        x, labels = torch.randn(8, 3, 4, 4), torch.randint(0, 3, (8,))
+        theirs.zero_grad()
+        their_loss(other(x), labels).backward()
+        dispatch_clip_grad(other.parameters(), args.clip_grad, mode=args.clip_mode)
+        theirs.step()
+        their_average.update(other, step=step + 1)
+        scheduler.step_update(step + 1)
+        x, target = mixup(x, labels, recipe, np.random.default_rng(0))
+        ours.zero_grad()
+        loss(model(x), target, recipe).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        ours.step()
+        schedule.step()
+        average.update()
+    for mine, their in ((model, other), (average.module, their_average.module)):
+        for name, parameter in mine.named_parameters():
+            torch.testing.assert_close(parameter, their.get_parameter(name), rtol=1e-4, atol=1e-6)
+
+
 def test_timm_gets_what_is_switched_on_and_no_more():
     assert not {"model_ema", "sync_bn", "clip_grad", "drop_path"} & set(to_timm(BASE).arguments)
     full = BASE.replace(ema=True, ema_decay=0.99, sync_bn=True, clip_norm=2.0, stochastic_depth=0.1)
@@ -179,6 +213,40 @@ def test_timm_makes_the_augmentation_of_its_arguments(kind, steps):
 
 
 # ---------------------------------------------------------------- torchvision
+
+
+def torchvision_parser():
+    """Return a parser with the options of references/classification/train.py that a recipe uses, with their types."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for name in (
+        "lr",
+        "momentum",
+        "weight-decay",
+        "norm-weight-decay",
+        "bias-weight-decay",
+        "label-smoothing",
+        "mixup-alpha",
+        "lr-warmup-decay",
+        "lr-gamma",
+        "lr-min",
+        "model-ema-decay",
+        "clip-grad-norm",
+    ):
+        parser.add_argument(f"--{name}", type=float)
+    for name in ("batch-size", "epochs", "lr-warmup-epochs", "lr-step-size", "model-ema-steps"):
+        parser.add_argument(f"--{name}", type=int)
+    for name in ("opt", "lr-scheduler", "lr-warmup-method", "auto-augment"):
+        parser.add_argument(f"--{name}")
+    for name in ("sync-bn", "model-ema"):
+        parser.add_argument(f"--{name}", action="store_true")
+    return parser
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_torchvisions_parser_takes_every_recipe_of_the_package(name):
+    exported = to_torchvision(load_recipe(name), 100_000)
+    args = torchvision_parser().parse_args(shlex.split(exported.command_line))
+    assert {key: vars(args)[key] for key in exported.arguments} == exported.arguments
 
 
 def torchvision_rates(arguments):
@@ -308,7 +376,6 @@ def test_the_solver_config_by_hand():
 
 def test_what_detectron2_cannot_express_is_listed():
     recipe = BASE.replace(
-        optimizer="rmsprop",
         mixup=0.1,
         dropout=0.1,
         stochastic_depth=0.1,
@@ -320,7 +387,6 @@ def test_what_detectron2_cannot_express_is_listed():
         warmup_epochs=0.1,
     )
     assert fields(to_detectron2(recipe, IMAGES)) == {
-        "optimizer",
         "augmentation",
         "warmup_epochs",
         "mixup",
@@ -333,6 +399,13 @@ def test_what_detectron2_cannot_express_is_listed():
         "clip_norm",
     }
     assert to_detectron2(BASE.replace(augmentation="none"), IMAGES).not_expressed == ()
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "rmsprop_tf"])
+def test_an_optimizer_that_detectron2_does_not_have_is_refused(optimizer):
+    words = f"the recipe's optimizer is {optimizer}, and detectron2's solver has SGD alone, .*; give a recipe with sgd"
+    with pytest.raises(InputError, match=words):
+        export_recipe(BASE.replace(optimizer=optimizer), "detectron2", IMAGES)
 
 
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.optimizer == "sgd"])

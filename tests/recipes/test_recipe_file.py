@@ -123,3 +123,18 @@ def test_a_file_without_header_is_no_recipe_file(tmp_path):
     path = write(tmp_path, "{optimizer: rmsprop, lr: 0.01, epochs: 2, batch_size: 64}\n")
     with pytest.raises(InputError, match="schema is None; this version reads 1 and 2"):
         read_recipe_file(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        (
+            "imagenet/torchvision_resnet50",
+            ["imagenet", "resnet50", 90, 76.13, "torchvision ResNet50_Weights.IMAGENET1K_V1, at 224"],
+        ),
+        ("imagenet/resnet50_recipe_only_proxy", ["imagenet", "torchvision:resnet50", 400, None, "not measured"]),
+        ("fashion_mnist/micro", ["fashion_mnist", None, 3, None, "not measured by itself"]),
+    ],
+)
+def test_a_recipe_in_one_row(name, row):
+    assert list(read_recipe_file(name).summary().values()) == [name, *row]

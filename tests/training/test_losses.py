@@ -1,10 +1,11 @@
 """The loss by hand: mixed and smoothed labels, and distillation."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from fbnetv3.training.losses import Target, loss
+from fbnetv3.training.losses import Target, loss, mixup
 from tests.training.examples import RECIPE
 
 LABELS = torch.tensor([1, 2, 3, 4])
@@ -50,3 +51,18 @@ def test_parts_of_a_target_have_its_rows(logits):
     assert Target(LABELS, LABELS, 1.0).part(slice(2)).teacher is None
     halves = [loss(logits[rows], target.part(rows), PLAIN) for rows in (slice(2), slice(2, 4))]
     torch.testing.assert_close(sum(halves) / 2, loss(logits, target, PLAIN))
+
+
+def test_mixup_by_hand():
+    x = torch.arange(4.0)[:, None, None, None]
+    rng, twin = np.random.default_rng(0), np.random.default_rng(0)
+    weight = twin.beta(0.3, 0.3)
+    mixed, target = mixup(x, LABELS, PLAIN.replace(mixup=0.3), rng)
+    torch.testing.assert_close(
+        mixed.flatten(), torch.tensor([3.0, 2.0, 1.0, 0.0]) * (1 - weight) + torch.arange(4.0) * weight
+    )
+    assert (target.labels.tolist(), target.other.tolist(), target.weight) == ([1, 2, 3, 4], [4, 3, 2, 1], weight)
+    same, target = mixup(x, LABELS, PLAIN.replace(mixup=0.0), rng)
+    assert same is x
+    assert (target.labels is LABELS, target.other) == (True, None)
+    assert rng.random() == twin.random()  # without mixup nothing is drawn

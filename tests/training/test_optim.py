@@ -10,7 +10,14 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from fbnetv3.training.optim import MovingAverage, learning_rate, make_optimizer, parameter_groups
+from fbnetv3.training.optim import (
+    MovingAverage,
+    RecipeSchedule,
+    learning_rate,
+    make_average,
+    make_optimizer,
+    parameter_groups,
+)
 from fbnetv3.training.recipe import Recipe
 
 BASE = Recipe("sgd", 0.3, 10, 32, momentum=0.9, weight_decay=0.01, lr_decay=0.9)
@@ -229,3 +236,33 @@ def test_the_moving_average_equals_torchs_to_the_last_bit_and_reads_its_state():
     again.update()
     torchs.update_parameters(model)
     assert all(torch.equal(again.state_dict()[key], value) for key, value in torchs.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "recipe", [BASE, BASE.replace(schedule="cosine", warmup_epochs=1.5), BASE.replace(schedule="step", step_epochs=3)]
+)
+def test_torchs_scheduler_has_the_learning_rate_of_every_step(recipe, tmp_path):
+    optimizer = make_optimizer(network(), recipe)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr_scale": 0.3})
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": recipe.lr / 4})
+    schedule, steps = RecipeSchedule(optimizer, recipe, 7), 7 * recipe.epochs
+    for step in range(steps):
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert rates[0] == learning_rate(recipe, step, 7)  # to the last bit
+        assert rates[1:] == [rates[0] * 0.3, pytest.approx(rates[0] / 4, rel=1e-15)]
+        assert schedule.get_last_lr() == rates
+        if step == 30:  # what is saved is plain data, and is continued
+            torch.save([optimizer.state_dict(), schedule.state_dict()], tmp_path / "saved.pt")
+            saved = torch.load(tmp_path / "saved.pt", weights_only=True)
+            schedule = RecipeSchedule(optimizer, recipe, 7)
+            for part, state in zip((optimizer, schedule), saved, strict=True):
+                part.load_state_dict(state)
+        optimizer.step()
+        schedule.step()
+
+
+def test_the_average_is_what_the_recipe_reports():
+    assert make_average(network(), BASE) is None
+    average = make_average(network(), BASE.replace(ema=True, ema_decay=0.8))
+    assert isinstance(average, MovingAverage)
+    assert average.decay == 0.8

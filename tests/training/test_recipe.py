@@ -90,3 +90,18 @@ def test_a_replaced_value_is_checked():
     assert RECIPE.replace(lr=0.2).lr == 0.2
     with pytest.raises(InputError, match="batch_size is 1"):
         RECIPE.replace(batch_size=1)
+
+
+def test_another_batch_size_by_hand():
+    recipe = Recipe("sgd", 0.1, 10, 256, warmup_epochs=1.0, warmup_lr=0.02)
+    linear, root, same = (recipe.at_batch_size(64, rule) for rule in ("linear", "sqrt", None))
+    assert [(r.batch_size, r.lr, r.warmup_lr) for r in (linear, root, same)] == [
+        (64, pytest.approx(0.025), pytest.approx(0.005)),
+        (64, pytest.approx(0.05), pytest.approx(0.01)),
+        (64, 0.1, 0.02),
+    ]
+    assert recipe.replace(warmup_lr=None).at_batch_size(512, "linear").warmup_lr is None
+    with pytest.raises(InputError, match="scale_lr is 'cube'; allowed: linear, sqrt"):
+        recipe.at_batch_size(64, "cube")
+    with pytest.raises(InputError, match="batch_size is 1"):
+        recipe.at_batch_size(1, "sqrt")

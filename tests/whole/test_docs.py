@@ -70,6 +70,12 @@ def prepare(page: str, folder: Path) -> dict[str, object]:
     return {}
 
 
+# Packages that need not be installed, and the blocks that use them.
+OPTIONAL = {
+    "detectron2": r"(?s)fbnetv3\.detection.*build_detector",
+    "accelerate": "from accelerate",
+    "lightning": "import lightning",
+}
 RUNTIMES_PAGE = "docs/inference.md"  # test_docs_of_runtimes.py runs it: it needs a process of its own
 
 
@@ -77,7 +83,7 @@ def run_python_blocks(page: str, folder: Path) -> None:
     """Run the blocks of a page one after the other, with the names of the blocks before."""
     names = {"__name__": "__main__", **prepare(page, folder)}
     for number, block in enumerate(blocks(page, "python"), 1):
-        if "fbnetv3.detection" in block and "build_detector" in block and not importlib.util.find_spec("detectron2"):
+        if any(re.search(use, block) and not importlib.util.find_spec(name) for name, use in OPTIONAL.items()):
             continue
         with contextlib.redirect_stdout(io.StringIO()), cpu_threads(1):
             exec(compile(block, f"{page}, Python block {number}", "exec"), names)

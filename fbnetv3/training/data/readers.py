@@ -22,8 +22,9 @@ from fbnetv3.training.data.device import CPU, send_ahead
 from fbnetv3.training.data.image_files import ImageCollection
 from fbnetv3.training.data.protocol import Batch
 from fbnetv3.training.process_rank import ProcessRank
+from fbnetv3.training.recipe import Recipe
 from fbnetv3.training.stop_signal import ignore_signals
-from fbnetv3.transforms import Transforms
+from fbnetv3.transforms import Transforms, eight_bit
 
 EVAL_BATCH = 128
 TRIES = 100  # images after one that cannot be read, of which the first that can be read is its substitute
@@ -141,6 +142,23 @@ def train_image(augmentation: str, transforms: Transforms, seed: int, image: Any
         image = change_image(image, "imagenet", rng)
     pixels: Tensor = TF.pil_to_tensor(image)
     return pixels
+
+
+def train_transform(recipe: Recipe, transforms: Transforms) -> Callable[[Any], Tensor]:
+    """Return what turns a Pillow image into a training input, float32 [c, crop, crop]: the recipe's augmentation, normalised.
+
+    It is a transform of torchvision's datasets, and of any other. It draws from torch's global generator, as torchvision's
+    do, so that every worker of a `DataLoader` draws other numbers.
+
+    Args:
+        transforms: the preprocessing of evaluation, which is a transform itself. `transforms.at(side)` is for another size.
+    """
+    return functools.partial(_train_input, recipe.augmentation, transforms)
+
+
+def _train_input(augmentation: str, transforms: Transforms, image: Any) -> Tensor:
+    seed = int(torch.empty((), dtype=torch.int64, device="cpu").random_())
+    return transforms.normalise(train_image(augmentation, transforms, seed, eight_bit(image), 0))
 
 
 def read_batches(

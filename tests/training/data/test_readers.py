@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
 
 from fbnetv3 import InputError
 from fbnetv3.training.data.device import on_device
 from fbnetv3.training.data.image_files import DatasetImages
 from fbnetv3.training.data.load import load_data
-from fbnetv3.training.data.readers import ReaderData, eval_image, read_batches, train_image
+from fbnetv3.training.data.readers import ReaderData, eval_image, read_batches, train_image, train_transform
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.transforms import Transforms
 from tests.training.data.examples import ALONE, CLASSES, epoch, image, make_folder, same
 from tests.training.data.pretended import CUDA, sent_to_the_host
+from tests.training.examples import RECIPE
 
 
 def test_a_folder(folder):
@@ -238,3 +241,27 @@ def test_batches_on_a_gpu_are_those_of_the_host(damaged, workers):
         expected = [*epoch(here, "autoaugment", 4), *here.batches("val", ALONE)]
         assert same([(x.cpu(), labels.cpu()) for x, labels in found], expected)
     assert there.bad.met == here.bad.met
+
+
+@pytest.mark.parametrize("kind", ["none", "flip", "crop_flip", "resized_crop_flip", "autoaugment"])
+def test_the_transform_of_a_recipe_gives_inputs(folder, kind):
+    """In a DataLoader with workers too: a float batch, with other changes in every epoch and from every seed."""
+    transforms = Transforms(26, 20, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1))
+    transform = train_transform(RECIPE.replace(augmentation=kind), transforms)
+    picture = Image.open(next((folder / "train").rglob("*.png")))
+    torch.manual_seed(3)
+    found = transform(picture)
+    torch.manual_seed(3)
+    seed = int(torch.empty((), dtype=torch.int64).random_())
+    assert torch.equal(found, transforms.normalise(train_image(kind, transforms, seed, picture, 0)))
+    images = ImageFolder(folder / "train", transform)
+    loader = DataLoader(images, 30, num_workers=2 if kind == "autoaugment" else 0, generator=torch.Generator())
+    (first, _), (second, _) = (next(iter(loader)) for _ in range(2))
+    assert (first.dtype, first.shape) == (torch.float32, (30, 3, 20, 20))
+    assert torch.equal(first, second) == (kind == "none")
+
+
+def test_the_transform_of_a_recipe_takes_16_bit_grey():
+    grey = Image.fromarray(np.full((8, 8), 65535, dtype=np.uint16))
+    white = train_transform(RECIPE.replace(augmentation="resized_crop_flip"), Transforms(8, 4, (0.0,), (1.0,)))(grey)
+    assert white.tolist() == torch.ones(1, 4, 4).tolist()
