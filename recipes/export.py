@@ -105,11 +105,14 @@ def to_timm(recipe: Recipe, images: int = IMAGES["imagenet"], processes: int = 1
         arguments["sync_bn"] = True
     if recipe.clip_norm:
         arguments |= {"clip_grad": recipe.clip_norm, "clip_mode": "norm"}
+    if recipe.layer_decay < 1.0:
+        arguments["layer_decay"] = recipe.layer_decay
     augmentation, augmentation_words = _timm_augmentation(recipe.augmentation)
     why = {
         "distillation": "train.py's teacher options differ between versions; timm.task.LogitDistillationTask is the loss, "
         f"with distill_loss_weight {recipe.distillation:g}, task_loss_weight {1 - recipe.distillation:g} and "
-        f"temperature {recipe.distillation_temperature:g}"
+        f"temperature {recipe.distillation_temperature:g}",
+        "frozen_stages": "train.py freezes nothing",
     }
     return ExportedRecipe(arguments | augmentation, (*words, *augmentation_words, *_left_out(recipe, why)))
 
@@ -152,7 +155,10 @@ def to_torchvision(recipe: Recipe, images: int = IMAGES["imagenet"], processes: 
         "dropout": "train.py builds the network with its own rates",
         "stochastic_depth": "train.py builds the network with its own rates",
         "distillation": "train.py has no teacher",
+        "frozen_stages": "train.py freezes nothing",
     }
+    if recipe.layer_decay < 1.0:
+        words.append("layer_decay: train.py has one learning rate for all layers")
     return ExportedRecipe(arguments, (*words, *_left_out(recipe, why)))
 
 
@@ -201,7 +207,10 @@ def to_detectron2(recipe: Recipe, images: int = IMAGES["imagenet"], processes: i
         "sync_bn": "set the network's norms, such as MODEL.RESNETS.NORM SyncBN",
         "clip_norm": "CLIP_GRADIENTS clips every tensor separately, not the whole gradient",
         "ema": "detectron2 has no average of weights",
+        "frozen_stages": "MODEL.BACKBONE.FREEZE_AT freezes stages",
     }
+    if recipe.layer_decay < 1.0:
+        words.append("layer_decay: detectron2 has one learning rate for all layers")
     return ExportedRecipe({f"SOLVER.{key}": value for key, value in solver.items()}, (*words, *_left_out(recipe, why)))
 
 

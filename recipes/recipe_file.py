@@ -73,7 +73,7 @@ class RecipeFile:
     def rows(self) -> list[dict[str, Any]]:
         """Return for every field of the recipe a row with field, value, provenance and source."""
         rows = []
-        for field, value in self.recipe.to_dict().items():
+        for field, value in dataclasses.asdict(self.recipe).items():
             provenance, source = self.sources.get(field, DEFAULT)
             rows.append({"field": field, "value": value, "provenance": provenance, "source": source})
         return rows

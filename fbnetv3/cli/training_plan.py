@@ -138,6 +138,7 @@ def plan_of_recipe(
     from fbnetv3.networks.named import find_network
     from fbnetv3.recipes import load_recipe
     from fbnetv3.training.data.load import load_data
+    from fbnetv3.training.network.depth import freeze_stages
 
     needed = {"--model": model or weights, "--recipe": recipe, "--data": data, "--out": out_dir}
     if recipe is None or data is None or out_dir is None or (model is None and weights is None):
@@ -158,6 +159,8 @@ def plan_of_recipe(
         new = _new_network(network, chosen, images, notes)
         if start is not None:
             fill(new, start)
+        if chosen.frozen_stages:
+            notes.append(f"frozen: {freeze_stages(new, chosen.frozen_stages)}")
         return new
 
     named = None if isinstance(network, Arch) else network

@@ -84,6 +84,17 @@ def test_an_epoch_continues_where_it_was_left():
     assert same(stopped.state.ema, full.state.ema)
 
 
+def test_frozen_stages_keep_weights_and_statistics_and_the_rest_learns():
+    recipe = RECIPE.replace(frozen_stages=1, weight_decay=0.01)
+    model = new_model(recipe)
+    model.head.conv.weight.requires_grad = False  # what the user froze stays frozen too
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    trainer = Trainer.start(model, recipe, DATA, seed=7)
+    trainer.train_epoch(0, None, lambda *_: None)
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {key for key in before if key.startswith(("head.expand.", "classifier."))}
+
+
 def test_the_identity_names_everything_that_decides_the_numbers():
     start = Trainer.start(new_model(), RECIPE, DATA, seed=7, engine=Engine(accumulate=2))
     assert start.identity == {
