@@ -22,11 +22,11 @@ from fbnetv3.training.accuracy import measure
 from fbnetv3.training.checkpoint import EpochMetrics, Position, State
 from fbnetv3.training.data.augment import mixup_weight
 from fbnetv3.training.data.device import on_device
-from fbnetv3.training.data.protocol import Data, training_images
+from fbnetv3.training.data.protocol import Data, class_counts, training_images
 from fbnetv3.training.distributed import average_buffers, current_process, synchronise_norms, total, wrap
 from fbnetv3.training.dry_run import check_network
 from fbnetv3.training.engine import DEFAULT_ENGINE, Engine, fetch_steps
-from fbnetv3.training.losses import Target, loss
+from fbnetv3.training.losses import Target, balanced_weights, loss
 from fbnetv3.training.network.depth import freeze_stages
 from fbnetv3.training.optim import MovingAverage, learning_rate, make_optimizer, set_learning_rate
 from fbnetv3.training.process_rank import ProcessRank
@@ -57,6 +57,7 @@ class Trainer:
     device: torch.device
     batch: int  # images of a step, over all processes
     steps: int  # steps of an epoch
+    class_weights: Tensor | None  # of the loss, float32 [classes], on the device
     frozen: tuple[nn.Module, ...]  # modules that stay in eval mode
     fetch_steps: int  # losses are fetched from the device after every so many steps
 
@@ -111,7 +112,8 @@ class Trainer:
             network = cast(nn.Module, torch.compile(network, mode=str(engine.compile)))
         steps = data.count("train") // batch
         state, every = State(model, ema, optimizer, Scaler(engine.precision, device.type)), fetch_steps(device)
-        where = (process, device, batch, steps, frozen, every)
+        weights = balanced_weights(class_counts(data)).to(device) if recipe.class_weights == "balanced" else None
+        where = (process, device, batch, steps, weights, frozen, every)
         return cls(state, network, no_sync, recipe, data, seed, engine, teacher, *where)
 
     @property
@@ -214,7 +216,7 @@ class Trainer:
             with contextlib.nullcontext() if i + 1 == parts else self.no_sync():
                 with self._autocast():
                     logits = self.network(mixed[rows] if parts > 1 else mixed)
-                part = loss(logits.float(), target.part(rows) if parts > 1 else target, self.recipe)
+                part = loss(logits.float(), target.part(rows) if parts > 1 else target, self.recipe, self.class_weights)
                 self.state.scaler.scale(part / parts if parts > 1 else part).backward()
                 losses.append(part.detach())
         return torch.stack(losses)

@@ -133,7 +133,8 @@ def test_timm_gets_what_is_switched_on_and_no_more():
     assert (arguments["clip_grad"], arguments["clip_mode"], arguments["drop_path"]) == (2.0, "norm", 0.1)
     assert (arguments["layer_decay"], parse_timm(to_timm(full)).layer_decay) == (0.8, 0.8)
     assert to_timm(full).not_expressed == ()
-    assert fields(to_timm(full.replace(frozen_stages=1))) == {"frozen_stages"}
+    more = full.replace(frozen_stages=1, class_weights="balanced")
+    assert fields(to_timm(more)) == {"frozen_stages", "class_weights"}
 
 
 def test_the_batch_is_shared_by_the_processes():
@@ -270,6 +271,7 @@ def test_what_torchvision_cannot_express_is_listed():
         ema=True,
         layer_decay=0.8,
         frozen_stages=1,
+        class_weights="balanced",
     )
     assert fields(to_torchvision(recipe)) == {
         "optimizer",
@@ -283,6 +285,7 @@ def test_what_torchvision_cannot_express_is_listed():
         "ema",
         "layer_decay",
         "frozen_stages",
+        "class_weights",
     }
     assert to_torchvision(BASE.replace(optimizer="rmsprop", eps=0.0316)).not_expressed == ()
 
@@ -327,6 +330,7 @@ def test_what_detectron2_cannot_express_is_listed():
         warmup_epochs=0.1,
         layer_decay=0.8,
         frozen_stages=1,
+        class_weights="balanced",
     )
     assert fields(to_detectron2(recipe, IMAGES)) == {
         "optimizer",
@@ -342,6 +346,7 @@ def test_what_detectron2_cannot_express_is_listed():
         "clip_norm",
         "layer_decay",
         "frozen_stages",
+        "class_weights",
     }
     assert to_detectron2(BASE.replace(augmentation="none"), IMAGES).not_expressed == ()
 
