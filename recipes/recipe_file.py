@@ -24,6 +24,7 @@ SCHEMA = 2
 FOLDER = Path(__file__).parent
 Provenance = Literal["paper", "proxy", "search", "choice", "reference"]
 PROVENANCES: tuple[Provenance, ...] = get_args(Provenance)
+SMALL_SET = 20_000  # images of train, below which a set is small for fine-tuning
 NOT_STATED = "not stated"  # for the header fields that schema 1 does not have
 DEFAULT = ("choice", "default of the package")  # provenance and source of a field that a file does not name
 Text = Annotated[str, Field(min_length=1)]
@@ -107,6 +108,11 @@ def list_recipes() -> list[str]:
     """Return the names of the packaged recipes, such as `imagenet/fbnetv3_b_proxy`."""
     # YAML files directly in the folder are data about recipes, so the pattern asks for one folder level.
     return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.glob("*/*.yaml"))
+
+
+def fine_tuning_recipe(images: int) -> str:
+    """Return the name of the packaged recipe for fine-tuning on so many training images."""
+    return "finetune/small" if images < SMALL_SET else "finetune/medium"
 
 
 def load_recipe(name: str | Path) -> Recipe:

@@ -42,14 +42,15 @@ def train(
         str | None,
         typer.Option(
             help="Weights to start from: a source of --model such as fb, a path or a URL. A file of this package needs no "
-            "--model. For other classes the classifier is new.",
+            "--model. With another number of classes the classifier is new.",
             rich_help_panel=WHAT,
         ),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Name of a recipe (`fbnetv3 recipe list`), or the path of a YAML file.",
+            help="Name of a recipe (`fbnetv3 recipe list`), or the path of a YAML file. With --weights the default is one for "
+            "fine-tuning.",
             rich_help_panel=WHAT,
             autocompletion=RECIPE_NAMES,
         ),
