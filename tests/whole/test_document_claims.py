@@ -429,6 +429,24 @@ def test_the_costs_of_detectors():
     )
 
 
+def test_fine_tuning():
+    (cells,) = load_result("fine_tuning").values["images"].values()
+    mean = {name: cell["mean"] for name, cell in cells.items()}
+    plain, high = ("fine-tuned", "scratch"), ("fine-tuned, rate 0.1", "scratch, rate 0.1")
+    assert all(mean[tuned] > mean[scratch] for tuned, scratch in (plain, high))
+    assert (
+        mean[high[1]]
+        > mean["fine-tuned"]
+        > max(mean["fine-tuned, layer_decay 0.8"], mean["fine-tuned, frozen_stages 1"])
+    )
+    assert missed(load_result("fine_tuning")) == ["gain_low_10"]
+    claimed(
+        "docs/training.md",
+        f"fine-tuning is better: {mean[plain[0]]:.1f}% against {mean[plain[1]]:.1f}% at 0.01, and {mean[high[0]]:.1f}% against "
+        f"{mean[high[1]]:.1f}% at 0.1.",
+    )
+
+
 def test_the_photos():
     result = load_result("detection_voc100")
     values, method = result.values, result.method
