@@ -11,6 +11,7 @@ import pytest
 
 from fbnetv3.benchmarks.experiments.config import list_experiments
 from fbnetv3.benchmarks.experiments.experiment_tables import verdict as sign
+from fbnetv3.benchmarks.experiments.fine_tuning import RATES
 from fbnetv3.benchmarks.paper.numbers import load_paper
 from fbnetv3.benchmarks.result import load_result
 from fbnetv3.benchmarks.search import early_stopping
@@ -20,6 +21,7 @@ from fbnetv3.benchmarks.search.finalists import SEARCH, cases
 from fbnetv3.benchmarks.speed.executors import case_values
 from fbnetv3.benchmarks.speed.inference import path_names
 from fbnetv3.benchmarks.speed.inference import targets as inference_targets
+from fbnetv3.recipes import load_recipe
 from tests.places import ROOT
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -430,21 +432,18 @@ def test_the_costs_of_detectors():
 
 
 def test_fine_tuning():
-    (cells,) = load_result("fine_tuning").values["images"].values()
+    values = load_result("fine_tuning").values
+    (cells,), (gain,) = values["images"].values(), values["gain"].values()
     mean = {name: cell["mean"] for name, cell in cells.items()}
-    plain, high = ("fine-tuned", "scratch"), ("fine-tuned, rate 0.1", "scratch, rate 0.1")
-    assert all(mean[tuned] > mean[scratch] for tuned, scratch in (plain, high))
-    assert (
-        mean[high[1]]
-        > mean["fine-tuned"]
-        > max(mean["fine-tuned, layer_decay 0.8"], mean["fine-tuned, frozen_stages 1"])
-    )
-    assert missed(load_result("fine_tuning")) == ["gain_low_10"]
+    assert all(mean[f"fine-tuned, rate {rate}"] > mean[f"scratch, rate {rate}"] for rate in RATES)
+    assert (gain["of"], gain["over"]) == tuple(f"{start}, rate {max(RATES)}" for start in ("fine-tuned", "scratch"))
+    tried = (mean["fine-tuned, rate 0.03, layer_decay 0.8"], mean["fine-tuned, rate 0.03, frozen_stages 1"])
+    assert max(tried) < mean["fine-tuned, rate 0.03"]
+    assert missed(load_result("fine_tuning")) == []
     claimed(
-        "docs/training.md",
-        f"fine-tuning is better: {mean[plain[0]]:.1f}% against {mean[plain[1]]:.1f}% at 0.01, and {mean[high[0]]:.1f}% against "
-        f"{mean[high[1]]:.1f}% at 0.1.",
+        "docs/training.md", f"Fine-tuning is better by {gain['mean']:.1f} points, if both", "than the recipe's 0.03:"
     )
+    assert load_recipe("finetune/small").lr == 0.03
 
 
 def test_the_photos():
