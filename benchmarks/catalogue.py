@@ -41,6 +41,9 @@ CATALOGUE = {
     "experiment": Entry(
         "experiments.experiment", "A table of the paper as an experiment: two recipes, swapped recipes, ..."
     ),
+    "fine-tuning": Entry(
+        "experiments.fine_tuning", "What fine-tuning gains over training from scratch, on real images."
+    ),
     "cifar10": Entry("experiments.cifar10", "Accuracy against FLOPs on CIFAR-10, by the protocol of section 4.3."),
     "predictor": Entry("search.predictor", "The accuracy predictor against its rivals. Draws Figure 4."),
     "evolution": Entry("search.evolution", "The evolutionary search on landscapes whose best candidate is known."),

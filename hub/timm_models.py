@@ -5,7 +5,8 @@
 
 They are called `fbnetv3_released_a` .. `_g` and `fbnetv3_released_a0`, because timm's fbnetv3_b computes another function. The
 tags are `fb_in1k` (the released weights, CC BY-NC 4.0) and, where timm's network computes the same function,
-`ra2_in1k`. Weight files are downloaded and checked as everywhere in this package.
+`ra2_in1k`. Weight files are downloaded and checked as everywhere in this package. `checkpoint_path=` takes files of the
+released code, of timm, and of this package.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from torch import Tensor, nn
 
 from fbnetv3.arch import ARCH_A0, ARCHS, Arch, find_arch
 from fbnetv3.complexity import parts
-from fbnetv3.hub.convert import convert
+from fbnetv3.errors import InputError
+from fbnetv3.hub.convert import convert, is_released
 from fbnetv3.hub.load import fetch_registered
 from fbnetv3.hub.registry import RegisteredWeights, read_registry
 from fbnetv3.model import FBNetV3, build_model
+from fbnetv3.networks.weight_file import UNKNOWN
 
 _SOURCE_KEYS = {"file", "url", "state_dict", "hf_hub_id"}  # with one of these a user gives the weights' place
 
@@ -84,7 +87,29 @@ def _network(
 ) -> FBNetV3:
     """Build a network from arguments with timm's names."""
     model: FBNetV3 = build_model(arch, dropout=drop_rate, stochastic_depth=drop_path_rate, **kwargs)
+    model.register_load_state_dict_pre_hook(functools.partial(_read_checkpoint, arch))  # type: ignore[no-untyped-call]
     return model.to(device=device, dtype=dtype)
+
+
+def _read_checkpoint(
+    arch: Arch, model: nn.Module, state: dict[str, Any], prefix: str, *arguments: Any
+) -> None:  # as torch calls it
+    """Give a state dict of the released code or of timm our names, before torch loads it.
+
+    timm's `checkpoint_path=` calls `load_state_dict` without asking the network for a filter.
+    """
+    foreign = is_released(state) or "conv_stem.weight" in state
+    if prefix or not foreign:  # a prefix: the network is a part of another one, whose file it is
+        return
+    converted, found = convert(dict(state), arch)
+    if found != arch:
+        raise InputError(
+            f"these are timm's weights, which fit {found.name}, another function than {arch.name}; load them with "
+            f"fbnetv3.create_model, which builds {found.name}"
+        )
+    state.clear()
+    state.update(converted)
+    model.derived_from = (UNKNOWN,)  # type: ignore[assignment]  # a file does not say whose weights it has
 
 
 def _adapt(row: RegisteredWeights, checkpoint: dict[str, Any], model: Any) -> dict[str, Tensor]:

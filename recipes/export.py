@@ -106,11 +106,15 @@ def to_timm(recipe: Recipe, images: int = IMAGES["imagenet"], processes: int = 1
         arguments["sync_bn"] = True
     if recipe.clip_norm:
         arguments |= {"clip_grad": recipe.clip_norm, "clip_mode": "norm"}
+    if recipe.layer_decay < 1.0:
+        arguments["layer_decay"] = recipe.layer_decay
     augmentation, augmentation_words = _timm_augmentation(recipe.augmentation)
     why = {
         "distillation": "train.py's teacher options differ between versions; timm.task.LogitDistillationTask is the loss, "
         f"with distill_loss_weight {recipe.distillation:g}, task_loss_weight {1 - recipe.distillation:g} and "
-        f"temperature {recipe.distillation_temperature:g}"
+        f"temperature {recipe.distillation_temperature:g}",
+        "class_weights": "train.py weights all classes alike",
+        "frozen_stages": "train.py freezes nothing",
     }
     return ExportedRecipe(arguments | augmentation, (*words, *augmentation_words, *_left_out(recipe, why)))
 
@@ -153,7 +157,11 @@ def to_torchvision(recipe: Recipe, images: int = IMAGES["imagenet"], processes: 
         "dropout": "train.py builds the network with its own rates",
         "stochastic_depth": "train.py builds the network with its own rates",
         "distillation": "train.py has no teacher",
+        "class_weights": "train.py weights all classes alike",
+        "frozen_stages": "train.py freezes nothing",
     }
+    if recipe.layer_decay < 1.0:
+        words.append("layer_decay: train.py has one learning rate for all layers")
     return ExportedRecipe(arguments, (*words, *_left_out(recipe, why)))
 
 
@@ -208,7 +216,11 @@ def to_detectron2(recipe: Recipe, images: int = IMAGES["imagenet"], processes: i
         "sync_bn": "set the network's norms, such as MODEL.RESNETS.NORM SyncBN",
         "clip_norm": "CLIP_GRADIENTS clips every tensor separately, not the whole gradient",
         "ema": "detectron2 has no average of weights",
+        "class_weights": "no part of the solver",
+        "frozen_stages": "MODEL.BACKBONE.FREEZE_AT freezes stages",
     }
+    if recipe.layer_decay < 1.0:
+        words.append("layer_decay: detectron2 has one learning rate for all layers")
     return ExportedRecipe({f"SOLVER.{key}": value for key, value in solver.items()}, (*words, *_left_out(recipe, why)))
 
 
@@ -245,7 +257,7 @@ def _warmup_epochs(recipe: Recipe) -> tuple[int, list[str]]:
 
 def _left_out(recipe: Recipe, why: dict[str, str]) -> list[str]:
     """Return a line with the reason for every field in `why` that the recipe switches on."""
-    return [f"{name}: {reason}" for name, reason in sorted(why.items()) if getattr(recipe, name)]
+    return [f"{name}: {reason}" for name, reason in sorted(why.items()) if getattr(recipe, name) not in (0, "none")]
 
 
 def _timm_optimizer(recipe: Recipe) -> dict[str, Any]:

@@ -25,6 +25,7 @@ SCHEMA = 2
 FOLDER = Path(__file__).parent
 Provenance = Literal["paper", "proxy", "search", "choice", "reference"]
 PROVENANCES: tuple[Provenance, ...] = get_args(Provenance)
+SMALL_SET = 20_000  # images of train, below which a set is small for fine-tuning
 NOT_STATED = "not stated"  # for the header fields that schema 1 does not have
 DEFAULT = ("choice", "default of the package")  # provenance and source of a field that a file does not name
 Text = Annotated[str, Field(min_length=1)]
@@ -91,7 +92,7 @@ class RecipeFile:
     def rows(self) -> list[dict[str, Any]]:
         """Return for every field of the recipe a row with field, value, provenance and source."""
         rows = []
-        for field, value in self.recipe.to_dict().items():
+        for field, value in dataclasses.asdict(self.recipe).items():
             provenance, source = self.sources.get(field, DEFAULT)
             rows.append({"field": field, "value": value, "provenance": provenance, "source": source})
         return rows
@@ -125,6 +126,11 @@ def list_recipes() -> list[str]:
     """Return the names of the packaged recipes, such as `imagenet/fbnetv3_b_proxy`."""
     # YAML files directly in the folder are data about recipes, so the pattern asks for one folder level.
     return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.glob("*/*.yaml"))
+
+
+def fine_tuning_recipe(images: int) -> str:
+    """Return the name of the packaged recipe for fine-tuning on so many training images."""
+    return "finetune/small" if images < SMALL_SET else "finetune/medium"
 
 
 def load_recipe(name: str | Path) -> Recipe:

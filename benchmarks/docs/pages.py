@@ -77,6 +77,7 @@ PAGES = {
         "speed": _block("inference", "threads 1: times as fast as timm eager"),
     },
     "docs/experiments.md": {name: _experiment(name) for name in ("table1", "table3", "table6", "table8")},
+    "docs/training.md": {"fine_tuning": _block("fine-tuning")},
     "docs/search.md": {
         "quickstart": _block("quickstart"),
         "space": _block("space-sizes"),

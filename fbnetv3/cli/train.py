@@ -42,14 +42,15 @@ def train(
         str | None,
         typer.Option(
             help="Weights to start from: a source of --model such as fb, a path or a URL. A file of this package needs no "
-            "--model. For other classes the classifier is new.",
+            "--model. With another number of classes the classifier is new.",
             rich_help_panel=WHAT,
         ),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Name of a recipe (`fbnetv3 recipe list`), or the path of a YAML file.",
+            help="Name of a recipe (`fbnetv3 recipe list`), or the path of a YAML file. With --weights the default is one for "
+            "fine-tuning.",
             rich_help_panel=WHAT,
             autocompletion=RECIPE_NAMES,
         ),
@@ -110,6 +111,14 @@ def train(
     epochs: Annotated[
         int | None,
         typer.Option(min=1, help="Stop after this epoch of the recipe's schedule.", rich_help_panel=ENGINE),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Stop when the accuracy on val has not risen for so many epochs, and keep the weights of the best epoch.",
+            rich_help_panel=ENGINE,
+        ),
     ] = None,
     threads: Annotated[
         str,
@@ -226,6 +235,7 @@ def train(
                 plan.data,
                 seed=plan.seed,
                 epochs=epochs,
+                patience=patience,
                 out=plan.out,
                 resume=resume,
                 progress=progress,
@@ -237,8 +247,8 @@ def train(
         except torch.OutOfMemoryError as error:
             raise InputError(memory_advice(error, settings.device)) from None
         # The weights are saved before anything else can go wrong: measuring them can be repeated, the training cannot.
-        done = len(trained.acc1)
-        row: dict[str, Any] = {"val_acc1": trained.acc1[-1]}
+        done = trained.epoch
+        row: dict[str, Any] = {"val_acc1": trained.acc1[done - 1]}
         saved = save_weights(trained.model, plan, done, row) if process.rank == 0 else weights_path(plan)
         row |= measured(trained.model, plan, saved, limit, process, settings.device)
         if process.rank == 0:

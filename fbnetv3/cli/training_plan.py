@@ -162,20 +162,22 @@ def plan_of_recipe(
 ) -> Plan:
     """Return what is trained for a network and a recipe. The arguments are the options of the command.
 
-    With weights, the training starts from them: with their preprocessing, and a new classifier if the classes are others.
+    With weights, the training starts from them: with their preprocessing, and a new classifier if the classes are others. The
+    recipe is then by default the one for fine-tuning on so many images.
     """
     from fbnetv3.hub.load import fill, load_weights
     from fbnetv3.networks.named import find_network
-    from fbnetv3.recipes import load_recipe
+    from fbnetv3.recipes import fine_tuning_recipe, load_recipe
     from fbnetv3.training.data.load import load_data
+    from fbnetv3.training.network.depth import freeze_stages
 
-    needed = {"--model": model or weights, "--recipe": recipe, "--data": data, "--out": out_dir}
-    if recipe is None or data is None or out_dir is None or (model is None and weights is None):
+    needed = {"--model": model or weights, "--recipe": recipe or weights, "--data": data, "--out": out_dir}
+    if data is None or out_dir is None or None in needed.values():
         missing = ", ".join(name for name, value in needed.items() if value is None)
-        ways = "--weights with" if weights else "--pair, or --model,"
-        raise InputError(f"{missing} missing; give {ways} --recipe, --data and --out")
-    notes: list[str] = []
-    chosen = adapt(load_recipe(recipe), changed, scale_lr, notes)
+        ways = "--weights with --data" if weights else "--pair, or --model, --recipe, --data"
+        raise InputError(f"{missing} missing; give {ways} and --out")
+    notes = list[str]()
+    given = None if recipe is None else load_recipe(recipe)  # before the images: a wrong name is told at once
     if model is not None:
         find_modules_here(model)
     start = None if weights is None else load_weights(model, weights)
@@ -183,12 +185,20 @@ def plan_of_recipe(
         options |= _preprocessing(start, data, options["resolution"])
         notes.append(f"starting from {weights}: {start.arch.name}, {start.num_classes} classes")
     images = load_data(data, **options)
+    if given is None:
+        count = images.count("train")
+        default = fine_tuning_recipe(count)
+        given = load_recipe(default)
+        notes.append(f"recipe: {default}, for fine-tuning on {count:,} images")
+    chosen = adapt(given, changed, scale_lr, notes)
     network = find_network(model or "") if start is None else start.arch
 
     def make() -> nn.Module:
         new = _new_network(network, chosen, images, notes)
         if start is not None:
             fill(new, start)
+        if chosen.frozen_stages:
+            notes.append(f"frozen: {freeze_stages(new, chosen.frozen_stages)}")
         return new
 
     named = None if isinstance(network, Arch) else network

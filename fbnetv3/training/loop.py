@@ -10,7 +10,7 @@ killed and resumed therefore ends with the same numbers as an uninterrupted one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader
 
 from fbnetv3.device import generator_states
 from fbnetv3.errors import InputError
+from fbnetv3.files import load_torch
 from fbnetv3.model import FBNetV3
 from fbnetv3.networks.weight_file import UNKNOWN
 from fbnetv3.progress import Report
-from fbnetv3.training.checkpoint import EpochMetrics
+from fbnetv3.training.checkpoint import BEST, EpochMetrics
 from fbnetv3.training.data.protocol import Data
 from fbnetv3.training.engine import DEFAULT_ENGINE, Engine, machine_settings
 from fbnetv3.training.journal import open_journal
@@ -29,6 +30,7 @@ from fbnetv3.training.recipe import Recipe
 from fbnetv3.training.step_losses import StepLosses
 from fbnetv3.training.trainer import Trainer
 
+Stop = Callable[[Sequence[float]], bool]
 OnEpoch = Callable[[EpochMetrics, nn.Module], None]
 
 
@@ -38,6 +40,7 @@ class Trained:
 
     model: nn.Module
     metrics: tuple[EpochMetrics, ...]
+    epoch: int  # that the weights are of: the last one, or with `patience` the best one
 
     @property
     def acc1(self) -> tuple[float, ...]:
@@ -52,7 +55,8 @@ def fit(
     *,
     seed: int = 0,
     epochs: int | None = None,
-    stop: Callable[[Sequence[float]], bool] | None = None,
+    stop: Stop | None = None,
+    patience: int | None = None,
     split: str = "val",
     out: str | Path | None = None,
     resume: bool = False,
@@ -72,6 +76,8 @@ def fit(
         epochs: stop after so many of the recipe's epochs (the early stopping of section 3.3). The learning rates are those
             of the full recipe.
         stop: tells from the accuracies so far, in percent after every epoch, whether the training ends here.
+        patience: end the training when the accuracy has not risen for so many epochs, and return the weights of the best
+            epoch, the first of equal ones. Needs `out`, where they are kept.
         out: folder for `checkpoint.pt`, `best.pt`, `metrics.csv` and `metrics.jsonl`. With a folder, SIGTERM, SIGUSR1 and
             Ctrl-C end the training at its next step, with a checkpoint.
         resume: continue from the checkpoint in `out`, if there is one.
@@ -93,17 +99,21 @@ def fit(
     epochs = recipe.epochs if epochs is None else epochs
     if not 1 <= epochs <= recipe.epochs:
         raise InputError(f"epochs is {epochs}; allowed: 1 to the recipe's {recipe.epochs}")
+    if patience is not None and (patience < 1 or out is None):
+        needs = "a folder for the best weights: out" if out is None else "at least one epoch"
+        raise InputError(f"patience is {patience}, which needs {needs}")
     teacher = _check_teacher(model, recipe, teacher)
     with machine_settings(engine):
         # Mistakes in the settings show here, before the folder is touched.
         trainer = Trainer.start(model, recipe, data, seed, engine, teacher)
-        return _train(trainer, epochs, stop, split, out, resume, progress, on_epoch)
+        trained = _train(trainer, epochs, _with_patience(stop, patience), split, out, resume, progress, on_epoch)
+        return trained if patience is None or out is None else _best(trained, Path(out))
 
 
 def _train(
     trainer: Trainer,
     epochs: int,
-    stop: Callable[[Sequence[float]], bool] | None,
+    stop: Stop | None,
     split: str,
     out: str | Path | None,
     resume: bool,
@@ -145,7 +155,25 @@ def _train(
             journal.add_epoch(metrics, last=epoch + 1 == epochs)
             if on_epoch is not None:
                 on_epoch(metrics, trainer.state.reported)
-    return Trained(trainer.state.reported.eval(), tuple(journal.metrics))
+    return Trained(trainer.state.reported.eval(), tuple(journal.metrics), len(journal.metrics))
+
+
+def _with_patience(stop: Stop | None, patience: int | None) -> Stop | None:
+    """Return the rule that also stops when the accuracy has not risen for `patience` epochs."""
+    if patience is None:
+        return stop
+
+    def over(acc1: Sequence[float]) -> bool:
+        return len(acc1) - 1 - acc1.index(max(acc1)) >= patience or (stop is not None and stop(acc1))
+
+    return over
+
+
+def _best(trained: Trained, out: Path) -> Trained:
+    """Return the training with the weights of its best epoch."""
+    best = load_torch(out / BEST, "best weights", ("epoch", "state_dict"))
+    trained.model.load_state_dict(best["state_dict"])
+    return replace(trained, epoch=best["epoch"])
 
 
 def _check_teacher(model: nn.Module, recipe: Recipe, teacher: nn.Module | None) -> nn.Module | None:

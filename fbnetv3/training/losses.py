@@ -1,7 +1,8 @@
-"""The loss of a step: cross entropy with smoothed and mixed labels (mixup), and distillation from a teacher."""
+"""The loss of a step: cross entropy with smoothed and mixed labels and weighted classes, and distillation from a teacher."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,17 +61,30 @@ def mix(x: Tensor, labels: Tensor, weight: float | Tensor | None) -> tuple[Tenso
     return torch.lerp(x.flip(0), x, weight), Target(labels, labels.flip(0), weight)
 
 
-def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
+def balanced_weights(counts: Sequence[int]) -> Tensor:
+    """Return the weight of every class in the loss, float32 [classes]: inversely proportional to its number of images.
+
+    All classes together count as much as all images did: the mean over the images is 1. This is scikit-learn's "balanced". A
+    class without images has weight 0.
+    """
+    images, present = sum(counts), sum(count > 0 for count in counts)
+    return torch.tensor([images / (present * count) if count else 0.0 for count in counts], dtype=torch.float32)
+
+
+def loss(logits: Tensor, target: Target, recipe: Recipe, class_weights: Tensor | None = None) -> Tensor:
     """Return the mean over the batch of (1 - w) x cross entropy + w x distillation loss; w is the recipe's `distillation`.
+
+    Weights of classes multiply the cross entropy of an image. They are not divided by their sum over the batch, as torch does:
+    a batch in parts would then have another loss than the whole batch.
 
     The distillation loss is the Kullback-Leibler divergence from the teacher's class probabilities at the recipe's
     temperature T, times T squared. The paper does not give the temperature.
     """
     smoothing = recipe.label_smoothing
-    value = F.cross_entropy(logits, target.labels, label_smoothing=smoothing)
+    value = _cross_entropy(logits, target.labels, smoothing, class_weights)
     # Cross entropy is linear in the target, so the loss of mixed labels is the mix of the losses.
     if target.other is not None:
-        other = F.cross_entropy(logits, target.other, label_smoothing=smoothing)
+        other = _cross_entropy(logits, target.other, smoothing, class_weights)
         value = target.weight * value + (1 - target.weight) * other
     if target.teacher is None:
         return value
@@ -80,3 +94,10 @@ def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
         F.log_softmax(logits / t, 1), F.log_softmax(target.teacher / t, 1), reduction="batchmean", log_target=True
     )
     return (1 - recipe.distillation) * value + recipe.distillation * t * t * soft
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, class_weights: Tensor | None) -> Tensor:
+    if class_weights is None:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    each = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+    return (class_weights[labels] * each).mean()

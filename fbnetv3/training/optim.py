@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from fbnetv3.training.network.depth import learning_rate_scales
 from fbnetv3.training.recipe import Recipe
 
 
@@ -18,20 +19,44 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Return one group with all parameters, or without `decay_norm_bias` two groups: without and with weight decay.
 
     As in timm, vectors, scalars and everything called a bias are in the group without decay, which comes first, and frozen
-    parameters are in neither.
+    parameters are in neither. With `layer_decay` every layer has groups of its own, with the factor `lr_scale` of its rate.
     """
+    if recipe.layer_decay < 1.0:
+        return _layer_groups(model, recipe)
     if recipe.decay_norm_bias or recipe.weight_decay == 0.0:
         return [{"params": list(model.parameters())}]
     plain: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            (plain if parameter.ndim <= 1 or name.endswith(".bias") else decayed).append(parameter)
+            (plain if _is_norm_or_bias(name, parameter) else decayed).append(parameter)
     groups = [
         {"params": plain, "weight_decay": 0.0},
         {"params": decayed, "weight_decay": recipe.weight_decay},
     ]
     return [group for group in groups if group["params"]]  # a network may have no norms and biases
+
+
+def _is_norm_or_bias(name: str, parameter: Tensor) -> bool:
+    return parameter.ndim <= 1 or name.endswith(".bias")
+
+
+def _layer_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    scales = learning_rate_scales(model, recipe.layer_decay)
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            plain = not recipe.decay_norm_bias and _is_norm_or_bias(name, parameter)
+            scale, decay = scales[name], 0.0 if plain else recipe.weight_decay
+            new = {"params": [], "weight_decay": decay, "lr": scale * recipe.lr, "lr_scale": scale}
+            groups.setdefault((scale, decay), new)["params"].append(parameter)
+    return list(groups.values())
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of a step. With a recipe's `layer_decay`, every layer gets its part of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

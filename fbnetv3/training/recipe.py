@@ -21,6 +21,8 @@ Epochs = Annotated[float, Field(ge=0.0, le=MOST_EPOCHS)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
+_OFF = {"class_weights": "none", "layer_decay": 1.0, "frozen_stages": 0}  # fields that earlier versions did not have
+
 
 @dataclass(frozen=True, config=STRICT)
 class Recipe:
@@ -62,6 +64,11 @@ class Recipe:
     distillation_temperature: Positive = 1.0
     sync_bn: bool = False  # batch norms see the batches of all processes
     clip_norm: NonNegative = 0.0  # largest norm of the gradient of all parameters together; 0 switches clipping off
+    # "balanced": an image counts the more in the loss, the fewer images its class has.
+    class_weights: Literal["none", "balanced"] = "none"
+    # fbnetv3.training.network.depth says what layers and stages are.
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # factor of the rate from a layer to the one before it
+    frozen_stages: Annotated[int, Field(ge=0)] = 0  # the stem and so many stages keep weights and statistics
 
     @model_validator(mode="after")
     def _agrees(self) -> Recipe:
@@ -75,8 +82,11 @@ class Recipe:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields as plain data."""
-        return dataclasses.asdict(self)
+        """Return the fields as plain data, those of later versions only where they are switched on.
+
+        Checkpoints and searches of earlier versions know a recipe by this data, and have to know it again.
+        """
+        return {key: value for key, value in dataclasses.asdict(self).items() if (key, value) not in _OFF.items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "recipe") -> Recipe:

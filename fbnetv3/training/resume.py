@@ -127,10 +127,13 @@ def _difference(key: str, old: Any, new: Any) -> str:
     names = [name for name in {**new, **old} if old.get(name) != new.get(name)]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     shown = (
-        f"{quote(name).strip(chr(39))} was {quote(old.get(name))}, now {quote(new.get(name))}"
-        for name in names[:_SHOWN]
+        f"{quote(name).strip(chr(39))} was {_value(old, name)}, now {_value(new, name)}" for name in names[:_SHOWN]
     )
     return f"{key}: {', '.join(shown)}{more}"
+
+
+def _value(data: dict[str, Any], name: str) -> str:
+    return quote(data[name]) if name in data else "not set"
 
 
 def _metrics(rows: Any) -> list[EpochMetrics]:

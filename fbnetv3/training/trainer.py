@@ -23,12 +23,13 @@ from fbnetv3.training.checkpoint import EpochMetrics, Position, State
 from fbnetv3.training.data.augment import mixup_weight
 from fbnetv3.training.data.device import on_device
 from fbnetv3.training.data.epoch import draw_epoch
-from fbnetv3.training.data.protocol import Data, training_images
+from fbnetv3.training.data.protocol import Data, class_counts, training_images
 from fbnetv3.training.distributed import average_buffers, current_process, synchronise_norms, total, wrap
 from fbnetv3.training.dry_run import check_network
 from fbnetv3.training.engine import DEFAULT_ENGINE, Engine, fetch_steps
-from fbnetv3.training.losses import loss, mix
-from fbnetv3.training.optim import learning_rate, make_average, make_optimizer
+from fbnetv3.training.losses import balanced_weights, loss, mix
+from fbnetv3.training.network.depth import freeze_stages
+from fbnetv3.training.optim import learning_rate, make_average, make_optimizer, set_learning_rate
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.training.resume import DATA, DEVICE, THREADS, TRAIN_DATA
@@ -57,6 +58,8 @@ class Trainer:
     device: torch.device
     batch: int  # images of a step, over all processes
     steps: int  # steps of an epoch
+    class_weights: Tensor | None  # of the loss, float32 [classes], on the device
+    frozen: tuple[nn.Module, ...]  # modules that stay in eval mode
     fetch_steps: int  # losses are fetched from the device after every so many steps
 
     @classmethod
@@ -96,6 +99,7 @@ class Trainer:
         use_channels_last(model.to(device))
         if recipe.sync_bn:
             model = synchronise_norms(model, process, device)
+        frozen = freeze_stages(model, recipe.frozen_stages).modules if recipe.frozen_stages else ()
         check_network(model, data, local // engine.accumulate, device)
         data = on_device(data, device)
         # The optimizer and the average hold on to the parameters, so the model must have its final form here.
@@ -109,7 +113,9 @@ class Trainer:
             network = cast(nn.Module, torch.compile(network, mode=str(engine.compile)))
         steps = data.count("train") // batch
         state, every = State(model, ema, optimizer, Scaler(engine.precision, device.type)), fetch_steps(device)
-        return cls(state, network, no_sync, recipe, data, seed, engine, teacher, process, device, batch, steps, every)
+        weights = balanced_weights(class_counts(data)).to(device) if recipe.class_weights == "balanced" else None
+        where = (process, device, batch, steps, weights, frozen, every)
+        return cls(state, network, no_sync, recipe, data, seed, engine, teacher, *where)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -143,6 +149,8 @@ class Trainer:
         for _ in range(done):
             mixup_weight(self.recipe.mixup, rng)  # drawn and dropped, so that the next step draws what it would have
         self.network.train()
+        for module in self.frozen:
+            module.eval()
         with kept_generators(self.device):
             seed_generators(torch_seed, self.device)  # dropout and stochastic depth draw from torch's generators
             if position is not None:
@@ -151,8 +159,7 @@ class Trainer:
                 in_all = epoch * self.steps + step
                 rate = learning_rate(self.recipe, in_all, self.steps)
                 # Set in every step instead of by torch's schedulers, whose state would have to be saved too.
-                for group in self.state.optimizer.param_groups:
-                    group["lr"] = rate
+                set_learning_rate(self.state.optimizer, rate)
                 losses.add(self.step(x, labels, rng), f"step {in_all}, learning rate {rate:g}")
                 if (step + 1) % self.fetch_steps == 0 or step + 1 == self.steps:
                     losses.fetch()
@@ -204,7 +211,7 @@ class Trainer:
             with contextlib.nullcontext() if i + 1 == parts else self.no_sync():
                 with self._autocast():
                     logits = self.network(mixed[rows] if parts > 1 else mixed)
-                part = loss(logits.float(), target.part(rows) if parts > 1 else target, self.recipe)
+                part = loss(logits.float(), target.part(rows) if parts > 1 else target, self.recipe, self.class_weights)
                 self.state.scaler.scale(part / parts if parts > 1 else part).backward()
                 losses.append(part.detach())
         return torch.stack(losses)

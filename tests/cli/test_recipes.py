@@ -1,5 +1,6 @@
 """`fbnetv3 recipe` as a user meets it."""
 
+import dataclasses
 import json
 
 import pytest
@@ -40,7 +41,9 @@ def test_show_prints_the_header_and_every_value_with_its_source():
     assert list(data) == ["name", "about", "base", "expected", "hours", "hardware", "command", "values"]
     assert data["expected"]["acc1"] == 56.522
     rows = {row["field"]: row for row in data["values"]}
-    assert {key: row["value"] for key, row in rows.items()} == load_recipe("imagenet/torchvision_alexnet").to_dict()
+    assert {key: row["value"] for key, row in rows.items()} == dataclasses.asdict(
+        load_recipe("imagenet/torchvision_alexnet")
+    )
     assert rows["lr"]["provenance"] == "reference"
     assert (rows["dropout"]["provenance"], rows["dropout"]["source"]) == ("choice", "default of the package")
 

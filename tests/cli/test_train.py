@@ -157,6 +157,35 @@ def test_an_early_stop_and_its_resumption_end_as_one_run(run, here, animals):
     assert equal(weights_of(here / "run"), weights_of(here / "whole"))
 
 
+def test_frozen_stages_and_layer_decay_survive_an_interruption(run, here, animals):
+    changed = ("--set", "frozen_stages=1", "--set", "layer_decay=0.5")
+    options = (*arguments(animals, "torchvision:shufflenet_v2_x0_5", recipe="noisy.yaml"), *changed)
+    code, _, err = run(*options, "--out", "whole")
+    assert code == 0, err
+    assert "frozen: conv1, stage2 (2.2% of 344,867 parameters)" in err
+    run(*options, "--epochs", 1)
+    one_line(
+        run(*options, "--resume", "--set", "layer_decay=0.6"), "recipe: layer_decay was 0.5, now 0.6; give another"
+    )
+    assert run(*options, "--resume")[0] == 0
+    assert equal(weights_of(here / "run"), weights_of(here / "whole"))
+    recipe = read_weight_file(here / "run" / "weights.pt").training["recipe"]
+    assert (recipe["frozen_stages"], recipe["layer_decay"]) == (1, 0.5)
+    few = (*options, "--set", "frozen_stages=9", "--out", "few")
+    one_line(run(*few), "frozen_stages is 9, but ShuffleNetV2 has 4 stages before its classifier; allowed: 0 to 4")
+
+
+def test_patience_keeps_the_best_weights_and_says_of_which_epoch(run, here, animals):
+    options = (*arguments(animals), "--patience", 1, "--set", "lr=1e-9", "--set", "class_weights=balanced")
+    code, out, err = run(*options)  # a network that learns nothing is as good after every epoch
+    assert code == 0, err
+    (row,) = json.loads(out)
+    assert (len(metrics(here / "run")), row["epochs"]) == (2, 1)
+    file = read_weight_file(here / "run" / "weights.pt")
+    assert (file.training["epochs"], file.training["metrics"]["val_acc1"]) == (1, row["val_acc1"])
+    assert equal(weights_of(here / "run"), load_torch(here / "run" / "best.pt", "weights")["state_dict"])
+
+
 def test_ctrl_c_leaves_a_checkpoint_and_resuming_ends_as_an_uninterrupted_run(run, here, animals):
     run(*arguments(animals, out="whole", recipe="noisy.yaml"))
     command = [sys.executable, "-m", "fbnetv3", *map(str, arguments(animals, recipe="noisy.yaml"))]

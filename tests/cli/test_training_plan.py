@@ -19,6 +19,7 @@ from fbnetv3.cli.training_plan import (
 )
 from fbnetv3.networks.named import find_network
 from fbnetv3.networks.weight_file import WeightFile, write_weight_file
+from fbnetv3.recipes import load_recipe
 from fbnetv3.training.engine import seeded
 from fbnetv3.transforms import Transforms
 from tests.training.data.examples import make_folder
@@ -80,8 +81,11 @@ def test_a_training_starts_from_weights(tmp_path, animals, name):
     state = seeded(plan(str(four)).build, 1).state_dict()
     fresh = {key for key, value in model.state_dict().items() if value.shape != state[key].shape}
     assert fresh == ({"fc.weight", "fc.bias"} if ":" in name else {"classifier.weight", "classifier.bias"})
-    with pytest.raises(InputError, match="--recipe missing; give --weights with --recipe, --data and --out"):
-        plan_of_recipe(None, None, str(animals), tmp_path, None, {}, options(), str(path))
+    with pytest.raises(InputError, match="--out missing; give --weights with --data and --out"):
+        plan_of_recipe(None, None, str(animals), None, None, {}, options(), str(path))
+    default = plan_of_recipe(None, None, str(animals), tmp_path, None, {"epochs": 2}, options(), str(path))
+    assert default.recipe == load_recipe("finetune/small").replace(epochs=2)
+    assert default.notes[1] == "recipe: finetune/small, for fine-tuning on 15 images"
 
 
 def test_modules_of_the_current_directory_are_found(here):

@@ -11,7 +11,9 @@ from timm.data import resolve_data_config
 
 import fbnetv3
 from fbnetv3.hub import convert_mobile_cv, timm_models
+from fbnetv3.hub.convert import convert_to_timm
 from fbnetv3.hub.registry import Registry, read_registry
+from fbnetv3.networks.weight_file import UNKNOWN, WeightFile, write_weight_file
 from tests.whole.test_reference import reference_state
 
 NAMES = [timm_models.timm_name(name) for name in (*fbnetv3.list_models(), "fbnetv3_a0")]
@@ -147,6 +149,28 @@ def test_pretrained_weights_load(server, monkeypatch, tmp_path):
         "fbnetv3_released_a", pretrained=True, pretrained_cfg_overlay={"file": str(tmp_path / "a.pth")}
     )
     assert all(torch.equal(value, expected[key]) for key, value in chosen.state_dict().items())
+
+
+def test_checkpoint_path_takes_files_of_the_released_code_of_timm_and_of_this_package(tmp_path):
+    state = reference_state("FBNetV3_D")
+    expected = convert_mobile_cv(state, "fbnetv3_d")
+    ours = fbnetv3.build_model("fbnetv3_d")
+    ours.load_state_dict(expected)
+    own = WeightFile.of(ours, tuple(map(str, range(1000))), read_registry().find("fbnetv3_d").transforms)
+    write_weight_file(tmp_path / "own.pt", own)
+    torch.save({"state_dict": state, "model_ema": None}, tmp_path / "released.pth")
+    torch.save({"state_dict": convert_to_timm(expected, "fbnetv3_d")}, tmp_path / "timm.pth.tar")
+    x, logits = torch.randn(1, 3, 64, 64), {}
+    for name, origin in (("own.pt", ()), ("released.pth", (UNKNOWN,)), ("timm.pth.tar", (UNKNOWN,))):
+        model = timm.create_model("fbnetv3_released_d", checkpoint_path=str(tmp_path / name)).eval()
+        assert model.derived_from == origin
+        logits[name] = model(x)
+    torch.testing.assert_close(logits["own.pt"], ours.eval()(x), rtol=0.0, atol=0.0)
+    assert torch.equal(logits["released.pth"], logits["own.pt"])
+    torch.testing.assert_close(logits["timm.pth.tar"], logits["own.pt"])  # the stem's bias is folded into its norm
+    torch.save(timm.create_model("fbnetv3_b").state_dict(), tmp_path / "b.pth")
+    with pytest.raises(fbnetv3.InputError, match="fit fbnetv3_b_same_padding, another function than fbnetv3_b; load"):
+        timm.create_model("fbnetv3_released_b", checkpoint_path=str(tmp_path / "b.pth"))
 
 
 def test_unregistered_weights_are_refused():

@@ -78,6 +78,7 @@ def timm_parser():
         "drop-path",
         "model-ema-decay",
         "clip-grad",
+        "layer-decay",
         "color-jitter",
     )
     for name in numbers:
@@ -160,11 +161,14 @@ def test_timms_parts_train_to_the_same_weights(recipe):
 
 def test_timm_gets_what_is_switched_on_and_no_more():
     assert not {"model_ema", "sync_bn", "clip_grad", "drop_path"} & set(to_timm(BASE).arguments)
-    full = BASE.replace(ema=True, ema_decay=0.99, sync_bn=True, clip_norm=2.0, stochastic_depth=0.1)
+    full = BASE.replace(ema=True, ema_decay=0.99, sync_bn=True, clip_norm=2.0, stochastic_depth=0.1, layer_decay=0.8)
     arguments = to_timm(full).arguments
     assert arguments["model_ema_decay"] == 0.99
     assert (arguments["clip_grad"], arguments["clip_mode"], arguments["drop_path"]) == (2.0, "norm", 0.1)
+    assert (arguments["layer_decay"], parse_timm(to_timm(full)).layer_decay) == (0.8, 0.8)
     assert to_timm(full).not_expressed == ()
+    more = full.replace(frozen_stages=1, class_weights="balanced")
+    assert fields(to_timm(more)) == {"frozen_stages", "class_weights"}
 
 
 def test_the_batch_is_shared_by_the_processes():
@@ -333,6 +337,9 @@ def test_what_torchvision_cannot_express_is_listed():
         augmentation="none",
         warmup_epochs=1.0,
         ema=True,
+        layer_decay=0.8,
+        frozen_stages=1,
+        class_weights="balanced",
     )
     assert fields(to_torchvision(recipe)) == {
         "optimizer",
@@ -344,6 +351,9 @@ def test_what_torchvision_cannot_express_is_listed():
         "augmentation",
         "warmup_epochs",
         "ema",
+        "layer_decay",
+        "frozen_stages",
+        "class_weights",
     }
     assert to_torchvision(BASE.replace(optimizer="rmsprop", eps=0.0316)).not_expressed == ()
 
@@ -385,6 +395,9 @@ def test_what_detectron2_cannot_express_is_listed():
         sync_bn=True,
         clip_norm=1.0,
         warmup_epochs=0.1,
+        layer_decay=0.8,
+        frozen_stages=1,
+        class_weights="balanced",
     )
     assert fields(to_detectron2(recipe, IMAGES)) == {
         "augmentation",
@@ -397,6 +410,9 @@ def test_what_detectron2_cannot_express_is_listed():
         "distillation",
         "sync_bn",
         "clip_norm",
+        "layer_decay",
+        "frozen_stages",
+        "class_weights",
     }
     assert to_detectron2(BASE.replace(augmentation="none"), IMAGES).not_expressed == ()
 

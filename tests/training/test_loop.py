@@ -11,8 +11,9 @@ from fbnetv3 import InputError
 from fbnetv3.errors import Note
 from fbnetv3.files import load_torch
 from fbnetv3.training.accuracy import measure
+from fbnetv3.training.checkpoint import EpochMetrics
 from fbnetv3.training.loop import fit
-from fbnetv3.training.trainer import DivergedError
+from fbnetv3.training.trainer import DivergedError, Trainer
 from tests.training.examples import DATA, FULL, RECIPE, first, new_model, same
 
 
@@ -98,6 +99,34 @@ def test_a_rule_ends_a_training_with_the_same_epochs_and_a_resumed_one_too(unint
     again = fit(new_model(), RECIPE, DATA, seed=7, out=tmp_path, resume=True, stop=second)
     assert again.metrics == short.metrics
     assert same(again.model, short.model)
+
+
+def test_patience_ends_a_training_and_keeps_the_best_weights(monkeypatch, tmp_path):
+    scripted, weights = (10.0, 30.0, 20.0, 30.0, 40.0), []
+
+    def measure_epoch(trainer, epoch, _loss_sum, _split):
+        weights.append(trainer.state.reported.classifier.weight.clone())
+        return EpochMetrics(epoch + 1, 0.1, 1.0, scripted[epoch], scripted[epoch], 50.0, 50.0)
+
+    monkeypatch.setattr(Trainer, "measure_epoch", measure_epoch)
+    recipe = RECIPE.replace(epochs=5)
+    trained = fit(new_model(), recipe, DATA, seed=7, out=tmp_path, patience=2)
+    assert (trained.acc1, trained.epoch) == (scripted[:4], 2)  # of equal epochs the first is the best
+    assert torch.equal(trained.model.classifier.weight, weights[1])
+    assert not torch.equal(weights[1], weights[3])
+    again = fit(new_model(), recipe, DATA, seed=7, out=tmp_path, patience=2, resume=True)
+    assert (again.acc1, again.epoch) == (trained.acc1, 2)
+    assert same(again.model, trained.model)
+    longer = fit(new_model(), recipe, DATA, seed=7, out=tmp_path, patience=3, resume=True)
+    assert (longer.acc1, longer.epoch) == (scripted, 5)
+    assert torch.equal(longer.model.classifier.weight, weights[-1])
+
+
+def test_patience_needs_epochs_and_a_folder(tmp_path):
+    with pytest.raises(InputError, match="patience is 0, which needs at least one epoch"):
+        fit(new_model(), RECIPE, DATA, patience=0, out=tmp_path)
+    with pytest.raises(InputError, match="patience is 2, which needs a folder for the best weights: out"):
+        fit(new_model(), RECIPE, DATA, patience=2)
 
 
 @pytest.mark.parametrize("epochs", [0, 4])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fbnetv3.training.losses import Target, loss, mixup
+from fbnetv3.training.losses import Target, balanced_weights, loss, mixup
 from tests.training.examples import RECIPE
 
 LABELS = torch.tensor([1, 2, 3, 4])
@@ -66,3 +66,27 @@ def test_mixup_by_hand():
     assert same is x
     assert (target.labels is LABELS, target.other) == (True, None)
     assert rng.random() == twin.random()  # without mixup nothing is drawn
+
+
+def test_balanced_weights_by_hand():
+    # 8 images in the 2 classes that have some: 8 / (2 x 6) and 8 / (2 x 2). The mean over the images is 1.
+    weights = balanced_weights([6, 0, 2])
+    assert weights.tolist() == pytest.approx([2 / 3, 0.0, 2.0])
+    assert (6 * weights[0] + 2 * weights[2]).item() == pytest.approx(8)
+    assert balanced_weights([5, 5]).tolist() == [1.0, 1.0]
+
+
+def test_classes_are_weighted_in_the_cross_entropy_alone_and_in_parts_of_a_batch_alike(logits):
+    weights, each = torch.arange(10.0), F.cross_entropy(logits, LABELS, reduction="none")
+    expected = sum(k * value for k, value in zip((1, 2, 3, 4), each, strict=True)) / 4
+    target = Target(LABELS)
+    torch.testing.assert_close(loss(logits, target, PLAIN, weights), expected)
+    halves = [loss(logits[rows], target.part(rows), PLAIN, weights) for rows in (slice(2), slice(2, 4))]
+    torch.testing.assert_close(sum(halves) / 2, expected)
+    mixed = loss(logits, Target(LABELS, LABELS.flip(0), 0.7), PLAIN, weights)
+    torch.testing.assert_close(mixed, 0.7 * expected + 0.3 * loss(logits, Target(LABELS.flip(0)), PLAIN, weights))
+    ones = torch.ones(10)
+    torch.testing.assert_close(loss(logits, target, RECIPE, ones), loss(logits, target, RECIPE))
+    taught = PLAIN.replace(distillation=0.8)
+    parts = [loss(logits, Target(LABELS, teacher=logits.flip(0)), taught, w) for w in (weights, None)]
+    torch.testing.assert_close(parts[0] - parts[1], 0.2 * (expected - each.mean()))

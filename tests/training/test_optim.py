@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from timm.optim import create_optimizer_v2, param_groups_weight_decay
+from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch import nn
@@ -17,8 +17,10 @@ from fbnetv3.training.optim import (
     make_average,
     make_optimizer,
     parameter_groups,
+    set_learning_rate,
 )
 from fbnetv3.training.recipe import Recipe
+from tests.training.examples import new_model
 
 BASE = Recipe("sgd", 0.3, 10, 32, momentum=0.9, weight_decay=0.01, lr_decay=0.9)
 TIMM_NAMES = {"sgd": "momentum", "rmsprop": "rmsprop", "rmsprop_tf": "rmsproptf"}
@@ -138,6 +140,40 @@ def test_groups_without_decay_of_norms_and_biases_are_timms():
 def test_no_empty_groups():
     groups = parameter_groups(nn.Linear(3, 2, bias=False), BASE.replace(decay_norm_bias=False))
     assert [group["weight_decay"] for group in groups] == [0.01]
+
+
+def test_groups_with_layer_decay_are_timms_and_hold_no_frozen_parameters():
+    model = new_model()
+    model.stem.conv.weight.requires_grad = False
+    recipe = BASE.replace(decay_norm_bias=False, layer_decay=0.7)
+    theirs = param_groups_layer_decay(model, weight_decay=0.01, layer_decay=0.7)
+    scales = {id(parameter): (g["lr_scale"], g["weight_decay"]) for g in theirs for parameter in g["params"]}
+    ours = make_optimizer(model, recipe)
+    found = {id(parameter): (g["lr_scale"], g["weight_decay"]) for g in ours.param_groups for parameter in g["params"]}
+    assert found.keys() == scales.keys()
+    assert all(found[key] == pytest.approx(scales[key]) for key in scales)
+    assert len(ours.param_groups) == len(theirs)
+    (group,) = {g["weight_decay"] for g in parameter_groups(model, BASE.replace(layer_decay=0.7))}
+    assert group == 0.01
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "rmsprop_tf"])
+def test_every_layer_learns_at_its_part_of_the_rate(optimizer):
+    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
+    made = make_optimizer(model, BASE.replace(layer_decay=0.25, optimizer=optimizer))
+    assert [group["lr"] for group in made.param_groups] == pytest.approx([0.3 / 4, 0.3])
+    before = [parameter.item() for parameter in model.parameters()]
+    set_learning_rate(made, 0.1)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones(1, 1)
+    for group in made.param_groups:
+        group["weight_decay"] = 0.0
+    made.step()
+    near_image, classifier = (old - new.item() for old, new in zip(before, model.parameters(), strict=True))
+    assert near_image == pytest.approx(classifier / 4, rel=1e-4)
+    plain = make_optimizer(nn.Linear(1, 1), BASE)
+    set_learning_rate(plain, 0.1)
+    assert plain.param_groups[0]["lr"] == 0.1
 
 
 @pytest.mark.parametrize("decay_norm_bias", [True, False])

@@ -37,6 +37,10 @@ RECIPE = Recipe(optimizer="sgd", lr=0.1, epochs=4, batch_size=32, warmup_epochs=
         ({"distillation": 1.0}, "distillation is 1.0"),
         ({"distillation_temperature": 0.0}, "distillation_temperature is 0.0"),
         ({"clip_norm": -1.0}, "clip_norm is -1.0"),
+        ({"class_weights": True}, "class_weights is True; Input should be 'none' or 'balanced'"),
+        ({"layer_decay": 0.0}, "layer_decay is 0.0"),
+        ({"layer_decay": 1.1}, "layer_decay is 1.1"),
+        ({"frozen_stages": -1}, "frozen_stages is -1"),
         ({"sync_bn": "yes"}, "sync_bn is 'yes'"),
         ({"nesterov": True, "momentum": 0.0}, "recipe: nesterov is true and momentum 0.0; .* above 0"),
         ({"schedule": "cosine", "warmup_epochs": 4.0}, "warmup_epochs is 4.0; schedule cosine needs fewer than the 4"),
@@ -66,6 +70,14 @@ def test_a_recipe_from_before_the_newer_fields_is_the_same_recipe():
     assert (RECIPE.alpha, RECIPE.eps, RECIPE.schedule, RECIPE.decay_norm_bias) == (0.9, 1e-3, "exponential", True)
     off = ("nesterov", "distillation", "sync_bn", "clip_norm")
     assert not any(getattr(RECIPE, name) for name in off)
+
+
+def test_data_of_a_recipe_is_that_of_earlier_versions_unless_a_newer_field_is_switched_on():
+    assert not {"class_weights", "layer_decay", "frozen_stages"} & RECIPE.to_dict().keys()
+    newer = RECIPE.replace(layer_decay=0.8, frozen_stages=2)
+    assert newer.to_dict() == RECIPE.to_dict() | {"layer_decay": 0.8, "frozen_stages": 2}
+    assert Recipe.from_dict(newer.to_dict()) == newer
+    assert newer.replace(layer_decay=1.0, frozen_stages=0) == RECIPE
 
 
 def test_missing_key():

@@ -148,6 +148,8 @@ def test_only_the_fields_that_differ_are_shown(tmp_path):
         InputError, match=r"another training: recipe: lr was 0\.1, now 0\.2, mixup was 0\.0, now 0\.5; give"
     ):
         resumed(tmp_path, state(), {"recipe": recipe | {"lr": 0.2, "mixup": 0.5}})
+    with pytest.raises(InputError, match=r"recipe: layer_decay was not set, now 0\.8; give"):
+        resumed(tmp_path, state(), {"recipe": recipe | {"layer_decay": 0.8}})
     four = dict.fromkeys(("lr", "epochs", "ema", "sync_bn"), 9)
     with pytest.raises(
         InputError, match=r"recipe: lr was 0\.1, now 9, epochs was 3, now 9, ema was False, now 9 and 1 more;"

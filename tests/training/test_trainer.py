@@ -1,5 +1,7 @@
 """Single steps and epochs, computed again by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from fbnetv3 import InputError
 from fbnetv3.device import generator_states
 from fbnetv3.training import trainer as trainer_module
 from fbnetv3.training.checkpoint import Position, save
-from fbnetv3.training.data.memory import normalise
+from fbnetv3.training.data.memory import Split, normalise
 from fbnetv3.training.engine import Engine
 from fbnetv3.training.loop import fit
 from fbnetv3.training.recipe import Recipe
@@ -82,6 +84,27 @@ def test_an_epoch_continues_where_it_was_left():
     assert train(stopped, position) == loss_sum
     assert same(stopped.state.model, full.state.model)
     assert same(stopped.state.ema, full.state.ema)
+
+
+def test_frozen_stages_keep_weights_and_statistics_and_the_rest_learns():
+    recipe = RECIPE.replace(frozen_stages=1, weight_decay=0.01)
+    model = new_model(recipe)
+    model.head.conv.weight.requires_grad = False  # what the user froze stays frozen too
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    trainer = Trainer.start(model, recipe, DATA, seed=7)
+    trainer.train_epoch(0, None, lambda *_: None)
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {key for key in before if key.startswith(("head.expand.", "classifier."))}
+
+
+def test_balanced_classes_come_from_the_training_images():
+    recipe = RECIPE.replace(class_weights="balanced")
+    rows = torch.cat([(DATA.train.labels == 0).nonzero()[:3, 0], (DATA.train.labels == 7).nonzero()[:1, 0]])
+    few = dataclasses.replace(DATA, train=Split(DATA.train.images[rows], DATA.train.labels[rows]))
+    trainer = Trainer.start(new_model(recipe), recipe.replace(batch_size=4), few)
+    assert trainer.class_weights.tolist() == pytest.approx([4 / 6, *[0.0] * 6, 2.0, 0.0, 0.0])
+    assert trainer.identity["recipe"]["class_weights"] == "balanced"
+    assert Trainer.start(new_model(), RECIPE, DATA).class_weights is None
 
 
 def test_the_identity_names_everything_that_decides_the_numbers():

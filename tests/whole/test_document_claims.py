@@ -11,6 +11,7 @@ import pytest
 
 from fbnetv3.benchmarks.experiments.config import list_experiments
 from fbnetv3.benchmarks.experiments.experiment_tables import verdict as sign
+from fbnetv3.benchmarks.experiments.fine_tuning import RATES
 from fbnetv3.benchmarks.paper.numbers import load_paper
 from fbnetv3.benchmarks.result import load_result
 from fbnetv3.benchmarks.search import early_stopping
@@ -20,6 +21,7 @@ from fbnetv3.benchmarks.search.finalists import SEARCH, cases
 from fbnetv3.benchmarks.speed.executors import case_values
 from fbnetv3.benchmarks.speed.inference import path_names
 from fbnetv3.benchmarks.speed.inference import targets as inference_targets
+from fbnetv3.recipes import load_recipe
 from tests.places import ROOT
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -427,6 +429,21 @@ def test_the_costs_of_detectors():
         f"FBNetV3-A has {reduction['params']:.1f}% fewer parameters and {reduction['flops']:.1f}% fewer FLOPs than "
         "EfficientNetB0, as the paper says:",
     )
+
+
+def test_fine_tuning():
+    values = load_result("fine_tuning").values
+    (cells,), (gain,) = values["images"].values(), values["gain"].values()
+    mean = {name: cell["mean"] for name, cell in cells.items()}
+    assert all(mean[f"fine-tuned, rate {rate}"] > mean[f"scratch, rate {rate}"] for rate in RATES)
+    assert (gain["of"], gain["over"]) == tuple(f"{start}, rate {max(RATES)}" for start in ("fine-tuned", "scratch"))
+    tried = (mean["fine-tuned, rate 0.03, layer_decay 0.8"], mean["fine-tuned, rate 0.03, frozen_stages 1"])
+    assert max(tried) < mean["fine-tuned, rate 0.03"]
+    assert missed(load_result("fine_tuning")) == []
+    claimed(
+        "docs/training.md", f"Fine-tuning is better by {gain['mean']:.1f} points, if both", "than the recipe's 0.03:"
+    )
+    assert load_recipe("finetune/small").lr == 0.03
 
 
 def test_the_photos():

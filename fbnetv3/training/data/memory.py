@@ -88,6 +88,11 @@ class ImageData:
         """Return the number of images of a split."""
         return len(self.split(split))
 
+    def class_counts(self) -> list[int]:
+        """Return the number of training images of every class."""
+        counts: list[int] = self.train.labels.bincount(minlength=len(self.classes)).tolist()
+        return counts
+
     def on_device(self, device: torch.device) -> ImageData:
         """Return the data with batches that arrive on a device.
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from fbnetv3.errors import InputError
 from fbnetv3.training.process_rank import ProcessRank
 from fbnetv3.transforms import Transforms
 
@@ -77,3 +78,18 @@ def training_images(data: Data) -> str:
     Data without a `train_name` is identified by its name.
     """
     return getattr(data, "train_name", "") or data.name
+
+
+def class_counts(data: Data) -> list[int]:
+    """Return the number of training images of every class.
+
+    Raises:
+        InputError: custom data without a method `class_counts`.
+    """
+    counts = getattr(data, "class_counts", None)
+    if counts is None:
+        raise InputError(
+            f"class_weights needs the number of images of every class, and {data.name} does not tell it; give the data a "
+            "method class_counts, or set class_weights to none"
+        )
+    return list(counts())

@@ -80,6 +80,11 @@ class ReaderData:
         """Return the number of images of a split."""
         return len(self.images(split).labels)
 
+    def class_counts(self) -> list[int]:
+        """Return the number of training images of every class."""
+        counts: list[int] = np.bincount(self.images("train").labels, minlength=len(self.classes)).tolist()
+        return counts
+
     def epoch(
         self, augmentation: str, batch_size: int, rng: np.random.Generator, process: ProcessRank, start: int = 0
     ) -> Iterator[Batch]:

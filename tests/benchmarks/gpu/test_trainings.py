@@ -38,7 +38,7 @@ def test_an_architecture_trains_like_the_network_of_its_name(evaluator):
 
 
 def test_the_last_accuracy_is_on_the_whole_split(evaluator, monkeypatch):
-    made = Trained(nn.Linear(1, 1), ())
+    made = Trained(nn.Linear(1, 1), (), 0)
     monkeypatch.setattr(Trained, "acc1", (10.0, 20.0))
     monkeypatch.setattr(trainings, "fit", lambda *arguments, **settings: made)
     seen = []

@@ -10,7 +10,7 @@ from fbnetv3 import InputError
 from fbnetv3.training.data.augment import KINDS
 from fbnetv3.training.data.load import load_data
 from fbnetv3.training.data.packaged import fashion_mnist
-from fbnetv3.training.data.protocol import SPLITS
+from fbnetv3.training.data.protocol import SPLITS, class_counts
 from fbnetv3.training.data.readers import ReaderData
 from fbnetv3.training.process_rank import ProcessRank
 from tests.training.data.examples import ALONE, epoch, same
@@ -103,3 +103,18 @@ def test_unknown_names_are_refused_at_once(data):
         data.count("holdout")
     with pytest.raises(InputError, match="unknown augmentation 'cutout'; available: none, flip"):
         data.epoch("cutout", 6, np.random.default_rng(0), ALONE)
+
+
+def test_images_of_every_class_are_counted(data):
+    counts = class_counts(data)
+    labels = torch.cat([labels for _, labels in epoch(data, size=1)])
+    assert counts == [int((labels == k).sum()) for k in range(len(data.classes))]
+    assert sum(counts) == data.count("train")
+
+
+def test_custom_data_that_does_not_count_is_refused_where_classes_are_weighted():
+    class Own:
+        name = "mine"
+
+    with pytest.raises(InputError, match="every class, and mine does not tell it; give the data a method class_counts"):
+        class_counts(Own())
