@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from fbnetv3.networks.weight_file import (
     read_tensors,
 )
 from fbnetv3.transforms import IMAGENET_MEAN, IMAGENET_STD, Transforms
+
+Undescribed = Callable[[], tuple[tuple[str, ...], Transforms]]
 
 
 def create_model(
@@ -108,6 +110,7 @@ def load_weights(
     registry: Registry | None = None,
     progress: bool = True,
     trust_pickle: bool = False,
+    undescribed: Undescribed | None = None,
 ) -> WeightFile:
     """Return weights with their network, classes and preprocessing; those of a network of this package under its own names.
 
@@ -121,6 +124,8 @@ def load_weights(
         weights: a registered source, a path or a URL; None is the model's first registered source.
         registry: where names and sources are looked up; None is the package's registry.
         trust_pickle: read a file even if it is a pickle that can run code.
+        undescribed: returns classes and preprocessing. It is called for a state dict of another library's network, which says
+            nothing of them; without it such a file is refused.
 
     Raises:
         InputError: an unknown name or source, a file that cannot be read or downloaded, or one that does not fit the model.
@@ -142,11 +147,16 @@ def load_weights(
         raise InputError(f"no weights {quote(text)}; {available(text, known, ', or a path or URL')}")
     else:
         path = Path(text)
-    return _read(path, arch, registry, text, trust_pickle)
+    return _read(path, arch, registry, text, trust_pickle, undescribed)
 
 
 def _read(
-    path: Path, arch: Arch | NamedNetwork | None, registry: Registry, origin: str, trust_pickle: bool = False
+    path: Path,
+    arch: Arch | NamedNetwork | None,
+    registry: Registry,
+    origin: str,
+    trust_pickle: bool = False,
+    undescribed: Undescribed | None = None,
 ) -> WeightFile:
     """Return the content of a weight file.
 
@@ -162,6 +172,8 @@ def _read(
             _check_described(file, path)
         elif arch is None:
             raise InputError(f"{path} does not say which network it is for; name the model too")
+        elif isinstance(arch, NamedNetwork) and undescribed is not None:
+            file = WeightFile(arch, *undescribed(), unwrap(content), (UNKNOWN,))
         elif isinstance(arch, NamedNetwork):
             raise InputError(
                 f"{path} has weights alone, and does not say how many classes {arch.name} has; `fbnetv3 evaluate {path} "

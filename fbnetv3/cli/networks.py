@@ -27,6 +27,7 @@ from fbnetv3.schema import dump_json
 
 if TYPE_CHECKING:
     from fbnetv3.arch import Arch
+    from fbnetv3.hub.load import Undescribed
     from fbnetv3.networks.weight_file import WeightFile
 
 Zoo = Annotated[Path | None, typer.Option(help="Folder of a custom zoo, instead of the package's.")]
@@ -275,8 +276,18 @@ def scale(
     print_rows(rows, as_json)
 
 
-def weight_file(model: str | None, weights: str | None, pair: Path | None, zoo: Path | None) -> WeightFile:
-    """Return the weights that the options name. Without any option these are the released weights of FBNetV3-A."""
+def weight_file(
+    model: str | None,
+    weights: str | None,
+    pair: Path | None,
+    zoo: Path | None,
+    undescribed: Undescribed | None = None,
+) -> WeightFile:
+    """Return the weights that the options name. Without any option these are the released weights of FBNetV3-A.
+
+    Args:
+        undescribed: see `load_weights`.
+    """
     from fbnetv3.hub.load import load_weights
     from fbnetv3.hub.registry import read_registry
 
@@ -289,7 +300,7 @@ def weight_file(model: str | None, weights: str | None, pair: Path | None, zoo: 
         return load_weights(_network(str(pair))[0], weights, registry)
     if model is None and (weights is None or weights in {row.source for row in registry.rows}):
         model = registry.models()[0]
-    return load_weights(model, weights, registry)
+    return load_weights(model, weights, registry, undescribed=undescribed)
 
 
 def _network(name: str) -> tuple[Arch, int, int]:

@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "fbnetv3.pages": set(),
     "fbnetv3.training": CORE,
     "fbnetv3.inference": CORE,
+    "fbnetv3.evaluation": TRAINING | {"fbnetv3.inference", "fbnetv3.pages"},
     "fbnetv3.weight_file": {"fbnetv3.networks"},
     "fbnetv3.pair_file": TRAINING,
     "fbnetv3.recipes": TRAINING,
