@@ -201,7 +201,7 @@ def _only_split(images: Any, spec: str) -> str:
 
 def _print(found: Evaluation, speed: Speed | None, facts: dict[str, Any]) -> None:
     """Print the numbers of all images, of the classes, and the times."""
-    from fbnetv3.evaluation.page import CLASS_HEAD, SPEED_HEAD, class_cells, speed_rows
+    from fbnetv3.evaluation.page import CLASS_HEAD, SPEED_HEAD, by_f1, class_cells, speed_rows, without_images
 
     row: dict[str, Any] = {"split": facts["split"], "images": found.images}
     row |= {"acc1": f"{found.acc1:.2f}", "95% interval": "{:.1f} to {:.1f}".format(*found.acc1_interval)}
@@ -213,10 +213,12 @@ def _print(found: Evaluation, speed: Speed | None, facts: dict[str, Any]) -> Non
     }
     row |= {"calibration error": f"{found.ece:.2f}"}
     print_rows([row | ({"left_out": facts["left_out"]} if "left_out" in facts else {})], False)
-    classes = sorted(found.per_class, key=lambda row: 101.0 if row.f1 is None else row.f1)
+    classes = by_f1(found)
     if len(classes) > MOST_ROWS:
         say(f"The {MOST_ROWS} of {len(classes)} classes with the lowest F1 (--json and --out have all):")
     print_rows([dict(zip(CLASS_HEAD, class_cells(row), strict=True)) for row in classes[:MOST_ROWS]], False)
+    if bare := without_images(found):
+        say(bare)
     if speed is not None:
         say(f"The network alone on {speed.device}, {speed.side} x {speed.side} pixels, float32:")
         print_rows([dict(zip(SPEED_HEAD, cells, strict=True)) for cells in speed_rows(speed)], False)

@@ -30,7 +30,7 @@ PAGE = Template("""<!doctype html>
 <body>
 <main>
 <h1>Evaluation of $network</h1>
-<p class="note">$weights on the $split images of $data</p>
+<p class="note">$weights on $which of $data</p>
 <p class="lead">It classifies <b>$acc1%</b> of $images correctly (95% interval $low% to $high%, by the choice of images
 alone).$left</p>
 <dl>$tiles</dl>
@@ -40,7 +40,7 @@ $mistakes
 $classes
 <p class="note">Sorted by F1, the lowest first. Precision: of the images that got this prediction, the share that is of the
 class. Recall: of the images of the class, the share that is found. F1: their harmonic mean. All in percent; &ldquo;-&rdquo;
-where there is nothing to count. In the means every class counts alike, however many images it has.</p>
+where there is nothing to count.$bare In the means every class counts alike, however many images it has.</p>
 $confusion
 $confused
 <h2>Calibration</h2>
@@ -90,22 +90,23 @@ def evaluation_page(found: Evaluation, speed: Speed | None, plots: Mapping[str, 
         facts: what was measured on what: at least `network`, `weights`, `data` and `split`. All of them are shown.
     """
     low, high = found.acc1_interval
-    left = facts.get("left_out")
+    left, bare = facts.get("left_out"), without_images(found)
     text = {
-        **{name: facts[name] for name in ("network", "weights", "data", "split")},
+        **{name: facts[name] for name in ("network", "weights", "data")},
+        "which": "all images" if facts["split"] == "all" else f"the {facts['split']} images",
         "acc1": f"{found.acc1:.2f}",
         "low": f"{low:.1f}",
         "high": f"{high:.1f}",
         "images": count(found.images, "image"),
-        "left": f" {count(left, 'image')} could not be read and are left out." if left else "",
+        "bare": f" {bare}" if bare else "",
+        "left": f" Left out: {count(left, 'image')} that cannot be read." if left else "",
     }
-    ordered = sorted(found.per_class, key=lambda row: 101.0 if row.f1 is None else row.f1)
     made = [[name.replace("_", " "), str(value)] for name, value in facts.items() if value is not None]
     markup = {
         "css": CSS,
         "tiles": "".join(_tile(name, value) for name, value in tiles(found, speed)),
         "mistakes": _gallery(found),
-        "classes": table(CLASS_HEAD, map(class_cells, ordered)),
+        "classes": table(CLASS_HEAD, map(class_cells, by_f1(found))),
         "confusion": figure(plots["confusion"]),
         "confused": _confused(found),
         "reliability": figure(plots["reliability"]),
@@ -116,6 +117,19 @@ def evaluation_page(found: Evaluation, speed: Speed | None, plots: Mapping[str, 
 
 
 CLASS_HEAD = ("class", "images", "predicted", "precision", "recall", "F1")
+
+
+def by_f1(found: Evaluation) -> list[ClassMeasures]:
+    """Return the classes that have images or predictions, the one with the lowest F1 first."""
+    return sorted((row for row in found.per_class if row.f1 is not None), key=lambda row: row.f1 or 0.0)
+
+
+def without_images(found: Evaluation) -> str:
+    """Say how many classes `by_f1` leaves out; nothing if there are none."""
+    bare = len(found.classes) - len(by_f1(found))
+    return (
+        f"Not shown: {bare} of {len(found.classes)} classes, which have neither images nor predictions." if bare else ""
+    )
 
 
 def class_cells(row: ClassMeasures) -> list[str]:
@@ -133,7 +147,7 @@ def tiles(found: Evaluation, speed: Speed | None) -> list[tuple[str, str]]:
     rows = [("top-1 accuracy", f"{found.acc1:.2f}%")]
     rows += [] if found.acc5 is None else [("top-5 accuracy", f"{found.acc5:.2f}%")]
     rows += [("loss (cross-entropy)", f"{found.loss:.3f}"), ("mean recall", f"{found.balanced_acc1:.1f}%")]
-    rows += [("mean F1", f"{found.macro_f1:.1f}%"), ("calibration error", f"{found.ece:.1f} points")]
+    rows += [("mean F1", f"{found.macro_f1:.1f}%"), ("calibration error (points)", f"{found.ece:.1f}")]
     rows += [(f"{count(row.batch, 'image')} at once", f"{row.ms:,.1f} ms") for row in (speed.batches if speed else ())]
     return rows
 

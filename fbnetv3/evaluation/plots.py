@@ -49,19 +49,22 @@ def plot_confusion(found: Evaluation) -> Plot:
     caption = "A row is a class: the darker a cell, the more of its images got the prediction of the column."
     caption += " Numbers are images." if len(shown) <= NUMBERED else ""
     if len(shown) < len(found.classes):
-        caption += f" Of {len(found.classes):,} classes, the {len(shown)} with the most frequent mistakes are shown."
+        caption += f" Of {len(found.classes):,} classes, {len(shown)} are shown: those of the most frequent mistakes."
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # the font lacks most scripts; the tables have these names too
         return Plot("confusion", "Which classes are taken for which", caption, png_of(figure))
 
 
 def _shown(found: Evaluation) -> list[int]:
-    """Return the classes of the matrix: all, or those of the most frequent mistakes, in the order of the network."""
+    """Return the classes of the matrix, in the order of the network.
+
+    Of many classes these are the ones with images or predictions, and of many such ones those of the most frequent mistakes.
+    """
     if len(found.classes) <= MOST_CLASSES:
         return list(range(len(found.classes)))
     wrong = sorted((-n, pair) for pair, n in found.confusion.items() if pair[0] != pair[1])
-    # After these come the classes with the most images, so that the matrix is full.
-    others = sorted(range(len(found.classes)), key=lambda k: -found.per_class[k].images)
+    # After these come the other classes with the most images, so that the matrix is full.
+    others = sorted({k for pair in found.confusion for k in pair}, key=lambda k: -found.per_class[k].images)
     return sorted(list(dict.fromkeys([k for _, pair in wrong for k in pair] + others))[:MOST_CLASSES])
 
 
@@ -83,6 +86,7 @@ def plot_reliability(found: Evaluation) -> Plot:
     upper.legend(fontsize=8.5, loc="upper left")
     lower.bar(places, [row.images for row in found.bins], **bars)
     lower.set(xlabel="confidence: probability of the predicted class (%)", ylabel="images")
+    lower.yaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     for axes in (upper, lower):
         style(axes)
     caption = (

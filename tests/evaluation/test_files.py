@@ -14,7 +14,7 @@ FACTS = {"network": "small", "weights": "w.pt", "data": "pets", "split": "test"}
 
 def test_the_files_are_written_and_not_overwritten(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "png_of", lambda figure: b"a PNG")
-    result = found(classes=("ant", "bee", "\udcff"))  # a folder whose name is no UTF-8
+    result = found(classes=("\udcff", "bee", "cow"))  # a folder whose name is no UTF-8
     page = write_evaluation(tmp_path / "new", result, None, FACTS)
     names = sorted(path.name for path in page.parent.iterdir())
     assert names == ["confusion.png", "metrics.json", "reliability.png", "report.html"]

@@ -35,7 +35,10 @@ def test_of_many_classes_the_most_confused_ones_are_drawn(drawn):
     plot = plot_confusion(found(rows, tuple(f"class {k}" for k in range(count))))
     names = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
     assert (len(names), names[0], names[-1]) == (MOST_CLASSES, "class 0", f"class {count - 1}")
-    assert f"Of {count} classes, the {MOST_CLASSES} with the most frequent mistakes" in plot.caption
+    assert f"Of {count} classes, {MOST_CLASSES} are shown: those of the most frequent mistakes" in plot.caption
+    drawn.clear()
+    plot_confusion(found(rows[:2], tuple(f"class {k}" for k in range(count))))  # no other class was met
+    assert [label.get_text() for label in drawn[0].axes[0].get_yticklabels()] == ["class 0", "class 1"]
 
 
 def test_names_are_no_formulas_and_need_not_be_text():
