@@ -48,6 +48,8 @@ def create_model(
 ) -> nn.Module:
     """Build a network of the zoo, and load weights into it if the caller asks for some.
 
+    A network with weights has their preprocessing: `model(model.transforms(image)[None])` are the logits of a Pillow image.
+
     Args:
         name: a model of the registry (`fbnetv3_a` .. `fbnetv3_g`), a name that `build_model` knows, a model of `zoo`, or any
             network that `fbnetv3 train` can train: `timm:NAME`, `torchvision:NAME`, `MODULE:CALLABLE`.
@@ -246,7 +248,8 @@ def fill(model: Any, file: WeightFile) -> None:
     # A network with `features_only` or without classifier lacks some of the layers.
     state = {key: value for key, value in file.state.items() if key in target}
     stem = "stem.conv.weight"
-    if state[stem].shape[1] != target[stem].shape[1]:
+    same_channels = state[stem].shape[1] == target[stem].shape[1]
+    if not same_channels:
         state[stem] = adapt_stem(state[stem], target[stem].shape[1])
     # Only the classifier can have another shape here: the architecture is the same, and the stem was adapted.
     other_shape = [key for key, value in state.items() if value.shape != target[key].shape]
@@ -257,6 +260,7 @@ def fill(model: Any, file: WeightFile) -> None:
         note("the weights have no classifier: the classifier keeps fresh weights")
     load_values(model, {**target, **{key: value for key, value in state.items() if key not in other_shape}})
     model.derived_from = file.derived_from
+    model.transforms = file.transforms if same_channels else None  # a mean for other channels is not known
 
 
 def _fill_named(model: Any, file: WeightFile) -> None:
@@ -269,7 +273,7 @@ def _fill_named(model: Any, file: WeightFile) -> None:
     if other:
         note(f"{', '.join(other)} of the weights are for {file.num_classes} classes, and keep fresh values")
     load_values(model, {**file.state, **{key: target[key] for key in other}})
-    model.derived_from = file.derived_from
+    model.derived_from, model.transforms = file.derived_from, file.transforms
 
 
 def adapt_stem(weight: Tensor, in_chans: int) -> Tensor:
