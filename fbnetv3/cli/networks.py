@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -210,7 +211,10 @@ def export(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Write a network in another format, and compare the logits of the written file with those of the network."""
+    """Write a network in another format, and compare the logits of the written file with those of the network.
+
+    An ONNX file also has the classes, the preprocessing and the licence of the weights, as its metadata.
+    """
     import torch
 
     from fbnetv3.inference.export import check_target, export_model
@@ -220,7 +224,7 @@ def export(
     file = weight_file(model, weights, pair, zoo)
     side = resolution or file.transforms.crop
     example = torch.randn(2, file.transforms.in_chans, side, side, generator=torch.Generator().manual_seed(0))
-    exported = export_model(file.build(), example, path, format)
+    exported = export_model(file.build(), example, path, format, _metadata(file, side, zoo))
     row = {
         "file": str(exported.paths[0]),
         "format": exported.format,
@@ -228,6 +232,20 @@ def export(
         "difference": exported.difference,
     }
     print_rows([row], as_json)
+
+
+def _metadata(file: WeightFile, side: int, zoo: Path | None) -> dict[str, str]:
+    """Return what a program needs besides a network for images of `side` pixels. Values other than texts are JSON."""
+    from fbnetv3.hub.registry import read_registry
+    from fbnetv3.networks.classifier import class_names
+
+    transforms, registry = file.transforms.at(side), read_registry(zoo)
+    facts = {"network": file.arch.name, "classes": class_names(file.classes), **transforms.to_dict()}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
+    origins = [registry.by_id(origin) for origin in file.derived_from]
+    if licences := list(dict.fromkeys(row.licence for row in origins if row is not None)):
+        texts |= {"derived_from": json.dumps(file.derived_from), "licence": ", ".join(licences)}
+    return texts
 
 
 def scale(
