@@ -39,9 +39,10 @@ def test_the_accuracies_are_those_of_a_training():
 
 def test_the_classes_of_the_data_may_be_some_of_the_network_in_any_order():
     """The data knows bee and ant, in this order."""
-    data = images([1 - label for label, _ in ROWS], ("bee", "ant"))
-    result = evaluate(Says(), data, "test", classes=CLASSES, labels=(1, 0))
-    assert dict(result.confusion) == dict(found().confusion)
+    rows = ROWS[:5]  # of ant two images of three are right, of bee one of two
+    data = images([1 - label for label, _ in rows], ("bee", "ant"))
+    result = evaluate(Says(rows), data, "test", classes=CLASSES, labels=(1, 0))
+    assert dict(result.confusion) == {(0, 0): 2, (0, 1): 1, (1, 0): 1, (1, 1): 1}
     assert result.classes == CLASSES
 
 
