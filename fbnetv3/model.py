@@ -13,6 +13,7 @@ from fbnetv3.arch import ARCHS, Arch, Block, find_arch
 from fbnetv3.errors import InputError
 from fbnetv3.features import FeatureNet, checkpoint_stages, feature_info, take_indices
 from fbnetv3.layers import GLOBAL_POOLS, ConvNormAct, InvertedResidual, PoolHead, Stage, pooling, python_only
+from fbnetv3.transforms import Transforms
 
 
 class FBNetV3(nn.Module):
@@ -27,6 +28,8 @@ class FBNetV3(nn.Module):
         head_hidden_size: width of the classifier's input, and of the output if num_classes is 0.
         feature_info: the maps that `forward_intermediates` can return.
         derived_from: the registered weights (`model:source`) that this network was given or trained from.
+        transforms: the preprocessing of its weights, from a Pillow image to an input; None without weights, and for another
+            number of channels than theirs.
     """
 
     def __init__(
@@ -47,7 +50,9 @@ class FBNetV3(nn.Module):
         _check_classifier(num_classes, global_pool)
         # The order in which modules are created fixes the random numbers that they draw, and so the weights of a seed.
         self.arch = arch
-        self.derived_from: tuple[str, ...] = ()  # set by the code that loads weights
+        # These two are set by the code that loads weights.
+        self.derived_from: tuple[str, ...] = ()
+        self.transforms: Transforms | None = None
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.global_pool = global_pool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ from fbnetv3.networks.weight_file import (
 )
 from fbnetv3.transforms import IMAGENET_MEAN, IMAGENET_STD, Transforms
 
+Undescribed = Callable[[], tuple[tuple[str, ...], Transforms]]
+
 
 def create_model(
     name: str,
@@ -45,6 +47,8 @@ def create_model(
     **kwargs: Any,
 ) -> nn.Module:
     """Build a network of the zoo, and load weights into it if the caller asks for some.
+
+    A network with weights has their preprocessing: `model(model.transforms(image)[None])` are the logits of a Pillow image.
 
     Args:
         name: a model of the registry (`fbnetv3_a` .. `fbnetv3_g`), a name that `build_model` knows, a model of `zoo`, or any
@@ -108,6 +112,7 @@ def load_weights(
     registry: Registry | None = None,
     progress: bool = True,
     trust_pickle: bool = False,
+    undescribed: Undescribed | None = None,
 ) -> WeightFile:
     """Return weights with their network, classes and preprocessing; those of a network of this package under its own names.
 
@@ -121,6 +126,8 @@ def load_weights(
         weights: a registered source, a path or a URL; None is the model's first registered source.
         registry: where names and sources are looked up; None is the package's registry.
         trust_pickle: read a file even if it is a pickle that can run code.
+        undescribed: returns classes and preprocessing. It is called for a state dict of another library's network, which says
+            nothing of them; without it such a file is refused.
 
     Raises:
         InputError: an unknown name or source, a file that cannot be read or downloaded, or one that does not fit the model.
@@ -142,11 +149,16 @@ def load_weights(
         raise InputError(f"no weights {quote(text)}; {available(text, known, ', or a path or URL')}")
     else:
         path = Path(text)
-    return _read(path, arch, registry, text, trust_pickle)
+    return _read(path, arch, registry, text, trust_pickle, undescribed)
 
 
 def _read(
-    path: Path, arch: Arch | NamedNetwork | None, registry: Registry, origin: str, trust_pickle: bool = False
+    path: Path,
+    arch: Arch | NamedNetwork | None,
+    registry: Registry,
+    origin: str,
+    trust_pickle: bool = False,
+    undescribed: Undescribed | None = None,
 ) -> WeightFile:
     """Return the content of a weight file.
 
@@ -162,6 +174,8 @@ def _read(
             _check_described(file, path)
         elif arch is None:
             raise InputError(f"{path} does not say which network it is for; name the model too")
+        elif isinstance(arch, NamedNetwork) and undescribed is not None:
+            file = WeightFile(arch, *undescribed(), unwrap(content), (UNKNOWN,))
         elif isinstance(arch, NamedNetwork):
             raise InputError(
                 f"{path} has weights alone, and does not say how many classes {arch.name} has; `fbnetv3 evaluate {path} "
@@ -234,7 +248,8 @@ def fill(model: Any, file: WeightFile) -> None:
     # A network with `features_only` or without classifier lacks some of the layers.
     state = {key: value for key, value in file.state.items() if key in target}
     stem = "stem.conv.weight"
-    if state[stem].shape[1] != target[stem].shape[1]:
+    same_channels = state[stem].shape[1] == target[stem].shape[1]
+    if not same_channels:
         state[stem] = adapt_stem(state[stem], target[stem].shape[1])
     # Only the classifier can have another shape here: the architecture is the same, and the stem was adapted.
     other_shape = [key for key, value in state.items() if value.shape != target[key].shape]
@@ -245,6 +260,7 @@ def fill(model: Any, file: WeightFile) -> None:
         note("the weights have no classifier: the classifier keeps fresh weights")
     load_values(model, {**target, **{key: value for key, value in state.items() if key not in other_shape}})
     model.derived_from = file.derived_from
+    model.transforms = file.transforms if same_channels else None  # a mean for other channels is not known
 
 
 def _fill_named(model: Any, file: WeightFile) -> None:
@@ -257,7 +273,7 @@ def _fill_named(model: Any, file: WeightFile) -> None:
     if other:
         note(f"{', '.join(other)} of the weights are for {file.num_classes} classes, and keep fresh values")
     load_values(model, {**file.state, **{key: target[key] for key in other}})
-    model.derived_from = file.derived_from
+    model.derived_from, model.transforms = file.derived_from, file.transforms
 
 
 def adapt_stem(weight: Tensor, in_chans: int) -> Tensor:

@@ -35,8 +35,8 @@ from fbnetv3.benchmarks.search.landscapes import Oracle
 from fbnetv3.benchmarks.search.predictor_figure import draw_errors
 from fbnetv3.benchmarks.tables import duration
 from fbnetv3.files import write_atomically
+from fbnetv3.pages.plots import plot_axes
 from fbnetv3.search.nars.evolve import PRESETS, evolve
-from fbnetv3.search.report.plots import plot_axes
 from fbnetv3.search.space.constraints import Constraint, ConstraintSet
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.space.sobol import sobol

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from fbnetv3.device import synchronise, tf32_units
 from fbnetv3.errors import InputError
+from fbnetv3.evaluation.classes import imagenet_numbers
 from fbnetv3.files import write_atomically
 from fbnetv3.networks.classifier import class_names
 from fbnetv3.networks.weight_file import IMAGENET
@@ -215,18 +216,12 @@ def _images(folder: Path) -> Iterator[Path]:
 
 def _labelled(root: Path) -> ImageFiles:
     """Return the images of root/CLASS/IMAGE with ImageNet's labels instead of those in alphabetical order of the folders."""
-    from timm.data import ImageNetInfo
-
     files, labels, classes = list_classes(root, allow_empty=True)
-    synsets = {name: index for index, name in enumerate(ImageNetInfo().label_names())}
-    # Synsets are the names of ImageNet itself; many smaller sets name their folders by the number of the class.
-    numbers = {str(index): index for index in range(len(synsets))}
-    index: list[int] = []
-    for name in classes:
-        if name not in synsets and name not in numbers:
-            raise InputError(
-                f"{root / name}: {name!r} is no class of ImageNet; give synsets such as n01440764, or numbers"
-            )
-        index.append(synsets.get(name, numbers.get(name, -1)))
+    numbers = imagenet_numbers()
+    if odd := [name for name in classes if name not in numbers]:
+        raise InputError(
+            f"{root / odd[0]}: {odd[0]!r} is no class of ImageNet; give synsets such as n01440764, or numbers"
+        )
+    index = [numbers[name] for name in classes]
     # The folders are numbered from 0. With a part of the classes, these are not ImageNet's numbers.
     return ImageFiles(root, files, np.array(index, dtype=np.int64)[labels])

@@ -23,10 +23,11 @@ from fbnetv3.benchmarks.search.on_tables import kept_answer
 from fbnetv3.benchmarks.statistics import paired_difference
 from fbnetv3.benchmarks.tables import Format, Table, difference
 from fbnetv3.files import lock_folder
+from fbnetv3.pages.plots import plot_axes, png_of
 from fbnetv3.progress import count_steps
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.nars.context import Context
-from fbnetv3.search.report.plots import COLORS, plot_axes, png_of
+from fbnetv3.search.report.plots import COLORS
 from fbnetv3.training.engine import cpu_threads
 
 METHOD = (

@@ -1,75 +1,109 @@
-"""`fbnetv3 evaluate` and `fbnetv3 check-data`: measuring saved weights on images, and reading all images of a set."""
+"""`fbnetv3 evaluate` and `fbnetv3 check-data`: measuring weights on images, and reading all images of a set."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fbnetv3.cli.networks import MODEL_NAMES
-from fbnetv3.cli.show import DEVICE, ON_BAD_IMAGE, Json, print_rows, progress_bar, say_device
+import fbnetv3
+from fbnetv3.cli.networks import MODEL_NAMES, weight_file
+from fbnetv3.cli.show import (
+    DEVICE,
+    ON_BAD_IMAGE,
+    Json,
+    Overwrite,
+    err,
+    print_rows,
+    progress_bar,
+    say,
+    say_device,
+)
 from fbnetv3.cli.training_plan import find_modules_here
-from fbnetv3.errors import InputError, quote
+from fbnetv3.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from fbnetv3.evaluation.measures import Evaluation
+    from fbnetv3.evaluation.speed import Speed
     from fbnetv3.networks.weight_file import WeightFile
     from fbnetv3.training.data.protocol import Data
+    from fbnetv3.transforms import Transforms
+
+ALL = "all"  # the split of a set without splits
+MOST_ROWS = 20  # classes in the table on the screen
 
 DataOption = Annotated[str, typer.Option(help="Images to measure on, as `fbnetv3 train` takes them.")]
 Readers = Annotated[int, typer.Option(min=0, help="Number of processes that read images.")]
 
 
 def evaluate(
-    weights: Annotated[str, typer.Argument(help="Weight file, such as weights.pt of a training; or a URL.")],
+    weights: Annotated[
+        str,
+        typer.Argument(help="Weight file, such as weights.pt of a training; a URL; or a released source such as fb."),
+    ],
     data: DataOption,
     model: Annotated[
         str | None,
         typer.Option(
-            help="Network of the weights, if the file does not describe it: fbnetv3_a, timm:NAME, torchvision:NAME, or "
+            help="Network of the weights, if they do not describe it: fbnetv3_a, timm:NAME, torchvision:NAME, or "
             "MODULE:CALLABLE.",
             autocompletion=MODEL_NAMES,
         ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="train, val or test. The default is test, or else val.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="train, val, test, or all: every image of a set without splits, such as a folder of CLASS/IMAGE. The default "
+            "is test, or else val."
+        ),
+    ] = None,
     resolution: Annotated[
         int | None, typer.Option(min=1, help="Side of the images in pixels, if the file does not say it.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Largest number of images of every class.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder for report.html (with the worst pictures), metrics.json, and the plots as PNG."
+        ),
+    ] = None,
+    speed: Annotated[bool, typer.Option(help="Measure latency and throughput of the network too.")] = True,
     workers: Annotated[
         str, typer.Option(help="Number of processes that read images. auto is 0 on the CPU, and up to 8 for a GPU.")
     ] = "auto",
     device: Annotated[str, typer.Option(help=DEVICE)] = "auto",
     on_bad_image: Annotated[str, typer.Option(help=ON_BAD_IMAGE)] = "skip",
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Measure saved weights on any images: top-1 and top-5 accuracy, as `fbnetv3 train` measures them at its end."""
-    import torch
-
+    """Measure weights on any images: accuracy, loss, every class, confusions, calibration, worst mistakes, and speed."""
     from fbnetv3.device import find_count, find_device
-    from fbnetv3.layers import use_channels_last
-    from fbnetv3.training.accuracy import final_split, measure
+    from fbnetv3.evaluation.files import as_data, refuse_files, write_evaluation
+    from fbnetv3.files import lock_folder
 
     device = find_device(device)
-    say_device("evaluating", device)
     readers = find_count("--workers", workers, device, on_cpu=0)
     options: dict[str, Any] = {"limit": limit, "workers": readers, "on_bad_image": on_bad_image}
-    if model is not None:
-        find_modules_here(model)
-    if model is None or _is_ours(model) or _describes_itself(weights):
-        network, images = _described(model, weights, data, resolution, options)
+    options["hold_out"] = split != ALL
+    if out is not None:
+        refuse_files(out, overwrite)
+    say_device("evaluating", device)
+    # The folder is made before the work, and removed again if nothing comes of it.
+    with lock_folder(out, "evaluation") if out is not None else contextlib.nullcontext():
+        file, images = _load(model, weights, data, resolution, options)
+        facts, found, times = _measure(file, images, weights, data, split, device, speed)
+        if out is not None:
+            page = write_evaluation(out, found, times, facts, overwrite=overwrite)
+    if as_json:
+        print_rows([as_data(found, times, facts)], as_json)
     else:
-        network, images = _foreign(model, weights, data, resolution, options)
-    chosen = split or final_split(images)
-    # The layout of the images, and of the training.
-    use_channels_last(network.to(device))
-    accuracy = measure(network, images, chosen, device=torch.device(device))
-    row = {"split": chosen, "images": accuracy.images, "acc1": accuracy.acc1, "acc5": accuracy.acc5}
-    left = len(images.bad.met.get(chosen, ()))
-    print_rows([row | ({"left_out": left} if left else {})], as_json)
+        _print(found, times, facts)
+        if out is not None:
+            say(f"Report: {page}")
 
 
 def check_data(
@@ -94,39 +128,100 @@ def check_data(
         )
 
 
-def _is_ours(model: str) -> bool:
-    """Whether a name is one of an architecture of this package, whose weights `load_weights` reads."""
-    from fbnetv3.arch import find_arch
-
-    try:
-        return find_arch(model.removeprefix("fbnetv3:")) is not None
-    except InputError:
-        return False
-
-
-def _describes_itself(weights: str) -> bool:
-    """Whether a file says which network its weights are of."""
-    from fbnetv3.networks.weight_file import read_tensors
-
-    return Path(weights).is_file() and read_tensors(weights)[1] is not None
-
-
-def _described(
+def _load(
     model: str | None, weights: str, spec: str, resolution: int | None, options: dict[str, Any]
-) -> tuple[nn.Module, Any]:
-    """Return the network that a weight file describes, and the images with the preprocessing of its weights."""
-    from fbnetv3.hub.load import load_weights
+) -> tuple[WeightFile, Any]:
+    """Return weights, and the images with their preprocessing. A file that says nothing of it gets that of the data."""
+    from fbnetv3.training.data.load import load_data
 
-    file = load_weights(None if model is None else model.removeprefix("fbnetv3:"), weights)
+    plain: list[Data] = []
+
+    def of_the_data() -> tuple[tuple[str, ...], Transforms]:
+        plain.append(load_data(spec, resolution=resolution, **options))
+        return plain[0].classes, plain[0].transforms
+
+    if model is not None:
+        find_modules_here(model)
+        model = model.removeprefix("fbnetv3:")
+    file = weight_file(model, weights, None, None, of_the_data)
+    if plain:
+        return file, plain[0]
     if resolution not in (None, file.transforms.crop):
         raise InputError(f"{weights} is for images of {file.transforms.crop} pixels; leave out --resolution")
-    images = _prepared(spec, file, options)
-    if file.classes != images.classes:
-        raise InputError(
-            f"{weights} has the classes {quote(file.classes)}, but {spec} has {quote(images.classes)}; give the data of its "
-            "classes. For ImageNet's: fbnetv3 benchmark imagenet"
+    return file, _prepared(spec, file, options)
+
+
+def _measure(
+    file: WeightFile, images: Any, weights: str, spec: str, split: str | None, device: str, speed: bool
+) -> tuple[dict[str, Any], Evaluation, Speed | None]:
+    """Return what was measured on what, the numbers of the pass, and the times of the network."""
+    import torch
+
+    from fbnetv3.evaluation.classes import match_classes
+    from fbnetv3.evaluation.one_pass import evaluate
+    from fbnetv3.evaluation.speed import BATCH, measure_speed
+    from fbnetv3.layers import use_channels_last
+    from fbnetv3.progress import show_progress
+    from fbnetv3.training.accuracy import final_split
+
+    match = match_classes(weights, file.classes, spec, images.classes)
+    if match.note:
+        say(f"fbnetv3: note: {match.note}", err)
+    shown = split or final_split(images)
+    split = _only_split(images, spec) if shown == ALL else shown
+    count, place, transforms = images.count(split), torch.device(device), images.transforms
+    # The layout of the images, and of the training.
+    network = use_channels_last(file.build().to(place))
+    # Ctrl-C needs no words: nothing is kept.
+    with show_progress(err) as report:
+        found = evaluate(
+            network, images, split, classes=match.classes, labels=match.labels, device=place, report=report
         )
-    return file.build(), images
+        times = None
+        if speed:
+            report(count, count, "timing the network")
+            times = measure_speed(network, transforms.in_chans, transforms.crop, place, min(BATCH, count))
+    left = len(images.bad.met.get(split, ()))
+    facts: dict[str, Any] = {"network": file.arch.name, "weights": weights, "data": spec, "split": shown}
+    facts |= {"left_out": left} if left else {}
+    facts |= {"image_side": transforms.crop, "data_id": images.name, "device": device}
+    facts |= {"fbnetv3": fbnetv3.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    return facts, found, times
+
+
+def _only_split(images: Any, spec: str) -> str:
+    """Return the split that has all images of a set without splits."""
+    names = list(getattr(images, "splits", ("train", "val", "test")))  # images in memory have all three
+    if len(names) > 1:
+        raise InputError(
+            f"--split {ALL} is for a set without splits, but {spec} has {', '.join(names)}; give one of them"
+        )
+    return str(names[0])
+
+
+def _print(found: Evaluation, speed: Speed | None, facts: dict[str, Any]) -> None:
+    """Print the numbers of all images, of the classes, and the times."""
+    from fbnetv3.evaluation.page import CLASS_HEAD, SPEED_HEAD, by_f1, class_cells, speed_rows, without_images
+
+    row: dict[str, Any] = {"split": facts["split"], "images": found.images}
+    row |= {"acc1": f"{found.acc1:.2f}", "95% interval": "{:.1f} to {:.1f}".format(*found.acc1_interval)}
+    row |= {} if found.acc5 is None else {"acc5": f"{found.acc5:.2f}"}
+    row |= {
+        "loss": f"{found.loss:.4f}",
+        "mean recall": f"{found.balanced_acc1:.2f}",
+        "mean F1": f"{found.macro_f1:.2f}",
+    }
+    row |= {"calibration error": f"{found.ece:.2f}"}
+    print_rows([row | ({"left_out": facts["left_out"]} if "left_out" in facts else {})], False)
+    classes = by_f1(found)
+    if len(classes) > MOST_ROWS:
+        say(f"The {MOST_ROWS} of {len(classes)} classes with the lowest F1 (--json and --out have all):")
+    print_rows([dict(zip(CLASS_HEAD, class_cells(row), strict=True)) for row in classes[:MOST_ROWS]], False)
+    if bare := without_images(found):
+        say(bare)
+    if speed is not None:
+        say(f"The network alone on {speed.device}, {speed.side} x {speed.side} pixels, float32:")
+        print_rows([dict(zip(SPEED_HEAD, cells, strict=True)) for cells in speed_rows(speed)], False)
 
 
 def _prepared(spec: str, file: WeightFile, options: dict[str, Any]) -> Any:
@@ -147,27 +242,3 @@ def _prepared(spec: str, file: WeightFile, options: dict[str, Any]) -> Any:
             f"{sizes[0]}; give the data that they were trained for"
         )
     return dataclasses.replace(images, mean=transforms.mean[0], std=transforms.std[0])  # type: ignore[type-var]
-
-
-def _foreign(
-    model: str, weights: str, spec: str, resolution: int | None, options: dict[str, Any]
-) -> tuple[nn.Module, Any]:
-    """Return a network of another library or a custom one, with weights that do not describe it, and the images."""
-    import torch
-
-    from fbnetv3.networks.weight_file import check_finite, check_state, read_tensors
-    from fbnetv3.training.data.load import load_data
-    from fbnetv3.training.network.factory import build
-    from fbnetv3.training.recipe import Recipe
-
-    images: Data = load_data(spec, resolution=resolution, **options)
-    # Dropout and stochastic depth change neither the names of the weights nor an evaluation, so any recipe will do.
-    network = build(model, Recipe("sgd", 0.1, 1, 2), len(images.classes), images.transforms.in_chans).model
-    state, _ = read_tensors(weights)
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f"{weights} holds {quote(state)}, not a state dict; give the weights of a training")
-    check_state(state, network.state_dict(), model)
-    # Only the parameters: a custom network may hold infinities elsewhere, in a mask for example.
-    check_finite({name: state[name] for name, _ in network.named_parameters()}, f"the weights in {weights}")
-    network.load_state_dict(state)
-    return network, images

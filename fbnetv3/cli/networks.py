@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ from fbnetv3.schema import dump_json
 
 if TYPE_CHECKING:
     from fbnetv3.arch import Arch
+    from fbnetv3.hub.load import Undescribed
     from fbnetv3.networks.weight_file import WeightFile
 
 Zoo = Annotated[Path | None, typer.Option(help="Folder of a custom zoo, instead of the package's.")]
@@ -209,7 +211,10 @@ def export(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Write a network in another format, and compare the logits of the written file with those of the network."""
+    """Write a network in another format, and compare the logits of the written file with those of the network.
+
+    An ONNX file also has the classes, the preprocessing and the licence of the weights, as its metadata.
+    """
     import torch
 
     from fbnetv3.inference.export import check_target, export_model
@@ -219,7 +224,7 @@ def export(
     file = weight_file(model, weights, pair, zoo)
     side = resolution or file.transforms.crop
     example = torch.randn(2, file.transforms.in_chans, side, side, generator=torch.Generator().manual_seed(0))
-    exported = export_model(file.build(), example, path, format)
+    exported = export_model(file.build(), example, path, format, _metadata(file, side, zoo))
     row = {
         "file": str(exported.paths[0]),
         "format": exported.format,
@@ -227,6 +232,20 @@ def export(
         "difference": exported.difference,
     }
     print_rows([row], as_json)
+
+
+def _metadata(file: WeightFile, side: int, zoo: Path | None) -> dict[str, str]:
+    """Return what a program needs besides a network for images of `side` pixels. Values other than texts are JSON."""
+    from fbnetv3.hub.registry import read_registry
+    from fbnetv3.networks.classifier import class_names
+
+    transforms, registry = file.transforms.at(side), read_registry(zoo)
+    facts = {"network": file.arch.name, "classes": class_names(file.classes), **transforms.to_dict()}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
+    origins = [registry.by_id(origin) for origin in file.derived_from]
+    if licences := list(dict.fromkeys(row.licence for row in origins if row is not None)):
+        texts |= {"derived_from": json.dumps(file.derived_from), "licence": ", ".join(licences)}
+    return texts
 
 
 def scale(
@@ -275,8 +294,18 @@ def scale(
     print_rows(rows, as_json)
 
 
-def weight_file(model: str | None, weights: str | None, pair: Path | None, zoo: Path | None) -> WeightFile:
-    """Return the weights that the options name. Without any option these are the released weights of FBNetV3-A."""
+def weight_file(
+    model: str | None,
+    weights: str | None,
+    pair: Path | None,
+    zoo: Path | None,
+    undescribed: Undescribed | None = None,
+) -> WeightFile:
+    """Return the weights that the options name. Without any option these are the released weights of FBNetV3-A.
+
+    Args:
+        undescribed: see `load_weights`.
+    """
     from fbnetv3.hub.load import load_weights
     from fbnetv3.hub.registry import read_registry
 
@@ -289,7 +318,7 @@ def weight_file(model: str | None, weights: str | None, pair: Path | None, zoo: 
         return load_weights(_network(str(pair))[0], weights, registry)
     if model is None and (weights is None or weights in {row.source for row in registry.rows}):
         model = registry.models()[0]
-    return load_weights(model, weights, registry)
+    return load_weights(model, weights, registry, undescribed=undescribed)
 
 
 def _network(name: str) -> tuple[Arch, int, int]:

@@ -10,7 +10,7 @@ import copy
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,9 @@ class Exported:
     bytes: int
 
 
-def export_model(model: nn.Module, example: Tensor, path: str | Path, format: str) -> Exported:
+def export_model(
+    model: nn.Module, example: Tensor, path: str | Path, format: str, metadata: Mapping[str, str] | None = None
+) -> Exported:
     """Write a copy of `model` in eval mode to `path`, after a check that the file gives the model's logits.
 
     A network with `features_only` gives a list of maps instead. They are compared in the same way.
@@ -81,6 +83,7 @@ def export_model(model: nn.Module, example: Tensor, path: str | Path, format: st
     Args:
         example: float32 images [N, C, H, W], on any device. The file will accept images with these channels and of this size.
         format: a key of `FORMATS`.
+        metadata: texts that an ONNX file keeps by their names. The other formats have no place for them.
 
     Raises:
         InputError: an unknown format; a library that is not installed; a path that does not end in the format's suffix or
@@ -90,6 +93,8 @@ def export_model(model: nn.Module, example: Tensor, path: str | Path, format: st
     row, network, example = FORMATS[format], frozen_copy(model, example, "cpu"), example.cpu()
     with draft(path) as file:
         row.write(network, example, file)
+        if metadata and format == "onnx":
+            _add_metadata(file, metadata)
         # The check reads the file, not the object in memory, because the writing may be what goes wrong.
         difference = _check(row.load(file, example), network, example, format)
         paths = publish(file, path)
@@ -221,6 +226,14 @@ def _torch_program(model: nn.Module, example: Tensor, most: int | None = None) -
 
 def _write_onnx(model: nn.Module, example: Tensor, path: Path) -> None:
     path.write_bytes(onnx_bytes(model, example))
+
+
+def _add_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    import onnx
+
+    content = onnx.load_model(path)
+    onnx.helper.set_model_props(content, dict(metadata))
+    path.write_bytes(content.SerializeToString())
 
 
 def _write_torch(model: nn.Module, example: Tensor, path: Path) -> None:

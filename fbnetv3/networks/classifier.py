@@ -37,10 +37,7 @@ class Classifier:
         device = next(self.model.parameters()).device
         # The rest is a few numbers. On a GPU, every one that is looked at would be waited for.
         logits = self.model(x[None].to(device)).cpu()
-        if not logits.isfinite().all():
-            raise InputError(
-                "the network's logits are not finite; its weights are damaged or too large: give other weights"
-            )
+        check_logits(logits)
         probabilities = logits.softmax(1)[0]
         order = probabilities.argsort(descending=True)
         return [(self.classes[i], p) for i, p in zip(order.tolist(), probabilities[order].tolist(), strict=True)]
@@ -66,3 +63,11 @@ def class_names(classes: Iterable[str]) -> tuple[str, ...]:
     from torchvision.models import ResNet18_Weights
 
     return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+
+
+def check_logits(logits: Tensor) -> None:
+    """Raise `InputError` if logits are not finite, so that no class is the most probable one."""
+    if not logits.isfinite().all():
+        raise InputError(
+            "the network's logits are not finite; its weights are damaged or too large: give other weights"
+        )

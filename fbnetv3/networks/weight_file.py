@@ -121,6 +121,7 @@ class WeightFile:
         check_finite({name: self.state[name] for name in names}, f"the weights of {self.arch.name}")
         load_values(model, self.state)  # keys and shapes fit: the check above explains differences better than torch
         model.derived_from = self.derived_from  # type: ignore[assignment]
+        model.transforms = self.transforms  # type: ignore[assignment]
         return model.eval()
 
     def _new(self) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
@@ -84,3 +85,11 @@ def top_hits(logits: Tensor, labels: Tensor) -> Tensor:
     # A network may have fewer than five classes.
     five = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
     return torch.stack([(logits.argmax(1) == labels).sum(), five.sum()])
+
+
+def image_interval(acc1: float, images: int) -> tuple[float, float]:
+    """Return the ends of Wilson's 95% interval of an accuracy in percent, which other images of the same kind would give."""
+    z, p = NormalDist().inv_cdf(0.975), acc1 / 100
+    middle, half = p + z**2 / (2 * images), z * (p * (1 - p) / images + z**2 / (4 * images**2)) ** 0.5
+    low, high = ((middle + side * half) / (1 + z**2 / images) for side in (-1, 1))
+    return 100 * low, 100 * high

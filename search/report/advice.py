@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fbnetv3.pages.plots import count
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.nars.early_stopping import agreement, fewest_candidates, lower_bound, rank_correlations
 from fbnetv3.search.report.analysis import LEVELS, accuracies, convergence, coverage, measured, predictions
 from fbnetv3.search.report.findings import value_words
-from fbnetv3.search.report.plots import count
 from fbnetv3.search.space.space import Coordinate, SearchSpace
 from fbnetv3.search.trial import REPEATS, Trial, in_rounds
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fbnetv3.pages.plots import GREEN, GREY, Plot, count, finish, plot_axes, plot_row
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.nars.early_stopping import (
     Agreement,
@@ -17,18 +18,7 @@ from fbnetv3.search.nars.early_stopping import (
 )
 from fbnetv3.search.report.analysis import by_round, measured, predictions, repeated_accuracies
 from fbnetv3.search.report.importance import FEWEST, REPEATS, Importance
-from fbnetv3.search.report.plots import (
-    COLORS,
-    GREEN,
-    GREY,
-    Plot,
-    count,
-    finish,
-    floor_of,
-    plot_axes,
-    plot_row,
-    round_name,
-)
+from fbnetv3.search.report.plots import COLORS, floor_of, round_name
 from fbnetv3.search.runs.folder import SearchResult
 from fbnetv3.search.trial import Trial
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from fbnetv3.pages.markup import figure, fill, table
+from fbnetv3.pages.plots import GREY, Plot, count, finish, plot_axes, style
 from fbnetv3.search.report import template as words
 from fbnetv3.search.report.analysis import LEVELS, Coverage
 from fbnetv3.search.report.figures import plot_importance
 from fbnetv3.search.report.findings import Findings, interval, shift_words, value_words, wanted_words
-from fbnetv3.search.report.markup import figure, fill, table
-from fbnetv3.search.report.plots import COLORS, GREY, Plot, count, finish, plot_axes, style
+from fbnetv3.search.report.plots import COLORS
 from fbnetv3.search.report.recipes import SIZES, SURE, Recipes
 from fbnetv3.search.report.variance import MEANINGS, PARTS, Decomposition, Flips
 from fbnetv3.search.space.network_space import NetworkSpace

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fbnetv3.files import write_atomically
-from fbnetv3.search.report.plots import plot_axes, png_of
+from fbnetv3.pages.plots import plot_axes, png_of
 from fbnetv3.search.runs.budgets import FOLDER, FRONT, BudgetAnswer, pareto_front
 
 

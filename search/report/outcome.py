@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from statistics import NormalDist
 
+from fbnetv3.pages.markup import fill
+from fbnetv3.pages.plots import GREY, Plot, count, plot_axes, png_of
 from fbnetv3.pair_file import Pair
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.report import template as words
-from fbnetv3.search.report.markup import fill
-from fbnetv3.search.report.plots import COLORS, GREY, Plot, count, plot_axes, png_of
+from fbnetv3.search.report.plots import COLORS
 from fbnetv3.search.runs.confirm import BASE, NAMES, Confirmation, Estimate
 from fbnetv3.search.runs.folder import METHODS, SearchResult
 from fbnetv3.search.runs.inputs import recipe_name
+from fbnetv3.training.accuracy import image_interval
 from fbnetv3.training.data.packaged import DATA, load_images
 
 SPLITS = {"test": "test", "val": "validation"}  # in words
@@ -88,14 +89,6 @@ def image_counts(config: SearchConfig) -> dict[str, int]:
     data = load_images(config.data)
     sizes = {split: len(data.split(split)) for split in ("train", "val", "test")}
     return sizes | {"images": sum(sizes.values())}
-
-
-def image_interval(acc1: float, images: int) -> tuple[float, float]:
-    """Return the ends of Wilson's 95% interval of an accuracy in percent, which other images of the same kind would give."""
-    z, p = NormalDist().inv_cdf(0.975), acc1 / 100
-    middle, half = p + z**2 / (2 * images), z * (p * (1 - p) / images + z**2 / (4 * images**2)) ** 0.5
-    low, high = ((middle + side * half) / (1 + z**2 / images) for side in (-1, 1))
-    return 100 * low, 100 * high
 
 
 def percent(pair: Pair) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 from fbnetv3.arch import Arch
 from fbnetv3.device import AUTO
 from fbnetv3.files import write_atomically
+from fbnetv3.pages.markup import figure, fill, table
+from fbnetv3.pages.plots import Plot, count
 from fbnetv3.pair_file import Pair, load_pair
 from fbnetv3.schema import load_json
 from fbnetv3.search.nars.config import SearchConfig
@@ -29,9 +31,8 @@ from fbnetv3.search.report.figures import (
 )
 from fbnetv3.search.report.findings import Findings, find
 from fbnetv3.search.report.findings_page import calibration_section, findings_plots, findings_section
-from fbnetv3.search.report.markup import figure, fill, table
-from fbnetv3.search.report.outcome import image_counts, image_interval, outcome, percent, plot_answers, split_of
-from fbnetv3.search.report.plots import Plot, count, groups, plot_convergence, plot_final, plot_pareto, plot_rounds
+from fbnetv3.search.report.outcome import image_counts, outcome, percent, plot_answers, split_of
+from fbnetv3.search.report.plots import groups, plot_convergence, plot_final, plot_pareto, plot_rounds
 from fbnetv3.search.report.ranking import Belief, rank
 from fbnetv3.search.report.trials_page import script, script_hash, trials_section
 from fbnetv3.search.runs.budgets import FOLDER, FRONT
@@ -44,6 +45,7 @@ from fbnetv3.search.runs.status import duration, status_of
 from fbnetv3.search.space.network_space import NetworkSpace, as_networks
 from fbnetv3.search.space.space import SearchSpace
 from fbnetv3.search.trial import REPEATS, Place
+from fbnetv3.training.accuracy import image_interval
 
 REPORT, PLOTS = "report.html", "plots"
 BUDGETS = Path(FOLDER) / f"{FRONT}.json"

@@ -1,18 +1,17 @@
-"""The style of a report's plots, and the plots of the search process: rounds, front, convergence, final training.
+"""Plots of the search process: rounds, front, convergence, final training.
 
 Every function returns a `Plot`. A plot without an image says in its caption why there is none.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fbnetv3.pages.plots import BLUE, GREEN, GREY, ORANGE, Plot, count, finish, plot_axes, plot_row
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.report.analysis import accuracies, by_round, convergence, measured
 from fbnetv3.search.runs.budgets import pareto_front
@@ -20,75 +19,9 @@ from fbnetv3.search.runs.folder import METHODS, SearchResult
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.trial import REPEATS, Trial
 
-COLORS = {"nars": "#0072b2", "random": "#d55e00"}  # of a palette that colour-blind readers can tell apart
-GREY, GREEN, STAR = "#666666", "#009e73", "#cc3377"
-SIZE = (5.2, 3.5)  # inches: as wide as the page shows it, so that letters stay legible on a phone
+COLORS = {"nars": BLUE, "random": ORANGE}
+STAR = "#cc3377"
 NOT_TRIED = "The returned pair was chosen by prediction and was not a trial, so it has no dot here."
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A PNG with its title and caption.
-
-    Attributes:
-        name: name of its file, without the suffix.
-        png: None where there is nothing to show; then the caption says why.
-    """
-
-    name: str
-    title: str
-    caption: str
-    png: bytes | None
-
-
-def plot_axes(x: str, y: str) -> Any:
-    """Return empty axes in the report's style, with labels for x and y."""
-    # Imported here, so that a search starts without it. Not through pyplot, which keeps global state.
-    from matplotlib.figure import Figure
-
-    axes = Figure(figsize=SIZE, dpi=180, layout="constrained").add_subplot(xlabel=x, ylabel=y)
-    return style(axes)
-
-
-def plot_row(panels: int, y: str = "") -> list[Any]:
-    """Return axes side by side. With a label `y`, they share the y axis."""
-    from matplotlib.figure import Figure
-
-    row = Figure(figsize=SIZE, dpi=180, layout="constrained").subplots(1, panels, sharey=bool(y))
-    row[0].set_ylabel(y)
-    return [style(axes) for axes in row]
-
-
-def style(axes: Any) -> Any:
-    """Set the grid and the frame."""
-    axes.grid(color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return axes
-
-
-def finish(name: str, title: str, caption: str, axes: Any, *, integer: bool = False, below_axes: bool = False) -> Plot:
-    """Save a plot.
-
-    Args:
-        integer: put whole numbers on the x axis.
-        below_axes: put the legend below the axes.
-    """
-    handles, labels = axes.get_legend_handles_labels()
-    if below_axes:
-        axes.figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8.5, frameon=False)
-    elif labels:
-        axes.legend(fontsize=8.5)
-    if integer:
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    return Plot(name, title, caption, png_of(axes.figure))
-
-
-def png_of(figure: Any) -> bytes:
-    """Return a figure as a PNG. Equal figures give equal files, because matplotlib's version is left out."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
 
 
 def scatter(axes: Any, x: npt.ArrayLike, y: npt.ArrayLike, floor: float, **kind: Any) -> None:
@@ -109,11 +42,6 @@ def below(values: Sequence[float], floor: float) -> str:
     """Return what a caption says about the triangles; nothing if there are none."""
     fewer = sum(value < floor for value in values)
     return f" Triangles at the bottom: {count(fewer, 'training')} that reached less than {floor:.1f}%." if fewer else ""
-
-
-def count(n: int, noun: str) -> str:
-    """Return a number of things in words, such as `1 epoch` or `3 epochs`."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def groups(results: list[SearchResult]) -> list[tuple[str, str, list[Trial]]]:

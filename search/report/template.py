@@ -1,8 +1,10 @@
-"""The words and the style of a report's page, as templates. `page.py` fills in every `$name`."""
+"""The words of a report's page, as templates, and the style of its table of trials. `page.py` fills in every `$name`."""
 
 from __future__ import annotations
 
 from string import Template
+
+from fbnetv3.pages.markup import STYLE
 
 PARTS_HEAD = ("part", "all candidates", "better half", "what it is")
 WISHES_HEAD = ("recipe", "small networks", "large networks", "difference")
@@ -279,32 +281,9 @@ $made
 </html>
 """)
 
-CSS = """
-:root { color-scheme: light dark; --ink: #1d2329; --dim: #5a646e; --line: #d9dee3; --back: #fff; --soft: #f3f5f7;
-  --mark: #fff3cf }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e7ea; --dim: #a0a8b0; --line: #3c3f43; --back: #1a1a1a; --soft: #262626; --mark: #40361a }
-  img { filter: invert(.9) hue-rotate(180deg) }
-}
-body { margin: 0; background: var(--back); color: var(--ink); font: 16px/1.55 system-ui, sans-serif }
-main { max-width: 46rem; margin: 0 auto; padding: 1.5rem 1rem 4rem }
-h1, h2, h3 { line-height: 1.25; margin: 2rem 0 .6rem }
-h1 { margin: 0 }
-h2 { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line) }
-.lead { font-size: 1.1rem }
-.note, figcaption { color: var(--dim); font-size: .875rem }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.5rem 0 }
-dl div { display: flex; flex-direction: column; padding: .75rem 1rem; border-radius: .5rem; background: var(--soft) }
-dd { margin: 0; font-size: 1.5rem; font-weight: 600 }
-dt { color: var(--dim); font-size: .875rem }
-.scroll { overflow-x: auto; margin: .75rem 0 }
-table { border-collapse: collapse; min-width: 60%; font-size: .9rem; font-variant-numeric: tabular-nums }
-th, td { padding: .35rem .55rem; border-bottom: 1px solid var(--line); text-align: left }
-th { color: var(--dim); vertical-align: bottom }
-.numbers :is(th, td):not(:first-child) { text-align: right }
-.numbers td { white-space: nowrap }
-.marked { background: var(--mark) }
-.trials :is(th, td) { text-align: right }
+CSS = (
+    STYLE
+    + """.trials :is(th, td) { text-align: right }
 .trials .more td { padding: 0 .55rem .3rem; text-align: left; white-space: normal; color: var(--dim); font-size: .8rem }
 .trials .more p { margin: .2rem 0; overflow-wrap: anywhere }
 .trials button { border: 0; padding: 0; background: none; color: inherit; font: inherit; cursor: pointer; text-align: inherit }
@@ -312,15 +291,5 @@ th { color: var(--dim); vertical-align: bottom }
 [aria-sort=ascending] button::after { content: " \u2191" }
 [aria-sort=descending] button::after { content: " \u2193" }
 .filter input { width: min(24rem, 70%); padding: .3rem .5rem; font: inherit }
-pre { padding: .8rem 1rem; border-radius: .5rem; background: var(--soft); overflow-x: auto; font-size: .875rem }
-figure { margin: 2rem 0 }
-figure h3 { margin: 0 0 .5rem }
-figcaption { margin-top: .4rem }
-img { display: block; width: 100%; max-width: 36rem; border-radius: .5rem }
-li { margin: .4rem 0; overflow-wrap: anywhere }
-@media (max-width: 32rem) {
-  .lead { font-size: 1rem }
-  table { font-size: .75rem }
-  th, td { padding: .25rem .3rem }
-}
 """
+)

@@ -11,11 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fbnetv3.pages.markup import fill
+from fbnetv3.pages.plots import count
 from fbnetv3.search.report import template as words
 from fbnetv3.search.report.analysis import accuracies, measured
 from fbnetv3.search.report.findings import value_words
-from fbnetv3.search.report.markup import fill
-from fbnetv3.search.report.plots import count, round_name
+from fbnetv3.search.report.plots import round_name
 from fbnetv3.search.report.ranking import Belief
 from fbnetv3.search.runs.folder import METHODS, SearchResult
 from fbnetv3.search.runs.status import Z90

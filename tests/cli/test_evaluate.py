@@ -1,6 +1,8 @@
 """Saved weights are measured again with the numbers of the training, and all images of a set are read."""
 
+import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from fbnetv3 import build_model
 from fbnetv3.files import load_torch, save_torch
 from fbnetv3.networks.weight_file import WeightFile, write_weight_file
 from fbnetv3.training.data.packaged import load_images
+from fbnetv3.transforms import Transforms
 from tests.cli.test_cli import one_line
 from tests.cli.training_files import arguments
 from tests.training.data.examples import make_folder
@@ -24,10 +27,13 @@ def test_the_numbers_are_those_of_the_training(run, here, animals, model):
     more = ("--model", model) if model.startswith("nets_here") else ()
     code, out, err = run("evaluate", trained["weights"], "--data", animals, *more, "--json")
     assert code == 0, err
-    assert json.loads(out) == [
-        {"split": "test", "images": 9, "acc1": trained["test_acc1"], "acc5": trained["test_acc5"]}
-    ]
-    code, out, _ = run("evaluate", trained["weights"], "--data", animals, *more, "--split", "val", "--json")
+    (row,) = json.loads(out)
+    assert (row["split"], row["images"], row["acc1"]) == ("test", 9, trained["test_acc1"])
+    assert row["acc5"] is None  # of three classes
+    assert [timed["batch"] for timed in row["speed"]["batches"]] == [1, 9]
+    code, out, _ = run(
+        "evaluate", trained["weights"], "--data", animals, *more, "--split", "val", "--json", "--no-speed"
+    )
     assert json.loads(out)[0]["acc1"] == trained["val_acc1"]
     # The tensors alone, as other programs write them.
     save_torch(here / "plain.pt", load_torch(here / trained["weights"], "weights")["state_dict"])
@@ -84,7 +90,7 @@ def test_too_little_memory_is_one_line(run, weights, monkeypatch):
             "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ..."
         )
 
-    monkeypatch.setattr("fbnetv3.training.accuracy.measure", full)
+    monkeypatch.setattr("fbnetv3.evaluation.one_pass.evaluate", full)
     message = "the device has too little free memory (CUDA out of memory); free some of it"
     one_line(run("evaluate", weights, "--data", "fashion_mnist"), message)
 
@@ -101,7 +107,7 @@ def weights_of_plain():
 
 
 def test_weights_that_do_not_fit_the_images(run, here, animals, weights):
-    one_line(run("evaluate", weights, "--data", animals), "has the classes")
+    one_line(run("evaluate", weights, "--data", animals), "3 of the 3 classes of")
     one_line(run("evaluate", weights, "--data", "fashion_mnist", "--resolution", 32), "leave out --resolution")
     one_line(run("evaluate", weights, "--data", "fashion_mnist", "--split", "holdout"), "unknown split 'holdout'")
     one_line(run("evaluate", "absent.pt", "--data", "fashion_mnist"), "absent.pt: no such file")
@@ -110,7 +116,7 @@ def test_weights_that_do_not_fit_the_images(run, here, animals, weights):
     )
     torch.save({"weight": 5}, here / "odd.pt")
     one_line(run("evaluate", "odd.pt", "--data", animals), "does not say which network it is for")
-    one_line(run("evaluate", "odd.pt", "--data", animals, "--model", "timm:test_efficientnet"), "not a state dict")
+    one_line(run("evaluate", "odd.pt", "--data", animals, "--model", "timm:test_efficientnet"), "expected a state dict")
     data = load_images("fashion_mnist")
     network = build_model(ARCH, 10, 1)
     network.stem.conv.weight.data.fill_(float("nan"))
@@ -122,7 +128,8 @@ def test_weights_that_do_not_fit_the_images(run, here, animals, weights):
     )
     torch.save({key: value * float("nan") for key, value in weights_of_plain().items()}, here / "odd.pt")
     one_line(
-        run("evaluate", "odd.pt", "--data", animals, "--model", "nets_here:plain"), "the weights in odd.pt are not f"
+        run("evaluate", "odd.pt", "--data", animals, "--model", "nets_here:plain"),
+        "the weights of nets_here:plain are n",
     )
     network = build_model(ARCH, 10, 3)
     write_weight_file(
@@ -132,6 +139,88 @@ def test_weights_that_do_not_fit_the_images(run, here, animals, weights):
     one_line(
         run("evaluate", "rgb.pt", "--data", "fashion_mnist"), "the weights are for 3 channels of 28 pixels, but fashi"
     )
+
+
+@pytest.fixture
+def ants(here):
+    """A file of a network that takes every RGB image of 8 pixels for the second of its classes: bee, ant, cow."""
+    file = WeightFile.of(build_model(ARCH, 3, 3), ("bee", "ant", "cow"), Transforms(8, 8, (0.5,) * 3, (0.25,) * 3))
+    state = dict(file.state) | {"classifier.bias": torch.tensor([0.0, 50.0, 0.0])}
+    write_weight_file(here / "ants.pt", dataclasses.replace(file, state=state))
+    return here / "ants.pt"
+
+
+def test_the_files_are_written_only_where_asked_and_never_over_others(run, here, animals, ants, monkeypatch):
+    """Every image is taken for an ant, with full confidence; the classes of the weights have another order."""
+    asked = ("evaluate", ants, "--data", animals, "--out", "found")
+    before = set(here.iterdir())
+    code, out, err = run("evaluate", ants, "--data", animals, "--no-speed")
+    assert (code, set(here.iterdir())) == (0, before), err
+    assert "are in another order than those of" in err
+    assert "33.33" in out
+    code, out, err = run(*asked)
+    assert code == 0, err
+    assert "Report: found/report.html" in out
+    data = json.loads((here / "found" / "metrics.json").read_text())
+    assert (data["acc1"], data["network"], data["split"]) == (pytest.approx(100 / 3), "small", "test")
+    assert [(row["class"], row["recall"]) for row in data["classes"]] == [("bee", 0.0), ("ant", 100.0), ("cow", 0.0)]
+    assert data["ece"] == pytest.approx(200 / 3, abs=0.1)
+    assert data["mistakes"][0]["image"] in ("bee/0000.png", "cow/0000.png")
+    assert "<td>cow</td><td>ant</td><td>3</td><td>100.0%</td>" in (here / "found" / "report.html").read_text()
+    names = {"confusion.png", "metrics.json", "reliability.png", "report.html"}
+    assert {path.name for path in (here / "found").iterdir()} == names
+    one_line(run(*asked), "metrics.json exists already; give --overwrite")
+    monkeypatch.setattr("fbnetv3.evaluation.plots.png_of", lambda figure: b"new")
+    assert run(*asked, "--overwrite", "--no-speed")[0] == 0
+    assert (here / "found" / "confusion.png").read_bytes() == b"new"
+
+
+def test_ctrl_c_leaves_nothing(run, here, animals, ants, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fbnetv3.evaluation.one_pass.evaluate", interrupted)
+    assert run("evaluate", ants, "--data", animals, "--out", "found")[0] == 130
+    assert not (here / "found").exists()
+
+
+def test_data_with_some_of_the_classes_or_with_one_image(run, here, ants):
+    root = make_folder(here / "set", (("train", 1), ("test", 0)))
+    for name in ("bee", "cow"):
+        shutil.rmtree(root / "train" / name)
+        shutil.rmtree(root / "test" / name)
+    (root / "test" / "ant" / "only.png").write_bytes((root / "train" / "ant" / "0000.png").read_bytes())
+    (root / "val").mkdir()
+    shutil.copytree(root / "test" / "ant", root / "val" / "ant")
+    code, out, err = run("evaluate", ants, "--data", root, "--json", "--out", "found")
+    assert code == 0, err
+    (row,) = json.loads(out)
+    assert (row["images"], row["acc1"], len(row["classes"])) == (1, 100.0, 3)
+    assert "has 1 of the 3 classes of" in err
+    assert "There is no mistake." in (here / "found" / "report.html").read_text()
+
+
+def test_all_images_of_a_folder_without_splits(run, here, animals, ants):
+    flat = make_folder(here / "set", (("flat", 1),)) / "flat"
+    code, out, err = run("evaluate", ants, "--data", flat, "--split", "all", "--json", "--no-speed")
+    assert code == 0, err
+    (row,) = json.loads(out)
+    assert (row["split"], row["images"]) == ("all", 3)
+    asked = ("evaluate", ants, "--data", animals, "--split", "all")
+    assert "but " + str(animals) + " has train, val, test; give one" in run(*asked)[2]
+
+
+def test_a_described_file_is_read_once(run, here, animals, ants, monkeypatch):
+    from fbnetv3.hub import load
+
+    read = []
+    real = load.read_tensors
+    monkeypatch.setattr(load, "read_tensors", lambda path, *more: read.append(path) or real(path, *more))
+    monkeypatch.setattr("fbnetv3.networks.weight_file.read_tensors", load.read_tensors)
+    for more in ((), ("--model", "timm:test_efficientnet")):
+        read.clear()
+        run("evaluate", ants, "--data", animals, "--no-speed", *more)
+        assert len(read) == 1, more
 
 
 def test_a_set_is_checked(run, tmp_path):

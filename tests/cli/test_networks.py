@@ -1,5 +1,6 @@
 """`fbnetv3 models | info | predict | export | scale` as a user meets them."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,12 +12,14 @@ import torch
 import yaml
 from PIL import Image
 
+from fbnetv3 import build_model
 from fbnetv3.arch import Arch
 from fbnetv3.complexity import cost
 from fbnetv3.networks.classifier import Classifier
 from fbnetv3.networks.weight_file import WeightFile, read_weight_file, write_weight_file
 from fbnetv3.training.data.packaged import load_images
 from fbnetv3.training.process_rank import ProcessRank
+from fbnetv3.transforms import Transforms
 from tests.cli.test_cli import one_line
 from tests.places import ROOT
 from tests.training.examples import ARCH
@@ -178,6 +181,23 @@ def test_an_export_says_how_far_its_logits_are_from_those_of_the_network(run, we
     assert run(*again, "--overwrite")[0] == 0
     one_line(run("export", tmp_path / "net.x", "--format", "onxx", "--weights", "no.pt"), "did you mean 'onnx'?")
     one_line(run("export", tmp_path / "net.x", "--format", "onxx", "--weights", weights), "did you mean 'onnx'?")
+
+
+def test_an_onnx_file_says_what_its_input_and_its_logits_are(run, tmp_path):
+    """It is all that a program in another language has."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    transforms = Transforms(40, 32, (0.5,), (0.25,), "bicubic")
+    file = WeightFile.of(build_model(ARCH, 2, 1), ("ant", "bee"), transforms)
+    write_weight_file(tmp_path / "w.pt", dataclasses.replace(file, derived_from=("fbnetv3_a:fb",)))
+    code, _, err = run("export", tmp_path / "net.onnx", "--format", "onnx", "--weights", tmp_path / "w.pt")
+    assert code == 0, err
+    found = {entry.key: entry.value for entry in onnx.load_model(tmp_path / "net.onnx").metadata_props}
+    assert json.loads(found["classes"]) == ["ant", "bee"]
+    assert (found["network"], found["licence"], found["interpolation"]) == ("small", "CC BY-NC 4.0", "bicubic")
+    assert json.loads(found["derived_from"]) == ["fbnetv3_a:fb"]
+    assert [json.loads(found[name]) for name in ("resize", "crop", "mean", "std")] == [40, 32, [0.5], [0.25]]
 
 
 def test_scale(run, pair):

@@ -142,6 +142,8 @@ def test_our_files_describe_themselves(tmp_path, name):
     assert load_weights(None, path).arch == model.arch
     loaded = create_model("fbnetv3_a0", weights=path)
     assert same(loaded, model.state_dict())
+    assert loaded.transforms == file.build().transforms == Transforms(40, 32, (0.5,), (0.25,))
+    assert model.transforms is None  # without weights
     with pytest.raises(InputError, match="contains the weights of fbnetv3_a0, another network than fbnetv3_a;"):
         create_model("fbnetv3_a", weights=path)
 
@@ -189,6 +191,8 @@ def test_the_stem_is_adapted(channels):
         module.fill(model, file)
         model.double().eval()
     grey = torch.randn(1, 1, 64, 64, dtype=torch.float64)
+    assert rgb.transforms == file.transforms
+    assert other.transforms == (file.transforms if channels == 3 else None)
     # Equal channels give the same result as in colour, exactly so where the given ones are repeated completely.
     close = {"rtol": 1e-6, "atol": 1e-9} if channels in (1, 3, 6) else {"rtol": 10, "atol": 10}
     torch.testing.assert_close(other(grey.expand(1, channels, 64, 64)), rgb(grey.expand(1, 3, 64, 64)), **close)

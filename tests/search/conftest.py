@@ -2,8 +2,8 @@
 
 import pytest
 
+from fbnetv3.pages import plots
 from fbnetv3.search.execution.settings import ExecutorSettings
-from fbnetv3.search.report import plots
 from fbnetv3.search.sessions import run_search
 from tests.search.images import fashion_config
 from tests.search.scripted import Scripted

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from fbnetv3 import InputError
+from fbnetv3.pages import plots
 from fbnetv3.progress import silent
 from fbnetv3.search import sessions
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.acquisition import first_batch
 from fbnetv3.search.nars.config import save_config
-from fbnetv3.search.report import plots
 from fbnetv3.search.runs.clock import epochs_trained, read_clock
 from fbnetv3.search.runs.folder import load_search
 from fbnetv3.search.runs.verify import verify

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from fbnetv3 import InputError
 from fbnetv3.device import tf32_units
 from fbnetv3.layers import use_channels_last
-from fbnetv3.training.accuracy import Accuracy, final_split, measure, top_hits
+from fbnetv3.training.accuracy import Accuracy, final_split, image_interval, measure, top_hits
 from fbnetv3.training.data.load import load_data
 from fbnetv3.training.data.memory import Split
 from tests.training.data.examples import make_folder
@@ -120,3 +120,9 @@ def test_the_network_is_in_eval_mode_meanwhile(training):
 def test_a_finished_training_is_measured_on_test_or_else_on_val():
     assert final_split(FULL) == "test"
     assert final_split(dataclasses.replace(FULL, test=first(FULL.test, 0))) == "val"
+
+
+def test_an_interval_of_images_stays_between_0_and_100():
+    assert image_interval(50.0, 100) == pytest.approx((40.38, 59.62), abs=0.01)
+    assert image_interval(100.0, 10) == pytest.approx((72.25, 100.0), abs=0.01)
+    assert image_interval(0.0, 10) == pytest.approx((0.0, 27.75), abs=0.01)

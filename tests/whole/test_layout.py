@@ -29,15 +29,23 @@ SPACE = TRAINING | {"fbnetv3.inference", "fbnetv3.recipes", "fbnetv3.search.tria
 NARS = SPACE | {"fbnetv3.search.space", "fbnetv3.search.predictor", "fbnetv3.search.execution"}
 RIVALS = NARS | {"fbnetv3.search.nars"}
 RUNS = RIVALS | {"fbnetv3.search.rivals", "fbnetv3.pair_file"}
-REPORT = RUNS | {"fbnetv3.search.runs"}
+REPORT = RUNS | {"fbnetv3.search.runs", "fbnetv3.pages"}
 SEARCH = REPORT | {f"fbnetv3.search.{room}" for room in ("report", "sessions", "real_tables", "collect")}
-ALL_BUT_CLI = SEARCH | {"fbnetv3.detection", "fbnetv3.hub", "fbnetv3.benchmarks", "fbnetv3.search"}
+ALL_BUT_CLI = SEARCH | {
+    "fbnetv3.evaluation",
+    "fbnetv3.detection",
+    "fbnetv3.hub",
+    "fbnetv3.benchmarks",
+    "fbnetv3.search",
+}
 # What the modules of a room may import beside their own room. The longest name that fits a module is its room.
 MAY_IMPORT = {
     "fbnetv3": set(),
     "fbnetv3.networks": {"fbnetv3"},
+    "fbnetv3.pages": set(),
     "fbnetv3.training": CORE,
     "fbnetv3.inference": CORE,
+    "fbnetv3.evaluation": TRAINING | {"fbnetv3.inference", "fbnetv3.pages"},
     "fbnetv3.weight_file": {"fbnetv3.networks"},
     "fbnetv3.pair_file": TRAINING,
     "fbnetv3.recipes": TRAINING,

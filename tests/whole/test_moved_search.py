@@ -11,12 +11,12 @@ import yaml
 
 from fbnetv3 import InputError
 from fbnetv3.cli import main
+from fbnetv3.pages import plots
 from fbnetv3.pair_file import load_pair
 from fbnetv3.progress import silent
 from fbnetv3.search.execution.images import _load
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset, save_config
-from fbnetv3.search.report import plots
 from fbnetv3.search.report.export import export_trials
 from fbnetv3.search.report.page import write_report
 from fbnetv3.search.runs.budgets import budget_pairs
@@ -28,9 +28,7 @@ from tests.places import ROOT
 from tests.search.images import fashion_config
 
 ONE = ExecutorSettings(workers=1)
-WITHOUT_PLOTS = (
-    "from fbnetv3.cli import main; from fbnetv3.search.report import plots; plots.png_of = lambda f: b''; main()"
-)
+WITHOUT_PLOTS = "from fbnetv3.cli import main; from fbnetv3.pages import plots; plots.png_of = lambda f: b''; main()"
 KEPT = ("ledger.jsonl", "result.json", "diagnostics.json", "weights.pt", "final/metrics.csv")
 
 

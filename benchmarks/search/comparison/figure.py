@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fbnetv3.benchmarks.harness import Values
-from fbnetv3.search.report.plots import COLORS, png_of, style
+from fbnetv3.pages.plots import png_of, style
+from fbnetv3.search.report.plots import COLORS
 
 FAMILIES = {"rival": "", "order": "_orders", "ablation": "_ablations"}  # the ends of the figures' names
 LOSS, ACCURACY = "points of accuracy below the best pair", "best validation accuracy so far (%)"

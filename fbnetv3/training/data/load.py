@@ -46,6 +46,7 @@ def load_data(
     workers: int = 0,
     download: bool = False,
     on_bad_image: OnBadImage = "fail",
+    hold_out: bool = True,
 ) -> Data:
     """Return images to train on and to measure on.
 
@@ -71,6 +72,7 @@ def load_data(
         download: let torchvision download the missing files of `torchvision:NAME:FOLDER`.
         on_bad_image: what is done about an image that cannot be read. `fail` raises an error that names it, when it is read.
             `skip` leaves it out, with a warning: a training takes the next image of the set in its place.
+        hold_out: make a val split if there is none. Otherwise `train` has all images, which can only be measured on.
 
     Raises:
         InputError: there is no such data, its layout is another one, an image in memory cannot be read, or a setting does not
@@ -85,7 +87,7 @@ def load_data(
     bad = BadImages(on_bad_image)
     if spec in DATA:
         return _packaged(load_images(spec), resolution, transforms, limit)
-    source, about = _arrange(_open(spec.removeprefix("memory:"), download), limit)
+    source, about = _arrange(_open(spec.removeprefix("memory:"), download), limit, hold_out)
     if not spec.startswith("memory:"):
         return _reader(source, about, resolution or RESOLUTION, transforms, workers, bad)
     if transforms is not None:
@@ -167,10 +169,10 @@ def _packaged(data: ImageData, resolution: int | None, transforms: Transforms | 
     return replace(data, name=name, train=subset(data.train), val=subset(data.val), test=subset(data.test))
 
 
-def _arrange(source: ImageSource, limit: int | None) -> tuple[ImageSource, list[str]]:
-    """Hold out val if there is none, and take the subset. Return the result, and in words what was done."""
+def _arrange(source: ImageSource, limit: int | None, hold_out: bool) -> tuple[ImageSource, list[str]]:
+    """Hold out val if it is missing and wanted, and take the subset. Return the result, and in words what was done."""
     splits, about = dict(source.splits), []
-    if "val" not in splits:
+    if hold_out and "val" not in splits:
         labels = splits["train"].labels
         # At least one image of a class, but never all of them.
         held = choose(labels, lambda count: min(count - 1, max(1, round(HELD_OUT * count))), SEED)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fbnetv3.search.report import plots
+from fbnetv3.pages import plots
 from fbnetv3.search.space.reader import load_space
 
 

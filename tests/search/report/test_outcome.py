@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from fbnetv3.search.report.outcome import image_counts, image_interval, outcome, percent, plot_answers, split_of
+from fbnetv3.search.report.outcome import image_counts, outcome, percent, plot_answers, split_of
 from fbnetv3.search.runs.confirm import Confirmation
 from tests.search.made_up import Page, make_config, make_result, make_trials
 
@@ -47,12 +47,6 @@ def test_a_confirmed_answer_says_how_sure_it_is(screen):
     assert "(95% interval +3.92 to +16.08)." in words
     assert "search confirm" not in words
     assert "do not show a difference" not in words
-
-
-def test_an_interval_of_images_stays_between_0_and_100():
-    assert image_interval(50.0, 100) == pytest.approx((40.38, 59.62), abs=0.01)
-    assert image_interval(100.0, 10) == pytest.approx((72.25, 100.0), abs=0.01)
-    assert image_interval(0.0, 10) == pytest.approx((0.0, 27.75), abs=0.01)
 
 
 def test_a_difference_that_may_be_chance_is_none(screen):

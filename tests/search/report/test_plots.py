@@ -1,27 +1,21 @@
 """Plots of the search process: what is drawn where, by hand, and what is said where nothing can be drawn."""
 
 import dataclasses
-import io
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from fbnetv3.pages.plots import plot_axes
 from fbnetv3.search.nars.proposal import Finalist
 from fbnetv3.search.report.plots import (
     NOT_TRIED,
     below,
-    count,
-    finish,
     floor_of,
     groups,
-    plot_axes,
     plot_convergence,
     plot_final,
     plot_pareto,
     plot_rounds,
-    plot_row,
-    png_of,
     round_name,
     scatter,
 )
@@ -75,11 +69,6 @@ def legend(figure):
     return None if found is None else [text.get_text() for text in found.get_texts()]
 
 
-@pytest.mark.parametrize(("n", "words"), [(0, "0 epochs"), (1, "1 epoch"), (1234, "1,234 epochs")])
-def test_things_are_counted_in_words(n, words):
-    assert count(n, "epoch") == words
-
-
 def test_the_floor_is_three_interquartile_ranges_below_the_lower_quartile():
     assert floor_of([10, 60, 61, 62, 63]) == 54.0  # quartiles 60 and 62
 
@@ -100,34 +89,6 @@ def test_dots_below_the_floor_become_triangles_on_it():
     assert above == [[1, 60], [3, 61]]
     assert under == [[2, 54]]
     assert axes.collections[0].get_label() == "trials"
-
-
-def test_equal_figures_give_equal_images():
-    images = []
-    for _ in range(2):
-        axes = plot_axes("x", "y")
-        axes.plot([1, 2], [3, 4])
-        images.append(png_of(axes.figure))
-    assert images[0] == images[1]
-    with Image.open(io.BytesIO(images[0])) as image:
-        assert image.size == (936, 630)  # 5.2 x 3.5 inches at 180 dots
-        assert "Software" not in image.info
-
-
-def test_panels_share_the_axis_of_a_label():
-    left, right = plot_row(2, "accuracy")
-    assert (left.get_ylabel(), right.get_ylabel()) == ("accuracy", "")
-    assert left.get_shared_y_axes().joined(left, right)
-    left, right = plot_row(2)
-    assert not left.get_shared_y_axes().joined(left, right)
-
-
-def test_a_plot_of_one_kind_has_no_legend(drawn):
-    axes = plot_axes("x", "y")
-    axes.plot([1, 2], [3, 4])
-    plot = finish("name", "title", "caption", axes, integer=True)
-    assert (plot.name, plot.title, plot.caption, plot.png) == ("name", "title", "caption", b"a PNG")
-    assert legend(drawn[0]) is None
 
 
 def test_rounds_and_other_methods_are_groups(results, trials):

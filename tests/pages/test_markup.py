@@ -2,8 +2,8 @@
 
 from string import Template
 
-from fbnetv3.search.report.markup import figure, fill, table
-from fbnetv3.search.report.plots import Plot
+from fbnetv3.pages.markup import figure, fill, table
+from fbnetv3.pages.plots import Plot
 
 
 def test_texts_are_escaped_and_markup_is_not():
