@@ -59,12 +59,20 @@ def search_run(
         ),
     ] = False,
     preset: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Name of a preset, or the path of a YAML file. It has the defaults of most options.",
+            help="Name of a preset, or the path of a YAML file. It has the defaults of most options. The default is "
+            "quickstart or, with --data, images.",
             autocompletion=complete("fbnetv3.search.nars.config", "list_presets"),
         ),
-    ] = "quickstart",
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of a search space, or the path of a YAML file. The default is the preset's.",
+            autocompletion=complete("fbnetv3.search.space.reader", "list_spaces"),
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of the search. The default is the preset's.")
     ] = None,
@@ -178,9 +186,9 @@ def search_run(
     from fbnetv3.search.sessions import run_search
 
     settings = ExecutorSettings(executor, workers, ray_address, cpus, gpus, trial_timeout, trials_per_gpu)
-    config = load_preset(preset)
+    config = load_preset(preset or ("images" if data else "quickstart"))
     changes: dict[str, Any] = {"baseline": baseline or config.baseline}
-    given = {"seed": seed, "data": data, "device": device, "precision": precision, "readers": readers}
+    given = {"space": space, "seed": seed, "data": data, "device": device, "precision": precision, "readers": readers}
     given |= {"processes": processes, "asynchronous": asynchronous}
     if sources:
         changes["warm_start"] = [str(source) for source in sources]

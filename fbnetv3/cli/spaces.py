@@ -24,9 +24,9 @@ def audit(space: Space, as_json: Json = False) -> None:
     """Show the size of a search space, and which blocks of the released networks are outside of it."""
     from fbnetv3.search.space.audit import audit as audit_space
     from fbnetv3.search.space.network_space import as_networks
-    from fbnetv3.search.space.reader import load_space
+    from fbnetv3.search.space.reader import ANY_DATA, load_space
 
-    found = audit_space(as_networks(load_space(space)))
+    found = audit_space(as_networks(load_space(space, ANY_DATA)))
     if as_json:
         print(dump_json(found.to_dict()))
         return

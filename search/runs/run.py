@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, Note
 from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.pair_file import save_pair
 from fbnetv3.progress import Report
@@ -85,6 +86,10 @@ def start(
             write_atomically(out / path, content)
         record(out, environment(), machine, config)
         announce(config, machine, executor, evaluator)
+        if context.shape is not None:
+            side, epochs = max(context.space.resolutions), context.base.epochs
+            words = f"{context.space.in_chans} channels, {context.space.num_classes} classes, {side} pixels, {epochs} epochs"
+            warnings.warn(f"for this data, networks and trainings have {words}", Note, stacklevel=2)
         save_config(kept, out / COPY)
         # The configuration comes last: with it, the folder has a search that can be resumed.
         save_config(kept, out / CONFIG)

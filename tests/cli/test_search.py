@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,10 +17,12 @@ from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset, read_config, save_config
 from fbnetv3.search.report import front, outcome, plots
 from fbnetv3.search.runs.folder import load_search
+from fbnetv3.search.runs.run import check_same
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.space.latency import LatencyLimit
 from tests.cli.test_cli import one_line
-from tests.search.images import fashion_config
+from tests.search.images import fashion_config, write_noise
+from tests.search.scripted import PLAIN, QUICK
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +180,7 @@ QUICKSTART = load_preset("quickstart")
         ((), {}),
         (("--seed", "3"), {"seed": 3}),
         (("--baseline",), {"baseline": True}),
-        (("--data", "folder", "--device", "cuda"), {"data": "folder", "device": "cuda"}),
+        (("--preset", "quickstart", "--data", "folder", "--device", "cuda"), {"data": "folder", "device": "cuda"}),
         (("--precision", "bf16"), {"precision": "bf16"}),
         (("--readers", "2", "--processes-per-trial", "4"), {"readers": 2, "processes": 4}),
         (
@@ -192,6 +195,37 @@ def test_options_change_the_preset(run, asked, tmp_path, options, changes):
     assert asked["config"] == QUICKSTART.replace(**changes)
     assert asked["out"] == tmp_path / "run"
     assert not asked["resume"]
+
+
+def test_data_without_a_preset_is_searched_with_one_that_fits_any_images(run, asked, tmp_path):
+    assert run("search", "run", "--data", "folder", "--space", "my.yaml", "--out", tmp_path)[0] == 0
+    assert asked["config"] == load_preset("images").replace(data="folder", space="my.yaml")
+
+
+def test_one_command_searches_on_any_folder_and_records_what_it_took_from_it(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "png_of", lambda figure: b"a PNG")
+    small = {"pool": 32, "first": 2, "batch": 1, "rounds": 2, "finalists": 0, "final_stretch": 1, **QUICK, **PLAIN}
+    save_config(load_preset("images").replace(**small, epochs=2), tmp_path / "small.yaml")
+    data = Path(write_noise(tmp_path / "pictures", 3)) / "train"  # a folder with CLASS/IMAGE
+    given = ["--preset", tmp_path / "small.yaml", "--data", data, "--out", tmp_path / "run", "--workers", 1]
+    code, out, err = run("search", "run", *given)
+    assert code == 0
+    assert "NARS: " in out
+    assert "for this data, networks and trainings have 3 channels, 3 classes, 20 pixels, 2 epochs" in err
+    space = yaml.safe_load((tmp_path / "run" / "inputs" / "space" / "images.yaml").read_text())
+    assert (space["in_chans"], space["num_classes"], space["resolution"]) == (3, 3, 20)
+    pair = load_pair(tmp_path / "run" / "pair.yaml")
+    assert (pair.arch.resolution, pair.provenance["num_classes"]) == (20, 3)
+    # The same settings are the same search, and other images are another one.
+    check_same(load_preset(str(given[1])).replace(data=str(data)), tmp_path / "run", ExecutorSettings(workers=1))
+    given[3] = Path(write_noise(tmp_path / "more", 4)) / "train"
+    one_line(
+        run("search", "run", *given, "--resume"), "began with other settings: data, the content of space; give those"
+    )
+    # What was taken is in the folder: nothing asks the data again.
+    data.parent.rename(tmp_path / "moved")
+    moved = ("--data", tmp_path / "moved" / "train", "--retrain", 0)
+    assert run("search", "verify", tmp_path / "run", *moved)[0] == 0
 
 
 def test_a_search_may_be_started_or_continued(run, asked, tmp_path):
