@@ -128,6 +128,15 @@ def search_run(
             rich_help_panel=TRAININGS,
         ),
     ] = None,
+    evaluator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="Your own function that trains candidates: (candidate, epochs, seed) -> Outcome. Its module may be in the "
+            "current folder. Without --data it also makes the final training.",
+            rich_help_panel=TRAININGS,
+        ),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -186,12 +195,14 @@ def search_run(
     from fbnetv3.search.sessions import run_search
 
     settings = ExecutorSettings(executor, workers, ray_address, cpus, gpus, trial_timeout, trials_per_gpu)
-    config = load_preset(preset or ("images" if data else "quickstart"))
+    config = load_preset(preset or ("images" if data and not evaluator else "quickstart"))
     changes: dict[str, Any] = {"baseline": baseline or config.baseline}
     given = {"space": space, "seed": seed, "data": data, "device": device, "precision": precision, "readers": readers}
     given |= {"processes": processes, "asynchronous": asynchronous}
     if sources:
         changes["warm_start"] = [str(source) for source in sources]
+    if evaluator is not None:
+        changes |= {"evaluator": evaluator, "data": None}
     changes |= {key: value for key, value in given.items() if value is not None}
     if (max_latency is None) != (latency_table is None):
         raise InputError("--max-latency and --latency-table work only together; give both")

@@ -12,6 +12,7 @@ import numpy as np
 from fbnetv3.errors import QUOTED_PATH, InputError, quote
 from fbnetv3.search.execution.images import ImageEvaluator
 from fbnetv3.search.nars.config import SearchConfig
+from fbnetv3.search.nars.custom import import_evaluator
 from fbnetv3.search.nars.hopeless import Labels, labels_of
 from fbnetv3.search.nars.sources import Source, check_source, read_source
 from fbnetv3.search.space.constraints import ConstraintSet
@@ -92,12 +93,20 @@ class Context:
         return self.constraints.sample(self.config.pool, self.config.seed)
 
     def evaluator(self) -> Evaluator:
-        """Return the evaluator that the configuration means: look-up in a table, or trainings on its images.
+        """Return the evaluator that the configuration means: look-up in a table, a custom one, or trainings on its images.
 
         Raises:
-            InputError: the configuration names no data, or data that is not there or does not fit the space.
+            InputError: the custom evaluator cannot be imported; or the configuration names no data, or data that is not there
+                or does not fit the space.
         """
-        return image_evaluator(self) if self.space.trainable else self.space.evaluator()
+        if not self.space.trainable:
+            return self.space.evaluator()
+        return import_evaluator(self.config.evaluator) if self.config.evaluator else image_evaluator(self)
+
+    @property
+    def own_final(self) -> bool:
+        """Whether a custom evaluator also makes the final training: there are no images to make it on."""
+        return self.config.evaluator is not None and self.data is None
 
     def trial_seed(self, round: int, index: int) -> int:
         """Return the seed of a training: a function of the search's seed and of the trial's place in the search."""

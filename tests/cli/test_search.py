@@ -20,9 +20,10 @@ from fbnetv3.search.runs.folder import load_search
 from fbnetv3.search.runs.run import check_same
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.space.latency import LatencyLimit
+from fbnetv3.search.space.reader import load_space
 from tests.cli.test_cli import one_line
 from tests.search.images import fashion_config, write_noise
-from tests.search.scripted import PLAIN, QUICK
+from tests.search.scripted import PLAIN, QUICK, config
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +227,57 @@ def test_one_command_searches_on_any_folder_and_records_what_it_took_from_it(run
     data.parent.rename(tmp_path / "moved")
     moved = ("--data", tmp_path / "moved" / "train", "--retrain", 0)
     assert run("search", "verify", tmp_path / "run", *moved)[0] == 0
+
+
+OWN = """
+from fbnetv3.search import Outcome
+
+def evaluate(candidate, epochs, seed):
+    return Outcome(tuple(90 - 30 * candidate.recipe.mixup - 9 / (e + 1) for e in range(epochs)), "ok", 0.5)
+
+def other(candidate, epochs, seed):
+    return evaluate(candidate, epochs, seed)
+
+def number(candidate, epochs, seed):
+    return 3.0
+"""
+
+
+def test_a_search_with_ones_own_function_ends_with_the_folder_of_any_search(run, tmp_path, monkeypatch):
+    for module in (plots, front):
+        monkeypatch.setattr(module, "png_of", lambda figure: b"a PNG")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    (tmp_path / "own_here.py").write_text(OWN)
+    save_config(config(tmp_path, first=4), tmp_path / "small.yaml")
+    given = ["search", "run", "--preset", "small.yaml", "--workers", 1]
+    own = [*given, "--evaluator", "own_here:evaluate", "--out", "run"]
+    code, out, _ = run(*own)
+    assert code == 0
+    pair = load_pair("run/pair.yaml")
+    assert (pair.measured["split"], pair.measured["epochs"]) == ("val", 2)
+    assert f"NARS: {pair.measured['acc1']:.2f}% on the val images after 2 epochs" in out
+    assert pair.provenance["evaluator"] == load_search("run").config.evaluator == "own_here:evaluate"
+    assert "own_here:evaluate" in Path("run/report.html").read_text()
+    # Everything that follows a search finds the function by its name.
+    checks = {row["what"]: row["status"] for row in json.loads(run("search", "verify", "run", "--json")[1])}
+    assert checks.pop("nars: accuracy of the pair") == "not checked"
+    assert set(checks.values()) == {"same"}
+    assert len(checks) == 4
+    assert run("search", "resume", "run", "--workers", 1)[1] == out
+    (row,) = json.loads(run("search", "budgets", "run", "--max-flops", "350K", "--train", "--json")[1])
+    assert row["val_acc1"] > 50
+    assert run("search", "export", "run", "--out", "trials.csv")[0] == 0
+    assert load_space("trials.csv").name == "trials"
+    # Another function, or one that is none, is refused.
+    one_line(
+        run(*given, "--evaluator", "own_here:other", "--out", "run", "--resume"), "other settings: evaluator; give"
+    )
+    one_line(run(*given, "--evaluator", "own_here:absent", "--out", "new"), "own_here:absent cannot be imported")
+    code, _, err = run(*given, "--evaluator", "own_here:number", "--out", "odd")
+    assert code == 2
+    assert "the evaluator answered with 3.0; it must return an Outcome" in err
+    assert not Path("new").exists()
 
 
 def test_a_search_may_be_started_or_continued(run, asked, tmp_path):
