@@ -83,6 +83,9 @@ def load_pair(path: str | Path) -> Pair:
         # A scaled network has no prediction, and not every pair was trained.
         if key in ("measured", "predicted") and mapping == {}:
             continue
+        # One that was searched with a custom evaluator has no images.
+        if key == "provenance" and isinstance(mapping, dict) and "evaluator" in mapping and mapping.get("data") is None:
+            continue
         for entry, kind in entries.items():
             value = mapping.get(entry) if isinstance(mapping, dict) else None
             # A whole number is a good float, but True, which Python counts as a number, is not.
@@ -97,13 +100,26 @@ def load_pair(path: str | Path) -> Pair:
     return Pair(**fields)
 
 
+def named_data(pair: Pair) -> str:
+    """Return the name of the images that a pair was searched for.
+
+    Raises:
+        InputError: it was searched with a custom evaluator, which has data of its own.
+    """
+    spec: str | None = pair.provenance.get("data")
+    if spec is None:
+        evaluator = pair.provenance.get("evaluator")
+        raise InputError(f"the pair was searched with the evaluator {evaluator} and names no data: give data")
+    return spec
+
+
 def pair_data(pair: Pair) -> Data:
     """Return the images that a pair was searched for. Images from files get the resolution of the pair's network.
 
     Raises:
-        InputError: the images are not there.
+        InputError: the images are not there, or the pair names none.
     """
-    spec = pair.provenance["data"]
+    spec = named_data(pair)
     # Images from files must have the size that the architecture was searched for.
     return load_data(spec, resolution=image_side(spec, pair.arch.resolution))
 

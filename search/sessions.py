@@ -10,6 +10,7 @@ from pathlib import Path
 from fbnetv3.progress import Report, silent
 from fbnetv3.search.execution.settings import THIS_MACHINE, ExecutorSettings
 from fbnetv3.search.nars.config import SearchConfig, load_preset
+from fbnetv3.search.nars.custom import with_evaluator
 from fbnetv3.search.report.page import write_report
 from fbnetv3.search.runs import run
 from fbnetv3.search.runs.clock import timed
@@ -26,7 +27,7 @@ def run_search(
     config: SearchConfig | str,
     out: str | Path,
     *,
-    evaluator: Evaluator | None = None,
+    evaluator: Evaluator | str | None = None,
     executor: ExecutorSettings = THIS_MACHINE,
     progress: Report = silent,
     warm_start: Sequence[str | Path] | None = None,
@@ -39,9 +40,9 @@ def run_search(
     Args:
         config: settings, or the name of a preset.
         out: a new folder, or with `resume` also that of a search with these settings.
-        evaluator: trains the candidates; by default they are trained on the images that the settings name. Several workers
-            need one that can be pickled, such as a function at the top of a module. If the settings ask for a final training,
-            it still needs images.
+        evaluator: trains the candidates, a function or its name MODULE:FUNCTION; by default they are trained on the images that
+            the settings name. Several workers need one that can be pickled, such as a function at the top of a module. If the
+            settings ask for a final training, that is on their images or, if they name none, the evaluator's too.
         warm_start: folders of earlier searches that have ended, from whose trainings the predictor starts; by default those of
             the settings. Budget, data and the values of the space may be others; names and kinds of the coordinates may not.
         resume: continue the search in `out`, if there is one.
@@ -56,6 +57,9 @@ def run_search(
     settings = load_preset(config) if isinstance(config, str) else config
     if warm_start is not None:
         settings = settings.replace(warm_start=tuple(map(str, warm_start)))
+    if isinstance(evaluator, str):
+        settings, evaluator = settings.replace(evaluator=evaluator), None
+    settings, evaluator = with_evaluator(settings, evaluator)
     progress = _watched(progress, Path(out))
     if resume and (Path(out) / CONFIG).exists():
         run.check_same(settings, out, executor)
@@ -80,7 +84,7 @@ def resume_search(
     That of an asynchronous search is the same if its trainings end in the same order.
 
     Args:
-        evaluator: the one that the search was started with.
+        evaluator: the one that the search was started with; by default it is imported by the name that was recorded.
         data: where the images of the search are now, if they were moved.
         device: what it continues on; by default the device that it began with. On another kind of device, the result is not
             that of an uninterrupted search, because trainings there are not equal to the last bit.

@@ -52,6 +52,7 @@ def test_a_pair_may_be_untrained_or_unpredicted(path, field):
         ({"predicted": {"mean": True, "std": 0.4}}, "predicted: mean is True; give a float"),
         ({"measured": {"split": "val", "epochs": 3.0, "acc1": 1}}, "measured: epochs is 3.0; give a int"),
         ({"provenance": {}}, "provenance: data is None"),
+        ({"provenance": {"data": None}}, "provenance: data is None"),
         ({"recipe": {"optimizer": "sgd"}}, "pair.yaml: recipe: missing key 'lr'"),
         ({"arch": {"name": "x"}}, "pair.yaml: arch: missing key 'resolution'"),
     ],
@@ -71,3 +72,11 @@ def test_a_pair_knows_its_images_and_their_shape():
     assert pair_shape(fixed) == (1000, 3)
     with pytest.raises(InputError, match="unknown data set '/nowhere'"):
         pair_data(fixed)
+
+
+def test_a_pair_of_a_custom_evaluator_names_no_data(tmp_path):
+    pair = dataclasses.replace(PAIR, provenance={"data": None, "evaluator": "my_search:evaluate"})
+    save_pair(pair, tmp_path / "pair.yaml")
+    assert load_pair(tmp_path / "pair.yaml") == pair
+    with pytest.raises(InputError, match="with the evaluator my_search:evaluate and names no data: give data"):
+        pair_data(pair)

@@ -10,7 +10,7 @@ from fbnetv3.benchmarks.result import Result
 from fbnetv3.benchmarks.tables import Format, Table
 from fbnetv3.search.space.audit import audit
 from fbnetv3.search.space.network_space import as_networks
-from fbnetv3.search.space.reader import list_spaces, load_space
+from fbnetv3.search.space.reader import ANY_DATA, list_spaces, load_space
 
 METHOD = (
     "`fbnetv3 search audit` of every space of the package. `architectures`: as written, resolution included; "
@@ -37,7 +37,7 @@ def measure(spaces: tuple[str, ...] = ()) -> Measured:
 def measure_space(name: str) -> Values:
     """Return the sizes of one space."""
     # Without networks to compare with: only the sizes are needed.
-    found = audit(as_networks(load_space(name)), ())
+    found = audit(as_networks(load_space(name, ANY_DATA)), ())
     return {
         "architectures": found.architectures,
         "resolutions": found.resolutions,

@@ -59,12 +59,20 @@ def search_run(
         ),
     ] = False,
     preset: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Name of a preset, or the path of a YAML file. It has the defaults of most options.",
+            help="Name of a preset, or the path of a YAML file. It has the defaults of most options. The default is "
+            "quickstart or, with --data, images.",
             autocompletion=complete("fbnetv3.search.nars.config", "list_presets"),
         ),
-    ] = "quickstart",
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of a search space, or the path of a YAML file. The default is the preset's.",
+            autocompletion=complete("fbnetv3.search.space.reader", "list_spaces"),
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of the search. The default is the preset's.")
     ] = None,
@@ -117,6 +125,15 @@ def search_run(
         str | None,
         typer.Option(
             help="Data to train candidates on, as for `fbnetv3 train`. The default is the preset's.",
+            rich_help_panel=TRAININGS,
+        ),
+    ] = None,
+    evaluator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="Your own function that trains candidates: (candidate, epochs, seed) -> Outcome. Its module may be in the "
+            "current folder. Without --data it also makes the final training.",
             rich_help_panel=TRAININGS,
         ),
     ] = None,
@@ -178,12 +195,14 @@ def search_run(
     from fbnetv3.search.sessions import run_search
 
     settings = ExecutorSettings(executor, workers, ray_address, cpus, gpus, trial_timeout, trials_per_gpu)
-    config = load_preset(preset)
+    config = load_preset(preset or ("images" if data and not evaluator else "quickstart"))
     changes: dict[str, Any] = {"baseline": baseline or config.baseline}
-    given = {"seed": seed, "data": data, "device": device, "precision": precision, "readers": readers}
+    given = {"space": space, "seed": seed, "data": data, "device": device, "precision": precision, "readers": readers}
     given |= {"processes": processes, "asynchronous": asynchronous}
     if sources:
         changes["warm_start"] = [str(source) for source in sources]
+    if evaluator is not None:
+        changes |= {"evaluator": evaluator, "data": None}
     changes |= {key: value for key, value in given.items() if value is not None}
     if (max_latency is None) != (latency_table is None):
         raise InputError("--max-latency and --latency-table work only together; give both")

@@ -1,4 +1,4 @@
-"""`fbnetv3 search audit | latency-table`: what a search space holds, and how fast its blocks are on this machine."""
+"""`fbnetv3 search audit | latency-table | init`: what a space holds, how fast its blocks are, and a preset for one's images."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from fbnetv3.cli.show import Json, complete, print_rows, progress_bar, say, say_device
+from fbnetv3.cli.show import Json, Overwrite, complete, print_rows, progress_bar, say, say_device
 from fbnetv3.counts import MAX_SEED
+from fbnetv3.errors import InputError, quote
+from fbnetv3.files import refuse_to_overwrite
 from fbnetv3.schema import dump_json
 
 Space = Annotated[
@@ -24,9 +26,9 @@ def audit(space: Space, as_json: Json = False) -> None:
     """Show the size of a search space, and which blocks of the released networks are outside of it."""
     from fbnetv3.search.space.audit import audit as audit_space
     from fbnetv3.search.space.network_space import as_networks
-    from fbnetv3.search.space.reader import load_space
+    from fbnetv3.search.space.reader import ANY_DATA, load_space
 
-    found = audit_space(as_networks(load_space(space)))
+    found = audit_space(as_networks(load_space(space, ANY_DATA)))
     if as_json:
         print(dump_json(found.to_dict()))
         return
@@ -77,6 +79,31 @@ def latency_table(
     with progress_bar() as progress:
         table = measure_table(loaded, distinct_parts(loaded, rows), out_file, progress, conditions=conditions)
     say(f"{len(table.ms)} blocks: {out_file}")
+
+
+def init(
+    data: Annotated[str, typer.Option(help="Images to search on, as for `fbnetv3 train`.")],
+    out_file: Annotated[
+        Path, typer.Option("--out", help="Preset to write, a .yaml file. Its space is written beside it.")
+    ],
+    minutes: Annotated[float, typer.Option(min=1.0, help="How long the trainings of the search may take here.")] = 60.0,
+    device: Annotated[str, typer.Option(help="Device to measure: auto, cpu, cuda or cuda:N.")] = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a commented preset and space for your images, with as many trainings as fit the time on this machine."""
+    from fbnetv3.search.runs.draft import draft, space_beside, write_draft
+
+    if out_file.suffix not in (".yaml", ".yml"):
+        raise InputError(f"--out is {quote(str(out_file))}; a preset is a .yaml file")
+    for path in (out_file, space_beside(out_file)):
+        refuse_to_overwrite(path, overwrite)
+    found = draft(data, minutes, device)
+    write_draft(found, out_file)
+    say(
+        f"{found.shape.images:,} training images, {found.shape.num_classes} classes, {found.side} pixels: "
+        f"{found.config.trainings} trainings of {found.config.epochs} epochs, about {found.minutes:.0f} minutes here"
+    )
+    say(f"{out_file}, {space_beside(out_file)}; fbnetv3 search run --preset {out_file} --out DIR")
 
 
 def _network_row(network: Any) -> dict[str, Any]:

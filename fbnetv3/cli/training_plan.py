@@ -130,13 +130,13 @@ def plan_of_pair(
 ) -> Plan:
     """Return what is trained for a pair file. The arguments are the options of the command."""
     from fbnetv3.model import build_model
-    from fbnetv3.pair_file import load_pair
+    from fbnetv3.pair_file import load_pair, named_data
     from fbnetv3.training.data.load import image_side, load_data
 
     given = load_pair(pair)
     notes: list[str] = []
     recipe = adapt(given.recipe, changed, scale_lr, notes)
-    spec = given.provenance["data"] if data is None else data
+    spec = named_data(given) if data is None else data
     options["resolution"] = options["resolution"] or image_side(spec, given.arch.resolution)
     images = load_data(spec, **options)
     seed = given.provenance.get("training_seed", given.seed) if seed is None else seed

@@ -127,6 +127,11 @@ class Recipe:
 
         The warm-up keeps its length.
         """
+        return self.lasting(self.epochs * factor)
+
+    def lasting(self, epochs: int) -> Recipe:
+        """Return the recipe with so many epochs and the same schedule. The warm-up keeps its length."""
+        factor = epochs / self.epochs
         if self.schedule == "exponential":
-            return self.replace(epochs=self.epochs * factor, lr_decay=self.lr_decay ** (1 / factor))
-        return self.replace(epochs=self.epochs * factor, step_epochs=self.step_epochs * factor)
+            return self.replace(epochs=epochs, lr_decay=self.lr_decay ** (1 / factor))
+        return self.replace(epochs=epochs, step_epochs=max(1, round(self.step_epochs * factor)))

@@ -26,6 +26,7 @@ from fbnetv3.search.execution.settings import THIS_MACHINE, ExecutorSettings
 from fbnetv3.search.nars.batches import Batch, BatchRunner, foreign_trial
 from fbnetv3.search.nars.config import SearchConfig, read_config, save_config
 from fbnetv3.search.nars.context import Context, image_evaluator
+from fbnetv3.search.nars.custom import with_evaluator
 from fbnetv3.search.runs.devices import announce, choose, record
 from fbnetv3.search.runs.final import environment
 from fbnetv3.search.runs.folder import CONFIG, ENVIRONMENT, LEDGER
@@ -59,8 +60,8 @@ def collect(
         config: settings of a search; space, data, recipe, constraints and seed of them count.
         trainings: how many; four tenths are of random pairs, four tenths of neighbours of the best ones, and two tenths are
             second and third trainings.
-        evaluator: trains the pairs; by default they are trained on the images of the settings, and also measured on the test
-            images, if there are some.
+        evaluator: trains the pairs; by default the one that the settings name, or trainings on their images, also
+            measured on the test images, if there are some.
         facts: more of what the table says about itself.
 
     Raises:
@@ -68,6 +69,7 @@ def collect(
     """
     out = Path(out)
     with lock_folder(out, "collection"):
+        evaluator = with_evaluator(config, evaluator)[1]
         config, machine = choose(designed(config, trainings), executor)
         kept, files, context = prepare(config, evaluator)
         if (out / COLLECTION).exists():

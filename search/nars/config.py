@@ -70,6 +70,11 @@ class SearchConfig:
     final_stretch: Annotated[int, Field(ge=1, le=1000)]
     predictor: PredictorSettings
     evolution: EvolutionSettings
+    # Epochs of a training instead of those of the base recipe; `data`: as many as make about 500 steps (nars/context.py).
+    epochs: Count | Literal["data"] | None = None
+    # MODULE:FUNCTION that trains candidates instead of this package (nars/custom.py). Without `data` it also makes the final
+    # training; with `data`, that is on these images.
+    evaluator: Annotated[str, Field(min_length=1)] | None = None
     first: Count | None = None  # size of the first batch, which is random; None: that of the others
     # What stage 2 trains next: the candidates with the highest predicted accuracy, as in section 3.3, or those that are
     # expected to improve most (nars/acquisition.py).
@@ -132,6 +137,8 @@ class SearchConfig:
         settings |= {key: value for key, value in chosen.items() if settings[key] == AUTO}
         # Versions before these settings knew only these values.
         earlier = {
+            "epochs": None,
+            "evaluator": None,
             "first": None,
             "acquisition": "mean",
             "beyond_pool": True,

@@ -201,7 +201,7 @@ is comparable with one that was published for the full data set.</li>
 """)
 RETRAIN = Template("""
 <p>To train the pair, in the folder of this page:</p>
-<pre>fbnetv3 train --pair pair.yaml --out retrained</pre>
+<pre>fbnetv3 train --pair pair.yaml$named_data --out retrained</pre>
 """)
 USE = Template("""
 <p>In the folder of this page, you can train the pair again, or classify an image with the weights that were measured here.</p>

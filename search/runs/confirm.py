@@ -25,9 +25,9 @@ from fbnetv3.search.execution.executor import Job
 from fbnetv3.search.execution.settings import THIS_MACHINE, ExecutorSettings
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.runs.devices import machine_of
-from fbnetv3.search.runs.final import final_candidate, final_job, train_final, train_side_by_side
+from fbnetv3.search.runs.final import evaluate_final, final_candidate, final_job, train_final, train_side_by_side
 from fbnetv3.search.runs.folder import METHODS, SearchFolder, SearchResult, load_search
-from fbnetv3.search.trial import Candidate
+from fbnetv3.search.trial import Candidate, Evaluator
 from fbnetv3.training.engine import cpu_threads
 from fbnetv3.training.trainer import DivergedError
 
@@ -130,8 +130,13 @@ def confirm_results(
     seeds: int,
     progress: Report,
     executor: ExecutorSettings,
+    evaluator: Evaluator | None = None,
 ) -> Confirmation:
-    """Do the same for results that were read already."""
+    """Do the same for results that were read already.
+
+    Args:
+        evaluator: a custom one of the search; by default the one that its configuration names.
+    """
     out = search.path / FOLDER
     with lock_folder(out, "search confirm"), cpu_threads(1):
         before = load_confirmation(search)
@@ -143,9 +148,10 @@ def confirm_results(
         # The final trainings of the search have the first seed.
         known = {out / r.method / "seed0": r.pair.measured["acc1"] for r in results}
         wanted = {path: job for path, job in jobs.items() if path not in known and not (path / MEASURED).is_file()}
-        diverged = train_side_by_side(context, wanted, executor, progress)
+        own = (evaluator or context.evaluator()) if wanted and context.own_final else None
+        diverged = train_side_by_side(context, wanted, executor, progress) if own is None else []
         for path, job in wanted.items():
-            acc1 = None if path in diverged else _accuracy(context, job, path, progress)
+            acc1 = None if path in diverged else _accuracy(context, job, path, progress, own, executor)
             write_atomically(path / MEASURED, json.dumps({"acc1": acc1}) + "\n")
         found = {
             path: known[path] if path in known else load_json(path / MEASURED, "training", ("acc1",))["acc1"]
@@ -209,9 +215,16 @@ def _job(context: Context, name: str, answer: Candidate, i: int) -> Job:
     return final_job(context, answer._replace(arch=arch), i)
 
 
-def _accuracy(context: Context, job: Job, folder: Path, progress: Report) -> float | None:
+def _accuracy(
+    context: Context, job: Job, folder: Path, progress: Report, own: Evaluator | None, executor: ExecutorSettings
+) -> float | None:
+    """Return the accuracy of a final training, which a custom evaluator makes if there is one; None if it diverged."""
     try:
-        acc1: float = train_final(context, job, folder, progress)[1]["acc1"]
+        if own is not None:
+            measured = evaluate_final(own, job, folder, executor, context.config.processes)[1]
+        else:
+            measured = train_final(context, job, folder, progress)[1]
+        acc1: float = measured["acc1"]
     except DivergedError:
         return None
     return acc1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,11 @@ import torch
 
 from fbnetv3.device import AUTO, find_device
 from fbnetv3.errors import InputError
+from fbnetv3.files import write_atomically
 from fbnetv3.networks.weight_file import WeightFile, write_weight_file
 from fbnetv3.pair_file import Pair
 from fbnetv3.progress import Report
+from fbnetv3.schema import load_json
 from fbnetv3.search.execution.cards import device_of
 from fbnetv3.search.execution.executor import Job
 from fbnetv3.search.execution.images import ImageEvaluator
@@ -28,12 +31,13 @@ from fbnetv3.search.nars.context import Context, image_evaluator
 from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.runs.folder import FINAL, WEIGHTS
 from fbnetv3.search.space.constraints import Constraint
-from fbnetv3.search.trial import Candidate, Outcome, Trial, completed
+from fbnetv3.search.trial import Candidate, Evaluator, Outcome, Trial, completed
 from fbnetv3.training.accuracy import final_split, measure
 from fbnetv3.training.loop import Trained
 from fbnetv3.training.trainer import DivergedError
 from fbnetv3.version import __version__
 
+OUTCOME = "outcome.json"  # of a final training by a custom evaluator
 EXTRA = 1000  # place of the seeds of repeated final trainings
 
 
@@ -77,6 +81,38 @@ def train_final(context: Context, job: Job, folder: Path, progress: Report) -> t
             "the search, which measures them again"
         ) from None
     return trained, {"split": split, "epochs": job.epochs, "acc1": acc1}
+
+
+def evaluate_final(
+    evaluator: Evaluator, job: Job, folder: Path, settings: ExecutorSettings, processes: int = 1
+) -> tuple[tuple[float, ...], dict[str, Any]]:
+    """Make a final training with a custom evaluator, and write its accuracies to `folder/final/outcome.json`.
+
+    One that was made before is only read. It has no time limit, since it is longer than a trial.
+
+    Returns:
+        The accuracies after every epoch, and what the pair file says of the training. They are on the images that the
+        evaluator measures every training on.
+
+    Raises:
+        InputError: the training failed.
+        DivergedError: it diverged.
+    """
+    path = folder / FINAL / OUTCOME
+    asked = {"seed": job.seed, "epochs": job.epochs}
+    if not path.is_file():
+        with dataclasses.replace(settings, trial_timeout=None).start(evaluator, processes) as executor:
+            [(_, outcome)] = executor.run({0: job})
+        if outcome.status == "diverged":
+            raise DivergedError.at("the evaluator says that the final training diverged", job.candidate.recipe)
+        if outcome.status == "failed":
+            raise InputError(f"the final training failed: {outcome.error}; fix the cause, and resume")
+        write_atomically(path, json.dumps(asked | {"acc1": outcome.acc1, "seconds": outcome.seconds}) + "\n")
+    found = load_json(path, "final training", ("seed", "epochs", "acc1"))
+    if {key: found[key] for key in asked} != asked:
+        raise InputError(f"{path} is of another training; remove it, and resume")
+    curve = tuple(found["acc1"])
+    return curve, {"split": "val", "epochs": job.epochs, "acc1": curve[-1]}
 
 
 def _train(evaluator: ImageEvaluator, job: Job, folder: Path, report: Report) -> Trained:
@@ -212,6 +248,7 @@ def make_pair(
             "num_classes": context.space.num_classes,
             "in_chans": context.space.in_chans,
             "search": method,
+            **({"evaluator": config.evaluator} if config.evaluator else {}),
             **_started_from(context, method),
             "config": config.fingerprint,
             "predicted_after_epochs": epochs,

@@ -1,7 +1,7 @@
 """What a search is made from: the copies in its folder, and the check that they, and the costs of its trials, did not change.
 
 ```
-inputs/space/NAME.yaml      the space
+inputs/space/NAME.yaml      the space; what it takes from the data is written there in numbers
 inputs/recipe/NAME.yaml     the base recipe, with all its values
 inputs/latency/NAME.json    the latency table, if the search has one
 inputs/source/1.json        the trainings of the first earlier search that it starts from, and so on
@@ -28,7 +28,7 @@ from fbnetv3.recipes import list_recipes
 from fbnetv3.schema import dump_yaml, load_yaml
 from fbnetv3.search.nars.config import SUFFIXES, WITHOUT_EFFECT, Contents, SearchConfig, read_config
 from fbnetv3.search.nars.context import Context
-from fbnetv3.search.space.reader import space_path
+from fbnetv3.search.space.reader import filled, space_path, takes_from_data
 from fbnetv3.search.trial import Planned
 from fbnetv3.training.data.spec import absolute_spec
 
@@ -49,8 +49,12 @@ def take_inputs(context: Context, images: str | None) -> tuple[SearchConfig, dic
     space, recipe = space_path(config.space), config.recipe
     # The base of a recipe is resolved, since the package may have another one later.
     name = recipe if recipe in list_recipes() else Path(recipe).stem
+    if context.shape is not None and takes_from_data(config.space):
+        content = filled(config.space, context.shape)
+    else:
+        content = _content(space, "search space")
     files = {
-        "space": (f"{INPUTS}/space/{space.name}", _content(space, "search space")),
+        "space": (f"{INPUTS}/space/{space.name}", content),
         "recipe": (f"{INPUTS}/recipe/{name}.yaml", dump_yaml(context.base.to_dict()).encode()),
     }
     if config.latency is not None:

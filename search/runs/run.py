@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fbnetv3.errors import InputError
+from fbnetv3.errors import InputError, Note
 from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.pair_file import save_pair
 from fbnetv3.progress import Report
@@ -24,11 +25,19 @@ from fbnetv3.search.nars.algorithm import nars
 from fbnetv3.search.nars.batches import BatchRunner, foreign_trial
 from fbnetv3.search.nars.config import SearchConfig, save_config
 from fbnetv3.search.nars.context import Context, image_evaluator, image_id
+from fbnetv3.search.nars.custom import evaluator_of, with_evaluator
 from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.rivals.search import random_search
 from fbnetv3.search.runs.confirm import confirm_results
 from fbnetv3.search.runs.devices import announce, choose, machine_of, record, record_change
-from fbnetv3.search.runs.final import environment, final_candidate, final_job, pair_of_proposal, train_final
+from fbnetv3.search.runs.final import (
+    environment,
+    evaluate_final,
+    final_candidate,
+    final_job,
+    pair_of_proposal,
+    train_final,
+)
 from fbnetv3.search.runs.folder import (
     CONFIG,
     ENVIRONMENT,
@@ -59,7 +68,7 @@ def start(
     """Start a search in a new folder and see it to the end.
 
     Args:
-        evaluator: trains the candidates; by default the one that the configuration means.
+        evaluator: trains the candidates; by default the one that the configuration means. Its name is recorded.
 
     Raises:
         InputError: the folder already holds a search or cannot be written, or the configuration cannot be met. Then nothing
@@ -73,6 +82,7 @@ def start(
             )
         if (out / LEDGER).exists():
             raise InputError(f"{out} holds trainings of another command, such as `search collect`; give another folder")
+        config, evaluator = with_evaluator(config, evaluator)
         config, machine = choose(config, executor)
         kept, files, context = prepare(config, evaluator)
         # Constraints that cannot be met and data that is not there must fail before anything is written.
@@ -85,6 +95,10 @@ def start(
             write_atomically(out / path, content)
         record(out, environment(), machine, config)
         announce(config, machine, executor, evaluator)
+        if context.shape is not None:
+            side, epochs = max(context.space.resolutions), context.base.epochs
+            words = f"{context.space.in_chans} channels, {context.space.num_classes} classes, {side} pixels, {epochs} epochs"
+            warnings.warn(f"for this data, networks and trainings have {words}", Note, stacklevel=2)
         save_config(kept, out / COPY)
         # The configuration comes last: with it, the folder has a search that can be resumed.
         save_config(kept, out / CONFIG)
@@ -114,7 +128,7 @@ def resume(
         _warn_of_versions(folder)
         machine = _machine(folder, device, executor)
         context = folder.context_with(data, machine.device)
-        evaluator = _evaluator(context, evaluator)
+        evaluator = _evaluator(context, evaluator_of(folder.config, evaluator))
         record_change(folder.path, machine, folder.config)
         announce(folder.config, machine, executor, evaluator)
         if context.data != folder.config.data and folder.config.contents is not None:
@@ -159,8 +173,8 @@ def prepare(config: SearchConfig, given: Evaluator | None) -> tuple[SearchConfig
             f"{config.space} is a table: its candidates are no networks that the final training could train; search it with "
             f"`fbnetv3 search compare --table {config.space}`"
         )
-    opened = given is None or config.final_training
     # A custom evaluator may have no images.
+    opened = given is None or (config.final_training and not context.own_final)
     kept, files = take_inputs(context, image_id(context) if opened else None)
     began = dataclasses.replace(config, data=kept.data, contents=kept.contents)
     return kept, files, dataclasses.replace(context, config=began, data=kept.data)
@@ -191,8 +205,7 @@ def _evaluator(context: Context, given: Evaluator | None) -> Evaluator:
     """Return the evaluator of a run, and make sure that the final training will have its images."""
     if given is None:
         return context.evaluator()
-    if context.config.final_training:
-        # A custom evaluator says nothing of the final training, which is always on images.
+    if context.config.final_training and not context.own_final:
         image_evaluator(context)
     return given
 
@@ -210,11 +223,11 @@ def _run(
                 with settings.start(evaluator, config.processes) as executor:
                     proposal = SEARCHES[method](context, BatchRunner(context, ledger, executor, progress))
                 trials = tuple(ledger.trials)
-                results.append(_finish(context, folder, method, proposal, trials, progress))
+                results.append(_finish(context, folder, method, proposal, trials, progress, evaluator, settings))
                 free_memory()  # the final training ran in this process, and the trials of the next method need its GPU
         write_results(results, folder.path)
         if config.final_training and config.confirm > 1:
-            confirm_results(context, folder, results, config.confirm, progress, settings)
+            confirm_results(context, folder, results, config.confirm, progress, settings, evaluator)
     return results
 
 
@@ -225,6 +238,8 @@ def _finish(
     proposal: Proposal,
     trials: tuple[Trial, ...],
     progress: Report,
+    evaluator: Evaluator,
+    settings: ExecutorSettings,
 ) -> SearchResult:
     """Make the final training, and write the pair file and the weights."""
     config = context.config
@@ -232,8 +247,12 @@ def _finish(
     measured: dict[str, Any] = {}
     if config.final_training:
         final = final_candidate(context, proposal.candidate)
-        trained, measured = train_final(context, final_job(context, final), folder.pair(method).parent, progress)
-        curve = trained.acc1
+        job, place = final_job(context, final), folder.pair(method).parent
+        if context.own_final:
+            curve, measured = evaluate_final(evaluator, job, place, settings, config.processes)
+        else:
+            trained, measured = train_final(context, job, place, progress)
+            curve = trained.acc1
     pair = pair_of_proposal(context, method, proposal, trials, measured)
     save_pair(pair, folder.pair(method))
     costs = context.space.cost(np.array([proposal.candidate]))

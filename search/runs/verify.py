@@ -25,7 +25,7 @@ from fbnetv3.networks.weight_file import read_weight_file
 from fbnetv3.pair_file import Pair, load_pair
 from fbnetv3.progress import Report
 from fbnetv3.schema import load_yaml
-from fbnetv3.search.execution.executor import Job, Jobs, Key, checked, in_order
+from fbnetv3.search.execution.executor import Job, Jobs, Key, checked, evaluate, in_order
 from fbnetv3.search.nars.batches import BatchRunner
 from fbnetv3.search.nars.context import Context, image_evaluator
 from fbnetv3.search.nars.proposal import Proposal
@@ -162,6 +162,8 @@ def _verify_method(
         weights = path.parent / WEIGHTS
         if pair.measured and weights.is_file():
             yield _measure_again(f"{method}: accuracy of the pair's weights", context, pair, weights, exact)
+        elif pair.measured and context.own_final:
+            yield Check(f"{method}: accuracy of the pair", "not checked", "the evaluator left no weights to measure")
     # A trial that the search does not propose was reported above. It need not even be a candidate of the space.
     proposed = {t.place: t.candidate for t in again}
     mine = [t for t in trials if t.candidate == proposed.get(t.place)]
@@ -220,9 +222,9 @@ def _train_again(
         return
     try:
         find_device(context.device)
-        evaluator = image_evaluator(context)
+        evaluator = context.evaluator()
     except InputError as error:
-        # The GPU is not on this machine, the data is not on this machine, or a custom evaluator trained without data.
+        # The GPU or the data is not on this machine, or a custom evaluator cannot be imported.
         yield Check(f"{method}: trainings", "not checked", str(error))
         return
     made = evaluated(trials)
@@ -231,7 +233,7 @@ def _train_again(
         trial = made[position]
         progress(n, len(positions), f"training trial {trial.index} of round {trial.round} again")
         candidate = context.space.candidate(trial.candidate, context.base, "candidate")
-        outcome = evaluator(candidate, trial.trained, trial.seed)
+        outcome = evaluate(evaluator, Job(candidate, trial.trained, trial.seed))
         same = (list(outcome.acc1), outcome.status) == (trial.acc1, trial.status)
         note = "" if same else f"{_last(outcome.acc1)}, recorded {_last(trial.acc1)}"
         what = f"{method}: training of trial {trial.index} of round {trial.round}"

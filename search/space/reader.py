@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 from fbnetv3.complexity import round_width
-from fbnetv3.errors import InputError, check_keys
-from fbnetv3.schema import find_yaml, list_yaml, load_yaml, parse_yaml
+from fbnetv3.errors import InputError, check_keys, quote
+from fbnetv3.schema import dump_yaml, find_yaml, list_yaml, load_yaml, parse_yaml
 from fbnetv3.search.space.layout import Layout, Row
 from fbnetv3.search.space.network_space import NetworkSpace
 from fbnetv3.search.space.space import Coordinate, Entry, SearchSpace
 from fbnetv3.search.space.table_file import SUFFIXES, read_table
+from fbnetv3.training.data.shape import DataShape
 from fbnetv3.training.recipe import Recipe
 
 SCHEMA = 1
@@ -29,7 +30,10 @@ MAX_WHOLE = 100_000  # of a size: costs are counted in 64 bits
 WHOLE = f"a whole number from 1 to {MAX_WHOLE:,}"
 SPACES = Path(__file__).parent / "spaces"
 RECIPE_FIELDS = ("lr", "optimizer", "ema", "dropout", "stochastic_depth", "mixup", "weight_decay")
+FROM_DATA = "data"  # value of a key that is taken from the data
+ANY_DATA = DataShape(3, 10, 10**4, 1)  # for what does not depend on the data, such as the size of a space
 Scale = Literal["linear", "log"]  # of a range
+_SIDE = re.compile(r"data(?: up to (\d{1,6}))?")
 _NUMBER = r"\s*(\d+(?:\.\d+)?)\s*"
 _RANGE = re.compile(rf"\({_NUMBER},{_NUMBER}(?:,{_NUMBER})?\)(e-?\d{{1,2}})?(?:\^(\w+))?")
 _LOG_RANGE = re.compile(rf"log\({_NUMBER},{_NUMBER},\s*(\d{{1,5}})\s*\)(e-?\d{{1,2}})?(?:\^(\w+))?")
@@ -42,14 +46,54 @@ def list_spaces() -> list[str]:
     return list_yaml(SPACES)
 
 
-def load_space(name: str) -> SearchSpace:
+def load_space(name: str, shape: DataShape | None = None) -> SearchSpace:
     """Read a space of the package by name, a custom one by the path of its YAML file, or a table of trainings by its path.
 
+    Args:
+        shape: of the data that the space is for. It counts where the file takes something from the data.
+
     Raises:
-        InputError: no such space, or a file that breaks the grammar; the message names file, key and value.
+        InputError: no such space, a file that breaks the grammar (the message names file, key and value), or one that takes
+            something from the data, and no shape.
     """
     path = space_path(name)
-    return read_table(path) if name.endswith(SUFFIXES) else _Reader(str(path)).read(load_yaml(path, "search space"))
+    if name.endswith(SUFFIXES):
+        return read_table(path)
+    lines = load_yaml(path, "search space")
+    if shape is None and (open_keys := _taken(lines)):
+        raise InputError(
+            f"{path}: {open_keys[0]} is {quote(lines[open_keys[0]])}: a search takes it from its --data; here, give a copy of "
+            f"the file with numbers for {', '.join(open_keys)}, such as `fbnetv3 search init` writes"
+        )
+    return _Reader(str(path)).read(lines if shape is None else _filled(lines, shape))
+
+
+def takes_from_data(name: str) -> bool:
+    """Whether a space takes channels, classes or image size from the data.
+
+    Raises:
+        InputError: no such space.
+    """
+    return not name.endswith(SUFFIXES) and bool(_taken(load_yaml(space_path(name), "search space")))
+
+
+def filled(name: str, shape: DataShape) -> bytes:
+    """Return the content of a space's file with the numbers of some data in place of what it takes from data."""
+    return dump_yaml(_filled(load_yaml(space_path(name), "search space"), shape)).encode()
+
+
+def _taken(lines: Mapping[str, Any]) -> list[str]:
+    """Return the keys of a space's file whose values are taken from the data."""
+    side = str(lines.get("resolution"))
+    keys = [key for key in ("in_chans", "num_classes") if lines.get(key) == FROM_DATA]
+    return (["resolution"] if _SIDE.fullmatch(side) else []) + keys
+
+
+def _filled(lines: Mapping[str, Any], shape: DataShape) -> dict[str, Any]:
+    most = _SIDE.fullmatch(str(lines.get("resolution")))
+    side = shape.side if most is None or most[1] is None else min(shape.side, int(most[1]))
+    found = {"resolution": side, "in_chans": shape.in_chans, "num_classes": shape.num_classes}
+    return dict(lines) | {key: found[key] for key in _taken(lines)}
 
 
 def space_path(name: str) -> Path:

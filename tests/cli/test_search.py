@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,10 +17,13 @@ from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset, read_config, save_config
 from fbnetv3.search.report import front, outcome, plots
 from fbnetv3.search.runs.folder import load_search
+from fbnetv3.search.runs.run import check_same
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.space.latency import LatencyLimit
+from fbnetv3.search.space.reader import load_space
 from tests.cli.test_cli import one_line
-from tests.search.images import fashion_config
+from tests.search.images import fashion_config, write_noise
+from tests.search.scripted import PLAIN, QUICK, config
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +181,7 @@ QUICKSTART = load_preset("quickstart")
         ((), {}),
         (("--seed", "3"), {"seed": 3}),
         (("--baseline",), {"baseline": True}),
-        (("--data", "folder", "--device", "cuda"), {"data": "folder", "device": "cuda"}),
+        (("--preset", "quickstart", "--data", "folder", "--device", "cuda"), {"data": "folder", "device": "cuda"}),
         (("--precision", "bf16"), {"precision": "bf16"}),
         (("--readers", "2", "--processes-per-trial", "4"), {"readers": 2, "processes": 4}),
         (
@@ -192,6 +196,88 @@ def test_options_change_the_preset(run, asked, tmp_path, options, changes):
     assert asked["config"] == QUICKSTART.replace(**changes)
     assert asked["out"] == tmp_path / "run"
     assert not asked["resume"]
+
+
+def test_data_without_a_preset_is_searched_with_one_that_fits_any_images(run, asked, tmp_path):
+    assert run("search", "run", "--data", "folder", "--space", "my.yaml", "--out", tmp_path)[0] == 0
+    assert asked["config"] == load_preset("images").replace(data="folder", space="my.yaml")
+
+
+def test_one_command_searches_on_any_folder_and_records_what_it_took_from_it(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "png_of", lambda figure: b"a PNG")
+    small = {"pool": 32, "first": 2, "batch": 1, "rounds": 2, "finalists": 0, "final_stretch": 1, **QUICK, **PLAIN}
+    save_config(load_preset("images").replace(**small, epochs=2), tmp_path / "small.yaml")
+    data = Path(write_noise(tmp_path / "pictures", 3)) / "train"  # a folder with CLASS/IMAGE
+    given = ["--preset", tmp_path / "small.yaml", "--data", data, "--out", tmp_path / "run", "--workers", 1]
+    code, out, err = run("search", "run", *given)
+    assert code == 0
+    assert "NARS: " in out
+    assert "for this data, networks and trainings have 3 channels, 3 classes, 20 pixels, 2 epochs" in err
+    space = yaml.safe_load((tmp_path / "run" / "inputs" / "space" / "images.yaml").read_text())
+    assert (space["in_chans"], space["num_classes"], space["resolution"]) == (3, 3, 20)
+    pair = load_pair(tmp_path / "run" / "pair.yaml")
+    assert (pair.arch.resolution, pair.provenance["num_classes"]) == (20, 3)
+    # The same settings are the same search, and other images are another one.
+    check_same(load_preset(str(given[1])).replace(data=str(data)), tmp_path / "run", ExecutorSettings(workers=1))
+    given[3] = Path(write_noise(tmp_path / "more", 4)) / "train"
+    one_line(
+        run("search", "run", *given, "--resume"), "began with other settings: data, the content of space; give those"
+    )
+    # What was taken is in the folder: nothing asks the data again.
+    data.parent.rename(tmp_path / "moved")
+    moved = ("--data", tmp_path / "moved" / "train", "--retrain", 0)
+    assert run("search", "verify", tmp_path / "run", *moved)[0] == 0
+
+
+OWN = """
+from fbnetv3.search import Outcome
+
+def evaluate(candidate, epochs, seed):
+    return Outcome(tuple(90 - 30 * candidate.recipe.mixup - 9 / (e + 1) for e in range(epochs)), "ok", 0.5)
+
+def other(candidate, epochs, seed):
+    return evaluate(candidate, epochs, seed)
+
+def number(candidate, epochs, seed):
+    return 3.0
+"""
+
+
+def test_a_search_with_ones_own_function_ends_with_the_folder_of_any_search(run, tmp_path, monkeypatch):
+    for module in (plots, front):
+        monkeypatch.setattr(module, "png_of", lambda figure: b"a PNG")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    (tmp_path / "own_here.py").write_text(OWN)
+    save_config(config(tmp_path, first=4), tmp_path / "small.yaml")
+    given = ["search", "run", "--preset", "small.yaml", "--workers", 1]
+    own = [*given, "--evaluator", "own_here:evaluate", "--out", "run"]
+    code, out, _ = run(*own)
+    assert code == 0
+    pair = load_pair("run/pair.yaml")
+    assert (pair.measured["split"], pair.measured["epochs"]) == ("val", 2)
+    assert f"NARS: {pair.measured['acc1']:.2f}% on the val images after 2 epochs" in out
+    assert pair.provenance["evaluator"] == load_search("run").config.evaluator == "own_here:evaluate"
+    assert "own_here:evaluate" in Path("run/report.html").read_text()
+    # Everything that follows a search finds the function by its name.
+    checks = {row["what"]: row["status"] for row in json.loads(run("search", "verify", "run", "--json")[1])}
+    assert checks.pop("nars: accuracy of the pair") == "not checked"
+    assert set(checks.values()) == {"same"}
+    assert len(checks) == 4
+    assert run("search", "resume", "run", "--workers", 1)[1] == out
+    (row,) = json.loads(run("search", "budgets", "run", "--max-flops", "350K", "--train", "--json")[1])
+    assert row["val_acc1"] > 50
+    assert run("search", "export", "run", "--out", "trials.csv")[0] == 0
+    assert load_space("trials.csv").name == "trials"
+    # Another function, or one that is none, is refused.
+    one_line(
+        run(*given, "--evaluator", "own_here:other", "--out", "run", "--resume"), "other settings: evaluator; give"
+    )
+    one_line(run(*given, "--evaluator", "own_here:absent", "--out", "new"), "own_here:absent cannot be imported")
+    code, _, err = run(*given, "--evaluator", "own_here:number", "--out", "odd")
+    assert code == 2
+    assert "the evaluator answered with 3.0; it must return an Outcome" in err
+    assert not Path("new").exists()
 
 
 def test_a_search_may_be_started_or_continued(run, asked, tmp_path):

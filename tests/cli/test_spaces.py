@@ -1,14 +1,17 @@
-"""`fbnetv3 search audit | latency-table` as a user meets them."""
+"""`fbnetv3 search audit | latency-table | init` as a user meets them."""
 
 import json
 
 import numpy as np
 
+from fbnetv3.search.nars.config import load_preset
+from fbnetv3.search.runs import draft
 from fbnetv3.search.space import measure_latency as timing
 from fbnetv3.search.space.constraints import random_rows
 from fbnetv3.search.space.latency import distinct_parts, load_table
 from fbnetv3.search.space.reader import load_space
 from tests.cli.test_cli import one_line
+from tests.search.images import write_noise
 
 
 def test_an_audit_shows_sizes_and_what_is_outside(run):
@@ -62,3 +65,17 @@ def test_latency_table_and_a_search_within_it(run, tmp_path, monkeypatch):
     new = ["--out", tmp_path / "run", "--max-latency", "1", "--latency-table"]
     one_line(run("search", "run", *new, file), "measure it with `fbnetv3 search latency-table`")
     one_line(run("search", "run", *new, tmp_path / "absent.json"), "cannot read the latency table")
+
+
+def test_a_preset_for_ones_images_is_written_once(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(draft, "measure_epoch", lambda *_: 0.1)
+    given = ["search", "init", "--data", write_noise(tmp_path / "data", 3), "--device", "cpu"]
+    code, out, _ = run(*given, "--out", tmp_path / "my.yaml")
+    assert code == 0
+    config = load_preset(str(tmp_path / "my.yaml"))
+    assert f"36 training images, 3 classes, 20 pixels: {config.trainings} trainings of {config.epochs} epochs" in out
+    one_line(run(*given, "--out", tmp_path / "my.yaml"), "my.yaml exists already; give --overwrite")
+    (tmp_path / "my.yaml").unlink()
+    one_line(run(*given, "--out", tmp_path / "my.yaml"), "my_space.yaml exists already; give --overwrite")
+    one_line(run(*given, "--out", tmp_path / "my.txt"), "a preset is a .yaml file")
+    one_line(run("search", "init", "--data", "absent", "--out", tmp_path / "new.yaml"), "unknown data set 'absent'")

@@ -52,7 +52,8 @@ def test_a_search_may_be_named_by_its_preset(cfg, tmp_path):
     save_config(cfg, tmp_path / "mine.yaml")
     run_search(str(tmp_path / "mine.yaml"), tmp_path / "run", evaluator=Scripted(), executor=ONE)
     found = load_search(tmp_path / "run")
-    assert dataclasses.replace(found.config, space=cfg.space, recipe=cfg.recipe, contents=None) == cfg
+    assert found.config.evaluator == "tests.search.scripted:Scripted"
+    assert dataclasses.replace(found.config, space=cfg.space, recipe=cfg.recipe, contents=None, evaluator=None) == cfg
 
 
 def test_a_search_tells_its_progress(cfg, tmp_path):

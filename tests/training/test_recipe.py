@@ -98,6 +98,15 @@ def test_a_stretched_recipe_decays_as_much_in_more_epochs():
     assert (stepped.epochs, stepped.step_epochs, stepped.lr_decay) == (12, 6, RECIPE.lr_decay)
 
 
+def test_a_recipe_of_other_epochs_decays_as_much_in_them():
+    assert RECIPE.lasting(RECIPE.epochs) == RECIPE
+    short = RECIPE.lasting(2)
+    assert (short.epochs, short.warmup_epochs) == (2, 1.0)
+    assert short.lr_decay**2 == pytest.approx(RECIPE.lr_decay**4)
+    assert RECIPE.replace(schedule="step", step_epochs=2).lasting(3).step_epochs == 2  # 1.5, rounded to even
+    assert RECIPE.replace(schedule="step", step_epochs=1).lasting(1).step_epochs == 1
+
+
 def test_a_replaced_value_is_checked():
     assert RECIPE.replace(lr=0.2).lr == 0.2
     with pytest.raises(InputError, match="batch_size is 1"):

@@ -28,7 +28,7 @@ RESOLUTION = 224
 CROP_RATIO = 0.875  # share of the shorter side that evaluation sees unless `transforms` are given
 HELD_OUT = 0.1  # share of every class of train that becomes val if there is no val
 MEMORY = 4 * 2**30  # largest size of a set in memory, in bytes
-LOOKED_AT = 32  # number of images that are read to find out whether a set is grey
+LOOKED_AT = 32  # number of images that are read to find out what a set is like
 SEED = 0  # of the images that are held out, and of subsets
 FORMS = (
     f"the package's {', '.join(DATA)}; a folder with train/CLASS/IMAGE, or CLASS/IMAGE; torchvision:NAME:FOLDER with NAME of "
@@ -87,7 +87,7 @@ def load_data(
     bad = BadImages(on_bad_image)
     if spec in DATA:
         return _packaged(load_images(spec), resolution, transforms, limit)
-    source, about = _arrange(_open(spec.removeprefix("memory:"), download), limit, hold_out)
+    source, about = arranged(spec, limit, download, hold_out)
     if not spec.startswith("memory:"):
         return _reader(source, about, resolution or RESOLUTION, transforms, workers, bad)
     if transforms is not None:
@@ -95,6 +95,13 @@ def load_data(
             f"data {spec!r} takes no transforms, because images in memory are not cropped again; give a resolution"
         )
     return _in_memory(source, about, resolution, workers, bad)
+
+
+def arranged(
+    spec: str, limit: int | None = None, download: bool = False, hold_out: bool = True
+) -> tuple[ImageSource, list[str]]:
+    """Return the images that `load_data` loads, none of them read yet, and in words what differs from the source."""
+    return _arrange(_open(spec.removeprefix("memory:"), download), limit, hold_out)
 
 
 def image_side(spec: str, side: int) -> int | None:
@@ -250,7 +257,7 @@ def _in_memory(
     source: ImageSource, about: list[str], resolution: int | None, workers: int, bad: BadImages
 ) -> ImageData:
     side = resolution or _first_side(source.splits["train"], bad)
-    channels = 1 if _is_grey(source.splits["train"], bad) else 3
+    channels = channels_in_memory(source, bad)
     count = sum(len(images.labels) for images in source.splits.values())
     # Checked before anything is decoded: running out of memory after an hour would be worse.
     if (needed := count * channels * side * side) > MEMORY:
@@ -292,11 +299,17 @@ def _first_side(images: ImageCollection, bad: BadImages) -> int:
     return height
 
 
-def _is_grey(images: ImageCollection, bad: BadImages) -> bool:
-    """Whether a sample of images, spread over the whole collection, has no colours."""
+def channels_in_memory(source: ImageSource, bad: BadImages) -> int:
+    """Return the number of channels of a set in memory: 1 if its images have no colours, otherwise 3."""
+    return 1 if all(image.mode in ("1", "L") for image in sample_images(source, bad)) else 3
+
+
+def sample_images(source: ImageSource, bad: BadImages) -> Iterator[Any]:
+    """Yield a sample of the training images, spread over the whole set."""
     # Spread, since sets are sorted by class and a whole class may be grey.
+    images = source.splits["train"]
     rows = np.linspace(0, len(images.labels) - 1, LOOKED_AT).astype(int)
-    return all(image.mode in ("1", "L") for image in _readable(images, sorted(set(rows.tolist())), bad))
+    return _readable(images, sorted(set(rows.tolist())), bad)
 
 
 def _unscaled(scale: Transforms, images: ImageCollection, image: Any, index: int) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 from fbnetv3 import InputError
 from fbnetv3.search.execution.images import ImageEvaluator
 from fbnetv3.search.nars.config import load_preset
-from fbnetv3.search.nars.context import Context, image_evaluator, image_id
+from fbnetv3.search.nars.context import Context, epochs_for, image_evaluator, image_id
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.space.latency import LatencyTable, covering, distinct_parts, save_table
 from fbnetv3.search.space.table import TableEvaluator
@@ -32,6 +32,22 @@ def trial(round, index, acc1, status="ok"):
 def test_it_loads_what_the_configuration_names(context):
     assert context.space.name == "micro"
     assert (context.base.epochs, context.base.batch_size) == (2, 500)
+
+
+def test_channels_classes_size_and_epochs_are_taken_from_the_data(tmp_path):
+    data = write_noise(tmp_path / "data", 4)  # 48 training images of 20 x 20 pixels in colour
+    cfg = config(tmp_path, space="images", data=data, epochs="data", constraint={"metric": "params", "max": 1e7})
+    context = Context.of(cfg)
+    assert (context.space.in_chans, context.space.num_classes, context.space.resolutions) == (3, 4, (20,))
+    assert context.base.epochs == context.config.epochs == 100
+    assert Context.of(cfg.replace(epochs=7)).base.epochs == 7
+    with pytest.raises(InputError, match="quickstart names no data: give --data"):
+        Context.of(cfg.replace(data=None))
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(10_000, 3), (1_600, 20), (30, 100), (10**6, 2)])
+def test_a_training_has_about_500_steps(images, epochs):
+    assert epochs_for(images, 64) == epochs
 
 
 def test_an_unknown_space_is_refused(tmp_path):

@@ -17,6 +17,7 @@ from fbnetv3.progress import silent
 from fbnetv3.search.execution.machine import Machine
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset, read_config
+from fbnetv3.search.nars.context import image_evaluator
 from fbnetv3.search.runs import devices
 from fbnetv3.search.runs.final import environment
 from fbnetv3.search.runs.folder import load_search
@@ -25,7 +26,7 @@ from fbnetv3.search.trial import comparable, read_ledger
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.data.load import load_data
 from tests.search.images import colour_space, write_noise
-from tests.search.scripted import BASE_RECIPE, FOREIGN, Scripted, change_first, config
+from tests.search.scripted import BASE_RECIPE, FOREIGN, Failing, Scripted, change_first, config
 from tests.search.tables import whole_grid
 
 ONE = ExecutorSettings(workers=1)
@@ -51,7 +52,8 @@ def test_the_files_of_a_search(cfg, tmp_path):
     }
     kept = read_config(yaml.safe_load((tmp_path / "run" / "config.yaml").read_text()), "here")
     assert (kept.space, kept.recipe) == ("inputs/space/micro.yaml", "inputs/recipe/recipe.yaml")
-    assert dataclasses.replace(kept, space=cfg.space, recipe=cfg.recipe, contents=None) == cfg
+    assert kept.evaluator == "tests.search.scripted:Scripted"
+    assert dataclasses.replace(kept, space=cfg.space, recipe=cfg.recipe, contents=None, evaluator=None) == cfg
     recorded = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert recorded == environment() | {"devices": ["cpu"], "precision": "fp32"}
     assert read_ledger(tmp_path / "run" / "ledger.jsonl") == list(found.trials)
@@ -119,10 +121,32 @@ def test_a_space_that_does_not_fit_the_data_is_refused_before_anything_is_writte
     assert not (tmp_path / "run").exists()
 
 
-def test_a_final_training_needs_images_even_with_a_custom_evaluator(tmp_path):
-    cfg = config(tmp_path, data=None)
-    with pytest.raises(InputError, match="quickstart names no data"):
-        start(cfg, tmp_path / "run", silent, ONE, Scripted())
+def test_without_images_a_custom_evaluator_also_makes_the_final_training(tmp_path):
+    cfg, evaluator = config(tmp_path, data=None, final_stretch=2), Scripted()
+    (found,) = start(cfg, tmp_path / "run", silent, ONE, evaluator)
+    assert len(evaluator.calls) == len(found.trials) + 1
+    assert len(found.curve) == 4
+    assert found.pair.measured == {"split": "val", "epochs": 4, "acc1": found.curve[-1]}
+    assert load_pair(tmp_path / "run" / "pair.yaml") == found.pair
+    assert found.pair.provenance["evaluator"] == "tests.search.scripted:Scripted"
+    # It is not made again.
+    assert resume(tmp_path / "run", silent, ONE, evaluator) == [found]
+    assert len(evaluator.calls) == len(found.trials) + 1
+
+
+def test_a_search_is_not_continued_with_another_evaluator(cfg, tmp_path):
+    start(cfg, tmp_path / "run", silent, ONE, Scripted())
+    with pytest.raises(
+        InputError, match=r"with the evaluator tests\.search\.scripted:Scripted, and .*:Failing is another"
+    ):
+        resume(tmp_path / "run", silent, ONE, Failing({1}))
+    with pytest.raises(InputError, match="is a class; give a function"):  # what was recorded of an object
+        resume(tmp_path / "run", silent, ONE)
+
+
+def test_an_evaluator_that_cannot_be_called_is_refused_before_anything_is_written(cfg, tmp_path):
+    with pytest.raises(InputError, match=r"cannot be called with \(candidate, epochs, seed\)"):
+        start(cfg, tmp_path / "run", silent, ONE, lambda candidate: None)
     assert not (tmp_path / "run").exists()
 
 
@@ -210,6 +234,7 @@ def test_a_ledger_with_a_trial_of_another_search_is_refused(scripted_search, tmp
 
 def test_a_search_may_be_continued_with_its_own_settings_and_any_number_of_readers(cfg, tmp_path):
     start(cfg, tmp_path / "run", silent, ONE, Scripted())
+    cfg = cfg.replace(evaluator="tests.search.scripted:Scripted")
     check_same(cfg, tmp_path / "run", ONE)
     check_same(cfg.replace(device="auto", readers=3), tmp_path / "run", ONE)
     with pytest.raises(
@@ -308,6 +333,6 @@ def test_a_search_continues_on_another_device_with_its_ledger(on_gpu, caplog):
 
 
 def test_the_other_device_is_that_of_its_trainings(on_gpu, tmp_path):
-    context = load_search(on_gpu).context_with(None, "cpu")
-    assert context.evaluator().device == "cpu"
-    assert load_search(on_gpu).context_with(None).evaluator().device == "cuda"
+    search = load_search(on_gpu)
+    assert image_evaluator(search.context_with(None, "cpu")).device == "cpu"
+    assert image_evaluator(search.context_with(None)).device == "cuda"

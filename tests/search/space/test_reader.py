@@ -2,15 +2,17 @@
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fbnetv3 import InputError
 from fbnetv3.complexity import cost
 from fbnetv3.search.space.constraints import Constraint, sample
-from fbnetv3.search.space.reader import _Reader, list_spaces, load_space
+from fbnetv3.search.space.reader import ANY_DATA, _Reader, filled, list_spaces, load_space, takes_from_data
 from fbnetv3.search.space.space import Coordinate
 from fbnetv3.search.space.table import TableSpace
+from fbnetv3.training.data.shape import DataShape
 from tests.search.spaces import TABLE2, TINY, load
 from tests.search.tables import write
 
@@ -236,15 +238,46 @@ def test_spaces_are_read_strictly(tmp_path, change, words):
 
 
 def test_the_names_of_the_spaces_in_the_package():
-    assert list_spaces() == ["cifar", "micro", "micro_recipe", "recipe_only", "released", "table2"]
+    assert list_spaces() == ["cifar", "images", "micro", "micro_recipe", "recipe_only", "released", "table2"]
 
 
 def test_an_unknown_space_is_answered_with_the_names():
     with pytest.raises(
         InputError,
-        match="unknown search space 'nano'; available: cifar, micro, micro_recipe, recipe_only, released, table2, or",
+        match="unknown search space 'nano'; available: cifar, images, micro, micro_recipe, recipe_only, released, table2, or",
     ):
         load_space("nano")
+
+
+OPEN = {"resolution": "data up to 48", "in_chans": "data", "num_classes": "data"}
+
+
+def test_a_space_takes_channels_classes_and_size_from_the_data(tmp_path):
+    path = tmp_path / "open.yaml"
+    path.write_text(yaml.safe_dump(TABLE2 | OPEN, sort_keys=False))
+    numbers = TABLE2 | {"resolution": 40, "in_chans": 1, "num_classes": 7}
+    assert takes_from_data(str(path))
+    assert yaml.safe_load(filled(str(path), DataShape(1, 7, 40, 5))) == numbers
+    assert load_space(str(path), DataShape(1, 7, 40, 5)) == load(tmp_path, numbers)
+
+
+@pytest.mark.parametrize(("written", "side"), [("data up to 48", 48), ("data", 500), (64, 64)])
+def test_the_size_may_have_a_limit(tmp_path, written, side):
+    (tmp_path / "open.yaml").write_text(yaml.safe_dump(TABLE2 | OPEN | {"resolution": written}))
+    assert load_space(str(tmp_path / "open.yaml"), DataShape(3, 7, 500, 5)).resolutions == (side,)
+
+
+def test_what_is_not_taken_from_the_data_stays(tmp_path):
+    (tmp_path / "open.yaml").write_text(yaml.safe_dump(TABLE2 | {"in_chans": "data"}))
+    space, closed = load_space(str(tmp_path / "open.yaml"), DataShape(1, 7, 40, 5)), load(tmp_path, TABLE2)
+    assert (space.in_chans, space.num_classes, space.resolutions) == (1, closed.num_classes, closed.resolutions)
+    assert not takes_from_data(str(tmp_path / "space.yaml"))
+    assert not takes_from_data(write(tmp_path / "mine.csv"))
+
+
+def test_without_data_nothing_is_taken_from_it():
+    with pytest.raises(InputError, match=r"resolution is 'data up to 64': a search takes it from its --data"):
+        load_space("images")
 
 
 def test_a_table_of_trainings_is_a_space_too(tmp_path):
@@ -253,6 +286,6 @@ def test_a_table_of_trainings_is_a_space_too(tmp_path):
 
 @pytest.mark.parametrize("name", list_spaces())
 def test_every_space_of_the_package_is_built_at_both_ends(name):
-    space = load_space(name)
+    space = load_space(name, ANY_DATA)
     for row in (np.zeros(len(space.sizes), int), space.sizes - 1):
         assert space.cost(row[None]).flops()[0] == cost(space.arch(row, "x"), space.num_classes, space.in_chans).flops()
