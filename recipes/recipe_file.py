@@ -25,6 +25,7 @@ SCHEMA = 2
 FOLDER = Path(__file__).parent
 Provenance = Literal["paper", "proxy", "search", "choice", "reference"]
 PROVENANCES: tuple[Provenance, ...] = get_args(Provenance)
+FOR_ANY_DATA = ("finetune", "images")  # folders of recipes; the other folders have the name of a data set
 SMALL_SET = 20_000  # images of train, below which a set is small for fine-tuning
 NOT_STATED = "not stated"  # for the header fields that schema 1 does not have
 DEFAULT = ("choice", "default of the package")  # provenance and source of a field that a file does not name
@@ -80,9 +81,10 @@ class RecipeFile:
 
     def summary(self) -> dict[str, Any]:
         """Return a row for a table of recipes. `acc1` is the expected accuracy, and `status` says whose it is, or why none."""
+        folder = self.name.rpartition("/")[0]
         return {
             "recipe": self.name,
-            "data": self.name.rpartition("/")[0] or None,
+            "data": "any" if folder in FOR_ANY_DATA else folder or None,
             "network": self.network,
             "epochs": self.recipe.epochs,
             "acc1": self.expected.acc1,

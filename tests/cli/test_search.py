@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from fbnetv3.cli import main, search
+from fbnetv3.pages import plots
 from fbnetv3.pair_file import load_pair
 from fbnetv3.search import sessions
 from fbnetv3.search.execution.settings import ExecutorSettings
 from fbnetv3.search.nars.config import load_preset, read_config, save_config
-from fbnetv3.search.report import front, outcome, plots
+from fbnetv3.search.report import front, outcome
 from fbnetv3.search.runs.folder import load_search
 from fbnetv3.search.runs.run import check_same
 from fbnetv3.search.space.constraints import Constraint

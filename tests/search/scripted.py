@@ -37,6 +37,7 @@ def config(tmp_path, **changes):
         "finalists": 2,
         "final_stretch": 1,
         "confirm": 1,
+        "constraint": {"metric": "flops", "convention": "published", "min": 150_000.0, "max": 400_000.0},
     }
     return load_preset("quickstart").replace(**QUICK | PLAIN | small | changes)
 
