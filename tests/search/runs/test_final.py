@@ -198,7 +198,7 @@ class Trains:
         if candidate.arch.name == self.fails:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
         self.calls.append((candidate.arch.name, epochs, seed, out, resume))
-        return Trained(None, (SimpleNamespace(acc1=50.0),) * epochs)
+        return Trained(None, (SimpleNamespace(acc1=50.0),) * epochs, epochs)
 
 
 @pytest.fixture

@@ -73,9 +73,9 @@ def test_without_finalists_all_trainings_are_in_stage_2():
 
 
 def test_a_smaller_budget_has_a_window_of_the_same_proportions():
-    [(name, narrow)] = plan_cases([PRESET], None, [200e3]).items()
-    assert name == "trainings_40_flops_0.2M"
-    assert (narrow.constraint.min, narrow.constraint.max) == (75e3, 200e3)
+    [(name, narrow)] = plan_cases([PRESET], None, [400e3]).items()
+    assert name == "trainings_40_flops_0.4M"
+    assert (narrow.constraint.min, narrow.constraint.max) == (75e3, 400e3)
     assert with_budget(PRESET, None) is PRESET
 
 
