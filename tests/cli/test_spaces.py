@@ -44,7 +44,7 @@ def test_the_audit_of_the_released_space_says_which_networks_it_contains(run):
 
 def test_an_unknown_space_is_refused_with_the_names(run):
     one_line(run("search", "audit", "mirco"), "did you mean 'micro'?")
-    names = "unknown search space 'nano'; available: cifar, micro, micro_recipe, recipe_only, released, table2"
+    names = "unknown search space 'nano'; available: cifar, images, micro, micro_recipe, recipe_only, released, table2"
     one_line(run("search", "audit", "nano"), names)
 
 
