@@ -2,11 +2,14 @@
 
 import json
 
+import pytest
+
 from fbnetv3.search.nars.config import save_config
 from tests.cli.test_cli import one_line
 from tests.search.images import fashion_config
 
 
+@pytest.mark.slow
 def test_two_collections_are_one_table_that_is_shown_and_searched(run, tmp_path):
     save_config(fashion_config(tmp_path), tmp_path / "preset.yaml")
     for seed in (0, 1):

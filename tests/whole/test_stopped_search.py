@@ -20,6 +20,7 @@ from tests.search.images import fashion_config
 from tests.search.scripted import Scripted, config, run_scripted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [0, 2], ids=["in rounds", "asynchronous"])
 @pytest.mark.parametrize("cut", [False, True], ids=["between two lines", "in a line"])
 def test_a_crash_after_every_write_changes_nothing(tmp_path, cut, at_once):

@@ -40,7 +40,8 @@ def until(worker, step):
     raise AssertionError(worker.stderr.read())
 
 
-@pytest.mark.parametrize("step", [2, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 7])
 def test_sigterm_saves_within_the_epoch_and_resuming_changes_nothing(tmp_path, uninterrupted, step):
     out = tmp_path / "run"
     # Each step pauses, so that no machine is fast enough to finish before the signal comes.
@@ -100,6 +101,7 @@ def test_two_processes_equal_one_of_the_doubled_batch(one_and_two):
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_synchronised_norms_make_two_processes_equal_one(tmp_path):
     recipe = PLAIN | {"epochs": 1, "sync_bn": True, "optimizer": "sgd", "lr": 0.01}
     options, without = {"recipe": recipe}, {"recipe": recipe | {"sync_bn": False}}

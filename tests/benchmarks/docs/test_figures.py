@@ -52,6 +52,7 @@ def test_a_curve_keeps_every_rise_and_its_end():
     assert score.curve() == [(1, 3.0), (4, 5.0), (6, 6.0), (7, 6.0)]
 
 
+@pytest.mark.slow
 def test_the_command_writes_every_figure(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(figures, "SEEDS", (0,))

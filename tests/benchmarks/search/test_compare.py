@@ -45,6 +45,7 @@ JOINT = [name for name, method in METHODS.items() if method.family != "order"]
 FOUR = ("nars", "random", "tpe", "evolution")
 
 
+@pytest.mark.slow
 def test_all_methods_on_a_table(table, small, tmp_path):
     values = compare(Comparison(small(table, (16,), (150.0,)), JOINT, range(2)), tmp_path, ONE, silent)
     assert values["accuracies"] == "table"

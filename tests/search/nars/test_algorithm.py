@@ -292,6 +292,7 @@ def test_an_evaluator_that_cannot_stop_trains_to_the_end(stopping, tmp_path):
     assert {len(t.acc1) for t in trials if t.status == "ok"} == {2}
 
 
+@pytest.mark.slow
 def test_a_search_with_stopped_trainings_is_continued_with_the_same_end(stopping, tmp_path):
     cfg, proposal, trials, _, ledger = stopping
     lines = ledger.read_text().splitlines(keepends=True)
@@ -308,6 +309,7 @@ def asynchronous(cfg):
     return cfg.replace(asynchronous=3, rounds=3, batch=4)
 
 
+@pytest.mark.slow
 def test_an_asynchronous_search_with_stopped_trainings_is_continued_and_made_again_with_the_same_end(
     stopping, tmp_path
 ):

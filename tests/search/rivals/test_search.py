@@ -111,6 +111,7 @@ def test_resumed_after_a_crash_it_ends_the_same(tmp_path, whole, search, crash):
     assert again == proposal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("search", "seeds"),
     [pytest.param(tpe, 4, marks=needs_optuna), (evolution, 10)],

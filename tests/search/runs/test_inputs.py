@@ -131,6 +131,7 @@ def test_a_folder_names_no_file_outside(copied, place):
         check_inputs(dataclasses.replace(cfg, space=place, recipe="inputs/recipe/recipe.yaml"), copied)
 
 
+@pytest.mark.slow
 def test_a_folder_of_the_version_before_is_read_and_continued(copied, tmp_path, monkeypatch):
     before(copied)
     monkeypatch.chdir(tmp_path)
