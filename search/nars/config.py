@@ -116,6 +116,11 @@ class SearchConfig:
         return sum(self.batches) + self.repeats + self.finalists
 
     @property
+    def confirms(self) -> bool:
+        """Whether the search makes its final training with more than one seed."""
+        return self.final_training and self.confirm > 1
+
+    @property
     def batches(self) -> tuple[int, ...]:
         """Number of trainings of every round of stage 2."""
         return (self.first or self.batch, *[self.batch] * (self.rounds - 1))

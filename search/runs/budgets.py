@@ -28,14 +28,7 @@ from fbnetv3.search.nars.early_stopping import trial_epochs
 from fbnetv3.search.nars.evolve import cautious_score, evolve
 from fbnetv3.search.nars.pretrain import pretrained_predictor
 from fbnetv3.search.runs.devices import machine_of
-from fbnetv3.search.runs.final import (
-    evaluate_final,
-    final_candidate,
-    final_job,
-    make_pair,
-    train_final,
-    train_side_by_side,
-)
+from fbnetv3.search.runs.final import final_candidate, final_job, make_final, make_pair, train_side_by_side
 from fbnetv3.search.runs.folder import accuracies, load_search
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.space.encoding import encode
@@ -149,10 +142,8 @@ def budget_pairs(
         for name, answer in answers.items():
             final = finals[name]
             measured: dict[str, Any] = {}
-            if evaluator is not None:
-                measured = evaluate_final(evaluator, jobs[out / name], out / name, executor, config.processes)[1]
-            elif train:
-                measured = train_final(context, jobs[out / name], out / name, progress)[1]
+            if train:
+                measured = make_final(context, jobs[out / name], out / name, progress, executor, evaluator)[1]
             predicted = (float(answer.mean[0]), float(answer.std[0]))
             pair = make_pair(context, final, answer.constraint, predicted, answer.epochs, "nars budgets", measured)
             save_pair(pair, out / f"{name}.yaml")

@@ -25,7 +25,7 @@ from fbnetv3.search.execution.executor import Job
 from fbnetv3.search.execution.settings import THIS_MACHINE, ExecutorSettings
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.runs.devices import machine_of
-from fbnetv3.search.runs.final import evaluate_final, final_candidate, final_job, train_final, train_side_by_side
+from fbnetv3.search.runs.final import final_candidate, final_job, make_final, train_side_by_side
 from fbnetv3.search.runs.folder import METHODS, SearchFolder, SearchResult, load_search
 from fbnetv3.search.trial import Candidate, Evaluator
 from fbnetv3.training.engine import cpu_threads
@@ -220,11 +220,7 @@ def _accuracy(
 ) -> float | None:
     """Return the accuracy of a final training, which a custom evaluator makes if there is one; None if it diverged."""
     try:
-        if own is not None:
-            measured = evaluate_final(own, job, folder, executor, context.config.processes)[1]
-        else:
-            measured = train_final(context, job, folder, progress)[1]
-        acc1: float = measured["acc1"]
+        acc1: float = make_final(context, job, folder, progress, executor, own)[1]["acc1"]
     except DivergedError:
         return None
     return acc1

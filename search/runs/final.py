@@ -53,6 +53,20 @@ def final_job(context: Context, final: Candidate, extra: int = 0) -> Job:
     return Job(final, final.recipe.epochs, final_seed(context, extra))
 
 
+def make_final(
+    context: Context, job: Job, folder: Path, progress: Report, settings: ExecutorSettings, own: Evaluator | None
+) -> tuple[tuple[float, ...], dict[str, Any]]:
+    """Make a final training: with a custom evaluator if there is one (`evaluate_final`), or on images (`train_final`).
+
+    Returns:
+        The accuracies after every epoch, and what the pair file says of the training.
+    """
+    if own is not None:
+        return evaluate_final(own, job, folder, settings, context.config.processes)
+    trained, measured = train_final(context, job, folder, progress)
+    return trained.acc1, measured
+
+
 def train_final(context: Context, job: Job, folder: Path, progress: Report) -> tuple[Trained, dict[str, Any]]:
     """Make a final training in `folder/final`, from its checkpoint if there is one, and write `folder/weights.pt`.
 

@@ -32,11 +32,10 @@ from fbnetv3.search.runs.confirm import confirm_results
 from fbnetv3.search.runs.devices import announce, choose, machine_of, record, record_change
 from fbnetv3.search.runs.final import (
     environment,
-    evaluate_final,
     final_candidate,
     final_job,
+    make_final,
     pair_of_proposal,
-    train_final,
 )
 from fbnetv3.search.runs.folder import (
     CONFIG,
@@ -226,7 +225,7 @@ def _run(
                 results.append(_finish(context, folder, method, proposal, trials, progress, evaluator, settings))
                 free_memory()  # the final training ran in this process, and the trials of the next method need its GPU
         write_results(results, folder.path)
-        if config.final_training and config.confirm > 1:
+        if config.confirms:
             confirm_results(context, folder, results, config.confirm, progress, settings, evaluator)
     return results
 
@@ -248,11 +247,8 @@ def _finish(
     if config.final_training:
         final = final_candidate(context, proposal.candidate)
         job, place = final_job(context, final), folder.pair(method).parent
-        if context.own_final:
-            curve, measured = evaluate_final(evaluator, job, place, settings, config.processes)
-        else:
-            trained, measured = train_final(context, job, place, progress)
-            curve = trained.acc1
+        own = evaluator if context.own_final else None
+        curve, measured = make_final(context, job, place, progress, settings, own)
     pair = pair_of_proposal(context, method, proposal, trials, measured)
     save_pair(pair, folder.pair(method))
     costs = context.space.cost(np.array([proposal.candidate]))

@@ -270,7 +270,7 @@ def _time_left(search: SearchFolder, trials: dict[str, list[Trial]], now: float 
             seconds += together * base * (config.trainings - len(some))
         if config.final_training and not search.pair(method).is_file():
             seconds += alone * final
-    if config.final_training and config.confirm > 1 and load_confirmation(search) is None:
+    if config.confirms and load_confirmation(search) is None:
         # The answers, and the network of NARS's answer with the base recipe, which has no final training yet.
         seconds += together * final * ((len(trials) + 1) * (config.confirm - 1) + 1)
     return seconds

@@ -201,10 +201,10 @@ def test_a_pair_is_trained_on_demand_and_only_once(scripted_search, fresh):
 
 
 def test_on_gpus_the_pairs_are_trained_side_by_side_before_they_are_measured(fresh, monkeypatch):
-    """The trainings get the folders in which `train_final` looks for them."""
+    """The trainings get the folders in which `make_final` looks for them."""
     asked = {}
     monkeypatch.setattr(budgets, "machine_of", lambda config, device, executor: Machine(device, "bf16", device))
-    monkeypatch.setattr(budgets, "train_final", lambda *_: (None, {"split": "test", "epochs": 1, "acc1": 50.0}))
+    monkeypatch.setattr(budgets, "make_final", lambda *_: ((), {"split": "test", "epochs": 1, "acc1": 50.0}))
 
     def side_by_side(context, jobs, executor, progress):
         names = {folder.name: job.candidate.arch.name for folder, job in jobs.items()}
