@@ -6,18 +6,12 @@ import pytest
 from fbnetv3.evaluation import plots
 from fbnetv3.evaluation.plots import MOST_CLASSES, plot_confusion, plot_reliability
 from tests.evaluation.known import found
+from tests.pages.drawing import kept_figures
 
 
 @pytest.fixture
 def drawn(monkeypatch):
-    figures = []
-
-    def keep(figure):
-        figures.append(figure)
-        return b"a PNG"
-
-    monkeypatch.setattr(plots, "png_of", keep)
-    return figures
+    return kept_figures(monkeypatch, plots)
 
 
 def test_a_row_of_the_matrix_is_the_share_of_a_class(drawn):

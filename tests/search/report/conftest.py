@@ -4,6 +4,7 @@ import pytest
 
 from fbnetv3.pages import plots
 from fbnetv3.search.space.reader import load_space
+from tests.pages.drawing import kept_figures
 
 
 @pytest.fixture(scope="session")
@@ -13,12 +14,4 @@ def space():
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures of all plots that are made, in order. No figure is rendered: every PNG is the same few bytes."""
-    figures = []
-
-    def keep(figure):
-        figures.append(figure)
-        return b"a PNG"
-
-    monkeypatch.setattr(plots, "png_of", keep)
-    return figures
+    return kept_figures(monkeypatch, plots)
