@@ -24,7 +24,7 @@ from fbnetv3.training.data.shape import DataShape, data_shape
 from fbnetv3.training.data.spec import content_id
 from fbnetv3.training.recipe import Recipe
 
-STEPS = 500  # of a training whose epochs are taken from the data; about as many as in the quickstart
+STEPS = 500  # of a training whose epochs are taken from the data; about twice as many as in the quickstart
 LEAST_EPOCHS, MOST_EPOCHS = 2, 100
 
 
