@@ -17,15 +17,22 @@ from tests.training.data.examples import make_folder
 from tests.training.examples import ARCH
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    """Tables are not folded, as in a pipe.
+
+    Both: readline gives the processes of pytest-xdist a COLUMNS of 80, which the console of tables keeps from its import.
+    """
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(show.out, "width", 200)
+
+
 @pytest.fixture
 def run(capsys, monkeypatch):
     """Run the command in this process: (exit code, stdout, stderr)."""
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["fbnetv3", *map(str, arguments)])
-        # Both: readline gives the processes of pytest-xdist a COLUMNS of 80, which the console of tables keeps from its import.
-        monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setattr(show.out, "width", 200)
         with pytest.raises(SystemExit) as exit_info:
             main()
         captured = capsys.readouterr()
