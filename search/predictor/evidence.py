@@ -50,7 +50,7 @@ class Posterior:
         y, distance = scale.warped(self.y), scale.distance(self.y)
         parts = list(terms(self.rows, self.rows, theta))
         together = joint(parts, theta)
-        covariance = 1.0 + sum(part.linear + part.smooth for part in parts) + together
+        covariance = 1.0 + sum(part.linear + part.square + part.smooth for part in parts) + together
         # A slope of the warping turns a variance in points into one of what the process sees.
         known = 0.0 if self.variance is None else self.variance / (scale.unit * distance * scale.spread) ** 2
         diagonal = np.exp(theta["noise"]) + JITTER + known
@@ -68,12 +68,14 @@ class Posterior:
             smooth = by_covariance * part.smooth
             both = smooth + by_covariance * together
             slope[at[f"linear.{i}"]] = (by_covariance * part.linear).sum()
+            slope[at[f"square.{i}"]] = (by_covariance * part.square).sum()
             slope[at[f"smooth.{i}"]] = smooth.sum()
             slope[at[f"length.{i}"]] = -2.0 * (both * part.exponent).sum()
-            squares = both.sum(1) @ part.rows**2 - (part.rows * (both @ part.rows)).sum(0)
-            products = (part.rows * (by_covariance @ part.rows)).sum(0)
-            slope[at[f"column.{i}"]] = -2.0 * np.exp(-2.0 * theta[f"length.{i}"]) * squares
-            slope[at[f"column.{i}"]] += 2.0 * np.exp(theta[f"linear.{i}"]) * products
+            squares = part.rows**2
+            distances = both.sum(1) @ squares - (part.rows * (both @ part.rows)).sum(0)
+            slope[at[f"column.{i}"]] = -2.0 * np.exp(-2.0 * theta[f"length.{i}"]) * distances
+            slope[at[f"column.{i}"]] += 2.0 * np.exp(theta[f"linear.{i}"]) * _weighted(by_covariance, part.rows)
+            slope[at[f"column.{i}"]] += 4.0 * np.exp(theta[f"square.{i}"]) * _weighted(by_covariance, squares)
         if len(parts) > 1:
             slope[at["joint"]] = (by_covariance * together).sum()
         slope[at["noise"]] = np.exp(theta["noise"]) * by_covariance.trace()
@@ -83,6 +85,11 @@ class Posterior:
         by_known = by_covariance.diagonal() * known * 2.0 * (moved - (y * moved).mean() / scale.spread)
         slope[at["headroom"]] = (by_label * moved - moved + by_known).sum()
         return float(value), slope
+
+
+def _weighted(weights: Floats, columns: Floats) -> Floats:
+    """Return for every column [n, d] its sum of products, weighted [n, n]; the result is [d]."""
+    return np.asarray((columns * (weights @ columns)).sum(0))
 
 
 def maximum(posterior: Posterior) -> tuple[Floats, float]:

@@ -255,6 +255,8 @@ class GaussianProcess:
         own = {key.removeprefix(prefix): value.numpy() for key, value in tensors.items() if key.startswith(prefix)}
         groups = range(sum(key.startswith("rows.") for key in own))
         theta = {key.removeprefix("theta."): value for key, value in own.items() if key.startswith("theta.")}
+        # Files of schema 3 and before are of processes without squares: their variance is 0.
+        theta = {f"square.{i}": np.array(-np.inf) for i in groups} | theta
         *labels, lowest = own["labels"].tolist()
         rows, centre = ([own[f"{name}.{i}"] for i in groups] for name in ("rows", "centre"))
         scale = [float(own[f"scale.{i}"]) for i in groups]

@@ -14,10 +14,14 @@ JITTER = 1e-6  # added to the diagonal, so that the covariance can be factored
 # Mean and std of the Gaussian prior of every hyperparameter. They are choices, the same for every table.
 PRIORS = {
     "linear": (-1.0, 2.0),  # variance of a linear function of a group
+    "square": (
+        1.0,
+        2.0,
+    ),  # variance of a sum of the squares of a group's columns, so that every column may have an optimum
     "smooth": (-1.0, 2.0),  # variance of a smooth function of a group
     "joint": (-1.0, 2.0),  # variance of a smooth function of all groups together
     "length": (0.3, 0.7),  # length scale of a smooth function of a group
-    "column": (0.0, 0.5),  # weight of one column in its group
+    "column": (-0.2, 0.75),  # weight of one column in its group
     "noise": (-3.0, 1.5),  # variance of a training
     "headroom": (0.5, 1.5),  # distance from the best label to the ceiling of accuracy, in standard deviations
 }
@@ -34,7 +38,7 @@ class Layout:
         sizes: dict[str, int | None] = {"noise": None, "headroom": None}
         if len(widths) > 1:
             sizes["joint"] = None
-        sizes |= {f"{key}.{i}": None for key in ("linear", "smooth", "length") for i in range(len(widths))}
+        sizes |= {f"{key}.{i}": None for key in ("linear", "square", "smooth", "length") for i in range(len(widths))}
         sizes |= {f"column.{i}": width for i, width in enumerate(widths)}
         self.places: dict[str, Any] = {}
         end, priors = 0, list[tuple[float, float]]()
@@ -55,6 +59,7 @@ class Term(NamedTuple):
     rows: Floats  # weighted, of the left side [n, width]
     exponent: Floats  # of the smooth function
     linear: Floats
+    square: Floats
     smooth: Floats
 
 
@@ -64,10 +69,15 @@ def terms(a: Sequence[Floats], b: Sequence[Floats], theta: Theta) -> Iterator[Te
         weight = np.exp(theta[f"column.{i}"])
         left, right = left * weight, right * weight
         product = left @ right.T
-        square = (left**2).sum(1)[:, None] + (right**2).sum(1) - 2.0 * product
-        exponent = -0.5 * np.exp(-2.0 * theta[f"length.{i}"]) * np.maximum(square, 0.0)
+        squares = left**2, right**2
+        distance = squares[0].sum(1)[:, None] + squares[1].sum(1) - 2.0 * product
+        exponent = -0.5 * np.exp(-2.0 * theta[f"length.{i}"]) * np.maximum(distance, 0.0)
         yield Term(
-            left, exponent, np.exp(theta[f"linear.{i}"]) * product, np.exp(theta[f"smooth.{i}"]) * np.exp(exponent)
+            left,
+            exponent,
+            np.exp(theta[f"linear.{i}"]) * product,
+            np.exp(theta[f"square.{i}"]) * (squares[0] @ squares[1].T),
+            np.exp(theta[f"smooth.{i}"]) * np.exp(exponent),
         )
 
 
@@ -79,19 +89,20 @@ def joint(parts: Sequence[Term], theta: Theta) -> Floats:
 
 
 def covariance(a: Sequence[Floats], b: Sequence[Floats], theta: Theta) -> Floats:
-    """Return the covariance [n, m] of a constant, of a linear and a smooth function of every group, and of a smooth function of
-    all groups together.
+    """Return the covariance [n, m] of a constant, of a linear function, a sum of squares and a smooth function of every group,
+    and of a smooth function of all groups together.
     """
     parts = list(terms(a, b, theta))
-    return 1.0 + sum(part.linear + part.smooth for part in parts) + joint(parts, theta)
+    return 1.0 + sum(part.linear + part.square + part.smooth for part in parts) + joint(parts, theta)
 
 
 def variance(a: Sequence[Floats], theta: Theta) -> Floats:
     """Return the diagonal of `covariance(a, a)`."""
     total = 1.0 + (np.exp(theta["joint"]) if len(a) > 1 else 0.0)
     for i, rows in enumerate(a):
-        square = ((rows * np.exp(theta[f"column.{i}"])) ** 2).sum(1)
-        total = total + np.exp(theta[f"linear.{i}"]) * square + np.exp(theta[f"smooth.{i}"])
+        squares = (rows * np.exp(theta[f"column.{i}"])) ** 2
+        total = total + np.exp(theta[f"linear.{i}"]) * squares.sum(1) + np.exp(theta[f"smooth.{i}"])
+        total = total + np.exp(theta[f"square.{i}"]) * (squares**2).sum(1)
     return np.asarray(total)
 
 

@@ -27,7 +27,8 @@ from fbnetv3.search.predictor.gaussian_process import GaussianProcessHead
 from fbnetv3.search.predictor.network import NetworkHead
 from fbnetv3.search.predictor.settings import PredictorSettings
 
-SCHEMA = 3
+SCHEMA = 4
+EARLIER = (2, 3)  # schemas that are read too
 UNWEIGHTED = 2  # the schema of files whose columns all have the same weight
 KIND = "accuracy_predictor"
 Floats = npt.NDArray[np.floating[Any]]
@@ -238,9 +239,9 @@ class AccuracyPredictor:
         tensors, header = read_tensors(path)
         if not isinstance(header, dict) or header.get("kind") != KIND:
             raise InputError(f"{path} holds no accuracy predictor; give a file that AccuracyPredictor.save wrote")
-        if header.get("schema") not in (UNWEIGHTED, SCHEMA):
+        if header.get("schema") not in (*EARLIER, SCHEMA):
             raise InputError(
-                f"{path}: schema is {quote(header.get('schema'))}; this version reads {UNWEIGHTED} and {SCHEMA}: fit it "
+                f"{path}: schema is {quote(header.get('schema'))}; this version reads {EARLIER[0]} to {SCHEMA}: fit it "
                 "again, or load it with the version of fbnetv3 that wrote it"
             )
         settings = read(PredictorSettings, header.get("settings"), f"{path}: settings")

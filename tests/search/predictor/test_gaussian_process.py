@@ -175,11 +175,15 @@ def test_the_variance_of_a_mixture_by_hand(process):
 
 
 def test_failures_that_cannot_be_predicted_are_raised():
-    x, y = inputs(40)
-    y[::10] = 10.0
-    raised = _without_failures([x], y)
-    assert raised.min() > 60
-    assert np.array_equal(raised[y > 10], y[y > 10])
+    """Nearly always: four failures may happen to look predictable."""
+    lowest = []
+    for seed in range(5):
+        x, y = inputs(40, seed)
+        y[::10] = 10.0
+        raised = _without_failures([x], y)
+        lowest.append(raised.min())
+        assert np.array_equal(raised[y > 10], y[y > 10])
+    assert sum(low > 60 for low in lowest) >= 4
 
 
 def test_failures_that_can_be_predicted_stay():
@@ -212,3 +216,15 @@ def test_a_missing_tensor_is_a_key_error(process):
     del tensors["p.weights"]
     with pytest.raises(KeyError, match="weights"):
         GaussianProcess.from_tensors(tensors, "p.")
+
+
+def test_an_optimum_inside_is_found_from_few_labels():
+    """One column has an optimum, one is linear, and 14 have no effect. Without squares, the mean correlation is 0.48."""
+    correlations = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        x = rng.random((300, 16))
+        y = 80 - 40 * (x[:, 0] - 0.5) ** 2 - 6 * x[:, 1]
+        process = GaussianProcess.fit([x[:20]], y[:20] + 0.3 * rng.standard_normal(20))
+        correlations.append(spearmanr(process.predict([x[20:]])[0], y[20:])[0])
+    assert min(correlations) > 0.95

@@ -20,10 +20,10 @@ def test_a_covariance_is_symmetric_and_positive_with_its_own_diagonal(widths):
 
 
 def test_a_covariance_by_hand():
-    """One column, and every hyperparameter's logarithm 0: 1 + the product + the smooth function."""
-    zero = {key: np.zeros(()) for key in ("linear.0", "smooth.0", "length.0")} | {"column.0": np.zeros(1)}
+    """One column, and every hyperparameter's logarithm 0: 1 + the product + that of the squares + the smooth function."""
+    zero = {key: np.zeros(()) for key in ("linear.0", "square.0", "smooth.0", "length.0")} | {"column.0": np.zeros(1)}
     found = covariance([np.array([[1.0]])], [np.array([[1.0], [3.0]])], zero)
-    assert found[0].tolist() == pytest.approx([1 + 1 + 1, 1 + 3 + np.exp(-2.0)])
+    assert found[0].tolist() == pytest.approx([1 + 1 + 1 + 1, 1 + 3 + 9 + np.exp(-2.0)])
 
 
 def test_every_hyperparameter_starts_at_the_mean_of_its_prior():
@@ -31,7 +31,7 @@ def test_every_hyperparameter_starts_at_the_mean_of_its_prior():
     theta = layout.named(layout.mean)
     assert set(theta) == {
         *("noise", "headroom", "joint"),
-        *(f"{name}.{i}" for name in ("linear", "smooth", "length", "column") for i in range(2)),
+        *(f"{name}.{i}" for name in ("linear", "square", "smooth", "length", "column") for i in range(2)),
     }
     assert theta["column.0"].shape == (3,)
     assert all((value == PRIORS[key.split(".")[0]][0]).all() for key, value in theta.items())

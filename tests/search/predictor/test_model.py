@@ -292,7 +292,7 @@ def saved(tmp_path_factory):
     fitted(*table(10, 0)).save(path)
     header = {
         "kind": "accuracy_predictor",
-        "schema": 3,
+        "schema": 4,
         "arch_columns": ARCH.tolist(),
         "seed": 0,
         "pretrained": False,
@@ -317,6 +317,21 @@ def test_a_file_of_schema_2_is_read_as_it_was_written(tmp_path, saved):
     assert np.array_equal(AccuracyPredictor.load(tmp_path / "old.safetensors").predict(x)[0], alone.predict(x)[0])
 
 
+def test_a_file_of_schema_3_has_no_squares(tmp_path, saved):
+    """Without them, its predictions are those of a file of today whose squares have next to no variance."""
+    tensors, header = saved
+    squares = {key: value for key, value in tensors.items() if ".theta.square." in key}
+    assert squares
+    rest = {key: value for key, value in tensors.items() if key not in squares}
+    none = {key: torch.full_like(value, -50.0) for key, value in squares.items()}
+    found = []
+    for name, written, schema in (("old", rest, 3), ("new", rest | none, 4)):
+        save_file(written, tmp_path / f"{name}.safetensors", {"fbnetv3": json.dumps(header | {"schema": schema})})
+        found.append(AccuracyPredictor.load(tmp_path / f"{name}.safetensors").predict(table(10, 0)[0])[0])
+    assert np.allclose(*found)
+    assert not np.allclose(found[0], fitted(*table(10, 0)).predict(table(10, 0)[0])[0])
+
+
 def test_the_file_has_the_described_header(tmp_path, saved):
     tensors, header = saved
     save_file(tensors, tmp_path / "p.safetensors", {"fbnetv3": json.dumps(header)})
@@ -328,7 +343,7 @@ def test_the_file_has_the_described_header(tmp_path, saved):
 @pytest.mark.parametrize(
     ("change", "lost", "words"),
     [
-        ({"schema": 1}, "", "schema is 1; this version reads 2 and 3: fit it again"),
+        ({"schema": 1}, "", "schema is 1; this version reads 2 to 4: fit it again"),
         ({"kind": "detector"}, "", "holds no accuracy predictor; give a file that AccuracyPredictor.save wrote"),
         ({}, "member1.process0.weights", "damaged: KeyError"),
         ({"settings": {"members": 0}}, "", "members"),
