@@ -44,10 +44,10 @@ def test_a_hopeless_training_ends_and_a_good_one_does_not(acc1, ends):
 
 
 def test_a_training_far_below_all_others_ends():
-    """No curve comes near it, so the expected accuracy is the lowest one that is predicted, without any doubt."""
+    """No curve comes near it, so the expected accuracy is the lowest one that is predicted, with next to no doubt."""
     end = np.linspace(40, 90, 20)[:, None]
     stop = hopeless(trials((end * [0.5, 0.8, 1.0]).tolist()), EPOCHS, 0.05, 0)
-    assert stop.curves.final([0.5]).std < 1e-9
+    assert stop.curves.final([0.5]).std < 1e-3
     assert stop([0.5])
 
 

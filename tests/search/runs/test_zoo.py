@@ -176,7 +176,8 @@ def test_a_larger_budget_may_have_the_smaller_network(plan, made, commands, tmp_
     account = make_zoo(plan, tmp_path / "out", None, None, 0, Resources(), lambda *note: said.append(note[2]))
     flops = [row["flops"] for row in account["networks"]]
     assert [row["model"] for row in account["networks"]] == ["tiny_a", "tiny_b", "tiny_c"][: kept + 1]
-    assert flops[:kept] == [row["flops"] for row in made[0]["networks"]][:kept]
+    sizes = {row["made"]: row["flops"] for row in made[0]["networks"]}
+    assert flops[:kept] == sorted({sizes[f"searched for at most {budget[:-1]},000 flops"] for budget in (small, large)})
     assert flops == sorted(set(flops))
     assert ("the 2 budgets lead to 1 different networks, so the zoo is smaller" in said) == (kept == 1)
 
@@ -184,13 +185,15 @@ def test_a_larger_budget_may_have_the_smaller_network(plan, made, commands, tmp_
 def test_the_account_says_how_every_network_was_made(made):
     account, out, _ = made
     assert json.loads((out / "zoo.json").read_text()) == account
-    assert account["networks"][0]["made"] == "searched for at most 250,000 flops"
-    assert account["networks"][2]["made"].startswith("micro_quickstart_0_flops_350K scaled by depth 1")
+    searched = [f"searched for at most {budget},000 flops" for budget in (250, 350)]
+    assert sorted(row["made"] for row in account["networks"][:2]) == searched
+    largest = account["networks"][1]["made"].removeprefix("searched for at most ").removesuffix(",000 flops")
+    assert account["networks"][2]["made"].startswith(f"micro_quickstart_0_flops_{largest}K scaled by depth 1")
     assert [(row["acc1"], row["split"], row["epochs"]) for row in account["networks"]] == [(81.5, "test", 2)] * 3
     assert account["teacher"]["test_acc1"] == 80.0
     abouts = [row["about"] for row in json.loads((out / "zoo" / "registry.json").read_text())["weights"]]
     assert abouts[0].startswith("tiny_a: ")
-    assert abouts[0].endswith("; searched for at most 250,000 flops.")
+    assert abouts[0].endswith(f"; {account['networks'][0]['made']}.")
 
 
 def test_students_learn_from_the_teacher_which_has_the_largest_network(made):
