@@ -25,7 +25,7 @@ from fbnetv3.search.nars.config import SearchConfig, save_config
 from fbnetv3.search.nars.context import Context, image_id
 from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.report.analysis import predictions
-from fbnetv3.search.runs.final import final_candidate, final_job, train_final
+from fbnetv3.search.runs.final import final_candidate, final_job, make_final
 from fbnetv3.search.runs.inputs import INPUTS, input_paths, locate_inputs, take_inputs, with_paths
 from fbnetv3.search.space.reader import load_space, space_path
 from fbnetv3.search.space.space import SearchSpace
@@ -49,7 +49,8 @@ def keep_inputs(comparison: Comparison, out: Path) -> dict[str, SearchConfig]:
     for config in comparison.cases.values():
         if config.space not in kept:
             context = _context(config)
-            kept[config.space], new = take_inputs(context, image_id(context) if comparison.kind == "real" else None)
+            opened = comparison.kind == "real" and not context.own_final
+            kept[config.space], new = take_inputs(context, image_id(context) if opened else None)
             files |= new
     if comparison.known not in ("", INVENTED):
         # The searches read the original. With the copy, a second call with a changed one is refused.
@@ -99,7 +100,8 @@ def run_one(
         truth = context.space.judge([(t.candidate, t.seed) for t in (*found.before, *found.trials)])
     # One thread here too: with another number of threads, the final training would have another accuracy.
     with cpu_threads(1):
-        measured = true_accuracy(context, truth, found.proposal, folder, report)
+        own = evaluator if context.own_final else None
+        measured = true_accuracy(context, truth, found.proposal, folder, report, settings, own)
     answer = {"config": config.fingerprint, "candidate": list(found.proposal.candidate), **measured}
     answer |= _of_trainings(context, truth, found, measured["acc1"])
     # The answer is written last: a folder without it is a search that was stopped.
@@ -151,12 +153,23 @@ def make_context(config: SearchConfig, known: str) -> tuple[Context, Evaluator, 
 
 
 def true_accuracy(
-    context: Context, truth: Truth | None, proposal: Proposal, folder: Path, report: Report
+    context: Context,
+    truth: Truth | None,
+    proposal: Proposal,
+    folder: Path,
+    report: Report,
+    settings: ExecutorSettings,
+    own: Evaluator | None,
 ) -> dict[str, Any]:
-    """Return the accuracy of the answer: the known one, or what the final training measured, on which split, after how long."""
+    """Return the accuracy of the answer: the known one, or what the final training measured, on which split, after how long.
+
+    Args:
+        own: custom evaluator that makes the final training, if there is one.
+    """
     if truth is not None:
         return {"acc1": float(truth(np.array([proposal.candidate]))[0])}
-    measured = train_final(context, final_job(context, final_candidate(context, proposal.candidate)), folder, report)[1]
+    job = final_job(context, final_candidate(context, proposal.candidate))
+    measured = make_final(context, job, folder, report, settings, own)[1]
     return {"acc1": measured["acc1"], "split": measured["split"], "final_epochs": measured["epochs"]}
 
 

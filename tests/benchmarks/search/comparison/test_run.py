@@ -1,6 +1,7 @@
 """One search of a comparison in its folder: copies of its inputs, its answer, curves, made-up trainings."""
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -22,6 +23,7 @@ from fbnetv3.search.space.table import TableEvaluator, TableSpace
 from fbnetv3.search.space.table_archive import write_archive
 from fbnetv3.search.trial import Outcome, Trial, read_ledger, until_stopped
 from fbnetv3.training.recipe import Recipe
+from tests.search import scripted
 from tests.search.scripted import change_first
 
 ONE = ExecutorSettings(workers=1)
@@ -172,3 +174,18 @@ def test_a_comparison_of_the_version_before_is_continued(table, small, tmp_path)
     (folder / "ledger.jsonl").write_bytes(ledger.replace(config.fingerprint.encode(), space.fingerprint.encode()))
     with pytest.raises(InputError, match=r"now says .*: the space .*grid.csv was changed after the search began"):
         run_one(METHODS["random"], space, "", folder, ONE, silent)
+
+
+def scored(candidate, epochs, seed):
+    return scripted.Scripted()(candidate, epochs, seed)
+
+
+def test_a_custom_evaluator_makes_the_final_training_too(tmp_path):
+    """There are no images, so nothing else could make it. A scripted curve nears its top by 10 points over the epochs."""
+    cfg = scripted.config(tmp_path, data=None, evaluator=f"{__name__}:scored", final_stretch=2)
+    place = tmp_path / "random"
+    answer = run_one(METHODS["random"], cfg, "", place, ONE, silent)
+    best = max(trial.acc1[-1] for trial in read_ledger(place / "ledger.jsonl") if trial.acc1)
+    assert answer["acc1"] == pytest.approx(best + 10 / 2 - 10 / 4)  # 4 epochs instead of 2
+    assert (answer["split"], answer["final_epochs"]) == ("val", 4)
+    assert json.loads((place / "final" / "outcome.json").read_text())["acc1"][-1] == answer["acc1"]
