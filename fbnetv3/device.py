@@ -44,6 +44,8 @@ def find_device(name: str = AUTO) -> str:
         torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
+        if reason.startswith("Expected one of"):  # of all devices that torch was ever built for
+            reason = "torch knows no such device; names are in lower case"
         raise InputError(
             f"--device {name} cannot be used ({reason}); give auto, cpu, or a device of this machine"
         ) from None

@@ -33,6 +33,15 @@ def test_a_device_that_is_not_there(name):
         find_device(name)
 
 
+def test_a_slip_in_a_device_is_said_in_one_line():
+    with pytest.raises(InputError) as caught:
+        find_device("CUDA")
+    assert str(caught.value) == (
+        "--device CUDA cannot be used (torch knows no such device; names are in lower case); give auto, cpu, or a device of "
+        "this machine"
+    )
+
+
 @pytest.mark.parametrize(
     ("there", "rank", "found"), [(False, None, "cpu"), (True, None, "cuda"), (True, "3", "cuda:3")]
 )

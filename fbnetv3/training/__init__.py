@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fbnetv3.training.data.loaders import wrap_loaders as wrap_loaders
     from fbnetv3.training.data.packaged import fashion_mnist as fashion_mnist
     from fbnetv3.training.data.protocol import Data as Data
+    from fbnetv3.training.data.protocol import class_counts as class_counts
     from fbnetv3.training.data.readers import train_transform as train_transform
     from fbnetv3.training.engine import Engine as Engine
     from fbnetv3.training.engine import cpu_threads as cpu_threads
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from fbnetv3.training.loop import Trained as Trained
     from fbnetv3.training.loop import fit as fit
     from fbnetv3.training.losses import Target as Target
+    from fbnetv3.training.losses import balanced_weights as balanced_weights
     from fbnetv3.training.losses import loss as loss
     from fbnetv3.training.losses import mixup as mixup
+    from fbnetv3.training.network.depth import freeze_stages as freeze_stages
     from fbnetv3.training.network.factory import build as build
     from fbnetv3.training.network.regularise import apply_regularisation as apply_regularisation
     from fbnetv3.training.optim import MovingAverage as MovingAverage
@@ -46,11 +49,14 @@ _MODULES = {
     "Trained": "fbnetv3.training.loop",
     "Transforms": "fbnetv3.transforms",
     "apply_regularisation": "fbnetv3.training.network.regularise",
+    "balanced_weights": "fbnetv3.training.losses",
     "build": "fbnetv3.training.network.factory",
+    "class_counts": "fbnetv3.training.data.protocol",
     "cpu_threads": "fbnetv3.training.engine",
     "draw_epoch": "fbnetv3.training.data.epoch",
     "fashion_mnist": "fbnetv3.training.data.packaged",
     "fit": "fbnetv3.training.loop",
+    "freeze_stages": "fbnetv3.training.network.depth",
     "learning_rate": "fbnetv3.training.optim",
     "load_data": "fbnetv3.training.data.load",
     "loss": "fbnetv3.training.losses",

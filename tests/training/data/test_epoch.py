@@ -5,27 +5,41 @@ import torch
 
 from fbnetv3.training.accuracy import measure
 from fbnetv3.training.data.epoch import draw_epoch
+from fbnetv3.training.data.protocol import class_counts
 from fbnetv3.training.loop import fit
-from fbnetv3.training.losses import loss, mixup
+from fbnetv3.training.losses import balanced_weights, loss, mixup
+from fbnetv3.training.network.depth import freeze_stages
 from fbnetv3.training.optim import RecipeSchedule, make_average, make_optimizer
 from fbnetv3.training.process_rank import ProcessRank
 from tests.training.examples import DATA, RECIPE, new_model, same
 
 
-@pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd", "schedule": "cosine", "mixup": 0.0, "clip_norm": 0.5}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": "sgd", "schedule": "cosine", "mixup": 0.0, "clip_norm": 0.5},
+        {"frozen_stages": 1, "class_weights": "balanced"},
+    ],
+    ids=["default", "sgd", "fine-tuning"],
+)
 def test_a_plain_loop_ends_with_the_weights_of_fit(changes):
     recipe = RECIPE.replace(epochs=2, **changes)
     network = new_model(recipe).to(memory_format=torch.channels_last)
+    frozen = freeze_stages(network, recipe.frozen_stages).modules if recipe.frozen_stages else ()
+    weights = balanced_weights(class_counts(DATA)) if recipe.class_weights == "balanced" else None
     optimizer, average = make_optimizer(network, recipe), make_average(network, recipe)
     schedule = RecipeSchedule(optimizer, recipe, DATA.count("train") // recipe.batch_size)
     for epoch in range(recipe.epochs):
         batches, rng, torch_seed = draw_epoch(DATA, recipe, seed=7, epoch=epoch)
         torch.manual_seed(torch_seed)
         network.train()
+        for module in frozen:
+            module.eval()
         for x, labels in batches:
             x, target = mixup(x, labels, recipe, rng)
             optimizer.zero_grad()
-            loss(network(x), target, recipe).backward()
+            loss(network(x), target, recipe, weights).backward()
             if recipe.clip_norm:
                 torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
             optimizer.step()
