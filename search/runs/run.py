@@ -29,6 +29,7 @@ from fbnetv3.search.nars.context import Context, image_evaluator, image_id
 from fbnetv3.search.nars.custom import evaluator_of, with_evaluator
 from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.rivals.search import random_search
+from fbnetv3.search.runs.bar import SearchBar
 from fbnetv3.search.runs.confirm import confirm_results
 from fbnetv3.search.runs.devices import announce, choose, machine_of, record, record_change
 from fbnetv3.search.runs.final import (
@@ -227,21 +228,25 @@ def _run(
     config, results = context.config, []
     # One thread in this process too: the predictor's numbers depend on it, and the workers need the processors.
     with cpu_threads(1):
-        for method in ["nars", "random"] if config.baseline else ["nars"]:
+        methods = ["nars", "random"] if config.baseline else ["nars"]
+        bar = SearchBar(progress, config, methods)
+        for method in methods:
             foreign = foreign_trial(config, context.space, method)
             with Ledger.open(folder.ledger(method), config.fingerprint, foreign) as ledger:
                 check_costs(context, [*ledger.trials, *ledger.pending], ledger.path)
                 told = Told(context, method, ledger, callbacks)
                 told.start()
                 with settings.start(evaluator, config.processes) as executor:
-                    runner = BatchRunner(context, ledger, executor, progress, on_trial=told.trial)
+                    runner = BatchRunner(context, ledger, executor, bar.trials(method), on_trial=told.trial)
                     proposal = SEARCHES[method](context, runner)
                 trials = tuple(ledger.trials)
-                results.append(_finish(context, folder, method, proposal, trials, progress, evaluator, settings))
+                results.append(
+                    _finish(context, folder, method, proposal, trials, bar.final(method), evaluator, settings)
+                )
                 free_memory()  # the final training ran in this process, and the trials of the next method need its GPU
         write_results(results, folder.path)
         if config.confirms:
-            confirm_results(context, folder, results, config.confirm, progress, settings, evaluator)
+            confirm_results(context, folder, results, config.confirm, bar.confirmations(), settings, evaluator)
     return results
 
 
