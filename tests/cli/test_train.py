@@ -204,7 +204,8 @@ def test_libraries_log_a_training_and_its_resumption_once(run, here, animals):
 
 def test_ctrl_c_leaves_a_checkpoint_and_resuming_ends_as_an_uninterrupted_run(run, here, animals):
     run(*arguments(animals, out="whole", recipe="noisy.yaml"))
-    command = [sys.executable, "-m", "fbnetv3", *map(str, arguments(animals, recipe="noisy.yaml"))]
+    given = (*arguments(animals, recipe="noisy.yaml"), "--log", "csv,tensorboard")
+    command = [sys.executable, "-m", "fbnetv3", *map(str, given)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PAUSE": "0.3"}
     worker = subprocess.Popen(command, env=environment, cwd=here, stdout=PIPE, stderr=PIPE, text=True)
     for line in worker.stderr:
@@ -219,10 +220,12 @@ def test_ctrl_c_leaves_a_checkpoint_and_resuming_ends_as_an_uninterrupted_run(ru
     )
     assert load_torch(here / "run" / "checkpoint.pt", "checkpoint")["position"]["step"] >= 1
     assert not (here / "run" / "weights.pt").exists()
-    code, _, err = run(*arguments(animals, recipe="noisy.yaml"), "--resume")
+    code, _, err = run(*given, "--resume")
     assert code == 0, err
     assert metrics(here / "run") == metrics(here / "whole")
     assert equal(weights_of(here / "run"), weights_of(here / "whole"))
+    logged = read_tensorboard(here / "run" / "logs", "epochs")["train_loss"]
+    assert logged == [(i, pytest.approx(float(row["train_loss"]))) for i, row in enumerate(metrics(here / "run"), 1)]
 
 
 @pytest.fixture
