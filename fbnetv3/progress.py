@@ -7,12 +7,15 @@ on a terminal and as lines elsewhere.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+BAR = 20  # columns, which leave room for the words
 Report = Callable[[int, int, str], None]
 
 
@@ -23,6 +26,11 @@ def silent(done: int, total: int, text: str) -> None:
 def labelled(report: Report, label: str) -> Report:
     """Return a function that reports with `label` before the words."""
     return lambda done, total, text: report(done, total, f"{label}: {text}")
+
+
+def part_of(report: Report, before: int, size: int, total: int) -> Report:
+    """Return a function for a part of larger work: it moves what is done from `before` to `before + size`, of `total`."""
+    return lambda done, of, text: report(before + size * done // max(of, 1), total, text)
 
 
 @contextlib.contextmanager
@@ -40,10 +48,13 @@ def show_progress(console: Console | None = None) -> Iterator[Report]:
     if not console.is_terminal:
         yield _Lines(console)
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)
+    words = (TextColumn("{task.fields[left]}"), TextColumn("{task.description}", markup=False))
+    left = _TimeLeft()
+    with Progress(BarColumn(BAR), MofNCompleteColumn(), TimeElapsedColumn(), *words, console=console) as bar:
+        task = bar.add_task("starting", total=None, left="")
+        yield lambda done, total, text: bar.update(
+            task, completed=done, total=total, description=text, left=left(done, total)
+        )
 
 
 @contextlib.contextmanager
@@ -58,6 +69,25 @@ def count_steps(total: int, console: Console | None = None) -> Iterator[Callable
             done += 1
 
         yield step
+
+
+class _TimeLeft:
+    """Says how long work still takes at its speed since the first report. What was done before it may have been resumed.
+
+    rich's own estimate looks at the last seconds alone: it knows no evaluation between epochs, and no trainings of minutes.
+    """
+
+    def __init__(self) -> None:
+        self.total, self.first, self.began = -1, 0, 0.0
+
+    def __call__(self, done: int, total: int) -> str:
+        now = time.monotonic()
+        if total != self.total or done < self.first:  # other work begins
+            self.total, self.first, self.began = total, done, now
+        if done == self.first:
+            return ""
+        seconds = (now - self.began) / (done - self.first) * (total - done)
+        return f"{timedelta(seconds=round(seconds))} left"
 
 
 class _Lines:

@@ -16,6 +16,7 @@ from fbnetv3.search.runs import run
 from fbnetv3.search.runs.clock import timed
 from fbnetv3.search.runs.folder import CONFIG, LEDGER, SearchResult
 from fbnetv3.search.trial import Evaluator, read_ledger
+from fbnetv3.training.callbacks import Callback
 
 RENEW = 120.0  # seconds between two reports of a search that runs, at least
 SHARE = 20  # so many times as long as a report took, so that reports take a twentieth of the time at most
@@ -32,6 +33,7 @@ def run_search(
     progress: Report = silent,
     warm_start: Sequence[str | Path] | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> list[SearchResult]:
     """Search an architecture-recipe pair, train it, and write a report; everything is in the folder `out`.
 
@@ -46,6 +48,7 @@ def run_search(
         warm_start: folders of earlier searches that have ended, from whose trainings the predictor starts; by default those of
             the settings. Budget, data and the values of the space may be others; names and kinds of the coordinates may not.
         resume: continue the search in `out`, if there is one.
+        callbacks: are told of every training when it is in the ledger; see `fbnetv3.training.Callback`.
 
     Returns:
         What NARS found and then, if it ran, random search.
@@ -63,9 +66,9 @@ def run_search(
     progress = _watched(progress, Path(out))
     if resume and (Path(out) / CONFIG).exists():
         run.check_same(settings, out, executor)
-        results = run.resume(out, progress, executor, evaluator)
+        results = run.resume(out, progress, executor, evaluator, callbacks=callbacks)
     else:
-        results = run.start(settings, out, progress, executor, evaluator)
+        results = run.start(settings, out, progress, executor, evaluator, callbacks)
     write_report(out)
     return results
 
@@ -78,6 +81,7 @@ def resume_search(
     progress: Report = silent,
     data: str | None = None,
     device: str | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> list[SearchResult]:
     """Continue a search that was stopped or killed. The result is the same as that of an uninterrupted search.
 
@@ -88,12 +92,13 @@ def resume_search(
         data: where the images of the search are now, if they were moved.
         device: what it continues on; by default the device that it began with. On another kind of device, the result is not
             that of an uninterrupted search, because trainings there are not equal to the last bit.
+        callbacks: as in `run_search`. `on_search` gets the trainings of the ledger, and `on_trial` the new ones.
 
     Raises:
         InputError: no search there, or a configuration, an input or a ledger that was changed or damaged, `data` with other
             images, or a device that cannot be used.
     """
-    results = run.resume(folder, _watched(progress, Path(folder)), executor, evaluator, data, device)
+    results = run.resume(folder, _watched(progress, Path(folder)), executor, evaluator, data, device, callbacks)
     write_report(folder)
     return results
 

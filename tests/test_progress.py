@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from fbnetv3.progress import count_steps, labelled, show_progress
+from fbnetv3.progress import count_steps, labelled, part_of, show_progress
 
 
 def lines(*reports, label=None):
@@ -46,3 +46,37 @@ def test_a_terminal_shows_a_bar_with_the_last_text():
     assert "3/4" in shown
     assert "epoch 2/2, loss 1.5" in shown
     assert "above the bar" in shown
+
+
+def shown(monkeypatch, *reports):
+    """What a terminal shows after reports (seconds, done, total)."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with show_progress(console) as report:
+        for seconds, done, total in reports:
+            monkeypatch.setattr("fbnetv3.progress.time.monotonic", lambda seconds=seconds: seconds)
+            report(done, total, "words")
+    return console.file.getvalue()
+
+
+def test_a_terminal_shows_the_time_that_is_left(monkeypatch):
+    # Resumed at step 40: only what is done since then says how fast it is.
+    assert "0:01:30 left" in shown(monkeypatch, (1000.0, 40, 100), (1030.0, 55, 100))
+
+
+def test_other_work_is_timed_from_its_own_beginning(monkeypatch):
+    text = shown(monkeypatch, (0.0, 0, 10), (9.0, 9, 10), (20.0, 0, 4), (40.0, 1, 4))
+    assert "0:00:01 left" in shown(monkeypatch, (0.0, 0, 10), (9.0, 9, 10))
+    assert "0:01:00 left" in text
+
+
+def test_nothing_is_left_to_say_before_the_second_step(monkeypatch):
+    assert "left" not in shown(monkeypatch, (5.0, 1, 10))
+
+
+def test_a_part_moves_the_bar_of_the_whole():
+    said = []
+    report = part_of(lambda *words: said.append(words), before=10, size=4, total=20)
+    for done in (0, 49, 50, 100):
+        report(done, 100, "step")
+    report(0, 0, "nothing to do")
+    assert said == [(10, 20, "step"), (11, 20, "step"), (12, 20, "step"), (14, 20, "step"), (10, 20, "nothing to do")]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from fbnetv3.cli.show import Json, Overwrite, complete, finite, out, print_rows, progress_bar, say
+from fbnetv3.cli.show import LOGS, Json, Log, Overwrite, complete, finite, out, print_rows, progress_bar, say
 from fbnetv3.cli.trials import (
     Cpus,
     ExecutorKind,
@@ -188,11 +188,13 @@ def search_run(
     gpus: Gpus = None,
     trial_timeout: TrialTimeout = None,
     trials_per_gpu: TrialsPerGpu = 1,
+    log: Log = "",
 ) -> None:
     """Search a pair of architecture and recipe, train it, and write a report."""
     from fbnetv3.search.execution.settings import ExecutorSettings
     from fbnetv3.search.nars.config import load_preset
     from fbnetv3.search.sessions import run_search
+    from fbnetv3.tracking import open_trackers
 
     settings = ExecutorSettings(executor, workers, ray_address, cpus, gpus, trial_timeout, trials_per_gpu)
     config = load_preset(preset or ("images" if data and not evaluator else "quickstart"))
@@ -211,8 +213,9 @@ def search_run(
     if (max_flops, max_params, flops_convention) != (None, None, None):
         first, *also = _constraints(config, max_flops, max_params, flops_convention)
         changes |= {"constraint": first, "also": [*config.to_dict()["also"], *also]}
-    with progress_bar() as progress:
-        results = run_search(config.replace(**changes), out_dir, executor=settings, progress=progress, resume=resume)
+    config = config.replace(**changes)
+    with progress_bar() as progress, open_trackers(log, out_dir / LOGS, config.to_dict()) as trackers:
+        results = run_search(config, out_dir, executor=settings, progress=progress, resume=resume, callbacks=trackers)
     _print_results(results, out_dir)
 
 
@@ -228,17 +231,23 @@ def search_resume(
     gpus: Gpus = None,
     trial_timeout: TrialTimeout = None,
     trials_per_gpu: TrialsPerGpu = 1,
+    log: Log = "",
 ) -> None:
     """Continue a search that was stopped or killed. The result is the same as that of an uninterrupted search.
 
     That of an asynchronous search is the same if its trainings end in the same order.
     """
     from fbnetv3.search.execution.settings import ExecutorSettings
+    from fbnetv3.search.runs.folder import written_config
     from fbnetv3.search.sessions import resume_search
+    from fbnetv3.tracking import open_trackers
 
     settings = ExecutorSettings(executor, workers, ray_address, cpus, gpus, trial_timeout, trials_per_gpu)
-    with progress_bar() as progress:
-        results = resume_search(folder, executor=settings, progress=progress, data=data, device=device)
+    about = written_config(folder).to_dict() if log else {}
+    with progress_bar() as progress, open_trackers(log, folder / LOGS, about) as trackers:
+        results = resume_search(
+            folder, executor=settings, progress=progress, data=data, device=device, callbacks=trackers
+        )
     _print_results(results, folder)
 
 

@@ -24,6 +24,15 @@ Row = dict[str, Any]
 T = TypeVar("T")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+LOGS = "logs"  # folder of trackers in that of a training or a search
+Log = Annotated[
+    str,
+    typer.Option(
+        help="Also log with these, separated by commas: csv, tensorboard, mlflow, wandb. Their files are in the folder "
+        "`logs` in --out.",
+        rich_help_panel="Output",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 ON_BAD_IMAGE = (
     "Images that cannot be read: skip (leave them out, name and count them) or fail (end with the first one)."

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fbnetv3.cli.networks import MODEL_NAMES
-from fbnetv3.cli.show import ON_BAD_IMAGE, complete, err, print_rows, progress_bar, say
+from fbnetv3.cli.show import LOGS, ON_BAD_IMAGE, Log, complete, err, print_rows, progress_bar, say
 from fbnetv3.cli.training_plan import changes, find_settings, load_teacher, plan_of_pair, plan_of_recipe
-from fbnetv3.cli.training_result import keep_other_weights, measured, memory_advice, save_weights, weights_path
+from fbnetv3.cli.training_result import about, keep_other_weights, measured, memory_advice, save_weights, weights_path
 from fbnetv3.counts import MAX_SEED
 from fbnetv3.errors import InputError
 from fbnetv3.progress import Report, silent
@@ -186,9 +186,7 @@ def train(
             rich_help_panel=OUTPUT,
         ),
     ] = 0,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write TensorBoard's event files.", rich_help_panel=OUTPUT)
-    ] = False,
+    log: Log = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=OUTPUT)
     ] = False,
@@ -196,6 +194,7 @@ def train(
     """Train a pair, or a recipe on any network, and measure its accuracy on the test images."""
     import torch
 
+    from fbnetv3.tracking import open_trackers
     from fbnetv3.training.distributed import process_group
     from fbnetv3.training.engine import Engine, cpu_threads, seeded
     from fbnetv3.training.loop import fit
@@ -203,7 +202,7 @@ def train(
 
     settings = find_settings(device, precision, threads, workers)
     mode = compile_mode or compiled
-    engine = Engine(settings.device, settings.precision, accumulate, mode, checkpoint_steps, tensorboard, deterministic)
+    engine = Engine(settings.device, settings.precision, accumulate, mode, checkpoint_steps, deterministic)
     if download and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(
             "--download with several processes, which would write the same files; download with one process"
@@ -225,6 +224,7 @@ def train(
         cpu_threads(settings.threads),
         process_group(torch.device(settings.device)) as process,
         _first_says(process.rank, plan.notes) as progress,
+        open_trackers("" if process.rank else log, plan.out / LOGS, about(plan)) as trackers,
     ):
         if check_data:
             _read_all(plan.data, process, progress)
@@ -239,6 +239,7 @@ def train(
                 out=plan.out,
                 resume=resume,
                 progress=progress,
+                callbacks=trackers,
                 engine=engine,
                 teacher=taught,
             )

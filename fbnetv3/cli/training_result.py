@@ -31,6 +31,11 @@ def weights_path(plan: Plan) -> Path:
     return plan.out / WEIGHTS
 
 
+def about(plan: Plan) -> dict[str, Any]:
+    """Return the settings of a training that its weights and its logs tell."""
+    return {"recipe": plan.recipe.to_dict(), "data": plan.spec, "seed": plan.seed}
+
+
 def save_weights(model: nn.Module, plan: Plan, epochs: int, metrics: dict[str, Any]) -> Path:
     """Write the weights with a description of network, classes, preprocessing and training.
 
@@ -41,13 +46,7 @@ def save_weights(model: nn.Module, plan: Plan, epochs: int, metrics: dict[str, A
     from fbnetv3.networks.weight_file import WeightFile, write_weight_file
 
     path = weights_path(plan)
-    training = {
-        "recipe": plan.recipe.to_dict(),
-        "data": plan.spec,
-        "epochs": epochs,
-        "seed": plan.seed,
-        "metrics": metrics,
-    }
+    training = about(plan) | {"epochs": epochs, "metrics": metrics}
     file = WeightFile.of(model, plan.data.classes, plan.data.transforms, plan.network, training)
     write_weight_file(path, file)
     return path

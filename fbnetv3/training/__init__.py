@@ -7,6 +7,7 @@ from fbnetv3.lazy import lazy_names
 if TYPE_CHECKING:
     from fbnetv3.training.accuracy import Accuracy as Accuracy
     from fbnetv3.training.accuracy import measure as measure
+    from fbnetv3.training.callbacks import Callback as Callback
     from fbnetv3.training.data.epoch import draw_epoch as draw_epoch
     from fbnetv3.training.data.load import load_data as load_data
     from fbnetv3.training.data.loaders import wrap_loaders as wrap_loaders
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Accuracy": "fbnetv3.training.accuracy",
+    "Callback": "fbnetv3.training.callbacks",
     "Data": "fbnetv3.training.data.protocol",
     "DivergedError": "fbnetv3.training.trainer",
     "Engine": "fbnetv3.training.engine",

@@ -32,7 +32,6 @@ class Engine:
         compile: `off`, or the mode in which `torch.compile` compiles the network, one of `COMPILE_MODES`. `reduce-overhead`
             runs it as CUDA graphs on a GPU. True is `default`, and False `off`.
         checkpoint_steps: also write a checkpoint within an epoch, every so many steps; 0 for none.
-        tensorboard: also write event files for TensorBoard, which needs the tensorboard package.
         deterministic: use only algorithms whose results do not change from run to run. Two trainings on one GPU are equal
             to the last bit only so. It is slower. On a CPU they are equal anyway.
     """
@@ -42,7 +41,6 @@ class Engine:
     accumulate: int = 1
     compile: bool | str = "off"
     checkpoint_steps: int = 0
-    tensorboard: bool = False
     deterministic: bool = False
 
     def __post_init__(self) -> None:

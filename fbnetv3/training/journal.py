@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ class Journal:
     engine: Engine
     out: Path | None = None
     request: StopRequest = field(default_factory=StopRequest)
-    events: Any = None  # a TensorBoard SummaryWriter
     metrics: list[EpochMetrics] = field(default_factory=list)
     position: Position | None = None
 
@@ -53,10 +52,6 @@ class Journal:
         """
         best = all(metrics.acc1 > earlier.acc1 for earlier in self.metrics)  # of equal epochs, the first
         self.metrics.append(metrics)
-        if self.events is not None:
-            for key, value in asdict(metrics).items():
-                if value is not None and key != "epoch":
-                    self.events.add_scalar(key, value, metrics.epoch)
         if self.out is None:
             return
         if self.process.rank == 0:
@@ -129,16 +124,4 @@ def open_journal(
         # Signals are noted from here on: one that comes while the checkpoint is read must not interrupt the reading.
         request = stack.enter_context(stop_request())
         metrics, position = resume_from(state, Path(out), identity, resume, process.world_size)
-        journal = Journal(state, identity, process, engine, Path(out), request, None, metrics, position)
-        if engine.tensorboard and process.rank == 0:
-            journal.events = stack.enter_context(_event_writer(Path(out)))
-        yield journal
-
-
-def _event_writer(out: Path) -> Any:
-    """Return a writer of TensorBoard's event files, which closes them at the end of a `with` block."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise InputError("TensorBoard's event files need the tensorboard package: pip install tensorboard") from None
-    return SummaryWriter(str(out / "tensorboard"))
+        yield Journal(state, identity, process, engine, Path(out), request, metrics, position)

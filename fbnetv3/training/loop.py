@@ -22,10 +22,12 @@ from fbnetv3.files import load_torch
 from fbnetv3.model import FBNetV3
 from fbnetv3.networks.weight_file import UNKNOWN
 from fbnetv3.progress import Report
+from fbnetv3.training.callbacks import Callback, Listeners
 from fbnetv3.training.checkpoint import BEST, EpochMetrics
 from fbnetv3.training.data.protocol import Data
 from fbnetv3.training.engine import DEFAULT_ENGINE, Engine, machine_settings
 from fbnetv3.training.journal import open_journal
+from fbnetv3.training.optim import learning_rate
 from fbnetv3.training.recipe import Recipe
 from fbnetv3.training.step_losses import StepLosses
 from fbnetv3.training.trainer import Trainer
@@ -61,6 +63,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     progress: Report | None = None,
+    callbacks: Sequence[Callback] = (),
     on_epoch: OnEpoch | None = None,
     engine: Engine = DEFAULT_ENGINE,
     teacher: nn.Module | None = None,
@@ -81,9 +84,10 @@ def fit(
         out: folder for `checkpoint.pt`, `best.pt`, `metrics.csv` and `metrics.jsonl`. With a folder, SIGTERM, SIGUSR1 and
             Ctrl-C end the training at its next step, with a checkpoint.
         resume: continue from the checkpoint in `out`, if there is one.
-        progress: called after every step with the steps done, the steps in all, and the epoch and the loss in words.
+        progress: called after every step with the steps done, the steps in all, and in words the epoch, the loss and more.
+        callbacks: follow the training in its main process; see `Callback`.
         on_epoch: called after every epoch of this call, in all processes, with its metrics and the network that the recipe
-            reports, which it must not change.
+            reports, which it must not change. It may measure the network on other images.
         teacher: network whose logits are distilled if the recipe says so. It is put into eval mode.
 
     Raises:
@@ -106,7 +110,9 @@ def fit(
     with machine_settings(engine):
         # Mistakes in the settings show here, before the folder is touched.
         trainer = Trainer.start(model, recipe, data, seed, engine, teacher)
-        trained = _train(trainer, epochs, _with_patience(stop, patience), split, out, resume, progress, on_epoch)
+        heard = callbacks if trainer.process.rank == 0 else ()
+        listeners = Listeners(progress, heard, trainer.steps, epochs, trainer.batch)
+        trained = _train(trainer, epochs, _with_patience(stop, patience), split, out, resume, listeners, on_epoch)
         return trained if patience is None or out is None else _best(trained, Path(out))
 
 
@@ -117,16 +123,14 @@ def _train(
     split: str,
     out: str | Path | None,
     resume: bool,
-    progress: Report | None,
+    listeners: Listeners,
     on_epoch: OnEpoch | None,
 ) -> Trained:
-    """Train what is prepared. The arguments are those of `fit`."""
+    """Train what is prepared. The other arguments are those of `fit`."""
 
     def after_step(epoch: int, step: int, losses: StepLosses) -> None:
-        if progress is not None:
-            # On a GPU the losses of the last steps are not known yet.
-            text = f", loss {losses.total / losses.steps:.3f}" if losses.steps else ""
-            progress(epoch * trainer.steps + step, epochs * trainer.steps, f"epoch {epoch + 1}/{epochs}{text}")
+        rate = learning_rate(trainer.recipe, epoch * trainer.steps + step - 1, trainer.steps)
+        listeners.step(epoch, step, rate, losses)
         # After the last step the whole epoch is saved, with its metrics.
         if step < trainer.steps and journal.is_due(step):
             # What is saved must be sound: a checkpoint of a diverged training could not be resumed.
@@ -136,6 +140,7 @@ def _train(
 
     with open_journal(trainer.state, trainer.identity, trainer.process, trainer.engine, out, resume) as journal:
         trainer.check_position(journal.position)
+        listeners.start(journal.position.step if journal.position else 0, tuple(journal.metrics))
         for epoch in range(len(journal.metrics), epochs):  # a resumed training has some epochs already
             # Here and not at the end, so that a training that was stopped is not continued when it is resumed.
             if stop is not None and epoch and stop(tuple(metrics.acc1 for metrics in journal.metrics)):
@@ -152,9 +157,11 @@ def _train(
                     f"{error}. Epoch {epoch + 1} is trained and saved: remove the cause and resume the training, which "
                     "measures it again"
                 ) from error
-            journal.add_epoch(metrics, last=epoch + 1 == epochs)
+            listeners.epoch(metrics)
             if on_epoch is not None:
                 on_epoch(metrics, trainer.state.reported)
+            # Saved last: what was not told before a crash is trained and told again.
+            journal.add_epoch(metrics, last=epoch + 1 == epochs)
     return Trained(trainer.state.reported.eval(), tuple(journal.metrics), len(journal.metrics))
 
 

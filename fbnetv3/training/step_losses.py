@@ -32,11 +32,13 @@ class StepLosses:
         recipe: for the message of an error.
         total: sum of the losses that were fetched.
         steps: number of the steps that they are of.
+        last: the one that was fetched last; None before the first.
     """
 
     recipe: Recipe
     total: float = 0.0
     steps: int = 0
+    last: float | None = None
     waiting: list[tuple[Tensor, str]] = field(default_factory=list)
 
     def add(self, parts: Tensor, where: str) -> None:
@@ -61,5 +63,6 @@ class StepLosses:
             if not math.isfinite(loss):
                 raise DivergedError.at(f"the loss is {loss} at {where}", self.recipe)
             self.total += loss
+            self.last = loss
         self.steps += len(rows)
         return self.total

@@ -33,7 +33,8 @@ logger = logging.getLogger(__name__)
 
 def nars(context: Context, runner: BatchRunner) -> Proposal:
     """Neural architecture-recipe search (Algorithm 1), and the training of finalists."""
-    runner.progress(0, 1, "stage 1: pretraining the predictor on free statistics")
+    done = len(runner.ledger.trials)
+    runner.progress(done, context.config.trainings, "stage 1: pretraining the predictor on free statistics")
     predictor = stage1(context)
     proxy = proxy_statistics(context, predictor)
     trained = stage2(context, predictor, runner)

@@ -82,7 +82,7 @@ def run_asynchronously(
     report()
     for place, outcome in runner.executor.run(jobs(), at_once=at_once):
         ended.append(trial_of(ledger.planned[places.index(place)], outcome))
-        ledger.append(ended[-1])
+        runner.record(ended[-1])
         failures = failures + 1 if outcome.status == "failed" else 0
         # A search that is made again ended here too, and was resumed.
         if failures == max(at_once, context.config.batch) and not runner.replayed:

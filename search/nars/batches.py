@@ -6,7 +6,7 @@ A resumed search makes the same calls again. Trials that the ledger holds are no
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fbnetv3.errors import InputError, quote
@@ -139,6 +139,10 @@ def trial_of(planned: Planned, outcome: Outcome) -> Trial:
     )
 
 
+def nobody_hears(trial: Trial) -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True)
 class BatchRunner:
     """Trains the batches of a search: takes recorded trials from the ledger, and trains and records the missing ones."""
@@ -148,6 +152,7 @@ class BatchRunner:
     executor: Executor
     progress: Report
     replayed: Sequence[Trial] = ()  # trials of a search that is made again with another ledger
+    on_trial: Callable[[Trial], None] = nobody_hears  # called with every trial that was written to the ledger
 
     @property
     def known(self) -> list[Trial]:
@@ -169,7 +174,7 @@ class BatchRunner:
         }
         for i, outcome in self.executor.run(jobs):
             trials[i] = trial_of(trainings[i], outcome)
-            self.ledger.append(trials[i])
+            self.record(trials[i])
             self.report(name, len(trials), len(trainings))
         # Repeats only measure the noise, so the search can do without them.
         if batch.round != REPEATS and not evaluated(list(trials.values())):
@@ -177,6 +182,11 @@ class BatchRunner:
                 f"all {len(batch.rows)} trainings of round {batch.round} failed, {trials[0].error}; fix the cause, and resume"
             )
         return [trials[i] for i in range(len(batch.rows))]
+
+    def record(self, trial: Trial) -> None:
+        """Write a trial to the ledger, and tell it."""
+        self.ledger.append(trial)
+        self.on_trial(trial)
 
     def _recorded(self, batch: Batch) -> dict[int, Trial]:
         return recorded(batch, self.ledger.trials, str(self.ledger.path), self.ledger.planned)

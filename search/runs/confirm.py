@@ -19,7 +19,7 @@ from scipy import stats
 
 from fbnetv3.errors import InputError
 from fbnetv3.files import lock_folder, write_atomically
-from fbnetv3.progress import Report
+from fbnetv3.progress import Report, part_of
 from fbnetv3.schema import load_json
 from fbnetv3.search.execution.executor import Job
 from fbnetv3.search.execution.settings import THIS_MACHINE, ExecutorSettings
@@ -150,8 +150,9 @@ def confirm_results(
         wanted = {path: job for path, job in jobs.items() if path not in known and not (path / MEASURED).is_file()}
         own = (evaluator or context.evaluator()) if wanted and context.own_final else None
         diverged = train_side_by_side(context, wanted, executor, progress) if own is None else []
-        for path, job in wanted.items():
-            acc1 = None if path in diverged else _accuracy(context, job, path, progress, own, executor)
+        for i, (path, job) in enumerate(wanted.items()):
+            report = part_of(progress, i, 1, len(wanted))
+            acc1 = None if path in diverged else _accuracy(context, job, path, report, own, executor)
             write_atomically(path / MEASURED, json.dumps({"acc1": acc1}) + "\n")
         found = {
             path: known[path] if path in known else load_json(path / MEASURED, "training", ("acc1",))["acc1"]

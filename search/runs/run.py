@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from fbnetv3.search.nars.context import Context, image_evaluator, image_id
 from fbnetv3.search.nars.custom import evaluator_of, with_evaluator
 from fbnetv3.search.nars.proposal import Proposal
 from fbnetv3.search.rivals.search import random_search
+from fbnetv3.search.runs.bar import SearchBar
 from fbnetv3.search.runs.confirm import confirm_results
 from fbnetv3.search.runs.devices import announce, choose, machine_of, record, record_change
 from fbnetv3.search.runs.final import (
@@ -49,7 +51,9 @@ from fbnetv3.search.runs.folder import (
     written_config,
 )
 from fbnetv3.search.runs.inputs import COPY, check_costs, take_inputs
+from fbnetv3.search.runs.told import Told
 from fbnetv3.search.trial import Evaluator, Ledger, Trial
+from fbnetv3.training.callbacks import Callback
 from fbnetv3.training.engine import cpu_threads
 
 logger = logging.getLogger(__name__)
@@ -63,11 +67,13 @@ def start(
     progress: Report,
     executor: ExecutorSettings = THIS_MACHINE,
     evaluator: Evaluator | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> list[SearchResult]:
     """Start a search in a new folder and see it to the end.
 
     Args:
         evaluator: trains the candidates; by default the one that the configuration means. Its name is recorded.
+        callbacks: are told of every training of the search.
 
     Raises:
         InputError: the folder already holds a search or cannot be written, or the configuration cannot be met. Then nothing
@@ -101,7 +107,7 @@ def start(
         save_config(kept, out / COPY)
         # The configuration comes last: with it, the folder has a search that can be resumed.
         save_config(kept, out / CONFIG)
-        return _run(context, SearchFolder(out, context.config), evaluator, progress, executor)
+        return _run(context, SearchFolder(out, context.config), evaluator, progress, executor, callbacks)
 
 
 def resume(
@@ -111,12 +117,14 @@ def resume(
     evaluator: Evaluator | None = None,
     data: str | None = None,
     device: str | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> list[SearchResult]:
     """Continue the search in a folder. One that has ended only gets its result files again.
 
     Args:
         data: where the images of the search are now, if they were moved.
         device: what it continues on; by default the device that it began with.
+        callbacks: are told of every training of the search.
 
     Raises:
         InputError: no search in the folder, or a configuration, an input or a ledger that was changed or damaged, `data` with
@@ -132,7 +140,7 @@ def resume(
         announce(folder.config, machine, executor, evaluator)
         if context.data != folder.config.data and folder.config.contents is not None:
             save_config(dataclasses.replace(written_config(folder.path), data=context.data), folder.path / CONFIG)
-        return _run(context, folder, evaluator, progress, executor)
+        return _run(context, folder, evaluator, progress, executor, callbacks)
 
 
 def check_same(config: SearchConfig, out: str | Path, executor: ExecutorSettings) -> None:
@@ -210,23 +218,35 @@ def _evaluator(context: Context, given: Evaluator | None) -> Evaluator:
 
 
 def _run(
-    context: Context, folder: SearchFolder, evaluator: Evaluator, progress: Report, settings: ExecutorSettings
+    context: Context,
+    folder: SearchFolder,
+    evaluator: Evaluator,
+    progress: Report,
+    settings: ExecutorSettings,
+    callbacks: Sequence[Callback],
 ) -> list[SearchResult]:
     config, results = context.config, []
     # One thread in this process too: the predictor's numbers depend on it, and the workers need the processors.
     with cpu_threads(1):
-        for method in ["nars", "random"] if config.baseline else ["nars"]:
+        methods = ["nars", "random"] if config.baseline else ["nars"]
+        bar = SearchBar(progress, config, methods)
+        for method in methods:
             foreign = foreign_trial(config, context.space, method)
             with Ledger.open(folder.ledger(method), config.fingerprint, foreign) as ledger:
                 check_costs(context, [*ledger.trials, *ledger.pending], ledger.path)
+                told = Told(context, method, ledger, callbacks)
+                told.start()
                 with settings.start(evaluator, config.processes) as executor:
-                    proposal = SEARCHES[method](context, BatchRunner(context, ledger, executor, progress))
+                    runner = BatchRunner(context, ledger, executor, bar.trials(method), on_trial=told.trial)
+                    proposal = SEARCHES[method](context, runner)
                 trials = tuple(ledger.trials)
-                results.append(_finish(context, folder, method, proposal, trials, progress, evaluator, settings))
+                results.append(
+                    _finish(context, folder, method, proposal, trials, bar.final(method), evaluator, settings)
+                )
                 free_memory()  # the final training ran in this process, and the trials of the next method need its GPU
         write_results(results, folder.path)
         if config.confirms:
-            confirm_results(context, folder, results, config.confirm, progress, settings, evaluator)
+            confirm_results(context, folder, results, config.confirm, bar.confirmations(), settings, evaluator)
     return results
 
 

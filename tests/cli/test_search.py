@@ -1,6 +1,7 @@
 """`fbnetv3 search run | resume | verify | export | budgets | confirm | importance` as a user meets them."""
 
 import contextlib
+import csv
 import io
 import json
 import shutil
@@ -25,6 +26,7 @@ from fbnetv3.search.space.reader import load_space
 from tests.cli.test_cli import one_line
 from tests.search.images import fashion_config, write_noise
 from tests.search.scripted import PLAIN, QUICK, config
+from tests.tracking.readers import read_tensorboard
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +166,7 @@ def asked(monkeypatch):
     """What the command asks of `run_search`, which searches nothing here."""
     given = {}
 
-    def run_search(config, out, *, executor, progress, resume):
+    def run_search(config, out, *, executor, progress, resume, callbacks):
         given.update(config=config, out=out, executor=executor, resume=resume)
         return []
 
@@ -253,8 +255,11 @@ def test_a_search_with_ones_own_function_ends_with_the_folder_of_any_search(run,
     save_config(config(tmp_path, first=4), tmp_path / "small.yaml")
     given = ["search", "run", "--preset", "small.yaml", "--workers", 1]
     own = [*given, "--evaluator", "own_here:evaluate", "--out", "run"]
-    code, out, _ = run(*own)
+    code, out, _ = run(*own, "--log", "csv,tensorboard")
     assert code == 0
+    logged = list(csv.DictReader(Path("run/logs/csv/nars.csv").read_text().splitlines()))
+    trials = load_search("run").trials("nars")
+    assert [float(row["accuracy"]) for row in logged] == [trial.acc1[-1] for trial in trials]
     pair = load_pair("run/pair.yaml")
     assert (pair.measured["split"], pair.measured["epochs"]) == ("val", 2)
     assert f"NARS: {pair.measured['acc1']:.2f}% on the val images after 2 epochs" in out
@@ -265,7 +270,10 @@ def test_a_search_with_ones_own_function_ends_with_the_folder_of_any_search(run,
     assert checks.pop("nars: accuracy of the pair") == "not checked"
     assert set(checks.values()) == {"same"}
     assert len(checks) == 4
-    assert run("search", "resume", "run", "--workers", 1)[1] == out
+    assert run("search", "resume", "run", "--workers", 1, "--log", "csv,tensorboard")[1] == out
+    assert list(csv.DictReader(Path("run/logs/csv/nars.csv").read_text().splitlines())) == logged
+    steps = read_tensorboard(Path("run/logs"), "nars")["accuracy"]
+    assert steps == [(i, pytest.approx(trial.acc1[-1])) for i, trial in enumerate(trials, 1)]
     (row,) = json.loads(run("search", "budgets", "run", "--max-flops", "350K", "--train", "--json")[1])
     assert row["val_acc1"] > 50
     assert run("search", "export", "run", "--out", "trials.csv")[0] == 0
@@ -346,6 +354,7 @@ def test_options_choose_where_trainings_run(run, asked, tmp_path, options, setti
         (("--max-flops", ""), "--max-flops is empty"),
         (("--max-params", ""), "--max-params is empty"),
         (("--flops-convention", ""), "--flops-convention is empty"),
+        (("--log", "csv,wandbb"), "no library to log with is called 'wandbb'; did you mean 'wandb'?"),
         (("--max-flops", "10K", "--workers", "1"), "give wider constraints"),
     ],
     ids=str,

@@ -30,6 +30,7 @@ from fbnetv3.training.recipe import Recipe
 from fbnetv3.transforms import Transforms
 from tests.cli.test_cli import ROOT, one_line
 from tests.cli.training_files import OWN, arguments
+from tests.tracking.readers import read_tensorboard
 from tests.training.data.examples import CLASSES
 from tests.training.examples import ARCH
 
@@ -186,9 +187,25 @@ def test_patience_keeps_the_best_weights_and_says_of_which_epoch(run, here, anim
     assert equal(weights_of(here / "run"), load_torch(here / "run" / "best.pt", "weights")["state_dict"])
 
 
+def test_libraries_log_a_training_and_its_resumption_once(run, here, animals):
+    for more in (("--epochs", "1"), ("--resume",)):
+        code, _, err = run(*arguments(animals, recipe="noisy.yaml"), "--log", "csv,tensorboard", *more)
+        assert code == 0, err
+    rows = metrics(here / "run")
+    assert len(rows) == 3
+    logged = list(csv.DictReader((here / "run" / "logs" / "csv" / "epochs.csv").open()))
+    assert [row.pop("number") for row in logged] == [row.pop("epoch") for row in rows] == ["1", "2", "3"]
+    assert logged == rows
+    losses = read_tensorboard(here / "run" / "logs", "epochs")["train_loss"]
+    assert losses == [(i, pytest.approx(float(row["train_loss"]))) for i, row in enumerate(rows, 1)]
+    run(*arguments(animals, out="plain", recipe="noisy.yaml"))
+    assert equal(weights_of(here / "run"), weights_of(here / "plain"))
+
+
 def test_ctrl_c_leaves_a_checkpoint_and_resuming_ends_as_an_uninterrupted_run(run, here, animals):
     run(*arguments(animals, out="whole", recipe="noisy.yaml"))
-    command = [sys.executable, "-m", "fbnetv3", *map(str, arguments(animals, recipe="noisy.yaml"))]
+    given = (*arguments(animals, recipe="noisy.yaml"), "--log", "csv,tensorboard")
+    command = [sys.executable, "-m", "fbnetv3", *map(str, given)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PAUSE": "0.3"}
     worker = subprocess.Popen(command, env=environment, cwd=here, stdout=PIPE, stderr=PIPE, text=True)
     for line in worker.stderr:
@@ -203,10 +220,12 @@ def test_ctrl_c_leaves_a_checkpoint_and_resuming_ends_as_an_uninterrupted_run(ru
     )
     assert load_torch(here / "run" / "checkpoint.pt", "checkpoint")["position"]["step"] >= 1
     assert not (here / "run" / "weights.pt").exists()
-    code, _, err = run(*arguments(animals, recipe="noisy.yaml"), "--resume")
+    code, _, err = run(*given, "--resume")
     assert code == 0, err
     assert metrics(here / "run") == metrics(here / "whole")
     assert equal(weights_of(here / "run"), weights_of(here / "whole"))
+    logged = read_tensorboard(here / "run" / "logs", "epochs")["train_loss"]
+    assert logged == [(i, pytest.approx(float(row["train_loss"]))) for i, row in enumerate(metrics(here / "run"), 1)]
 
 
 @pytest.fixture
@@ -269,14 +288,23 @@ def test_ways_to_name_a_teacher(run, here, animals, teacher, monkeypatch):
 def test_two_processes_train_as_one(run, here, animals):
     """Without norms and chance a batch shared by two gives what it gives one, up to the order of sums."""
     run(*arguments(animals, "nets_here:plain", "one"), "--set", "batch_size=10")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fbnetv3"]
-    command += [*map(str, arguments(animals, "nets_here:plain", "two")), "--set", "batch_size=10"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+    command += [
+        "fbnetv3",
+        *map(str, arguments(animals, "nets_here:plain", "two")),
+        "--set",
+        "batch_size=10",
+        "--log",
+        "csv",
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, cwd=here, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)
     assert row["weights"] == "two/weights.pt"
     assert done.stderr.count("model: nets_here:plain") == 1
+    logged = list(csv.DictReader((here / "two" / "logs" / "csv" / "epochs.csv").open()))
+    assert [row["number"] for row in logged] == [row["epoch"] for row in metrics(here / "two")]
     one, two = weights_of(here / "one"), weights_of(here / "two")
     assert all(torch.allclose(one[key], two[key], atol=1e-5) for key in one)
     assert not equal(one, two)
@@ -350,6 +378,7 @@ def test_an_own_module_goes_before_another_of_its_name(run, here, animals):
         ({"--threads": "0"}, "--threads '0'; give auto, or a whole number from 1"),
         ({"--workers": "some"}, "--workers 'some'; give auto, or a whole number from 0"),
         ({"--accumulate": "3"}, "accumulate is 3, which does not divide a process's batch of 5 images evenly"),
+        ({"--log": "csv,tensorbord"}, "no library to log with is called 'tensorbord'; did you mean 'tensorboard'?"),
         ({"--download": True}, "cannot be downloaded; only torchvision:NAME:FOLDER can"),
     ],
 )

@@ -161,17 +161,3 @@ def test_the_best_weights_give_the_best_accuracy(tmp_path):
     model = new_model()
     model.load_state_dict(best["state_dict"])
     assert measure(model, DATA, "val").acc1 == best["acc1"]
-
-
-def test_tensorboard_files(tmp_path):
-    pytest.importorskip("tensorboard")
-    with journal(tmp_path, Engine(tensorboard=True)) as open_one:
-        open_one.add_epoch(metrics(1, 10.0), last=True)
-    assert list((tmp_path / "tensorboard").glob("events*"))
-
-
-def test_tensorboard_files_need_their_package(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    message = "TensorBoard's event files need the tensorboard package: pip install tensorboard"
-    with pytest.raises(InputError, match=message), journal(tmp_path, Engine(tensorboard=True)):
-        pass

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -140,7 +141,9 @@ def test_progress_counts_the_steps_of_all_epochs():
     trained = fit(new_model(), RECIPE, DATA, seed=7, epochs=2, progress=lambda *a: calls.append(a))
     assert [(done, total) for done, total, _ in calls] == [(i, 10) for i in range(1, 11)]  # 256 images, 50 a step
     assert calls[0][2].startswith("epoch 1/2, loss ")
-    assert calls[9][2] == f"epoch 2/2, loss {trained.metrics[1].train_loss:.3f}"
+    rate, accuracy = trained.metrics[1].lr, trained.acc1[0]
+    known = f"epoch 2/2, loss {trained.metrics[1].train_loss:.3f}, lr {rate:.3g}, accuracy {accuracy:.1f}%, "
+    assert re.fullmatch(re.escape(known) + r"[\d,]+ images/s", calls[9][2])
 
 
 def test_a_network_learns_real_images():

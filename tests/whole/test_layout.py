@@ -33,6 +33,7 @@ REPORT = RUNS | {"fbnetv3.search.runs", "fbnetv3.pages"}
 SEARCH = REPORT | {f"fbnetv3.search.{room}" for room in ("report", "sessions", "real_tables", "collect")}
 ALL_BUT_CLI = SEARCH | {
     "fbnetv3.evaluation",
+    "fbnetv3.tracking",
     "fbnetv3.detection",
     "fbnetv3.hub",
     "fbnetv3.benchmarks",
@@ -44,6 +45,7 @@ MAY_IMPORT = {
     "fbnetv3.networks": {"fbnetv3"},
     "fbnetv3.pages": set(),
     "fbnetv3.training": CORE,
+    "fbnetv3.tracking": TRAINING,
     "fbnetv3.inference": CORE,
     "fbnetv3.evaluation": TRAINING | {"fbnetv3.inference", "fbnetv3.pages"},
     "fbnetv3.weight_file": {"fbnetv3.networks"},
