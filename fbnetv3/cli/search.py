@@ -1,4 +1,4 @@
-"""`fbnetv3 search run | resume | verify | export | budgets | importance`."""
+"""`fbnetv3 search run | resume | extend | verify | export | budgets | importance`."""
 
 from __future__ import annotations
 
@@ -239,6 +239,47 @@ def search_resume(
     settings = ExecutorSettings(executor, workers, ray_address, cpus, gpus, trial_timeout, trials_per_gpu)
     with progress_bar() as progress:
         results = resume_search(folder, executor=settings, progress=progress, data=data, device=device)
+    _print_results(results, folder)
+
+
+@app.command("extend")
+def search_extend(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished search.")],
+    rounds: Annotated[
+        int | None, typer.Option(help="Number of batches to add. The finalists after them are added too.")
+    ] = None,
+    trainings: Annotated[
+        int | None, typer.Option(help="Number of trainings to add, the finalists among them. Instead of --rounds.")
+    ] = None,
+    data: MovedData = None,
+    device: OtherDevice = None,
+    workers: Workers = None,
+    executor: ExecutorKind = "processes",
+    ray_address: RayAddress = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+    trial_timeout: TrialTimeout = None,
+    trials_per_gpu: TrialsPerGpu = 1,
+) -> None:
+    """Go on with a finished search: more trainings, and the best answer of all of them.
+
+    The answer gets a final training if it is another one than before. The earlier one is kept in FOLDER/earlier. If the command
+    is stopped or killed, `search resume` continues.
+    """
+    from fbnetv3.search.execution.settings import ExecutorSettings
+    from fbnetv3.search.sessions import extend_search
+
+    settings = ExecutorSettings(executor, workers, ray_address, cpus, gpus, trial_timeout, trials_per_gpu)
+    with progress_bar() as progress:
+        results = extend_search(
+            folder,
+            rounds=rounds,
+            trainings=trainings,
+            executor=settings,
+            progress=progress,
+            data=data,
+            device=device,
+        )
     _print_results(results, folder)
 
 

@@ -10,6 +10,7 @@ from fbnetv3.search.nars.algorithm import Stage2Result, choose_finalists, fit_tr
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.evolve import cautious_score
 from fbnetv3.search.nars.hopeless import labels_of
+from fbnetv3.search.nars.rounds import Part
 from fbnetv3.search.runs.verify import Recorded, replay
 from fbnetv3.search.space.encoding import encode
 from fbnetv3.search.trial import Outcome, comparable
@@ -157,7 +158,9 @@ def test_without_finalists_the_highest_score_is_the_answer(tmp_path):
     assert comparable(fewer) == comparable([t for t in trials if t.round < 3])
     predictor = stage1(context)
     rows = fit_trials(context, predictor, fewer, 2)
-    assert alone.candidate == tuple(stage3(context, predictor, Stage2Result(fewer, rows, 2)).index[0])
+    assert alone.candidate == tuple(
+        stage3(context, predictor, Stage2Result(fewer, rows, 2, Part(1, (2, 2), 0))).index[0]
+    )
     assert alone.finalists == ()
 
 
@@ -241,7 +244,7 @@ def test_the_evolution_starts_from_the_best_trials_and_scores_with_caution(cfg):
     context = Context.of(cfg.replace(evolution={"evaluations": 300, "restarts": 0, "parents": 2}))
     predictor, rows = stage1(context), context.pool()[:6]
     predictor.fit(encode(context.space, rows), 80.0 - np.arange(6.0))
-    evolved = stage3(context, predictor, Stage2Result([], rows, 1))
+    evolved = stage3(context, predictor, Stage2Result([], rows, 1, Part(1, (2, 2), 0)))
     score = cautious_score(context.space, predictor, context.config.evolution.caution)
     assert evolved.scores == pytest.approx(score(evolved.index))
     assert evolved.scores[0] >= score(rows[:2]).max() - 1e-6  # the last digits depend on the rows scored together
