@@ -26,7 +26,7 @@ from fbnetv3.search.nars.propose import fresh, propose
 from fbnetv3.search.nars.rounds import Part, finalist_rounds, parts, round_name
 from fbnetv3.search.predictor.model import AccuracyPredictor
 from fbnetv3.search.space.encoding import encode
-from fbnetv3.search.space.space import IntMatrix
+from fbnetv3.search.space.space import IntMatrix, SearchSpace
 from fbnetv3.search.trial import REPEATS, Stop, Trial, evaluated, in_rounds
 
 logger = logging.getLogger(__name__)
@@ -146,7 +146,8 @@ def choose(
     best, count = feasible(context, trained.rows), max(part.finalists, 1)
     if shortened or not part.finalists:
         before = _finalists(context, trained.trials, epochs)
-        rows = choose_finalists(*(_new_first(context, before, rows) for rows in (evolved.index, best)), count)
+        ranked, best = (new_first(context.space, before, rows) for rows in (evolved.index, best))
+        rows = choose_finalists(ranked, best, count)
     else:
         # A small space may have nothing new left. Then the best candidates are trained again.
         known = np.array([trial.candidate for trial in evaluated(trained.trials)])
@@ -184,11 +185,11 @@ def _finalists(context: Context, trials: Sequence[Trial], epochs: int) -> tuple[
     )
 
 
-def _new_first(context: Context, finalists: Sequence[Finalist], rows: IntMatrix) -> IntMatrix:
+def new_first(space: SearchSpace, finalists: Sequence[Finalist], rows: IntMatrix) -> IntMatrix:
     """Return rows with those at the end that were finalists before an extension: they have complete trainings already."""
     if not finalists:
         return rows
-    new = fresh(context.space, np.array([finalist.candidate for finalist in finalists]), rows)
+    new = fresh(space, np.array([finalist.candidate for finalist in finalists]), rows)
     return np.concatenate([rows[new], np.delete(rows, new, axis=0)])
 
 
