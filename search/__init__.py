@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fbnetv3.search.report.page import write_report as write_report
     from fbnetv3.search.runs.folder import SearchResult as SearchResult
     from fbnetv3.search.runs.folder import load_search as load_search
+    from fbnetv3.search.sessions import extend_search as extend_search
     from fbnetv3.search.sessions import resume_search as resume_search
     from fbnetv3.search.sessions import run_search as run_search
     from fbnetv3.search.space.constraints import Constraint as Constraint
@@ -55,6 +56,7 @@ _MODULES = {
     "arch_mask": "fbnetv3.search.space.encoding",
     "encode": "fbnetv3.search.space.encoding",
     "evolve": "fbnetv3.search.nars.evolve",
+    "extend_search": "fbnetv3.search.sessions",
     "load_preset": "fbnetv3.search.nars.config",
     "load_search": "fbnetv3.search.runs.folder",
     "load_space": "fbnetv3.search.space.reader",

@@ -103,6 +103,37 @@ def resume_search(
     return results
 
 
+def extend_search(
+    folder: str | Path,
+    *,
+    rounds: int | None = None,
+    trainings: int | None = None,
+    evaluator: Evaluator | None = None,
+    executor: ExecutorSettings = THIS_MACHINE,
+    progress: Report = silent,
+    data: str | None = None,
+    device: str | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> list[SearchResult]:
+    """Go on with a search that has ended: more batches, more finalists, and the best answer of all trainings.
+
+    If the process dies, `resume_search` continues. An answer that is replaced is kept in `earlier/` in the folder.
+
+    Args:
+        rounds: number of batches to add; the finalists after them are added too. Either this or `trainings`.
+        trainings: number of trainings to add, the finalists among them.
+        evaluator, data, device, callbacks: as in `resume_search`.
+
+    Raises:
+        InputError: no search there, one that has not ended or is asynchronous, both numbers or none, fewer candidates left in
+            the pool, or what `resume_search` raises. Then the search is as it was.
+    """
+    watched = _watched(progress, Path(folder))
+    results = run.extend(folder, watched, rounds, trainings, executor, evaluator, data, device, callbacks)
+    write_report(folder)
+    return results
+
+
 def _watched(progress: Report, folder: Path) -> Report:
     """Return a function that reports the same, and keeps what others look at up to date: the clock, and every while the page.
 

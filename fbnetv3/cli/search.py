@@ -1,4 +1,4 @@
-"""`fbnetv3 search run | resume | verify | export | budgets | importance`."""
+"""`fbnetv3 search run | resume | extend | verify | export | budgets | importance`."""
 
 from __future__ import annotations
 
@@ -247,6 +247,52 @@ def search_resume(
     with progress_bar() as progress, open_trackers(log, folder / LOGS, about) as trackers:
         results = resume_search(
             folder, executor=settings, progress=progress, data=data, device=device, callbacks=trackers
+        )
+    _print_results(results, folder)
+
+
+@app.command("extend")
+def search_extend(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished search.")],
+    rounds: Annotated[
+        int | None, typer.Option(help="Number of batches to add. The finalists after them are added too.")
+    ] = None,
+    trainings: Annotated[
+        int | None, typer.Option(help="Number of trainings to add, the finalists among them. Instead of --rounds.")
+    ] = None,
+    data: MovedData = None,
+    device: OtherDevice = None,
+    workers: Workers = None,
+    executor: ExecutorKind = "processes",
+    ray_address: RayAddress = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+    trial_timeout: TrialTimeout = None,
+    trials_per_gpu: TrialsPerGpu = 1,
+    log: Log = "",
+) -> None:
+    """Go on with a finished search: more trainings, and the best answer of all of them.
+
+    The answer gets a final training if it is another one than before. The earlier one is kept in FOLDER/earlier. If the command
+    is stopped or killed, `search resume` continues.
+    """
+    from fbnetv3.search.execution.settings import ExecutorSettings
+    from fbnetv3.search.runs.folder import written_config
+    from fbnetv3.search.sessions import extend_search
+    from fbnetv3.tracking import open_trackers
+
+    settings = ExecutorSettings(executor, workers, ray_address, cpus, gpus, trial_timeout, trials_per_gpu)
+    about = written_config(folder).to_dict() if log else {}
+    with progress_bar() as progress, open_trackers(log, folder / LOGS, about) as trackers:
+        results = extend_search(
+            folder,
+            rounds=rounds,
+            trainings=trainings,
+            executor=settings,
+            progress=progress,
+            data=data,
+            device=device,
+            callbacks=trackers,
         )
     _print_results(results, folder)
 

@@ -14,6 +14,7 @@ from fbnetv3.progress import Report
 from fbnetv3.search.execution.executor import Executor, Job
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.nars.context import Context, trial_seed
+from fbnetv3.search.nars.rounds import round_sizes
 from fbnetv3.search.space.space import Floats, IntMatrix, SearchSpace
 from fbnetv3.search.trial import REPEATS, Fault, Ledger, Outcome, Planned, Stop, Trial, completed, evaluated
 
@@ -28,6 +29,7 @@ class Batch:
         epochs: length of their trainings.
         predicted: mean and std of their predicted accuracy [2, n]; None where no predictor chose them.
         stop: ends trainings early; None: all of them train for all epochs.
+        name: what is reported of it is under this name; by default, that is the number of its round.
     """
 
     round: int
@@ -35,6 +37,7 @@ class Batch:
     epochs: int
     predicted: Floats | None = None
     stop: Stop | None = None
+    name: str = ""
 
 
 def recorded(batch: Batch, trials: Sequence[Trial], ledger: str, planned: Sequence[Planned] = ()) -> dict[int, Trial]:
@@ -70,9 +73,9 @@ def foreign_trial(config: SearchConfig, space: SearchSpace, method: str) -> Faul
         method: `nars` or `random`. Another method may have up to `config.trainings` rounds of any size.
     """
     # Number of trainings by round.
-    sizes = {REPEATS: config.repeats} | dict(enumerate([*config.batches, config.finalists], 1))
-    if method != "nars":
-        sizes = dict.fromkeys([1] if method == "random" else range(1, config.trainings + 1), config.trainings)
+    sizes = dict.fromkeys(range(1, config.trainings + 1), config.trainings)
+    if method in ("nars", "random"):
+        sizes = round_sizes(config, method)
     values = space.sizes.tolist()
 
     def fault(trial: Planned) -> str:
@@ -166,8 +169,7 @@ class BatchRunner:
             InputError: the ledger belongs to another search, or all trainings of the batch failed.
         """
         trials, trainings = self._recorded(batch), plan(self.context, batch)
-        name = f"round {batch.round}" if batch.round <= self.context.config.rounds else "finalists"
-        name = "repeats" if batch.round == REPEATS else name
+        name = batch.name or f"round {batch.round}"
         self.report(name, len(trials), len(trainings))
         jobs = {
             i: job_of(self.context, training, batch.stop) for i, training in enumerate(trainings) if i not in trials

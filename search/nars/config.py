@@ -30,8 +30,9 @@ from fbnetv3.training.data.spec import absolute_spec
 SCHEMA = 1
 PRESETS = Path(__file__).parent / "presets"
 SUFFIXES = (".yaml", ".yml", *TABLES)  # of files; everything else is a name of the package
-# Settings that may be changed: the baseline is another search, more seeds change no answer, and readers change the speed alone.
-WITHOUT_EFFECT = ("baseline", "confirm", "about", "readers")
+# Settings that may be changed: the baseline is another search, extensions change no training before them, more seeds change no
+# answer, and readers change the speed alone.
+WITHOUT_EFFECT = ("baseline", "extensions", "confirm", "about", "readers")
 Count = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]  # YAML knows lists alone
 
@@ -92,6 +93,8 @@ class SearchConfig:
     also: tuple[Constraint, ...] = ()  # more constraints that every candidate satisfies
     latency: LatencyLimit | None = None  # and a latency, from a look-up table
     finalists: Annotated[int, Field(ge=0)] = 5  # candidates trained before the answer is chosen; the paper has 0
+    # Numbers of trainings, finalists among them, that were added after the search had ended (nars/rounds.py).
+    extensions: Annotated[tuple[Count, ...], Field(strict=False)] = ()
     # Candidates of the first batch that are trained again with another seed: how far rankings can agree at all (Figure 5).
     repeats: Annotated[int, Field(ge=0)] = 0
     # Classes of the data, where it has only some of the space's (section 4). Costs are counted for all classes of the space.
@@ -113,7 +116,7 @@ class SearchConfig:
     @property
     def trainings(self) -> int:
         """Number of trainings of a search, without the final training."""
-        return sum(self.batches) + self.repeats + self.finalists
+        return sum(self.batches) + self.repeats + self.finalists + sum(self.extensions)
 
     @property
     def confirms(self) -> bool:
@@ -122,7 +125,7 @@ class SearchConfig:
 
     @property
     def batches(self) -> tuple[int, ...]:
-        """Number of trainings of every round of stage 2."""
+        """Number of trainings of every round of stage 2, without extensions."""
         return (self.first or self.batch, *[self.batch] * (self.rounds - 1))
 
     def to_dict(self) -> dict[str, Any]:
@@ -183,6 +186,11 @@ def read_config(data: Any, where: str) -> SearchConfig:
         raise InputError(f"{where}: schema is {config.schema}; this version reads {SCHEMA}")
     if sum(config.batches) > config.pool:
         raise InputError(f"{where}: a pool of {config.pool} is too small for {config.rounds} batches of {config.batch}")
+    if config.extensions and config.trainings > config.pool:
+        raise InputError(
+            f"{where}: a pool of {config.pool} is too small for {config.trainings} trainings, those of extensions among them; "
+            "extend the search by fewer"
+        )
     if config.warm_start and config.predictor.head == "network":
         raise InputError(
             f"{where}: a predictor whose head is a network (the paper's) cannot start from earlier searches; take the default "
@@ -201,6 +209,11 @@ def read_config(data: Any, where: str) -> SearchConfig:
 
 
 def _check_asynchronous(config: SearchConfig, where: str) -> None:
+    if config.extensions:
+        raise InputError(
+            f"{where}: asynchronous is {config.asynchronous}, and only a search in rounds can be extended; start another "
+            "search from this one with `fbnetv3 search run --from DIR`"
+        )
     if config.acquisition == "mean":
         raise InputError(
             f"{where}: asynchronous is {config.asynchronous} and acquisition is mean, the rule of Algorithm 1, which proposes "
@@ -244,6 +257,7 @@ def load_preset(name: str) -> SearchConfig:
         data=config.data and absolute_spec(config.data, path.parent),
         warm_start=tuple(_nearest(path, name) for name in config.warm_start),
         contents=None,  # this will be another search
+        extensions=(),
     )
 
 

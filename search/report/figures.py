@@ -16,9 +16,10 @@ from fbnetv3.search.nars.early_stopping import (
     noise_ceiling,
     rank_correlations,
 )
+from fbnetv3.search.nars.rounds import round_name
 from fbnetv3.search.report.analysis import by_round, measured, predictions, repeated_accuracies
 from fbnetv3.search.report.importance import FEWEST, REPEATS, Importance
-from fbnetv3.search.report.plots import COLORS, floor_of, round_name
+from fbnetv3.search.report.plots import COLORS, floor_of
 from fbnetv3.search.runs.folder import SearchResult
 from fbnetv3.search.trial import Trial
 
@@ -51,7 +52,7 @@ def plot_proxy(nars: SearchResult) -> Plot:
     return finish("proxy", title, caption, row[0])
 
 
-def plot_predicted(nars: SearchResult) -> Plot:
+def plot_predicted(config: SearchConfig, nars: SearchResult) -> Plot:
     """Plot measured against predicted accuracy, for predictions made before the training, as Figure 4 c does."""
     epochs, title = nars.proposal.epochs, "Accuracy predicted before each training, against the measured one"
     rounds = {number: predictions(trials, epochs) for number, trials in by_round(nars.trials).items()}
@@ -64,8 +65,7 @@ def plot_predicted(nars: SearchResult) -> Plot:
     for i, (number, (mean, std, truth)) in enumerate((n, pairs.T) for n, pairs in rounds.items()):
         # Later rounds are darker: their predictor has seen more trials.
         kind = {"fmt": "oDs^v"[i % 5], "markersize": 5, "elinewidth": 0.8, "alpha": 0.3 + 0.7 * (i + 1) / len(rounds)}
-        label = name if (name := round_name(nars, number)) == "finalists" else f"round {name}"
-        axes.errorbar(mean, truth.clip(floor), xerr=std, color=COLORS["nars"], label=label, **kind)
+        axes.errorbar(mean, truth.clip(floor), xerr=std, color=COLORS["nars"], label=round_name(config, number), **kind)
     axes.axline((mean[0], mean[0]), slope=1, color=GREY, linestyle="--", linewidth=1, label="measured = predicted")
     axes.set_ylim(floor - 0.3)
     caption = (

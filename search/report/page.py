@@ -72,7 +72,7 @@ def write_report(folder: str | Path) -> Path:
     plots["outcome_plot"] = [] if confirmation is None else [plot_answers(confirmation)]
     pairs = [(f"budget {row['budget']}", row, load_pair(search.path / row["pair"])) for row in budgets]
     parts = {
-        "trials": trials_section(space, results, _beliefs(search.context, results[0], findings)),
+        "trials": trials_section(search.config, space, results, _beliefs(search.context, results[0], findings)),
         "cost": _cost(search, results),
     }
     if ended:
@@ -97,8 +97,8 @@ def _plots(
     """Return the plots of every part of the page, by the part's name in the template."""
     nars = results[0]
     same_metric = [row for row in budgets if config.constraint.metric in row]
-    search = [plot_rounds(results), plot_pareto(config, results, same_metric), plot_convergence(results)]
-    knowledge = [plot_predicted(nars), plot_early_stopping(config, nars)]
+    search = [plot_rounds(config, results), plot_pareto(config, results, same_metric), plot_convergence(results)]
+    knowledge = [plot_predicted(config, nars), plot_early_stopping(config, nars)]
     if not ended:
         return {"search": search, "knowledge": knowledge, "final_plot": []}
     knowledge = [plot_proxy(nars), *knowledge, plot_evolution(config, nars)]
@@ -120,7 +120,7 @@ def _page(
     text = _words(config, space, nars) | {name: f"{n:,}" for name, n in sizes.items()}
     recipe, searched = _recipe_rows(config, space, nars)
     made = {"seed": pair.seed, "space": pair.space} | pair.provenance
-    rounds = [[name, *summary(trials, nars.proposal.epochs)] for _, name, trials in groups(results)]
+    rounds = [[name, *summary(trials, nars.proposal.epochs)] for _, name, trials in groups(config, results)]
     markup = {
         "css": words.CSS,
         "script": script(),
@@ -139,6 +139,7 @@ def _page(
         "rounds": table(words.ROUNDS, rounds),
         "repeats": _REPEATS if any(t.round == REPEATS for t in nars.trials) else "",
         "asynchronous": fill(words.ASYNCHRONOUS, text, {}) if config.asynchronous else "",
+        "extended": _extended(config),
         "failures": _failures(results),
         "finalists": _finalists(nars) if nars.proposal.finalists else "",
         "lone": words.LONE if config.rounds == 1 else "",
@@ -170,6 +171,11 @@ def _cost(search: SearchFolder, results: Sequence[SearchResult]) -> str:
         return text
     sessions = "" if len(clock.sessions) == 1 else f", in {len(clock.sessions)} sessions"
     return text + fill(words.WALL, {"wall": duration(clock.wall()), "sessions": sessions}, {})
+
+
+def _extended(config: SearchConfig) -> str:
+    trainings = " and then by ".join(map(str, config.extensions))
+    return fill(words.EXTENDED, {"trainings": trainings}, {}) if trainings else ""
 
 
 def _beliefs(context: Context, nars: SearchResult, findings: Findings) -> dict[Place, Belief]:

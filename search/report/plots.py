@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fbnetv3.pages.plots import BLUE, GREEN, GREY, ORANGE, Plot, count, finish, plot_axes, plot_row
 from fbnetv3.search.nars.config import SearchConfig
+from fbnetv3.search.nars.rounds import round_name
 from fbnetv3.search.report.analysis import accuracies, by_round, convergence, measured
 from fbnetv3.search.runs.budgets import pareto_front
 from fbnetv3.search.runs.folder import METHODS, SearchResult
@@ -44,26 +45,22 @@ def below(values: Sequence[float], floor: float) -> str:
     return f" Triangles at the bottom: {count(fewer, 'training')} that reached less than {floor:.1f}%." if fewer else ""
 
 
-def groups(results: list[SearchResult]) -> list[tuple[str, str, list[Trial]]]:
+def groups(config: SearchConfig, results: list[SearchResult]) -> list[tuple[str, str, list[Trial]]]:
     """Return method, name and trials of every round of NARS, and of every other method as one group."""
-    nars = results[0]
-    rounds = [("nars", round_name(nars, number), trials) for number, trials in by_round(nars.trials).items()]
+    rounds = [("nars", short_name(config, number), trials) for number, trials in by_round(results[0].trials).items()]
     return rounds + [(other.method, METHODS[other.method], list(other.trials)) for other in results[1:]]
 
 
-def round_name(nars: SearchResult, number: int) -> str:
-    """Return what a round is called in tables and plots."""
-    if number == REPEATS:
-        return "repeats"
-    last = bool(nars.proposal.finalists) and number == max(t.round for t in nars.trials)
-    return "finalists" if last else str(number)
+def short_name(config: SearchConfig, number: int) -> str:
+    """Return what a round is called in a column of rounds: its number, repeats or finalists."""
+    return round_name(config, number).removeprefix("round ")
 
 
-def plot_rounds(results: list[SearchResult]) -> Plot:
+def plot_rounds(config: SearchConfig, results: list[SearchResult]) -> Plot:
     """Plot the trainings of every round and their accuracy, as Figure 6 does."""
     nars, title = results[0], "Accuracy of the trainings of every round"
     epochs, by = nars.proposal.epochs, _compared_by(results)
-    shown = [group for group in groups(results) if group[1] != "repeats"]
+    shown = [group for group in groups(config, results) if group[1] != "repeats"]
     values = [value for _, _, trials in shown for value in accuracies(trials, epochs)]
     if not values:
         return Plot("accuracy_by_round", title, "No training succeeded.", None)

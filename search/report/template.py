@@ -153,6 +153,7 @@ OUTCOME = {
     "": Template("It had no final training here."),
 }
 BY_IMAGES = Template(" (95% interval $low% to $high%, by the choice of images alone; other seeds add to it)")
+EXTENDED = Template(" The search was extended after its end, by $trainings trainings.")
 COST = Template(" Its trainings took $seconds in all$device$others.")
 COST_OTHER = Template("; those of $other $seconds")
 WALL = Template(" The wall clock of the whole search is $wall$sessions.")
@@ -227,7 +228,7 @@ $outcome
 $outcome_plot
 <p>It searched the space $space ($archs architectures, each with any of $recipes training recipes) for the pair with the
 highest accuracy on $data, with $limit $metric in the convention &ldquo;$convention&rdquo;, and trained $candidates
-($spent).$cost</p>
+($spent).$extended$cost</p>
 $advice
 
 <h2>The search</h2>

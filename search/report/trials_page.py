@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 from fbnetv3.pages.markup import fill
 from fbnetv3.pages.plots import count
+from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.report import template as words
 from fbnetv3.search.report.analysis import accuracies, measured
 from fbnetv3.search.report.findings import value_words
-from fbnetv3.search.report.plots import round_name
+from fbnetv3.search.report.plots import short_name
 from fbnetv3.search.report.ranking import Belief
 from fbnetv3.search.runs.folder import METHODS, SearchResult
 from fbnetv3.search.runs.status import Z90
@@ -42,7 +43,9 @@ def script_hash() -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
 
 
-def trials_section(space: SearchSpace, results: Sequence[SearchResult], beliefs: Mapping[Place, Belief]) -> str:
+def trials_section(
+    config: SearchConfig, space: SearchSpace, results: Sequence[SearchResult], beliefs: Mapping[Place, Belief]
+) -> str:
     """Return the part of the page, the most accurate trial first.
 
     Args:
@@ -54,7 +57,7 @@ def trials_section(space: SearchSpace, results: Sequence[SearchResult], beliefs:
     shown = []
     for result, trial in rows:
         belief = beliefs.get(trial.place) if result.method == "nars" else None
-        cells = _cells(result, trial, epochs, belief, several, bool(beliefs))
+        cells = _cells(config, result, trial, epochs, belief, several, bool(beliefs))
         values = _values(space, result, trial, epochs, several)
         chosen = tuple(trial.candidate) == result.proposal.candidate
         shown.append(_trial(cells, values, _details(space, trial), chosen))
@@ -74,13 +77,19 @@ def _trial(cells: Sequence[Cell], values: Mapping[str, Any], details: Mapping[st
 
 
 def _cells(
-    result: SearchResult, trial: Trial, epochs: int, belief: Belief | None, several: bool, believed: bool
+    config: SearchConfig,
+    result: SearchResult,
+    trial: Trial,
+    epochs: int,
+    belief: Belief | None,
+    several: bool,
+    believed: bool,
 ) -> list[Cell]:
     accuracy = _accuracy(trial, epochs, None)
     name = f"{trial.round}.{trial.index}"
     cells = [Cell(name, 10_000 * trial.round + trial.index)]
     cells += [Cell(METHODS[result.method], METHODS[result.method])] if several else []
-    cells.append(Cell(_round(result, trial), trial.round))
+    cells.append(Cell(short_name(config, trial.round) if result.method == "nars" else "-", trial.round))
     cells.append(Cell("-") if accuracy is None else Cell(f"{accuracy:.2f}%", accuracy))
     mean, std = trial.predicted or (None, 0.0)
     cells.append(
@@ -118,10 +127,6 @@ def _details(space: SearchSpace, trial: Trial) -> dict[str, str]:
 
 def _accuracy(trial: Trial, epochs: int, otherwise: Any) -> Any:
     return accuracies([trial], epochs)[0] if measured([trial]) else otherwise
-
-
-def _round(result: SearchResult, trial: Trial) -> str:
-    return round_name(result, trial.round) if result.method == "nars" else "-"
 
 
 def _ended(trial: Trial) -> str:

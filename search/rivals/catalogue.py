@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fbnetv3.search.nars.batches import BatchRunner
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.proposal import Proposal
+from fbnetv3.search.nars.rounds import in_batches
 from fbnetv3.search.rivals.evolution import Evolution
 from fbnetv3.search.rivals.optuna_gp import GaussianProcess
 from fbnetv3.search.rivals.optuna_rivals import cma_es, not_numeric, tpe
@@ -34,13 +35,13 @@ class RivalEntry:
     unfit: Callable[[SearchSpace], str] = cannot_propose
 
     def search(self, context: Context, runner: BatchRunner, *, batch: int = 0) -> Proposal:
-        """Search with this rival; see `search_with`.
+        """Search with this rival, with as many trainings as NARS makes; see `search_with`.
 
         Args:
             batch: size of its batches; 0 for that of NARS's batches.
         """
         size = batch or context.config.batch
-        return search_with(context, runner, self.make(context, size), size)
+        return search_with(context, runner, self.make(context, size), in_batches(context.config.trainings, size))
 
 
 def _evolution(context: Context, batch: int) -> Rival:

@@ -27,13 +27,15 @@ from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.early_stopping import trial_epochs
 from fbnetv3.search.nars.evolve import cautious_score, evolve
 from fbnetv3.search.nars.pretrain import pretrained_predictor
+from fbnetv3.search.nars.rounds import finalist_rounds, parts
 from fbnetv3.search.runs.devices import machine_of
+from fbnetv3.search.runs.earlier import set_aside
 from fbnetv3.search.runs.final import final_candidate, final_job, make_final, make_pair, train_side_by_side
 from fbnetv3.search.runs.folder import accuracies, load_search
 from fbnetv3.search.space.constraints import Constraint
 from fbnetv3.search.space.encoding import encode
 from fbnetv3.search.space.space import Floats, IntMatrix, IntVector
-from fbnetv3.search.trial import Trial, evaluated
+from fbnetv3.search.trial import REPEATS, Trial, evaluated
 from fbnetv3.training.engine import cpu_threads
 
 FOLDER, FRONT = "budgets", "front"
@@ -119,7 +121,8 @@ def budget_pairs(
     if train:
         device = machine_of(config, device or config.device, executor).device
     context, trials = search.context_with(data, device), search.trials()
-    done, wanted = sum(1 <= t.round <= config.rounds for t in trials), sum(config.batches)
+    others = {REPEATS, *finalist_rounds(config)}
+    done, wanted = sum(t.round not in others for t in trials), sum(sum(part.batches) for part in parts(config))
     if done < wanted:
         raise InputError(
             f"the search in {folder} has made {done} of the {wanted} trainings of stage 2; continue it with "
@@ -135,6 +138,8 @@ def budget_pairs(
         finals = {
             name: final_candidate(context, answer.index[0].tolist(), f"_{name}") for name, answer in answers.items()
         }
+        for name, final in finals.items():
+            set_aside(search, out / f"{name}.yaml", final, [out / name])
         jobs = {out / name: final_job(context, final) for name, final in finals.items()}
         evaluator = context.evaluator() if train and context.own_final else None
         if train and evaluator is None:

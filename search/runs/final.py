@@ -265,6 +265,7 @@ def make_pair(
             **({"evaluator": config.evaluator} if config.evaluator else {}),
             **_started_from(context, method),
             "config": config.fingerprint,
+            **({"extensions": list(config.extensions)} if config.extensions else {}),
             "predicted_after_epochs": epochs,
             "training_seed": final_seed(context),
             **environment(),

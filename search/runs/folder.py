@@ -11,6 +11,7 @@ result.json         what each method found, for other programs
 diagnostics.json    how it was found: predictions, finalists, evolution; for the report
 confirm/            final trainings with more seeds, if asked for; confirmed.json has what they say
 baseline/           ledger, pair and weights of random search, if it ran
+earlier/            answers that an extension has replaced, see earlier.py
 budgets/            pairs for other budgets, if asked for
 report.html plots/  the report, renewed while the search runs
 ```

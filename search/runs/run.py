@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fbnetv3.errors import InputError, Note
+from fbnetv3.errors import InputError, Note, quote
 from fbnetv3.files import lock_folder, write_atomically
 from fbnetv3.pair_file import save_pair
 from fbnetv3.progress import Report
@@ -32,6 +32,7 @@ from fbnetv3.search.rivals.search import random_search
 from fbnetv3.search.runs.bar import SearchBar
 from fbnetv3.search.runs.confirm import confirm_results
 from fbnetv3.search.runs.devices import announce, choose, machine_of, record, record_change
+from fbnetv3.search.runs.earlier import keep_earlier
 from fbnetv3.search.runs.final import (
     environment,
     final_candidate,
@@ -43,6 +44,7 @@ from fbnetv3.search.runs.folder import (
     CONFIG,
     ENVIRONMENT,
     LEDGER,
+    RESULT,
     SearchFolder,
     SearchResult,
     load_search,
@@ -132,15 +134,76 @@ def resume(
     """
     folder = load_search(out)
     with lock_folder(folder.path, "search"):
-        _warn_of_versions(folder)
-        machine = _machine(folder, device, executor)
-        context = folder.context_with(data, machine.device)
-        evaluator = _evaluator(context, evaluator_of(folder.config, evaluator))
-        record_change(folder.path, machine, folder.config)
-        announce(folder.config, machine, executor, evaluator)
-        if context.data != folder.config.data and folder.config.contents is not None:
-            save_config(dataclasses.replace(written_config(folder.path), data=context.data), folder.path / CONFIG)
-        return _run(context, folder, evaluator, progress, executor, callbacks)
+        return _go_on(folder, progress, executor, evaluator, data, device, callbacks)
+
+
+def extend(
+    out: str | Path,
+    progress: Report,
+    rounds: int | None = None,
+    trainings: int | None = None,
+    executor: ExecutorSettings = THIS_MACHINE,
+    evaluator: Evaluator | None = None,
+    data: str | None = None,
+    device: str | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> list[SearchResult]:
+    """Go on from the end of a search with more trainings, which its configuration records.
+
+    Args:
+        rounds: number of batches to add, besides the finalists after them; or
+        trainings: number of trainings to add, the finalists among them.
+        data, device, callbacks: as in `resume`.
+
+    Raises:
+        InputError: no search in the folder, one that has not ended or is asynchronous, both numbers or none, or what `resume`
+            raises. Then the search is as it was.
+    """
+    folder = load_search(out)
+    added = _added(folder.config, rounds, trainings)
+    extended = dataclasses.replace(folder, config=folder.config.replace(extensions=(*folder.config.extensions, added)))
+    with lock_folder(folder.path, "search"):
+        folder.results()
+        # Trainings that this version would not propose, or images that are gone, must show before anything is changed.
+        _go_on(folder, progress, executor, evaluator, data, device)
+        # The search has not ended any more. If the process dies here, `resume` writes the result again.
+        (folder.path / RESULT).unlink()
+        _rewrite(folder, extensions=extended.config.extensions)
+        return _go_on(extended, progress, executor, evaluator, data, device, callbacks)
+
+
+def _added(config: SearchConfig, rounds: int | None, trainings: int | None) -> int:
+    """Return how many trainings an extension has."""
+    given = [number for number in (rounds, trainings) if number is not None]
+    if len(given) != 1 or type(given[0]) is not int or given[0] < 1:
+        raise InputError(
+            f"rounds is {quote(rounds)} and trainings is {quote(trainings)}; give one of them, a whole number from 1"
+        )
+    return given[0] if rounds is None else rounds * config.batch + config.finalists
+
+
+def _go_on(
+    folder: SearchFolder,
+    progress: Report,
+    executor: ExecutorSettings,
+    evaluator: Evaluator | None,
+    data: str | None,
+    device: str | None,
+    callbacks: Sequence[Callback] = (),
+) -> list[SearchResult]:
+    _warn_of_versions(folder)
+    machine = _machine(folder, device, executor)
+    context = folder.context_with(data, machine.device)
+    evaluator = _evaluator(context, evaluator_of(folder.config, evaluator))
+    record_change(folder.path, machine, folder.config)
+    announce(folder.config, machine, executor, evaluator)
+    if context.data != folder.config.data and folder.config.contents is not None:
+        _rewrite(folder, data=context.data)
+    return _run(context, folder, evaluator, progress, executor, callbacks)
+
+
+def _rewrite(folder: SearchFolder, **changes: Any) -> None:
+    save_config(dataclasses.replace(written_config(folder.path), **changes), folder.path / CONFIG)
 
 
 def check_same(config: SearchConfig, out: str | Path, executor: ExecutorSettings) -> None:
@@ -153,8 +216,9 @@ def check_same(config: SearchConfig, out: str | Path, executor: ExecutorSettings
     chosen, _ = choose(config, executor)
     context = Context.of(chosen, [open_source(name) for name in config.warm_start])
     kept, _ = take_inputs(context, began.contents.data if began.contents else None)
-    # The number of readers depends on the machine and changes the speed alone.
-    before, now = began.to_dict(), dataclasses.replace(kept, readers=began.readers).to_dict()
+    # The number of readers depends on the machine and changes the speed alone. Extensions come later.
+    same = dataclasses.replace(kept, readers=began.readers, extensions=began.extensions)
+    before, now = began.to_dict(), same.to_dict()
     files, other_files = before.pop("contents") or {}, now.pop("contents")
     names = [key for key in now if before[key] != now[key]]
     names += [f"the content of {key}" for key in other_files if files.get(key) != other_files[key]]
@@ -264,8 +328,9 @@ def _finish(
     config = context.config
     curve: tuple[float, ...] = ()
     measured: dict[str, Any] = {}
+    final = final_candidate(context, proposal.candidate)
+    keep_earlier(folder, method, final)
     if config.final_training:
-        final = final_candidate(context, proposal.candidate)
         job, place = final_job(context, final), folder.pair(method).parent
         own = evaluator if context.own_final else None
         curve, measured = make_final(context, job, place, progress, settings, own)

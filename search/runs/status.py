@@ -14,6 +14,7 @@ from fbnetv3.pair_file import load_pair
 from fbnetv3.search.nars.config import SearchConfig
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.early_stopping import trial_epochs
+from fbnetv3.search.nars.rounds import finalist_rounds, round_name, round_sizes
 from fbnetv3.search.runs.clock import epochs_trained, read_clock
 from fbnetv3.search.runs.confirm import load_confirmation
 from fbnetv3.search.runs.folder import METHODS, RESULT, SearchFolder
@@ -190,16 +191,13 @@ def _method(search: SearchFolder, method: str, trials: Sequence[Trial]) -> Metho
 
 def _round(config: SearchConfig, method: str, trials: Sequence[Trial]) -> str:
     """Return the first round that has not all of its trainings, in words."""
-    sizes = {"1": config.trainings}
-    if method == "nars":
-        sizes = {str(number): size for number, size in enumerate(config.batches, 1)}
-        first, *later = sizes.items()
-        sizes = dict([first, ("repeats", config.repeats), *later, ("finalists", config.finalists)])
-    for name, size in sizes.items():
-        number = {"repeats": REPEATS, "finalists": config.rounds + 1}.get(name) if not name.isdigit() else int(name)
+    sizes = round_sizes(config, method)
+    names = {number: round_name(config, number) if method == "nars" else f"round {number}" for number in sizes}
+    last = max(number for number, name in names.items() if name.startswith("round"))
+    for number, size in sizes.items():
         done = sum(t.round == number for t in trials)
         if done < size:
-            words = name if not name.isdigit() else f"round {name} of {config.rounds if method == 'nars' else 1}"
+            words = f"{names[number]} of {last}" if names[number].startswith("round") else names[number]
             return f"{words}: {done} of {size} trained"
     return ""
 
@@ -257,17 +255,14 @@ def _time_left(search: SearchFolder, trials: dict[str, list[Trial]], now: float 
         if epochs > 0:
             together = max(0.0, now - session.began) / epochs
     base, final = search.context.base.epochs, search.context.base.epochs * config.final_stretch
-    later = [t.trained for t in trials["nars"] if 1 < t.round <= config.rounds]
+    whole = (REPEATS, 1, *finalist_rounds(config))  # rounds whose trainings all have the epochs of the recipe
+    later = [t.trained for t in trials["nars"] if t.round not in whole]
     usual = fmean(later) if later else comparable_epochs(search.context, trials["nars"])
     seconds = 0.0
     for method, some in trials.items():
-        if method == "nars":
-            missing = [config.batches[0] + config.repeats, sum(config.batches[1:]), config.finalists]
-            for t in some:
-                missing[0 if t.round <= 1 else 1 if t.round <= config.rounds else 2] -= 1
-            seconds += together * (base * (missing[0] + missing[2]) + usual * missing[1])
-        else:
-            seconds += together * base * (config.trainings - len(some))
+        for number, size in round_sizes(config, method).items():
+            missing = size - sum(t.round == number for t in some)
+            seconds += together * missing * (base if method != "nars" or number in whole else usual)
         if config.final_training and not search.pair(method).is_file():
             seconds += alone * final
     if config.confirms and load_confirmation(search) is None:

@@ -1,4 +1,4 @@
-"""`fbnetv3 search run | resume | verify | export | budgets | confirm | importance` as a user meets them."""
+"""`fbnetv3 search run | resume | extend | verify | export | budgets | confirm | importance` as a user meets them."""
 
 import contextlib
 import csv
@@ -99,6 +99,43 @@ def test_a_search_is_verified(run, searched):
         "random: accuracy of the pair's weights",
     ]
     assert {row["status"] for row in json.loads(out)} == {"same"}
+
+
+def test_a_search_is_extended_and_verified(run, copied):
+    before = load_pair(copied / "pair.yaml")
+    code, out, _ = run("search", "extend", copied, "--trainings", 1, "--workers", 1)
+    assert code == 0
+    assert "NARS: " in out
+    assert f"report: {copied / 'report.html'}" in out
+    kept = [copied / "pair.yaml", copied / "earlier" / "1" / "pair.yaml"]
+    assert before.measured in [load_pair(path).measured for path in kept if path.is_file()]
+    code, out, _ = run("search", "verify", copied, "--retrain", 0, "--json")
+    assert code == 0
+    assert {row["status"] for row in json.loads(out)} == {"same"}
+    assert {"nars: 9 proposals of the ledger", "random: 9 proposals of the ledger"} < {
+        r["what"] for r in json.loads(out)
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ((), "rounds is None and trainings is None; give one of them, a whole number from 1"),
+        (("--rounds", 1, "--trainings", 1), "rounds is 1 and trainings is 1; give one of them"),
+        (("--rounds", 0), "rounds is 0 and trainings is None; give one of them, a whole number from 1"),
+    ],
+    ids=["none", "both", "no round"],
+)
+def test_a_search_is_extended_by_one_number(run, copied, given, words):
+    before = (copied / "config.yaml").read_bytes()
+    one_line(run("search", "extend", copied, *given), words)
+    assert (copied / "config.yaml").read_bytes() == before
+
+
+def test_a_search_that_has_not_ended_is_not_extended(run, copied):
+    (copied / "result.json").unlink()
+    one_line(run("search", "extend", copied, "--rounds", 1), "has not ended: result.json is missing; continue it with")
+    one_line(run("search", "extend", copied / "absent", "--rounds", 1), "config.yaml is missing")
 
 
 def test_a_search_that_was_changed_gives_exit_code_1(run, copied):

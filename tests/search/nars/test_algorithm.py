@@ -6,10 +6,12 @@ import pytest
 from fbnetv3.complexity import cost
 from fbnetv3.progress import silent
 from fbnetv3.search.nars import algorithm
-from fbnetv3.search.nars.algorithm import Stage2Result, choose_finalists, fit_trials, stage1, stage3
+from fbnetv3.search.nars.algorithm import Stage2Result, choose_finalists, fit_trials, new_first, stage1, stage3
 from fbnetv3.search.nars.context import Context
 from fbnetv3.search.nars.evolve import cautious_score
 from fbnetv3.search.nars.hopeless import labels_of
+from fbnetv3.search.nars.proposal import Finalist
+from fbnetv3.search.nars.rounds import Part
 from fbnetv3.search.runs.verify import Recorded, replay
 from fbnetv3.search.space.encoding import encode
 from fbnetv3.search.trial import Outcome, comparable
@@ -100,7 +102,7 @@ class Deceived(Scripted):
     def __call__(self, candidate, epochs, seed):
         outcome = super().__call__(candidate, epochs, seed)
         if len(self.calls) > 6:
-            outcome = Outcome((50.0, 60.0 + (len(self.calls) - 7 == self.wins)), "ok", 0.0)
+            outcome = Outcome((50.0, 60.0 + (len(self.calls) - 7 == self.wins))[:epochs], "ok", 0.0)
         return outcome
 
 
@@ -157,7 +159,9 @@ def test_without_finalists_the_highest_score_is_the_answer(tmp_path):
     assert comparable(fewer) == comparable([t for t in trials if t.round < 3])
     predictor = stage1(context)
     rows = fit_trials(context, predictor, fewer, 2)
-    assert alone.candidate == tuple(stage3(context, predictor, Stage2Result(fewer, rows, 2)).index[0])
+    assert alone.candidate == tuple(
+        stage3(context, predictor, Stage2Result(fewer, rows, 2, Part(1, (2, 2), 0))).index[0]
+    )
     assert alone.finalists == ()
 
 
@@ -176,6 +180,57 @@ def test_without_finalists_the_highest_score_is_the_answer(tmp_path):
 def test_finalists_by_hand(trials, count, expected):
     rows = choose_finalists(np.array([[1], [2], [3]]), np.array(trials, int).reshape(-1, 1), count)
     assert rows[:, 0].tolist() == expected
+
+
+def test_rows_that_were_finalists_come_last(tmp_path):
+    context = Context.of(config(tmp_path))
+    rows = context.pool()[:4]
+    before = [Finalist(tuple(rows[i].tolist()), (1.0, 1.0), 1.0, 1.0) for i in (0, 2)]
+    assert new_first(context.space, before, rows).tolist() == rows[[1, 3, 0, 2]].tolist()
+    assert new_first(context.space, before, rows[:1]).tolist() == rows[:1].tolist()
+    assert new_first(context.space, [], rows) is rows
+
+
+@pytest.mark.parametrize(("wins", "finalist"), [(1, 1), (7, 6)], ids=["before", "in the extension"])
+def test_after_short_trials_the_finalists_of_an_extension_compete_with_those_before(
+    tmp_path, wins, finalist, monkeypatch
+):
+    monkeypatch.setattr(algorithm, "trial_epochs", lambda *_: 1)
+    cfg = config(tmp_path, batch=3, finalists=4, extensions=[5])
+    proposal, trials, _ = run_scripted(cfg, tmp_path / "a.jsonl", evaluator=Deceived(wins))
+    assert [t.epochs for t in trials] == [2, 2, 2, 1, 1, 1, 2, 2, 2, 2, 1, 2, 2, 2, 2]
+    assert [list(f.candidate) for f in proposal.finalists] == [t.candidate for t in trials[6:10] + trials[11:]]
+    assert len({f.candidate for f in proposal.finalists}) == 8
+    assert proposal.candidate == proposal.finalists[finalist].candidate
+    assert proposal.predicted == proposal.finalists[finalist].predicted
+
+
+def test_without_finalists_an_extension_answers_with_the_highest_score(tmp_path):
+    cfg = config(tmp_path, batch=2, finalists=0)
+    path = tmp_path / "a.jsonl"
+    before = run_scripted(cfg, path)[1]
+    proposal, trials, context = run_scripted(cfg.replace(extensions=[3]), path)
+    assert [t.place for t in trials] == [*(t.place for t in before), (3, 0), (3, 1), (4, 0)]
+    predictor = stage1(context)
+    rows = fit_trials(context, predictor, trials, proposal.epochs)
+    assert proposal.candidate == tuple(
+        stage3(context, predictor, Stage2Result(trials, rows, 2, Part(3, (2, 1), 0))).index[0]
+    )
+
+
+@pytest.mark.parametrize("stopping", ["rule", "model"])
+def test_the_order_in_which_trainings_ended_changes_no_extension(tmp_path, stopping):
+    """Several workers write the trainings of a round in any order."""
+    cfg, ledgers = config(tmp_path, batch=4, stopping=stopping), []
+    run_scripted(cfg, tmp_path / "ended.jsonl", evaluator=Stoppable())
+    header, *lines = (tmp_path / "ended.jsonl").read_text().splitlines(keepends=True)
+    for name, order in {"same": lines, "other": lines[::-1]}.items():
+        (tmp_path / name).write_text("".join([header, *order]))
+        ledgers.append(run_scripted(cfg.replace(extensions=[5]), tmp_path / name, evaluator=Stoppable()))
+    (proposal, trials, context), (other, others, _) = ledgers
+    assert (proposal, comparable(trials)) == (other, comparable(others))
+    assert [t.place for t in trials[10:]] == [(4, 0), (4, 1), (4, 2), (5, 0), (5, 1)]
+    assert replay(context, "nars", Recorded(trials), silent) == (trials, [], proposal)
 
 
 def test_more_constraints_hold_for_every_trial(tmp_path):
@@ -241,7 +296,7 @@ def test_the_evolution_starts_from_the_best_trials_and_scores_with_caution(cfg):
     context = Context.of(cfg.replace(evolution={"evaluations": 300, "restarts": 0, "parents": 2}))
     predictor, rows = stage1(context), context.pool()[:6]
     predictor.fit(encode(context.space, rows), 80.0 - np.arange(6.0))
-    evolved = stage3(context, predictor, Stage2Result([], rows, 1))
+    evolved = stage3(context, predictor, Stage2Result([], rows, 1, Part(1, (2, 2), 0)))
     score = cautious_score(context.space, predictor, context.config.evolution.caution)
     assert evolved.scores == pytest.approx(score(evolved.index))
     assert evolved.scores[0] >= score(rows[:2]).max() - 1e-6  # the last digits depend on the rows scored together

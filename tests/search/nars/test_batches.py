@@ -329,9 +329,12 @@ def test_a_search_of_an_earlier_version_continues_with_its_epochs(tmp_path, monk
     assert {t.epochs for t in run_scripted(cfg, tmp_path / "cut.jsonl")[1]} == {2}
 
 
-@pytest.mark.parametrize(("round", "name"), [(1, "round 1"), (2, "round 2"), (3, "finalists"), (REPEATS, "repeats")])
-def test_progress_names_the_round_and_the_best_so_far(context, tmp_path, round, name):
-    batch = batch_of(context, round)
+@pytest.mark.parametrize(
+    ("round", "given", "name"),
+    [(1, "", "round 1"), (3, "", "round 3"), (3, "finalists", "finalists"), (REPEATS, "repeats", "repeats")],
+)
+def test_progress_names_the_round_and_the_best_so_far(context, tmp_path, round, given, name):
+    batch = dataclasses.replace(batch_of(context, round), name=given)
     evaluator = lambda candidate, epochs, seed: Outcome((50.0, 61.25), "ok", 0.0)  # noqa: E731
     said = run_batch(context, batch, tmp_path / "l", InProcess(evaluator))[1]
     assert said[0] == (0, 8, f"{name}: 0 of 3 candidates trained")

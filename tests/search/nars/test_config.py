@@ -39,6 +39,9 @@ WRONG = [
     ({"stopping": "guess"}, "here: stopping is 'guess'; .*'rule' or 'model'"),
     ({"hopeless": 0.5}, "here: hopeless is 0.5; .*less than 0.5"),
     ({"asynchronous": -1}, "here: asynchronous is -1"),
+    ({"extensions": [2, 0]}, "here: extensions.1 is 0"),
+    ({"extensions": [59]}, "here: a pool of 64 is too small for 65 trainings, those of extensions among them"),
+    ({"extensions": [1], "asynchronous": 1}, "here: asynchronous is 1, and only a search in rounds can be extended"),
     (
         {"asynchronous": 3},
         "here: asynchronous is 3, but stage 2 has 2 trainings after the first batch; allowed: 0 to 2",
@@ -51,7 +54,7 @@ def cfg(tmp_path):
     return config(tmp_path)
 
 
-@pytest.mark.parametrize(("change", "words"), WRONG, ids=[next(iter(change)) for change, _ in WRONG])
+@pytest.mark.parametrize(("change", "words"), WRONG, ids=["-".join(change) for change, _ in WRONG])
 def test_a_wrong_value_is_refused_with_its_key_and_its_place(cfg, change, words):
     with pytest.raises(InputError, match=words):
         read_config(cfg.to_dict() | change, "here")
@@ -91,9 +94,12 @@ def test_a_replaced_value_is_checked_like_a_new_one(cfg):
 def test_trainings_are_batches_repeats_and_finalists(cfg):
     assert cfg.replace(batch=4, rounds=3, repeats=2, finalists=5).trainings == 4 * 3 + 2 + 5
     assert cfg.replace(first=9, batch=4, rounds=3, repeats=2, finalists=5).batches == (9, 4, 4)
+    assert cfg.replace(extensions=[3, 1]).trainings == cfg.trainings + 4
 
 
-@pytest.mark.parametrize("change", [{"baseline": True}, {"about": "other words"}, {"readers": 2}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"baseline": True}, {"about": "other words"}, {"readers": 2}, {"extensions": [3]}], ids=str
+)
 def test_the_fingerprint_ignores_what_trials_do_not_depend_on(cfg, change):
     assert cfg.replace(**change).fingerprint == cfg.fingerprint
 
@@ -156,7 +162,7 @@ def test_names_of_the_package_in_a_preset_stay_names():
 
 
 def test_the_configuration_of_a_search_is_a_preset_of_another_search(cfg, tmp_path):
-    begun = dataclasses.replace(cfg, contents=Contents("a", "b", data="c"))
+    begun = dataclasses.replace(cfg, contents=Contents("a", "b", data="c"), extensions=(3,))
     save_config(begun, tmp_path / "config.yaml")
     assert load_preset(str(tmp_path / "config.yaml")) == cfg
     assert begun.fingerprint != cfg.fingerprint

@@ -67,25 +67,25 @@ def test_without_statistics_the_plot_says_so(result, drawn):
     assert (plot.png, plot.caption) == (None, "This search kept no predictions of statistics.")
 
 
-def test_predictions_are_drawn_round_by_round(result, drawn):
-    plot_predicted(result)
+def test_predictions_are_drawn_round_by_round(config, result, drawn):
+    plot_predicted(config, result)
     (axes,) = drawn[0].axes
     second, third = axes.containers
     assert [second.get_label(), third.get_label()] == ["round 2", "round 3"]
     assert np.asarray(second.lines[0].get_data()).tolist() == [list(PREDICTED), list(MEASURED)]
 
 
-def test_predictions_below_the_floor_are_drawn_on_it_and_counted(result, trials, drawn):
+def test_predictions_below_the_floor_are_drawn_on_it_and_counted(config, result, trials, drawn):
     trials[7] = dataclasses.replace(trials[7], acc1=[5.0, 10.0])
-    plot = plot_predicted(with_trials(result, trials))
+    plot = plot_predicted(config, with_trials(result, trials))
     assert plot.caption.endswith("%: 1 training with less.")
     (axes,) = drawn[0].axes
     drawn_values = np.asarray(axes.containers[0].lines[0].get_data())[1]
     assert drawn_values.min() > 10.0
 
 
-def test_without_predictions_the_plot_says_so(result, trials, drawn):
-    plot = plot_predicted(with_trials(result, trials[:5]))
+def test_without_predictions_the_plot_says_so(config, result, trials, drawn):
+    plot = plot_predicted(config, with_trials(result, trials[:5]))
     assert plot.png is None
     assert "there was one round only, or all later trainings failed" in plot.caption
 

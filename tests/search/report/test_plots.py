@@ -1,6 +1,7 @@
 """Plots of the search process: what is drawn where, by hand, and what is said where nothing can be drawn."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ from fbnetv3.search.report.plots import (
     plot_final,
     plot_pareto,
     plot_rounds,
-    round_name,
     scatter,
+    short_name,
 )
 from tests.search.made_up import MEASURED, diverged, make_config, make_result, make_trials, repeats
 
@@ -91,8 +92,8 @@ def test_dots_below_the_floor_become_triangles_on_it():
     assert axes.collections[0].get_label() == "trials"
 
 
-def test_rounds_and_other_methods_are_groups(results, trials):
-    assert groups(results) == [
+def test_rounds_and_other_methods_are_groups(config, results, trials):
+    assert groups(config, results) == [
         ("nars", "1", trials[:5]),
         ("nars", "2", trials[5:10]),
         ("nars", "3", trials[10:]),
@@ -100,16 +101,13 @@ def test_rounds_and_other_methods_are_groups(results, trials):
     ]
 
 
-def test_the_last_round_is_that_of_the_finalists(results):
-    result = results[0]
-    assert [round_name(result, n) for n in (0, 1, 3)] == ["repeats", "1", "3"]
-    finalist = Finalist(result.proposal.candidate, (1.0, 1.0), 1.0, 1.0)
-    result = dataclasses.replace(result, proposal=dataclasses.replace(result.proposal, finalists=(finalist,)))
-    assert [round_name(result, n) for n in (0, 1, 3)] == ["repeats", "1", "finalists"]
+def test_a_round_is_a_number_in_its_column_or_a_name(config):
+    extended = config.replace(extensions=[7])
+    assert [short_name(extended, n) for n in range(7)] == ["repeats", "1", "2", "3", "finalists", "5", "finalists 2"]
 
 
-def test_every_training_is_a_dot_of_its_round(results, drawn):
-    plot = plot_rounds(results)
+def test_every_training_is_a_dot_of_its_round(config, results, drawn):
+    plot = plot_rounds(config, results)
     (axes,) = drawn[0].axes
     shown = [np.asarray(c.get_offsets()) for c in axes.collections if len(c.get_offsets())]
     first = shown[0]
@@ -120,25 +118,25 @@ def test_every_training_is_a_dot_of_its_round(results, drawn):
     assert plot.png == b"a PNG"
 
 
-def test_the_returned_pair_is_a_star_in_its_round(results, drawn):
-    plot = plot_rounds(results)
+def test_the_returned_pair_is_a_star_in_its_round(config, results, drawn):
+    plot = plot_rounds(config, results)
     assert stars(drawn[0].axes[0]) == [[2.22, 65.0]]  # the last of the third round
     assert "The star is the returned pair." in plot.caption
 
 
-def test_a_pair_that_was_no_trial_has_no_star(results, drawn):
-    plot = plot_rounds([untried(results[0])])
+def test_a_pair_that_was_no_trial_has_no_star(config, results, drawn):
+    plot = plot_rounds(config, [untried(results[0])])
     assert stars(drawn[0].axes[0]) == []
     assert NOT_TRIED in plot.caption
 
 
-def test_repeats_are_no_samples_of_a_round(results, trials, drawn):
+def test_repeats_are_no_samples_of_a_round(config, results, trials, drawn):
     again = dataclasses.replace(results[0], trials=(*trials, *repeats(trials, 90.0)))
-    plot_rounds([again])
+    plot_rounds(config, [again])
     assert [tick.get_text() for tick in drawn[0].axes[0].get_xticklabels()] == ["1", "2", "3"]
 
 
-@pytest.mark.parametrize("plot", [plot_rounds, plot_convergence], ids=["rounds", "convergence"])
+@pytest.mark.parametrize("plot", [partial(plot_rounds, make_config()), plot_convergence], ids=["rounds", "convergence"])
 def test_without_a_measured_training_nothing_is_drawn(results, drawn, plot):
     found = plot([lost(result) for result in results])
     assert (found.png, found.caption) == (None, "No training succeeded.")
@@ -203,9 +201,9 @@ def test_the_star_is_among_the_trainings_that_the_pair_was_chosen_by(config, sho
     assert "On the left its star is hollow, because it was not chosen by these accuracies." in plot.caption
 
 
-def test_the_star_among_the_rounds_is_hollow_where_it_was_not_chosen_by_them(results, shortened, drawn):
-    assert "hollow because it was chosen by accuracies after 3 epochs" in plot_rounds([shortened]).caption
-    assert plot_rounds(results).caption.endswith("The star is the returned pair.")
+def test_the_star_among_the_rounds_is_hollow_where_it_was_not_chosen_by_them(config, results, shortened, drawn):
+    assert "hollow because it was chosen by accuracies after 3 epochs" in plot_rounds(config, [shortened]).caption
+    assert plot_rounds(config, results).caption.endswith("The star is the returned pair.")
 
 
 def test_a_search_without_early_stopping_has_one_front(config, shortened, drawn):

@@ -27,7 +27,7 @@ def section(space, trials):
     """A function that returns the part of the page as it is written and as it is read."""
 
     def make(beliefs=None, results=None):
-        text = trials_section(space, results or [make_result(CONFIG, space, trials)], beliefs or {})
+        text = trials_section(CONFIG, space, results or [make_result(CONFIG, space, trials)], beliefs or {})
         return text, Page(text)
 
     return make

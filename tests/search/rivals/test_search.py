@@ -63,6 +63,16 @@ def test_random_search_answers_with_the_best_of_as_many_trainings(tmp_path):
     assert proposal.predicted is None
 
 
+def test_random_search_goes_on_with_other_candidates_for_an_extension(tmp_path):
+    cfg, path = config(tmp_path, batch=4, rounds=3), tmp_path / "a.jsonl"
+    before = run_scripted(cfg, path, random_search)[1]
+    proposal, trials, context = run_scripted(cfg.replace(extensions=[5, 2]), path, random_search)
+    assert sizes(trials) == [14, 5, 2]
+    assert trials[:14] == before
+    assert len({tuple(t.candidate) for t in trials}) == 21
+    assert list(proposal.candidate) == context.best_trial(trials).candidate
+
+
 def test_random_search_does_not_answer_with_a_failed_training(tmp_path):
     cfg = config(tmp_path, batch=2, rounds=1)
     proposal, trials, _ = run_scripted(cfg, tmp_path / "a.jsonl", random_search, Failing({0, 2, 3}))

@@ -47,6 +47,34 @@ def pairs(searched):
     return budget_pairs(searched, BUDGETS, silent)
 
 
+def extended_by(folder, trainings):
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("extensions: []", f"extensions: [{trainings}]"))
+
+
+def test_a_pair_of_a_budget_that_an_extension_changed_is_kept(fresh):
+    budget_pairs(fresh, [2e5, 3e5], silent)
+    extended_by(fresh, 1)  # one more finalist, which has not been trained
+    out, kept = fresh / "budgets", fresh / "earlier" / "1" / "budgets"
+    budget_pairs(fresh, [2e5, 3e5], silent)
+    assert not kept.exists()
+    now, before = (out / "flops_300K.yaml").read_bytes(), (out / "flops_200K.yaml").read_bytes()
+    (out / "flops_300K.yaml").write_bytes(before)
+    (out / "flops_300K").mkdir()
+    (out / "flops_300K" / "weights.pt").write_text("weights")
+    budget_pairs(fresh, [2e5, 3e5], silent)
+    assert (out / "flops_300K.yaml").read_bytes() == now
+    assert not (out / "flops_300K").exists()
+    assert (kept / "flops_300K.yaml").read_bytes() == before
+    assert (kept / "flops_300K" / "weights.pt").read_text() == "weights"
+
+
+def test_the_batches_of_an_extension_come_before_its_budgets(fresh):
+    extended_by(fresh, 4)
+    with pytest.raises(InputError, match=r"has made 12 of the 14 trainings of stage 2; continue it with"):
+        budget_pairs(fresh, [3e5], silent)
+
+
 def test_budgets_are_answered_in_ascending_order(pairs):
     assert [answer.constraint.max for answer, _ in pairs] == sorted(BUDGETS)
 
