@@ -54,10 +54,10 @@ def small_kit(space, folder, progress=silent):
     return write_kit(space, covering(space), whole, 1, folder, progress)
 
 
-def on_device(kit, *options, wrapper=DEVICE):
-    """Run the script of a kit in a process that has neither torch nor this package."""
-    command = [sys.executable, "-I", "-c", wrapper, str(kit / "measure.py"), "--device", "toy", *options]
-    return subprocess.run(command, cwd=kit.parent, capture_output=True, text=True, check=False, timeout=300)
+def on_device(script, *options):
+    """Run a script in a process that has neither torch nor this package."""
+    command = [sys.executable, "-I", "-c", DEVICE, str(script), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
 def write_times(path, kit, ms, head=()):

@@ -101,9 +101,9 @@ def test_a_file_computes_what_the_part_does():
         lambda data: data | {"schema": 2},
         lambda data: data | {"batch": 3},
         lambda data: data | {"parts": []},
-        lambda data: data | {"parts": dict.fromkeys(data["parts"], ["ir", -8])},
+        lambda data: data | {"parts": {"parts/00000.onnx": ["ir", -8]}},
         lambda data: data | {"networks": {}},
-        lambda data: data | {"networks": dict.fromkeys(data["networks"], {"parts/9.onnx": 1})},
+        lambda data: data | {"networks": {"networks/00.onnx": {"parts/9.onnx": 1}}},
     ],
     ids=["schema", "another batch", "no mapping", "negative width", "no networks", "unknown part"],
 )
