@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import shutil
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -122,16 +122,15 @@ def load_kit(folder: str | Path) -> Kit:
     """
     path = Path(folder) / KIT
     data = load_json(path, "latency kit", ("schema", "id", "space", "batch", "parts", "networks"))
-    wrong = InputError(f"{path} is no latency kit, or is damaged; make one with `fbnetv3 search latency-kit`")
     try:
         parts = {str(file): from_row(row) for file, row in data["parts"].items()}
         networks = {str(file): _counts(counts, parts) for file, counts in data["networks"].items()}
         kit = Kit(str(data["space"]), int(data["batch"]), parts, networks)
+        if data["schema"] == SCHEMA and data["id"] == kit.id and len(networks) >= LEAST_NETWORKS:
+            return kit
     except (AttributeError, TypeError, ValueError, KeyError, IndexError, OverflowError):
-        raise wrong from None
-    if data["schema"] != SCHEMA or data["id"] != kit.id or len(networks) < LEAST_NETWORKS:
-        raise wrong
-    return kit
+        pass
+    raise InputError(f"{path} is no latency kit, or is damaged; make one with `fbnetv3 search latency-kit`")
 
 
 def _counts(counts: Mapping[str, Any], parts: Mapping[str, Part]) -> dict[str, int]:
@@ -147,12 +146,13 @@ def static_onnx(module: nn.Module, example: Tensor) -> bytes:
     Many devices run nothing but fixed shapes. The older exporter of torch makes such files, and takes well under a second for a
     part where the newer one of `fbnetv3 export` takes many: a space has hundreds or thousands of parts.
     """
-    network, buffer = module.eval().requires_grad_(False), io.BytesIO()
+    network = module.eval().requires_grad_(False)
     fold_batch_norms(network)
-    with warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is deprecated
-        torch.onnx.export(network, (example,), buffer, dynamo=False, input_names=["images"], output_names=["logits"])
-    return buffer.getvalue()
+        path = Path(folder, "part.onnx")
+        torch.onnx.export(network, (example,), path, dynamo=False, input_names=["images"], output_names=["logits"])
+        return path.read_bytes()
 
 
 def _build_network(space: NetworkSpace, row: Sequence[int], batch: int) -> tuple[nn.Module, Tensor]:

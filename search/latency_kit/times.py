@@ -81,10 +81,14 @@ def read_times(path: Path, kit: Kit) -> Times:
     if machine.pop("kit", kit.id) != kit.id:
         raise InputError(f"{path} has the times of another kit; give the times of this one, or the folder of the other")
     reader = csv.DictReader(line for line in lines if not line.startswith("#"))
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise InputError(f"{path} is no table of times: {error}") from None
     if not {"file", "ms"} <= set(reader.fieldnames or ()):
         raise InputError(f"{path} has the columns {quote(reader.fieldnames)}; needed: file, ms")
     wanted, ms = dict.fromkeys([*kit.parts, *kit.networks]), dict[str, float]()
-    for row in reader:
+    for row in rows:
         name = row["file"]
         if name not in wanted:
             raise InputError(f"{path} has {quote(name)}, which is no file of the kit; {available(name, wanted)}")
