@@ -112,7 +112,9 @@ def search_run(
     latency_table: Annotated[
         Path | None,
         typer.Option(
-            help="Latency table for --max-latency. `fbnetv3 search latency-table` writes one.", rich_help_panel=BUDGET
+            help="Latency table for --max-latency, of `fbnetv3 search latency-table`, or of latency-import for another "
+            "device.",
+            rich_help_panel=BUDGET,
         ),
     ] = None,
     flops_convention: Annotated[

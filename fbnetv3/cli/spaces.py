@@ -1,4 +1,7 @@
-"""`fbnetv3 search audit | latency-table | init`: what a space holds, how fast its blocks are, and a preset for one's images."""
+"""`fbnetv3 search audit | latency-table | latency-kit | latency-import | init`.
+
+What a space holds, how fast its blocks are here and on another device, and a preset for one's images.
+"""
 
 from __future__ import annotations
 
@@ -78,6 +81,63 @@ def latency_table(
     rows = covering(loaded) if networks is None else random_rows(loaded, networks, np.random.default_rng(seed))
     with progress_bar() as progress:
         table = measure_table(loaded, distinct_parts(loaded, rows), out_file, progress, conditions=conditions)
+    say(f"{len(table.ms)} blocks: {out_file}")
+
+
+def latency_kit(
+    space: Space,
+    out_dir: Annotated[
+        Path, typer.Option("--out", help="Folder of the kit. One that is not complete yet is continued.")
+    ],
+    networks: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only the blocks of so many random architectures. The default is all blocks."),
+    ] = None,
+    whole: Annotated[int, typer.Option(min=2, max=100, help="Number of whole networks, for the calibration.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the architectures.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Number of images in a batch. Times are those of a batch.")] = 1,
+) -> None:
+    """Write ONNX files of a space's blocks and a script that measures them on another device, for latency-import."""
+    import numpy as np
+
+    from fbnetv3.search.latency_kit.kit import write_kit
+    from fbnetv3.search.space.constraints import ConstraintSet, random_rows
+    from fbnetv3.search.space.latency import covering
+    from fbnetv3.search.space.network_space import as_networks
+    from fbnetv3.search.space.reader import load_space
+
+    loaded = as_networks(load_space(space))
+    rows = covering(loaded) if networks is None else random_rows(loaded, networks, np.random.default_rng(seed))
+    with progress_bar() as progress:
+        kit = write_kit(loaded, rows, ConstraintSet(loaded).sample(whole, seed), batch, out_dir, progress)
+    megabytes = sum((out_dir / file).stat().st_size for file in (*kit.parts, *kit.networks)) / 1e6
+    say(f"{len(kit.parts)} blocks and {len(kit.networks)} networks, {megabytes:.1f} MB: {out_dir}")
+    say(f"Copy the folder to the device, run `python measure.py` there, and copy times.csv back into {out_dir}.")
+
+
+def latency_import(
+    kit: Annotated[Path, typer.Argument(help="Folder of a latency kit.")],
+    out_file: Annotated[Path, typer.Option("--out", help="JSON file to write.")],
+    times: Annotated[
+        Path | None,
+        typer.Option(help="CSV with the columns file and ms. The default is times.csv in the folder of the kit."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a latency table from the times of a kit, calibrated by its whole networks, for --max-latency."""
+    from fbnetv3.search.latency_kit.times import import_table
+    from fbnetv3.search.space.latency import save_table
+
+    refuse_to_overwrite(out_file, overwrite)
+    table = import_table(kit, times)
+    save_table(table, out_file)
+    found = table.calibration
+    assert found is not None  # a kit always has whole networks
+    rank = "not defined" if found.rank_correlation is None else f"{found.rank_correlation:.2f}"
+    say(
+        f"{found.networks} whole networks take {found.factor:.3f} times the sum of their blocks; mean error after this "
+        f"calibration {found.error:.1%}, rank correlation {rank}"
+    )
     say(f"{len(table.ms)} blocks: {out_file}")
 
 

@@ -1,14 +1,16 @@
 """Latency of architectures from a look-up table of measured parts: a g_i(A) of equation (1) without a closed form.
 
 A part is what an architecture consists of: stem, inverted residual, pooling head or classifier, with everything that its
-time depends on. The latency of an architecture is the sum of the median times of its parts.
+time depends on. The latency of an architecture is the sum of the median times of its parts. The table of another device also
+has the factor by which whole networks differ from such sums there (`latency_kit/`).
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +23,7 @@ from pydantic.dataclasses import dataclass
 from fbnetv3.complexity import conv_side
 from fbnetv3.errors import InputError
 from fbnetv3.files import write_atomically
-from fbnetv3.schema import STRICT, load_yaml
+from fbnetv3.schema import STRICT, load_yaml, read
 from fbnetv3.search.space.network_space import NetworkSpace, as_networks
 from fbnetv3.search.space.space import Entry, Floats, IntMatrix, IntVector, SearchSpace
 
@@ -105,13 +107,42 @@ def distinct_parts(space: NetworkSpace, index: IntMatrix) -> list[Part]:
     return [Part(*row) for row in sorted(found)]
 
 
+def parts_of_row(space: NetworkSpace, row: IntVector) -> list[tuple[Part, int]]:
+    """Return the parts of the architecture of one index row, and how often it has each."""
+    return [
+        (Part(*(int(np.ravel(field)[0]) for field in part)), int(np.ravel(n)[0]))
+        for part, n in _parts_of_rows(space, row[None])
+    ]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Calibration:
+    """How whole networks differ from the sums over their parts on a device.
+
+    Attributes:
+        factor: the time of a network divided by its sum.
+        networks: how many were measured.
+        error: mean error of the calibrated sums, as a share of the measured time.
+        rank_correlation: Spearman's, of sums and measured times. None if it is not defined.
+    """
+
+    factor: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    networks: Annotated[int, Field(ge=1)]
+    error: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+    rank_correlation: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
+
+
 @plain_dataclass(frozen=True)
 class LatencyTable:
-    """Milliseconds of parts for a batch, and the machine, batch size and precision with which they were measured."""
+    """Milliseconds of parts for a batch, and the machine, batch size and precision with which they were measured.
+
+    Latencies are multiplied by the factor of the calibration. Without one they are sums.
+    """
 
     space: str
     machine: dict[str, str]
     ms: dict[Part, float]
+    calibration: Calibration | None = None
 
     @cached_property
     def _sorted(self) -> tuple[IntVector, Floats]:
@@ -134,11 +165,11 @@ class LatencyTable:
             if missing.any():
                 row = [int(np.broadcast_to(field, len(index))[missing.argmax()]) for field in part]
                 raise InputError(
-                    f"the latency table of space {self.space} lacks {_describe(Part(*row))}; measure it with "
-                    "`fbnetv3 search latency-table`"
+                    f"the latency table of space {self.space} lacks {describe(Part(*row))}; measure it with "
+                    "`fbnetv3 search latency-table`, or on another device with a kit of all parts"
                 )
             total += np.where(count > 0, count * times[position], 0.0)
-        return total
+        return total if self.calibration is None else total * self.calibration.factor
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -173,7 +204,9 @@ class LatencyConstraint:
 def save_table(table: LatencyTable, path: str | Path) -> None:
     """Write a table as JSON, atomically, one line for each part."""
     head = {"schema": SCHEMA, "space": table.space, "machine": table.machine, "fields": [*Part._fields, "ms"]}
-    rows = ",\n".join(json.dumps([KINDS[part.kind], *part[1:], ms]) for part, ms in sorted(table.ms.items()))
+    if table.calibration is not None:
+        head["calibration"] = asdict(table.calibration)
+    rows = ",\n".join(json.dumps([*to_row(part), ms]) for part, ms in sorted(table.ms.items()))
     write_atomically(path, json.dumps(head)[:-1] + ', "pieces": [\n' + rows + "\n]}\n")
 
 
@@ -188,23 +221,39 @@ def load_table(path: str | Path) -> LatencyTable:
     if data.get("schema") != SCHEMA or not isinstance(data.get("pieces"), list) or not data["pieces"]:
         raise wrong
     try:
-        ms = {Part(KINDS.index(row[0]), *map(int, row[1:-1])): float(row[-1]) for row in data["pieces"]}
+        ms = {from_row(row[:-1]): float(row[-1]) for row in data["pieces"]}
         table = LatencyTable(str(data["space"]), dict(data["machine"]), ms)
     except (TypeError, ValueError, KeyError, IndexError, OverflowError):
         raise wrong from None
-    if not all(0 <= value < size for part in ms for value, size in zip(part, SIZES, strict=True)):
-        raise wrong  # such a part would have the number of another one
     if not all(0 <= time < math.inf for time in ms.values()):
         raise wrong
-    return table
+    if data.get("calibration") is None:  # measured here, or by an earlier version
+        return table
+    return replace(table, calibration=read(Calibration, data["calibration"], f"{path}: calibration"))
+
+
+def to_row(part: Part) -> list[Any]:
+    """Return a part as a row of a file: the name of its kind, and its other fields."""
+    return [KINDS[part.kind], *part[1:]]
+
+
+def from_row(row: Sequence[Any]) -> Part:
+    """Return the part of a row of a file.
+
+    Raises:
+        TypeError, ValueError, IndexError, OverflowError: the row is no part.
+    """
+    part = Part(KINDS.index(row[0]), *map(int, row[1:]))
+    if not all(0 <= value < size for value, size in zip(part, SIZES, strict=True)):
+        raise ValueError(f"{row} is out of range")  # it would have the number of another part
+    return part
+
+
+def describe(part: Part) -> str:
+    """Return a part in words, for messages."""
+    return " ".join([KINDS[part.kind], *(f"{n} {v}" for n, v in zip(part._fields[1:], part[1:], strict=True))])
 
 
 def _parts_of_rows(space: NetworkSpace, index: IntMatrix) -> Iterator[tuple[Part, Any]]:
     columns = space.columns(index)
     return parts(space, lambda entry: columns[entry] if isinstance(entry, str) else entry)
-
-
-def _describe(part: Part) -> str:
-    return KINDS[part.kind] + "".join(
-        f" {name} {value}" for name, value in zip(part._fields[1:], part[1:], strict=True)
-    )

@@ -1,9 +1,10 @@
-"""`fbnetv3 search audit | latency-table | init` as a user meets them."""
+"""`fbnetv3 search audit | latency-table | latency-kit | latency-import | init` as a user meets them."""
 
 import json
 
 import numpy as np
 
+from fbnetv3.search.latency_kit import kit as kit_files
 from fbnetv3.search.nars.config import load_preset
 from fbnetv3.search.runs import draft
 from fbnetv3.search.space import measure_latency as timing
@@ -12,6 +13,8 @@ from fbnetv3.search.space.latency import distinct_parts, load_table
 from fbnetv3.search.space.reader import load_space
 from tests.cli.test_cli import one_line
 from tests.search.images import write_noise
+
+MICRO = load_space("micro")
 
 
 def test_an_audit_shows_sizes_and_what_is_outside(run):
@@ -50,7 +53,7 @@ def test_an_unknown_space_is_refused_with_the_names(run):
 
 def test_latency_table_and_a_search_within_it(run, tmp_path, monkeypatch):
     monkeypatch.setattr(timing, "ROUNDS", 1)
-    file, space = tmp_path / "latency.json", load_space("micro")
+    file, space = tmp_path / "latency.json", MICRO
     cpu = ("--device", "cpu")
     code, out, err = run("search", "latency-table", "micro", "--out", file, "--networks", "2", "--seed", "3", *cpu)
     rows = random_rows(space, 2, np.random.default_rng(3))
@@ -65,6 +68,28 @@ def test_latency_table_and_a_search_within_it(run, tmp_path, monkeypatch):
     new = ["--out", tmp_path / "run", "--max-latency", "1", "--latency-table"]
     one_line(run("search", "run", *new, file), "measure it with `fbnetv3 search latency-table`")
     one_line(run("search", "run", *new, tmp_path / "absent.json"), "cannot read the latency table")
+
+
+def test_a_latency_kit_and_the_import_of_its_times(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(kit_files, "static_onnx", lambda module, example: bytes(1000))
+    folder, file = tmp_path / "kit", tmp_path / "latency.json"
+    code, out, err = run("search", "latency-kit", "micro", "--out", folder, "--networks", "2", "--whole", "4")
+    kit = kit_files.load_kit(folder)
+    assert code == 0
+    assert "exporting the blocks of space micro" in err
+    assert f"{len(kit.parts)} blocks and 4 networks, {(len(kit.parts) + 4) / 1000:.1f} MB" in out
+    assert {*kit.parts.values()} >= {*distinct_parts(MICRO, random_rows(MICRO, 2, np.random.default_rng(0)))}
+    one_line(run("search", "latency-import", folder, "--out", file), "cannot read the table of times")
+    # Every block takes 2 ms, and a network a quarter more than its blocks.
+    ms = {name: 2.5 * sum(counts.values()) for name, counts in kit.networks.items()} | dict.fromkeys(kit.parts, 2.0)
+    times = tmp_path / "phone.csv"
+    times.write_text("# device: phone\nfile,ms\n" + "".join(f"{name},{t}\n" for name, t in ms.items()))
+    code, out, _ = run("search", "latency-import", folder, "--times", times, "--out", file)
+    assert code == 0
+    assert "4 whole networks take 1.250 times the sum of their blocks; mean error after this calibration 0.0%" in out
+    assert load_table(file).machine == {"device": "phone", "batch": "1"}
+    one_line(run("search", "latency-import", folder, "--times", times, "--out", file), "give --overwrite")
+    one_line(run("search", "latency-kit", "micro", "--out", folder), "kit has another kit; give another folder")
 
 
 def test_a_preset_for_ones_images_is_written_once(run, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ NARS = SPACE | {"fbnetv3.search.space", "fbnetv3.search.predictor", "fbnetv3.sea
 RIVALS = NARS | {"fbnetv3.search.nars"}
 RUNS = RIVALS | {"fbnetv3.search.rivals", "fbnetv3.pair_file"}
 REPORT = RUNS | {"fbnetv3.search.runs", "fbnetv3.pages"}
-SEARCH = REPORT | {f"fbnetv3.search.{room}" for room in ("report", "sessions", "real_tables", "collect")}
+SEARCH = REPORT | {f"fbnetv3.search.{room}" for room in ("report", "sessions", "real_tables", "collect", "latency_kit")}
 ALL_BUT_CLI = SEARCH | {
     "fbnetv3.evaluation",
     "fbnetv3.tracking",
@@ -55,6 +55,7 @@ MAY_IMPORT = {
     "fbnetv3.detection": TRAINING | {"fbnetv3.hub", "fbnetv3.inference", "fbnetv3.pair_file"},
     "fbnetv3.search.trial": TRAINING,
     "fbnetv3.search.space": SPACE,
+    "fbnetv3.search.latency_kit": SPACE | {"fbnetv3.search.space"},
     "fbnetv3.search.real_tables": SPACE | {"fbnetv3.search.space"},
     "fbnetv3.search.predictor": SPACE | {"fbnetv3.search.space"},
     "fbnetv3.search.execution": SPACE | {"fbnetv3.search.space"},

@@ -27,6 +27,8 @@ from fbnetv3.networks.weight_file import WeightFile, read_weight_file, write_wei
 from fbnetv3.pair_file import load_pair, pair_shape
 from fbnetv3.recipes import load_recipe, read_recipe_file
 from fbnetv3.schema import parse_scalar
+from fbnetv3.search.latency_kit.kit import Kit, load_kit
+from fbnetv3.search.latency_kit.times import read_times
 from fbnetv3.search.nars import config
 from fbnetv3.search.nars.config import load_preset
 from fbnetv3.search.predictor.model import KIND, SCHEMA, AccuracyPredictor
@@ -34,7 +36,7 @@ from fbnetv3.search.predictor.settings import PredictorSettings
 from fbnetv3.search.runs import zoo
 from fbnetv3.search.runs.zoo import load_zoo
 from fbnetv3.search.space import reader
-from fbnetv3.search.space.latency import load_table
+from fbnetv3.search.space.latency import Part, load_table
 from fbnetv3.search.space.reader import load_space
 from fbnetv3.search.trial import Ledger, read_ledger
 from fbnetv3.training.data.load import load_data
@@ -45,6 +47,7 @@ from tests.search.tables import HEADER, LINES
 from tests.test_arch import TINY
 from tests.test_pair_file import PAIR
 
+LATENCY_KIT = Kit("micro", 1, {"a": Part(1, 8, 16, 3, 2, 1, 0, 14)}, {"b": {"a": 2}, "c": {"a": 3}})
 LONGEST = 1_000  # characters of a message, without the path
 SETTINGS = settings(
     max_examples=25,
@@ -206,6 +209,13 @@ KINDS = {
         {"schema": 1, "space": "micro", "machine": {"cpu": "x"}, "pieces": [["ir", 8, 16, 3, 2, 1, 0, 14, 0.5]]},
         as_json,
         (open_table,),
+    ),
+    "latency kit": Kind("kit.json", LATENCY_KIT.to_dict(), as_json, (lambda path: load_kit(path.parent),)),
+    "times of a latency kit": Kind(
+        "times.csv",
+        [["# kit: " + LATENCY_KIT.id], ["file", "ms"], ["a", 0.5], ["b", 1.0], ["c", 2.0]],
+        as_csv,
+        (lambda path: read_times(path, LATENCY_KIT),),
     ),
     "table of trainings": Kind(
         "table.csv",

@@ -10,6 +10,7 @@ from fbnetv3 import InputError
 from fbnetv3.search.space.constraints import Constraint, ConstraintSet, random_rows
 from fbnetv3.search.space.latency import (
     KINDS,
+    Calibration,
     LatencyLimit,
     LatencyTable,
     Part,
@@ -148,6 +149,27 @@ def test_a_damaged_table_is_refused(path, damage):
     with pytest.raises(
         InputError, match=r"table\.json is no latency table, or is damaged; make one with `fbnetv3 search"
     ):
+        load_table(path)
+
+
+def test_a_calibrated_latency_is_the_sum_times_the_factor(table, path):
+    calibrated = dataclasses.replace(table, calibration=Calibration(0.5, 8, 0.02, 0.9))
+    assert calibrated.latency(MICRO, ROWS).tolist() == (table.latency(MICRO, ROWS) / 2).tolist()
+    save_table(calibrated, path)
+    assert load_table(path) == calibrated
+
+
+@pytest.mark.parametrize(
+    ("calibration", "words"),
+    [
+        ({"factor": 0.0, "networks": 8, "error": 0.1}, "calibration: factor is 0.0"),
+        ({"networks": 8, "error": 0.1}, "calibration: missing key 'factor'"),
+        (2.0, "calibration: expected a mapping, got float 2.0"),
+    ],
+)
+def test_a_wrong_calibration_is_refused(path, calibration, words):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"calibration": calibration}))
+    with pytest.raises(InputError, match=words):
         load_table(path)
 
 
