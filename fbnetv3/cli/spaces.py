@@ -6,7 +6,7 @@ What a space holds, how fast its blocks are here and on another device, and a pr
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,10 @@ from fbnetv3.counts import MAX_SEED
 from fbnetv3.errors import InputError, quote
 from fbnetv3.files import refuse_to_overwrite
 from fbnetv3.schema import dump_json
+
+if TYPE_CHECKING:
+    from fbnetv3.search.space.network_space import NetworkSpace
+    from fbnetv3.search.space.space import IntMatrix
 
 Space = Annotated[
     str,
@@ -66,11 +70,8 @@ def latency_table(
     ] = "fp32",
 ) -> None:
     """Measure every block of a space's architectures on this machine, for --max-latency."""
-    import numpy as np
-
     from fbnetv3.device import find_device, find_precision
-    from fbnetv3.search.space.constraints import random_rows
-    from fbnetv3.search.space.latency import covering, distinct_parts
+    from fbnetv3.search.space.latency import distinct_parts
     from fbnetv3.search.space.measure_latency import Conditions, measure_table
     from fbnetv3.search.space.network_space import as_networks
     from fbnetv3.search.space.reader import load_space
@@ -78,9 +79,9 @@ def latency_table(
     loaded, device = as_networks(load_space(space)), find_device(device)
     conditions = Conditions(device, batch, find_precision(precision, device))
     say_device("measuring", device, conditions.precision, f"batch {batch}")
-    rows = covering(loaded) if networks is None else random_rows(loaded, networks, np.random.default_rng(seed))
+    parts = distinct_parts(loaded, _rows(loaded, networks, seed))
     with progress_bar() as progress:
-        table = measure_table(loaded, distinct_parts(loaded, rows), out_file, progress, conditions=conditions)
+        table = measure_table(loaded, parts, out_file, progress, conditions=conditions)
     say(f"{len(table.ms)} blocks: {out_file}")
 
 
@@ -98,18 +99,15 @@ def latency_kit(
     batch: Annotated[int, typer.Option(min=1, help="Number of images in a batch. Times are those of a batch.")] = 1,
 ) -> None:
     """Write ONNX files of a space's blocks and a script that measures them on another device, for latency-import."""
-    import numpy as np
-
     from fbnetv3.search.latency_kit.kit import write_kit
-    from fbnetv3.search.space.constraints import ConstraintSet, random_rows
-    from fbnetv3.search.space.latency import covering
+    from fbnetv3.search.space.constraints import ConstraintSet
     from fbnetv3.search.space.network_space import as_networks
     from fbnetv3.search.space.reader import load_space
 
     loaded = as_networks(load_space(space))
-    rows = covering(loaded) if networks is None else random_rows(loaded, networks, np.random.default_rng(seed))
+    rows, whole_rows = _rows(loaded, networks, seed), ConstraintSet(loaded).sample(whole, seed)
     with progress_bar() as progress:
-        kit = write_kit(loaded, rows, ConstraintSet(loaded).sample(whole, seed), batch, out_dir, progress)
+        kit = write_kit(loaded, rows, whole_rows, batch, out_dir, progress)
     megabytes = sum((out_dir / file).stat().st_size for file in (*kit.parts, *kit.networks)) / 1e6
     say(f"{len(kit.parts)} blocks and {len(kit.networks)} networks, {megabytes:.1f} MB: {out_dir}")
     say(f"Copy the folder to the device, run `python measure.py` there, and copy times.csv back into {out_dir}.")
@@ -164,6 +162,16 @@ def init(
         f"{found.config.trainings} trainings of {found.config.epochs} epochs, about {found.minutes:.0f} minutes here"
     )
     say(f"{out_file}, {space_beside(out_file)}; fbnetv3 search run --preset {out_file} --out DIR")
+
+
+def _rows(space: NetworkSpace, networks: int | None, seed: int) -> IntMatrix:
+    """Return index rows that together have all blocks of a space, or, with a number, so many random ones."""
+    import numpy as np
+
+    from fbnetv3.search.space.constraints import random_rows
+    from fbnetv3.search.space.latency import covering
+
+    return covering(space) if networks is None else random_rows(space, networks, np.random.default_rng(seed))
 
 
 def _network_row(network: Any) -> dict[str, Any]:

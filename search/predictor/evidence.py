@@ -50,7 +50,7 @@ class Posterior:
         y, distance = scale.warped(self.y), scale.distance(self.y)
         parts = list(terms(self.rows, self.rows, theta))
         together = joint(parts, theta)
-        covariance = 1.0 + sum(part.linear + part.square + part.smooth for part in parts) + together
+        covariance = 1.0 + sum(part.own for part in parts) + together
         # A slope of the warping turns a variance in points into one of what the process sees.
         known = 0.0 if self.variance is None else self.variance / (scale.unit * distance * scale.spread) ** 2
         diagonal = np.exp(theta["noise"]) + JITTER + known

@@ -14,10 +14,7 @@ JITTER = 1e-6  # added to the diagonal, so that the covariance can be factored
 # Mean and std of the Gaussian prior of every hyperparameter. They are choices, the same for every table.
 PRIORS = {
     "linear": (-1.0, 2.0),  # variance of a linear function of a group
-    "square": (
-        1.0,
-        2.0,
-    ),  # variance of a sum of the squares of a group's columns, so that every column may have an optimum
+    "square": (1.0, 2.0),  # variance of a sum of squares of a group's columns: each may have its optimum
     "smooth": (-1.0, 2.0),  # variance of a smooth function of a group
     "joint": (-1.0, 2.0),  # variance of a smooth function of all groups together
     "length": (0.3, 0.7),  # length scale of a smooth function of a group
@@ -62,6 +59,11 @@ class Term(NamedTuple):
     square: Floats
     smooth: Floats
 
+    @property
+    def own(self) -> Floats:
+        """What the group adds without the others [n, m]."""
+        return self.linear + self.square + self.smooth
+
 
 def terms(a: Sequence[Floats], b: Sequence[Floats], theta: Theta) -> Iterator[Term]:
     """Yield the term of every group between the rows of `a` and those of `b`."""
@@ -93,7 +95,7 @@ def covariance(a: Sequence[Floats], b: Sequence[Floats], theta: Theta) -> Floats
     and of a smooth function of all groups together.
     """
     parts = list(terms(a, b, theta))
-    return 1.0 + sum(part.linear + part.square + part.smooth for part in parts) + joint(parts, theta)
+    return 1.0 + sum(part.own for part in parts) + joint(parts, theta)
 
 
 def variance(a: Sequence[Floats], theta: Theta) -> Floats:

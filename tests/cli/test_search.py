@@ -103,8 +103,11 @@ def test_a_search_is_verified(run, searched):
 
 def test_a_search_is_extended_and_verified(run, copied):
     before = load_pair(copied / "pair.yaml")
-    code, out, _ = run("search", "extend", copied, "--trainings", 1, "--workers", 1)
+    code, out, _ = run("search", "extend", copied, "--trainings", 1, "--workers", 1, "--log", "csv")
     assert code == 0
+    logged = list(csv.DictReader((copied / "logs" / "csv" / "nars.csv").read_text().splitlines()))
+    # Those that were made before the extension are told first.
+    assert [float(row["accuracy"]) for row in logged] == [trial.acc1[-1] for trial in load_search(copied).trials()]
     assert "NARS: " in out
     assert f"report: {copied / 'report.html'}" in out
     kept = [copied / "pair.yaml", copied / "earlier" / "1" / "pair.yaml"]
